@@ -1,0 +1,79 @@
+"""Every error this project raises on purpose.
+
+    FluxEndpointError
+    ├── InvalidRequest         the caller sent something wrong (HTTP 400)
+    │   └── InvalidParameter   one field of `input` is wrong
+    ├── Unauthenticated        no key, or a wrong one (401)
+    ├── NotFound               (404)
+    │   ├── UnknownEndpoint
+    │   ├── UnknownJob
+    │   └── ImageGone
+    ├── LeaseLost              a worker reports on a job that is no longer its own (409)
+    ├── StoreUnavailable       the database did not answer (503)
+    ├── SettingsError          refused at start: a setting is wrong
+    ├── CheckpointError        refused at start: the model's files are wrong
+    └── GenerationStopped      a running generation was told to stop
+
+`api/app.py` holds the one table from these to HTTP codes.
+"""
+
+
+class FluxEndpointError(Exception):
+    """Base of all errors raised on purpose; its text is a sentence a person can act on."""
+
+
+class InvalidRequest(FluxEndpointError):
+    """The caller sent something that cannot be served."""
+
+
+class InvalidParameter(InvalidRequest):
+    """One field of `input` is missing, of the wrong type or out of range.
+
+    Args:
+        field: name of the field on the wire.
+        problem: what is wrong, naming the limit, to be read after the field's name.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"Invalid parameter: {field} {problem}")
+        self.field = field
+
+
+class Unauthenticated(FluxEndpointError):
+    """The request carries no key, or one that is unknown or revoked."""
+
+
+class NotFound(FluxEndpointError):
+    """What was asked for does not exist (any more)."""
+
+
+class UnknownEndpoint(NotFound):
+    """No endpoint of that id is served here."""
+
+
+class UnknownJob(NotFound):
+    """No job of that id on that endpoint, or its record has expired."""
+
+
+class ImageGone(NotFound):
+    """The picture was never here, or its retention has ended."""
+
+
+class LeaseLost(FluxEndpointError):
+    """The job was cancelled, finished or handed to another worker; the reporter must drop it."""
+
+
+class StoreUnavailable(FluxEndpointError):
+    """The database did not answer; no job changed status."""
+
+
+class SettingsError(FluxEndpointError):
+    """A setting has a name or value that is not allowed."""
+
+
+class CheckpointError(FluxEndpointError):
+    """The files of a model are missing, damaged, of another model, or too large for this machine."""
+
+
+class GenerationStopped(FluxEndpointError):
+    """A generation ended early because it was asked to stop; no picture exists."""

@@ -1,0 +1,49 @@
+"""Names that nobody can guess or mint twice."""
+
+import re
+import secrets
+import uuid
+
+# Runpod's ids end in the cluster that made them; clients treat the whole as opaque.
+_CLUSTER_SUFFIX = "u1"
+SYNC_PREFIX = "sync-"
+
+# 32 bytes: as hard to guess as the key of a cipher.
+_SECRET_BYTES = 32
+_KEY_PREFIX = "fxe_"
+_WORKER_TOKEN_PREFIX = "fxw_"
+_IMAGE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{20,64}\.(?:png|jpg)")
+
+
+def new_job_id(*, sync: bool) -> str:
+    """A job id in Runpod's form: `sync-<uuid4>-u1` for `/runsync`, `<uuid4>-u1` for `/run`."""
+    return f"{SYNC_PREFIX if sync else ''}{uuid.uuid4()}-{_CLUSTER_SUFFIX}"
+
+
+def new_api_key() -> str:
+    """A secret for clients; starts with `fxe_` so that leaks can be searched for."""
+    return _KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def new_worker_token() -> str:
+    """A secret for workers; starts with `fxw_`."""
+    return _WORKER_TOKEN_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def new_key_id() -> str:
+    """A short public name for an API key: safe in logs and listings."""
+    return secrets.token_hex(6)
+
+
+def new_image_key(extension: str) -> str:
+    """The name of stored picture bytes. Whoever holds it may see the picture, so it cannot be guessed.
+
+    Args:
+        extension: `png` or `jpg`.
+    """
+    return f"{secrets.token_urlsafe(_SECRET_BYTES)}.{extension}"
+
+
+def is_image_key(name: str) -> bool:
+    """Whether `name` has the form of `new_image_key`; everything else is refused before it reaches a disk."""
+    return _IMAGE_KEY_PATTERN.fullmatch(name) is not None

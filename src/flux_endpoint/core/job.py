@@ -1,0 +1,134 @@
+"""The life of a job: its record, its states and the moves between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final
+
+
+class JobStatus(StrEnum):
+    """Where a job stands; the values are the wire's."""
+
+    IN_QUEUE = "IN_QUEUE"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job can never change again."""
+        return not ALLOWED_MOVES[self]
+
+
+ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
+    JobStatus.IN_QUEUE: frozenset(
+        {JobStatus.IN_PROGRESS, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}
+    ),
+    JobStatus.IN_PROGRESS: frozenset(
+        # IN_QUEUE: the worker was lost or gave the job back.
+        {JobStatus.IN_QUEUE, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}
+    ),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+    JobStatus.TIMED_OUT: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The durable record of one request. Times are milliseconds since 1970-01-01 UTC.
+
+    Attributes:
+        input: what the worker gets; for FLUX a complete, valid request with a concrete seed.
+        key_id: the API key that pays.
+        cost_usd: what will be charged at COMPLETED, fixed at submission.
+        created_ms: submission.
+        queued_ms: last time it entered the queue: `created_ms`, or when its worker was lost.
+        started_ms: last time a worker claimed it; None while it never was.
+        finished_ms: when it became terminal; None before.
+        worker_id: who holds or held it last.
+        claim_token: raised by one at each claim; a report with an older token is refused.
+        retries: how often a lost worker sent it back to the queue.
+        output: what the worker returned; None until COMPLETED.
+        error: why it FAILED or TIMED_OUT, a sentence a person can act on.
+    """
+
+    id: str
+    endpoint_id: str
+    status: JobStatus
+    input: Mapping[str, Any]
+    key_id: str
+    cost_usd: Decimal
+    created_ms: int
+    queued_ms: int
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    worker_id: str | None = None
+    claim_token: int = 0
+    retries: int = 0
+    output: Mapping[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def delay_time_ms(self) -> int | None:
+        """Wait in the queue before the last claim; None while it was never claimed."""
+        return None if self.started_ms is None else max(0, self.started_ms - self.queued_ms)
+
+    @property
+    def execution_time_ms(self) -> int | None:
+        """From the last claim to the end; None unless it was claimed and is terminal."""
+        if self.started_ms is None or self.finished_ms is None:
+            return None
+        return max(0, self.finished_ms - self.started_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's exclusive right to run a job until a time.
+
+    Attributes:
+        token: `claim_token` of the job at this claim; every report carries it.
+        expires_ms: when the job goes back to the queue unless the lease is renewed.
+    """
+
+    job: Job
+    worker_id: str
+    token: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The work is done; `output` is what the client gets (before URLs are made of image keys)."""
+
+    output: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work failed for good; nothing is charged."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The worker gives the job back unharmed (it is shutting down); it counts as no retry."""
+
+
+Outcome = Completed | Failed | Returned
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """How many jobs of one endpoint are in each state; `retried` counts re-dispatches."""
+
+    in_queue: int = 0
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0

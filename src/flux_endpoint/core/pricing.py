@@ -1,0 +1,38 @@
+"""What a picture costs, in exact decimal US dollars."""
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
+
+from flux_endpoint.core.catalog import ModelSpec
+
+# Prices are shown and charged to the hundred-millionth of a dollar, as Runpod's samples do (0.02097152).
+COST_QUANTUM_USD: Final = Decimal("0.00000001")
+_UNITS_PER_USD: Final = 100_000_000
+_PIXELS_PER_MEGAPIXEL: Final = 1_000_000
+
+
+def image_cost_usd(spec: ModelSpec, width_px: int, height_px: int) -> Decimal:
+    """Price of one finished picture of the size asked for; steps do not change it.
+
+    Returns:
+        US dollars, rounded half up to 8 decimals.
+    """
+    exact = Decimal(width_px * height_px) * spec.usd_per_megapixel / _PIXELS_PER_MEGAPIXEL
+    return exact.quantize(COST_QUANTUM_USD, rounding=ROUND_HALF_UP)
+
+
+def usd_to_units(amount_usd: Decimal) -> int:
+    """An amount as whole hundred-millionths of a dollar: how databases without decimals keep it exact.
+
+    Raises:
+        ValueError: the amount has more than 8 decimals.
+    """
+    units = amount_usd * _UNITS_PER_USD
+    if units != units.to_integral_value():
+        raise ValueError(f"{amount_usd} USD has more than 8 decimals")
+    return int(units)
+
+
+def units_to_usd(units: int) -> Decimal:
+    """The inverse of `usd_to_units`."""
+    return (Decimal(units) / _UNITS_PER_USD).quantize(COST_QUANTUM_USD)

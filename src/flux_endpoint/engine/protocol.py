@@ -1,0 +1,81 @@
+"""What the rest of the project knows of an engine."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One denoising step has finished.
+
+    Attributes:
+        step: 1 to `total`.
+        total: number of steps of this picture.
+    """
+
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A finished file.
+
+    Attributes:
+        data: the bytes of the file, request parameters inside.
+        warnings: sentences for the client, e.g. that the prompt was cut; usually empty.
+    """
+
+    data: bytes
+    image_format: ImageFormat
+    width: int
+    height: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is loaded.
+
+    Attributes:
+        name: as written into pictures and listings, e.g. `black-forest-labs/FLUX.1-dev` or `demo`.
+        notice: one line a user must see when the model is loaded (a licence, a limitation); may be empty.
+    """
+
+    name: str
+    family: ModelFamily
+    device: str
+    notice: str = ""
+
+
+class Engine(Protocol):
+    """One loaded model on one device. Used by one thread at a time."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded, or will be by `load`."""
+        ...
+
+    def load(self) -> None:
+        """Check the files, then read the weights onto the device. A second call does nothing.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, of another model, or too large for this machine.
+        """
+        ...
+
+    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+        """Make one picture: yields after every step, returns the encoded file.
+
+        Closing the generator between steps abandons the picture at no further cost. Several generators may be
+        stepped in turn from one thread. The bytes depend on the request, the weights and the kind of device only.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the weights; the engine cannot be used afterwards."""
+        ...

@@ -1,0 +1,1 @@
+"""Where finished pictures are kept: a local folder or a bucket."""

@@ -1,0 +1,1 @@
+"""The process that pulls jobs from a gateway and runs them on one engine."""
