@@ -1,0 +1,52 @@
+"""What the rest of the project asks of the place where pictures are kept."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A picture that is there.
+
+    Attributes:
+        size_bytes: length of the file.
+        saved_ms: when it was saved, milliseconds since 1970-01-01 UTC.
+        etag: changes when the bytes change.
+    """
+
+    key: str
+    size_bytes: int
+    saved_ms: int
+    etag: str
+
+
+class ImageStore(Protocol):
+    """Encoded pictures by unguessable key (`core.ids.new_image_key`). All methods are safe to call concurrently.
+
+    Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full.
+    """
+
+    async def save(self, key: str, data: bytes) -> None:
+        """Keep the bytes under the key; durable and complete on return, never half-visible."""
+        ...
+
+    async def stat(self, key: str) -> StoredImage:
+        """Describe a picture.
+
+        Raises:
+            ImageGone: there is none of that key.
+        """
+        ...
+
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """The bytes of a picture, in pieces.
+
+        Raises:
+            ImageGone: there is none of that key.
+        """
+        ...
+
+    async def sweep(self, saved_before_ms: int) -> int:
+        """Delete every picture saved before a time. Returns how many."""
+        ...

@@ -1,0 +1,175 @@
+"""What the rest of the project asks of the place where jobs, keys and charges are kept."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What one sweep of the leases did.
+
+    Attributes:
+        requeued: ids of jobs whose worker was lost and that wait again.
+        failed: ids of jobs whose worker was lost once too often.
+    """
+
+    requeued: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class JobStore(Protocol):
+    """The durable queue. Every verb is one atomic transition or one question; all are safe to call concurrently.
+
+    Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
+    """
+
+    async def enqueue(self, job: Job) -> None:
+        """Write a new job, as it is: IN_QUEUE, or FAILED for one refused at the door. Durable on return.
+
+        Raises:
+            ValueError: a job of that id exists, or its status is another one.
+        """
+        ...
+
+    async def get(self, endpoint_id: str, job_id: str) -> Job:
+        """Read one job.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
+        """The job as soon as it is terminal, or as it stands after `timeout_s` seconds. Sleeps, never polls hot.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
+        """Hand up to `limit` waiting jobs to one worker, oldest first.
+
+        No job is ever held by two workers. A claim not renewed within `lease_s` seconds is taken back by `sweep`.
+        Empty when nothing waits; never blocks.
+        """
+        ...
+
+    async def wait_for_work(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+        """Return True when a job may be waiting on one of the endpoints, False after `timeout_s` seconds.
+
+        A job enqueued after the call began is never missed; one enqueued before it must be found with `claim` first.
+        """
+        ...
+
+    async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
+        """Extend the leases a worker still holds.
+
+        Returns:
+            Those of `job_ids` that the worker does not hold (any more): it must stop them.
+        """
+        ...
+
+    async def finish(self, job_id: str, worker_id: str, token: int | None, outcome: Outcome) -> Job:
+        """End a claim. For `Completed`, status, output and ledger row are written in one transaction.
+
+        `Returned` puts the job back at its old place in the queue without counting a retry. Repeating a report of
+        `Completed` or `Failed` that was already written by the same worker and token changes nothing and returns
+        the job.
+
+        Args:
+            token: `Claim.token`; None from foreign workers, whose protocol has no place for it (then the worker id
+                alone must match).
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token: it was cancelled, finished or handed on.
+            UnknownJob: no such job.
+        """
+        ...
+
+    async def cancel(self, endpoint_id: str, job_id: str) -> Job:
+        """Make a job CANCELLED unless it is terminal already, and tell its worker through `wait_for_stops`.
+
+        Returns:
+            The job afterwards; of a job that was terminal already, unchanged.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
+        """Ids of jobs this worker must stop, each told once; waits up to `timeout_s` seconds for the first."""
+        ...
+
+    async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
+        """Take all jobs back from the workers whose id starts so, because they are known to be gone.
+
+        With `counts_as_retry` a job that was already re-dispatched `max_retries` times becomes FAILED.
+        """
+        ...
+
+    async def sweep(self, max_retries: int) -> SweepResult:
+        """Take back every job whose lease has expired; FAILED when it was re-dispatched `max_retries` times before."""
+        ...
+
+    async def counts(self, endpoint_id: str) -> JobCounts:
+        """How many jobs stand where."""
+        ...
+
+    async def forget(self, finished_before_ms: int) -> int:
+        """Delete terminal jobs that ended before a time; ledger entries stay. Returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A client's key without its secret. Times are milliseconds since 1970-01-01 UTC."""
+
+    id: str
+    name: str
+    created_ms: int
+    revoked_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One charge, written once per completed job, never changed."""
+
+    job_id: str
+    endpoint_id: str
+    key_id: str
+    amount_usd: Decimal
+    created_ms: int
+
+
+class Ledger(Protocol):
+    """Keys and charges. Charges are written by `JobStore.finish` only."""
+
+    async def add_key(self, key: ApiKey, secret_hash: str) -> None:
+        """Keep a new key by the hash of its secret.
+
+        Raises:
+            ValueError: a key of that id or hash exists.
+        """
+        ...
+
+    async def find_key(self, secret_hash: str) -> ApiKey | None:
+        """The key with that hash, revoked or not; None when there is none."""
+        ...
+
+    async def list_keys(self) -> Sequence[ApiKey]:
+        """All keys, oldest first."""
+        ...
+
+    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
+        """Revoke a key; False when there is none of that id. Revoking twice keeps the first time."""
+        ...
+
+    async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
+        """Charges of one key or of all, oldest first."""
+        ...
