@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from flux_endpoint.core.catalog import FloatRange, IntRange, ModelSpec
-from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 
 RANDOM_SEED: Final = -1
 # torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
@@ -57,6 +57,18 @@ class GenerationRequest:
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
         return asdict(self) | {"image_format": self.image_format.value}
+
+    @classmethod
+    def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
+        """Read back what `to_input` wrote; nothing is checked again and nothing is filled in.
+
+        Raises:
+            InvalidRequest: a field is missing or unknown, or the format is none of ours: this is no such object.
+        """
+        try:
+            return cls(**{**fields, "image_format": ImageFormat(fields["image_format"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 
 
 def random_seed() -> int:

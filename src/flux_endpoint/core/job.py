@@ -24,9 +24,7 @@ class JobStatus(StrEnum):
 
 
 ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
-    JobStatus.IN_QUEUE: frozenset(
-        {JobStatus.IN_PROGRESS, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}
-    ),
+    JobStatus.IN_QUEUE: frozenset({JobStatus.IN_PROGRESS, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}),
     JobStatus.IN_PROGRESS: frozenset(
         # IN_QUEUE: the worker was lost or gave the job back.
         {JobStatus.IN_QUEUE, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}

@@ -1,0 +1,80 @@
+"""The HTTP server: routes put together, and the one table from errors to HTTP codes."""
+
+import logging
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from flux_endpoint import __version__
+from flux_endpoint.api.http import ClientLeft, json_reply
+from flux_endpoint.api.images import image_routes
+from flux_endpoint.api.runpod import public_routes
+from flux_endpoint.api.services import Services
+from flux_endpoint.api.workers import worker_routes
+from flux_endpoint.core.errors import (
+    FluxEndpointError,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    StoreUnavailable,
+    Unauthenticated,
+)
+
+logger = logging.getLogger(__name__)
+
+# A subclass answers with the code of its nearest base in this table.
+HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
+    InvalidRequest: 400,
+    Unauthenticated: 401,
+    NotFound: 404,
+    LeaseLost: 409,
+    StoreUnavailable: 503,
+    FluxEndpointError: 500,
+}
+# nginx's code for a client that closed the connection; nobody reads it.
+_CLIENT_LEFT_STATUS = 499
+
+_DESCRIPTION = (
+    "FLUX.1 pictures over the wire format of Runpod's public endpoints. "
+    "Send `Authorization: Bearer <key>`; fetch pictures without a key."
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The gateway as an ASGI application."""
+    app = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
+    app.include_router(public_routes(services))
+    app.include_router(worker_routes(services))
+    app.include_router(image_routes(services))
+    app.add_exception_handler(FluxEndpointError, _on_known_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientLeft, _on_client_left)
+    app.add_exception_handler(Exception, _on_bug)
+    return app
+
+
+def http_status_of(error: FluxEndpointError) -> int:
+    """The HTTP code of an error: that of its nearest base in the table."""
+    return next(HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS)
+
+
+async def _on_known_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FluxEndpointError)
+    return json_reply({"error": str(error)}, http_status_of(error))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = f"{error.detail}: {request.method} {request.url.path[:200]}"
+    return json_reply({"error": text}, error.status_code, dict(error.headers or {}))
+
+
+async def _on_client_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=_CLIENT_LEFT_STATUS)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    # The traceback goes to the log through uvicorn; the client learns that it is not at fault.
+    return json_reply({"error": "internal error: the server's log has the details"}, 500)

@@ -1,0 +1,87 @@
+"""What the routes share: reading bodies and keys, answering JSON, noticing that a client has left."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+
+from flux_endpoint.core.errors import InvalidRequest
+
+Result = TypeVar("Result")
+
+
+class ClientLeft(Exception):  # noqa: N818 - not a failure: nobody is there to be told
+    """The client closed the connection before the answer was ready."""
+
+
+def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer; success is always exactly 200, because two official clients accept no other 2xx."""
+    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return Response(data, status_code, headers, media_type="application/json")
+
+
+def secret_of(request: Request) -> str:
+    """The key of a request: `Authorization: Bearer KEY` and the raw `Authorization: KEY` are both in use."""
+    value = request.headers.get("authorization", "").strip()
+    scheme, _, rest = value.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else value
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        InvalidRequest: it is longer than `limit_bytes`.
+    """
+    declared = request.headers.get("content-length", "")
+    pieces = bytearray()
+    is_too_long = declared.isdigit() and int(declared) > limit_bytes
+    if not is_too_long:
+        async for piece in request.stream():
+            pieces += piece
+            if len(pieces) > limit_bytes:
+                is_too_long = True
+                break
+    if is_too_long:
+        raise InvalidRequest(f"Invalid request: the body exceeded max body size of {limit_bytes // 2**20}MiB")
+    return bytes(pieces)
+
+
+def decode_json(data: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidRequest: it is not JSON, not UTF-8, or nested deeper than can be read.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        # ValueError covers JSONDecodeError, UnicodeDecodeError and integers of more than 4,300 digits.
+        raise InvalidRequest("Invalid request: the body is not valid JSON") from None
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await something long; cancel it when the client closes the connection.
+
+    Without this a worker that died while its `job-take` was held would still be handed a job.
+
+    Raises:
+        ClientLeft: the client went first.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_until_disconnected(request))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeft
+        return task.result()
+    finally:
+        watcher.cancel()
+        task.cancel()
+
+
+async def _until_disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,118 @@
+"""The public operations of an endpoint, in the shapes of the Runpod contract."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from flux_endpoint.api import schemas
+from flux_endpoint.api.http import decode_json, json_reply, read_body, secret_of, unless_client_leaves
+from flux_endpoint.api.services import Services
+from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.stores.protocol import ApiKey
+
+# Contract section 1.2: how long /runsync holds, milliseconds.
+_WAIT_MS_MIN, _WAIT_MS_MAX, _WAIT_MS_DEFAULT = 1_000, 300_000, 90_000
+# Contract section 1.9.
+_RUN_LIMIT_BYTES = 10 * 2**20
+_RUNSYNC_LIMIT_BYTES = 20 * 2**20
+
+EndpointId = Annotated[
+    str, Path(description="Which model.", examples=[schemas.ENDPOINT_PARAMETER_EXAMPLE], alias="endpoint_id")
+]
+JobId = Annotated[str, Path(description="As answered by /run or /runsync.")]
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: schemas.json_response("The API key is missing, unknown or revoked.", schemas.ERROR_SCHEMA),
+    404: schemas.json_response("No such endpoint or job.", schemas.ERROR_SCHEMA),
+    503: schemas.json_response("The database did not answer.", schemas.ERROR_SCHEMA),
+}
+_SUBMIT_RESPONSES = _ERRORS | {
+    200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
+    400: schemas.json_response(
+        "The input is wrong: a FAILED job whose error names the field and its limit.",
+        {"anyOf": [schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
+    ),
+}
+_JOB_RESPONSES = _ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
+_SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
+
+
+def public_routes(services: Services) -> APIRouter:
+    """The routes a client with an API key may call."""
+    router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"])
+    endpoints, gallery = services.endpoints, services.gallery
+
+    async def authenticate(request: Request) -> ApiKey:
+        return await services.accounts.authenticate(secret_of(request))
+
+    async def submit(request: Request, endpoint_id: str, limit_bytes: int, *, sync: bool) -> Job:
+        key = await authenticate(request)
+        endpoints.spec(endpoint_id)
+        try:
+            envelope = decode_json(await read_body(request, limit_bytes))
+        except InvalidRequest as error:
+            return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
+        return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync)
+
+    @router.post(
+        "/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Make a picture and wait for it"
+    )
+    async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
+        """Queue a job and hold the request until it is done, at most `wait` milliseconds (default 90000)."""
+        wait_s = _wait_s(request)
+        job = await submit(request, endpoint_id, _RUNSYNC_LIMIT_BYTES, sync=True)
+        if job.status is JobStatus.FAILED:
+            return json_reply(schemas.refused_body(job), 400)
+        job = await unless_client_leaves(request, endpoints.wait(endpoint_id, job.id, wait_s))
+        return json_reply(schemas.job_body(job, gallery) if job.status.is_terminal else schemas.accepted_body(job))
+
+    @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
+    async def run(request: Request, endpoint_id: EndpointId) -> Response:
+        """Queue a job and answer its id at once; read it with `/status/{id}`."""
+        job = await submit(request, endpoint_id, _RUN_LIMIT_BYTES, sync=False)
+        if job.status is JobStatus.FAILED:
+            return json_reply(schemas.refused_body(job), 400)
+        return json_reply(schemas.accepted_body(job))
+
+    async def read_job(request: Request, endpoint_id: str, job_id: str) -> Response:
+        await authenticate(request)
+        return json_reply(schemas.job_body(await endpoints.status(endpoint_id, job_id), gallery))
+
+    @router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
+    async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+        """Where a job stands, and its picture when it is done."""
+        return await read_job(request, endpoint_id, job_id)
+
+    @router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
+    async def status_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+        """The same as GET: one official client posts here. The body is ignored."""
+        return await read_job(request, endpoint_id, job_id)
+
+    @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
+    async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+        """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
+        await authenticate(request)
+        return json_reply(schemas.accepted_body(await endpoints.cancel(endpoint_id, job_id)))
+
+    @router.get(
+        "/health",
+        responses=_ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)},
+        summary="Queue and workers",
+    )
+    async def health(request: Request, endpoint_id: EndpointId) -> Response:
+        """How many jobs and workers of this endpoint are in each state."""
+        await authenticate(request)
+        jobs = await endpoints.counts(endpoint_id)
+        return json_reply(schemas.health_body(jobs, services.workforce.counts(endpoint_id)))
+
+    return router
+
+
+def _wait_s(request: Request) -> float:
+    text = request.query_params.get("wait")
+    if text is None:
+        return _WAIT_MS_DEFAULT / 1_000
+    if text.isascii() and text.isdigit() and len(text) <= 7 and _WAIT_MS_MIN <= int(text) <= _WAIT_MS_MAX:
+        return int(text) / 1_000
+    raise InvalidRequest(f"wait is invalid; must be between {_WAIT_MS_MIN} and {_WAIT_MS_MAX}")

@@ -1,0 +1,184 @@
+"""The wire: what clients send and get. Wire names live here and in the OpenAPI description only."""
+
+from typing import Any
+
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
+from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
+from flux_endpoint.core.job import Job, JobCounts, JobStatus
+from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.workforce import WorkerCounts
+
+JsonObject = dict[str, Any]
+
+
+def job_body(job: Job, gallery: Gallery) -> JsonObject:
+    """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null."""
+    body: JsonObject = {"id": job.id, "status": job.status.value}
+    if job.status is JobStatus.IN_QUEUE:
+        return body
+    _put(body, "delayTime", job.delay_time_ms)
+    _put(body, "executionTime", job.execution_time_ms)
+    _put(body, "workerId", job.worker_id)
+    if job.retries:
+        body["retries"] = job.retries
+    if job.status is JobStatus.COMPLETED:
+        body["output"] = _output(job, gallery)
+    _put(body, "error", job.error)
+    return body
+
+
+def accepted_body(job: Job) -> JsonObject:
+    """A job as `/run` and `/cancel` show it."""
+    return {"id": job.id, "status": job.status.value}
+
+
+def refused_body(job: Job) -> JsonObject:
+    """A job that failed at the door."""
+    return {"id": job.id, "status": job.status.value, "error": job.error}
+
+
+def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
+    """Queue and workers of one endpoint, as `/health` shows them."""
+    return {
+        "jobs": {
+            "completed": jobs.completed,
+            "failed": jobs.failed,
+            "inProgress": jobs.in_progress,
+            "inQueue": jobs.in_queue,
+            "retried": jobs.retried,
+        },
+        "workers": {
+            "idle": workers.idle,
+            "initializing": workers.initializing,
+            "ready": workers.ready,
+            "running": workers.running,
+            "throttled": workers.throttled,
+            "unhealthy": workers.unhealthy,
+        },
+    }
+
+
+def _output(job: Job, gallery: Gallery) -> JsonObject:
+    output = dict(job.output or {})
+    key = output.pop("image_key", None)
+    if key is None:
+        return output | {"cost": float(job.cost_usd)}
+    url = gallery.url(key)
+    # The documentation promises image_url, the live service sends result: clients read either.
+    body = {"image_url": url, "result": url, "cost": float(job.cost_usd), "seed": job.input["seed"]}
+    return body | output
+
+
+def _put(body: JsonObject, name: str, value: Any) -> None:
+    if value is not None:
+        body[name] = value
+
+
+# --- OpenAPI ---------------------------------------------------------------------------------------------------------
+
+
+def _number(kind: str, allowed: IntRange | FloatRange, description: str) -> JsonObject:
+    schema: JsonObject = {
+        "type": kind,
+        "minimum": allowed.minimum,
+        "maximum": allowed.maximum,
+        "default": allowed.default,
+        "description": description,
+    }
+    if isinstance(allowed, IntRange) and allowed.multiple_of > 1:
+        schema["multipleOf"] = allowed.multiple_of
+    return schema
+
+
+def input_schema(spec: ModelSpec) -> JsonObject:
+    """JSON schema of a model's `input`, from its catalogue entry."""
+    text = {"type": "string", "maxLength": spec.max_prompt_chars}
+    return {
+        "type": "object",
+        "title": f"{spec.display_name} input",
+        "required": ["prompt"],
+        "properties": {
+            "prompt": text | {"minLength": 1, "description": "What the picture shows."},
+            "negative_prompt": text
+            | {"default": "", "description": "What it must not show. Not empty: a second pass per step."},
+            "width": _number("integer", spec.size_px, "Pixels."),
+            "height": _number("integer", spec.size_px, "Pixels."),
+            "num_inference_steps": _number("integer", spec.num_inference_steps, "Denoising steps."),
+            "guidance": _number("number", spec.guidance, "Distilled guidance. Without effect on Flux Schnell."),
+            "true_cfg_scale": _number("number", spec.true_cfg_scale, "Strength of the negative prompt."),
+            "seed": {
+                "type": "integer",
+                "minimum": RANDOM_SEED,
+                "maximum": MAX_SEED,
+                "default": RANDOM_SEED,
+                "description": "Same seed, same picture. -1 draws one.",
+            },
+            "image_format": {
+                "type": "string",
+                "enum": [image_format.value for image_format in ImageFormat],
+                "default": ImageFormat.JPEG.value,
+            },
+        },
+    }
+
+
+def submit_request_body() -> JsonObject:
+    """OpenAPI request body of `/run` and `/runsync`."""
+    example = {"input": {"prompt": "A serene mountain landscape at sunset", "width": 1024, "height": 1024, "seed": 42}}
+    schema = {
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": {"anyOf": [input_schema(spec) for spec in CATALOG.values()]}},
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _object(properties: JsonObject, required: list[str] | None = None) -> JsonObject:
+    schema: JsonObject = {"type": "object", "properties": properties}
+    return schema | ({"required": required} if required else {})
+
+
+_INTEGER: JsonObject = {"type": "integer"}
+_STRING: JsonObject = {"type": "string"}
+
+JOB_SCHEMA: JsonObject = _object(
+    {
+        "id": _STRING,
+        "status": {"type": "string", "enum": [status.value for status in JobStatus]},
+        "delayTime": _INTEGER | {"description": "Milliseconds in the queue before the last attempt."},
+        "executionTime": _INTEGER | {"description": "Milliseconds from the last attempt's start to the end."},
+        "workerId": _STRING,
+        "retries": _INTEGER | {"description": "How often a lost worker sent the job back to the queue."},
+        "output": _object(
+            {
+                "image_url": {"type": "string", "format": "uri"},
+                "result": {"type": "string", "format": "uri", "description": "The same URL."},
+                "cost": {"type": "number", "description": "US dollars."},
+                "seed": _INTEGER | {"description": "The seed used; draws the same picture again."},
+                "warnings": {"type": "array", "items": _STRING},
+            }
+        ),
+        "error": _STRING,
+    },
+    ["id", "status"],
+)
+
+ERROR_SCHEMA: JsonObject = _object({"error": _STRING}, ["error"])
+
+HEALTH_SCHEMA: JsonObject = _object(
+    {
+        "jobs": _object({name: _INTEGER for name in ("completed", "failed", "inProgress", "inQueue", "retried")}),
+        "workers": _object(
+            {name: _INTEGER for name in ("idle", "initializing", "ready", "running", "throttled", "unhealthy")}
+        ),
+    },
+    ["jobs", "workers"],
+)
+
+
+def json_response(description: str, schema: JsonObject) -> dict[str, Any]:
+    """One entry of an OpenAPI `responses` table."""
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+ENDPOINT_PARAMETER_EXAMPLE = FLUX_DEV.endpoint_id

@@ -1,0 +1,26 @@
+"""What the routes need, in one typed value; `wiring.py` fills it."""
+
+from dataclasses import dataclass
+
+from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.workforce import Workforce
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The floor below, as the HTTP edge sees it.
+
+    Attributes:
+        worker_token: the secret of the workers; API keys do not open their routes, nor the other way round.
+        hold_s: how long `job-take` and `job-stop` are held when there is nothing to tell. Official workers give up
+            after 90 s.
+    """
+
+    endpoints: EndpointService
+    workforce: Workforce
+    accounts: Accounts
+    gallery: Gallery
+    worker_token: str
+    hold_s: float = 20

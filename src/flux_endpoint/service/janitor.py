@@ -1,0 +1,69 @@
+"""Puts back what lost workers held, and throws away what has expired."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
+from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.protocol import JobStore
+
+logger = logging.getLogger(__name__)
+
+# A lost lease is noticed at most this much after it ran out; one indexed query each time.
+_LEASE_PERIOD_S = 2.0
+# Retention is counted in days; an hour more or less on a disk does not matter, on the wire it is exact anyway.
+_RETENTION_PERIOD_MS = 3_600_000
+
+
+class Janitor:
+    """Sweeps for as long as the gateway runs.
+
+    Args:
+        store: swept of jobs that ended `retention_days` ago.
+        workforce: swept of leases that ran out.
+        gallery: swept of expired pictures.
+        clock: decides what has expired.
+        retention_days: how long the record of a finished job can be read.
+        sleep: waits between sweeps; tests hand in their own.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        workforce: Workforce,
+        gallery: Gallery,
+        clock: Clock,
+        retention_days: float = 7,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._workforce = workforce
+        self._gallery = gallery
+        self._clock = clock
+        self._retention_ms = round(retention_days * MS_PER_DAY)
+        self._sleep = sleep
+        self._next_retention_ms = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled. A failing sweep is logged and tried again."""
+        while True:
+            try:
+                await self.sweep()
+            except FluxEndpointError as error:
+                logger.warning("sweep failed, will be tried again: %s", error)
+            await self._sleep(_LEASE_PERIOD_S)
+
+    async def sweep(self) -> None:
+        """One round: leases always, retention when an hour has passed since the last time."""
+        await self._workforce.sweep()
+        now_ms = self._clock.now_ms()
+        if now_ms < self._next_retention_ms:
+            return
+        self._next_retention_ms = now_ms + _RETENTION_PERIOD_MS
+        pictures = await self._gallery.sweep()
+        jobs = await self._store.forget(now_ms - self._retention_ms)
+        if pictures or jobs:
+            logger.info("retention: %d pictures and %d job records deleted", pictures, jobs)
