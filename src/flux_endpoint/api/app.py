@@ -8,11 +8,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from flux_endpoint import __version__
+from flux_endpoint.api import images, runpod, workers
 from flux_endpoint.api.http import ClientLeft, json_reply
-from flux_endpoint.api.images import image_routes
-from flux_endpoint.api.runpod import public_routes
 from flux_endpoint.api.services import Services
-from flux_endpoint.api.workers import worker_routes
 from flux_endpoint.core.errors import (
     FluxEndpointError,
     InvalidRequest,
@@ -44,10 +42,11 @@ _DESCRIPTION = (
 
 def create_app(services: Services) -> FastAPI:
     """The gateway as an ASGI application."""
-    app = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
-    app.include_router(public_routes(services))
-    app.include_router(worker_routes(services))
-    app.include_router(image_routes(services))
+    # FastAPI's own documentation page loads its script from a public host; this one carries it along.
+    app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
+    app.state.services = services
+    for module in (runpod, workers, images):
+        app.include_router(module.router)
     app.add_exception_handler(FluxEndpointError, _on_known_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientLeft, _on_client_left)

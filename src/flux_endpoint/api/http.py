@@ -12,7 +12,7 @@ from flux_endpoint.core.errors import InvalidRequest
 Result = TypeVar("Result")
 
 
-class ClientLeft(Exception):  # noqa: N818 - not a failure: nobody is there to be told
+class ClientLeft(Exception):
     """The client closed the connection before the answer was ready."""
 
 

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response, Security
+from fastapi.security import HTTPBearer
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.http import decode_json, json_reply, read_body, secret_of, unless_client_leaves
-from flux_endpoint.api.services import Services
+from flux_endpoint.api.services import services_of
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.stores.protocol import ApiKey
@@ -34,79 +35,87 @@ _SUBMIT_RESPONSES = _ERRORS | {
         {"anyOf": [schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
     ),
 }
+_HEALTH_RESPONSES = _ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
 _JOB_RESPONSES = _ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
 _SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
 
 
-def public_routes(services: Services) -> APIRouter:
-    """The routes a client with an API key may call."""
-    router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"])
-    endpoints, gallery = services.endpoints, services.gallery
+# Named so that the OpenAPI page has its "Authorize" button; the raw form of the header is checked by hand below.
+_BEARER = Security(HTTPBearer(auto_error=False, description="An API key."))
 
-    async def authenticate(request: Request) -> ApiKey:
-        return await services.accounts.authenticate(secret_of(request))
+router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[_BEARER])
 
-    async def submit(request: Request, endpoint_id: str, limit_bytes: int, *, sync: bool) -> Job:
-        key = await authenticate(request)
-        endpoints.spec(endpoint_id)
-        try:
-            envelope = decode_json(await read_body(request, limit_bytes))
-        except InvalidRequest as error:
-            return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
-        return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync)
 
-    @router.post(
-        "/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Make a picture and wait for it"
-    )
-    async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
-        """Queue a job and hold the request until it is done, at most `wait` milliseconds (default 90000)."""
-        wait_s = _wait_s(request)
-        job = await submit(request, endpoint_id, _RUNSYNC_LIMIT_BYTES, sync=True)
-        if job.status is JobStatus.FAILED:
-            return json_reply(schemas.refused_body(job), 400)
-        job = await unless_client_leaves(request, endpoints.wait(endpoint_id, job.id, wait_s))
-        return json_reply(schemas.job_body(job, gallery) if job.status.is_terminal else schemas.accepted_body(job))
+@router.post("/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Make a picture and wait")
+async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
+    """Queue a job and hold the request until it is done.
 
-    @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
-    async def run(request: Request, endpoint_id: EndpointId) -> Response:
-        """Queue a job and answer its id at once; read it with `/status/{id}`."""
-        job = await submit(request, endpoint_id, _RUN_LIMIT_BYTES, sync=False)
-        if job.status is JobStatus.FAILED:
-            return json_reply(schemas.refused_body(job), 400)
+    The query `wait` says how long at most: 1000 to 300000 milliseconds, 90000 when absent.
+    """
+    services = services_of(request)
+    key = await _authenticate(request)
+    wait_s = _wait_s(request)
+    job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
+    if job.status is JobStatus.FAILED:
+        return json_reply(schemas.refused_body(job), 400)
+    job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job.id, wait_s))
+    if not job.status.is_terminal:
         return json_reply(schemas.accepted_body(job))
+    return json_reply(schemas.job_body(job, services.gallery))
 
-    async def read_job(request: Request, endpoint_id: str, job_id: str) -> Response:
-        await authenticate(request)
-        return json_reply(schemas.job_body(await endpoints.status(endpoint_id, job_id), gallery))
 
-    @router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
-    async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-        """Where a job stands, and its picture when it is done."""
-        return await read_job(request, endpoint_id, job_id)
+@router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
+async def run(request: Request, endpoint_id: EndpointId) -> Response:
+    """Queue a job and answer its id at once; read it with `/status/{id}`."""
+    key = await _authenticate(request)
+    job = await _submit(request, endpoint_id, key, _RUN_LIMIT_BYTES, sync=False)
+    if job.status is JobStatus.FAILED:
+        return json_reply(schemas.refused_body(job), 400)
+    return json_reply(schemas.accepted_body(job))
 
-    @router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
-    async def status_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-        """The same as GET: one official client posts here. The body is ignored."""
-        return await read_job(request, endpoint_id, job_id)
 
-    @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
-    async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-        """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
-        await authenticate(request)
-        return json_reply(schemas.accepted_body(await endpoints.cancel(endpoint_id, job_id)))
+@router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
+async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """Where a job stands, and its picture when it is done."""
+    services = services_of(request)
+    await _authenticate(request)
+    return json_reply(schemas.job_body(await services.endpoints.status(endpoint_id, job_id), services.gallery))
 
-    @router.get(
-        "/health",
-        responses=_ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)},
-        summary="Queue and workers",
-    )
-    async def health(request: Request, endpoint_id: EndpointId) -> Response:
-        """How many jobs and workers of this endpoint are in each state."""
-        await authenticate(request)
-        jobs = await endpoints.counts(endpoint_id)
-        return json_reply(schemas.health_body(jobs, services.workforce.counts(endpoint_id)))
 
-    return router
+@router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
+async def status_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """The same as GET: one official client posts here. The body is ignored."""
+    return await status(request, endpoint_id, job_id)
+
+
+@router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
+async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
+    await _authenticate(request)
+    return json_reply(schemas.accepted_body(await services_of(request).endpoints.cancel(endpoint_id, job_id)))
+
+
+@router.get("/health", responses=_HEALTH_RESPONSES, summary="Queue and workers")
+async def health(request: Request, endpoint_id: EndpointId) -> Response:
+    """How many jobs and workers of this endpoint are in each state."""
+    services = services_of(request)
+    await _authenticate(request)
+    jobs = await services.endpoints.counts(endpoint_id)
+    return json_reply(schemas.health_body(jobs, services.workforce.counts(endpoint_id)))
+
+
+async def _authenticate(request: Request) -> ApiKey:
+    return await services_of(request).accounts.authenticate(secret_of(request))
+
+
+async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:
+    endpoints = services_of(request).endpoints
+    endpoints.spec(endpoint_id)
+    try:
+        envelope = decode_json(await read_body(request, limit_bytes))
+    except InvalidRequest as error:
+        return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
+    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync)
 
 
 def _wait_s(request: Request) -> float:

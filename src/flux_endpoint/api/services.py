@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fastapi import Request
+
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.gallery import Gallery
@@ -24,3 +26,10 @@ class Services:
     gallery: Gallery
     worker_token: str
     hold_s: float = 20
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that got this request."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services

@@ -1,5 +1,6 @@
 """What a worker can do: take a job, keep its lease, hand in the picture, report the end."""
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Workforce:
         worker.has_taken = True
         deadline_ms = self._clock.now_ms() + round(hold_s * 1_000)
         while worker_id not in self._lost:
-            claims = await self._store.claim(worker_id, endpoint_ids, 1, self._lease_s)
+            claims = await self._claim_or_give_back(worker_id, endpoint_ids)
             if claims:
                 worker.jobs.add(claims[0].job.id)
                 return claims[0]
@@ -182,6 +183,16 @@ class Workforce:
         return WorkerCounts(
             idle=idle, initializing=initializing, ready=idle + running, running=running, unhealthy=unhealthy
         )
+
+    async def _claim_or_give_back(self, worker_id: str, endpoint_ids: Collection[str]) -> list[Claim]:
+        claiming = asyncio.ensure_future(self._store.claim(worker_id, endpoint_ids, 1, self._lease_s))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # The worker hung up while the claim was being written: without this the job would wait for its lease.
+            for claim in await claiming:
+                await self._store.finish(claim.job.id, worker_id, claim.token, Returned())
+            raise
 
     def _seen(self, worker_id: str, endpoint_ids: Collection[str]) -> _Worker:
         unknown = sorted(set(endpoint_ids) - self._catalog.keys())
