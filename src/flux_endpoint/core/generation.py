@@ -1,6 +1,5 @@
 """What one picture is made from: a request that is valid by construction."""
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -155,7 +154,7 @@ def _number_in_range(fields: Mapping[str, Any], name: str, allowed: FloatRange) 
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidParameter(name, "must be a number")
     # Compared before float(): a huge integer would overflow, and NaN fails every comparison.
-    if not allowed.minimum <= value <= allowed.maximum or math.isnan(value):
+    if not allowed.minimum <= value <= allowed.maximum:
         raise InvalidParameter(name, f"must be between {allowed.minimum:g} and {allowed.maximum:g}")
     return float(value)
 

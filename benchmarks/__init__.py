@@ -1,0 +1,1 @@
+"""One script per claim; README.md tells how to repeat them."""

@@ -1,0 +1,121 @@
+"""A gateway inside the test's own event loop, with a clock the test moves and a worker it plays by hand."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flux_endpoint.api.app import create_app
+from flux_endpoint.api.services import Services
+from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.core.clock import ManualClock, SystemClock
+from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.images.object_store import open_image_store
+from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.connect import open_store
+
+DEV = "/v2/black-forest-labs-flux-1-dev"
+SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
+API_KEY = "fxe_test-key"
+WORKER_TOKEN = "fxw_test-token"
+PUBLIC_URL = "http://pictures.example:8000"
+# The eight bytes that make a file a PNG, and some more: the gateway never decodes pictures.
+PNG_BYTES = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
+JPEG_BYTES = b"\xff\xd8\xff\xe0" + b"picture" * 100
+
+
+@dataclass
+class Gateway:
+    client: httpx.AsyncClient
+    services: Services
+    clock: ManualClock
+    janitor: Janitor
+
+    async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
+        return await self.client.post(path, json=body, **options)
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.client.get(path, **options)
+
+    async def submit(self, endpoint: str = DEV, **fields: Any) -> str:
+        """Queue a valid job; returns its id."""
+        reply = await self.post(f"{endpoint}/run", {"input": {"prompt": "a lake"} | fields})
+        assert reply.status_code == 200, reply.text
+        return reply.json()["id"]
+
+
+class HandWorker:
+    """A worker that does each step of the protocol when the test says so."""
+
+    def __init__(self, client: httpx.AsyncClient, worker_id: str = "worker-1", endpoint: str = DEV) -> None:
+        self.client = client
+        self.id = worker_id
+        self.endpoint = endpoint
+        self.headers = {"Authorization": WORKER_TOKEN}
+
+    async def take(self) -> dict[str, Any] | None:
+        reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}?gpu=cpu", headers=self.headers)
+        assert reply.status_code in (200, 204), reply.text
+        return reply.json() if reply.status_code == 200 else None
+
+    async def upload(self, job: dict[str, Any], data: bytes = PNG_BYTES) -> httpx.Response:
+        return await self.client.put(
+            f"{self.endpoint}/job-image/{self.id}/{job['id']}?claimToken={job['claimToken']}",
+            content=data,
+            headers=self.headers,
+        )
+
+    async def done(self, job: dict[str, Any], result: dict[str, Any]) -> httpx.Response:
+        return await self.client.post(
+            f"{self.endpoint}/job-done/{self.id}/{job['id']}?claimToken={job['claimToken']}&isStream=false",
+            json=result,
+            headers=self.headers,
+        )
+
+    async def finish(self, job: dict[str, Any], **output: Any) -> None:
+        """Hand in a picture in the format that was asked for, and report the end."""
+        data = PNG_BYTES if job["input"]["image_format"] == ImageFormat.PNG.value else JPEG_BYTES
+        uploaded = await self.upload(job, data)
+        assert uploaded.status_code == 200, uploaded.text
+        reply = await self.done(job, {"output": {"image_key": uploaded.json()["imageKey"]} | output})
+        assert reply.status_code == 200, reply.text
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    # Starts at the real time, because the age of a picture is that of its file.
+    clock = ManualClock(SystemClock().now_ms())
+    store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
+    gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, PUBLIC_URL)
+    workforce = Workforce(store, gallery, CATALOG, clock)
+    services = Services(
+        endpoints=EndpointService(store, CATALOG, clock),
+        workforce=workforce,
+        accounts=Accounts(store, clock),
+        gallery=gallery,
+        worker_token=WORKER_TOKEN,
+        hold_s=0.05,
+    )
+    await services.accounts.ensure("test", API_KEY)
+    transport = httpx.ASGITransport(create_app(services))
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
+        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock))
+    await store.close()
+
+
+@pytest.fixture
+def worker(gateway: Gateway) -> HandWorker:
+    return HandWorker(gateway.client)

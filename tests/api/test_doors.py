@@ -1,0 +1,115 @@
+"""Keys, unknown places and the OpenAPI page."""
+
+import pytest
+
+from tests.api.conftest import API_KEY, DEV, WORKER_TOKEN, Gateway, HandWorker
+
+pytestmark = pytest.mark.anyio
+
+OPERATIONS = [
+    ("POST", "run"),
+    ("POST", "runsync"),
+    ("GET", "status/some-id"),
+    ("POST", "status/some-id"),
+    ("POST", "cancel/some-id"),
+    ("GET", "health"),
+]
+
+
+@pytest.mark.parametrize(("method", "operation"), OPERATIONS)
+@pytest.mark.parametrize("key", ["", "Bearer", "Bearer wrong", "wrong", f"Bearer {WORKER_TOKEN}"])
+async def test_no_operation_without_a_key(gateway: Gateway, method: str, operation: str, key: str) -> None:
+    reply = await gateway.client.request(method, f"{DEV}/{operation}", headers={"Authorization": key})
+    assert reply.status_code == 401
+    assert list(reply.json()) == ["error"]
+
+
+@pytest.mark.parametrize("form", [f"Bearer {API_KEY}", API_KEY, f"bearer {API_KEY}", f"Bearer  {API_KEY} "])
+async def test_both_forms_of_the_key_are_accepted(gateway: Gateway, form: str) -> None:
+    assert (await gateway.get(f"{DEV}/health", headers={"Authorization": form})).status_code == 200
+
+
+async def test_a_revoked_key_is_refused(gateway: Gateway) -> None:
+    key, secret = await gateway.services.accounts.create("laptop")
+    headers = {"Authorization": secret}
+    assert (await gateway.get(f"{DEV}/health", headers=headers)).status_code == 200
+    assert await gateway.services.accounts.revoke(key.id)
+    reply = await gateway.get(f"{DEV}/health", headers=headers)
+    assert (reply.status_code, reply.json()) == (401, {"error": "API key 'laptop' has been revoked"})
+
+
+@pytest.mark.parametrize(("method", "operation"), OPERATIONS)
+async def test_unknown_endpoint_is_404_and_says_what_there_is(gateway: Gateway, method: str, operation: str) -> None:
+    reply = await gateway.client.request(method, f"/v2/flux-9/{operation}", json={"input": {"prompt": "a"}})
+    assert reply.status_code == 404
+    assert "unknown endpoint 'flux-9'" in reply.json()["error"]
+    assert "black-forest-labs-flux-1-dev" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("operation", ["status", "cancel"])
+async def test_unknown_job_is_404(gateway: Gateway, operation: str) -> None:
+    reply = await gateway.post(f"{DEV}/{operation}/no-such-job")
+    assert reply.status_code == 404
+    assert "no-such-job" in reply.json()["error"]
+
+
+async def test_unknown_path_and_method_answer_json(gateway: Gateway) -> None:
+    assert (await gateway.get("/nowhere")).json() == {"error": "Not Found: GET /nowhere"}
+    reply = await gateway.get(f"{DEV}/runsync")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert list(reply.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "operation"),
+    [
+        ("GET", "job-take/w"),
+        ("PUT", "job-image/w/j"),
+        ("POST", "job-done/w/j"),
+        ("GET", "job-stop/w"),
+        ("GET", "ping/w"),
+    ],
+)
+@pytest.mark.parametrize("token", ["", "wrong", API_KEY])
+async def test_worker_routes_open_to_the_worker_token_only(
+    gateway: Gateway, method: str, operation: str, token: str
+) -> None:
+    reply = await gateway.client.request(method, f"{DEV}/{operation}", headers={"Authorization": token})
+    assert reply.status_code == 401
+
+
+async def test_worker_is_told_what_is_wrong(gateway: Gateway, worker: HandWorker) -> None:
+    await gateway.submit()
+    job = await worker.take()
+    assert job is not None
+    assert (await worker.upload(job, b"GIF89a")).status_code == 400
+    headers = worker.headers
+    url = f"{DEV}/job-done/worker-1/{job['id']}"
+    assert (await gateway.client.post(url, content=b"[]", headers=headers)).status_code == 400
+    assert (await gateway.client.post(f"{url}?claimToken=x", json={}, headers=headers)).status_code == 400
+    reply = await gateway.client.get("/v2/flux-9/job-take/worker-1", headers=headers)
+    assert reply.status_code == 404
+
+
+async def test_openapi_describes_every_public_operation(gateway: Gateway) -> None:
+    document = (await gateway.get("/openapi.json")).json()
+    paths = {path: sorted(methods) for path, methods in document["paths"].items()}
+    assert paths == {
+        "/v2/{endpoint_id}/run": ["post"],
+        "/v2/{endpoint_id}/runsync": ["post"],
+        "/v2/{endpoint_id}/status/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/cancel/{job_id}": ["post"],
+        "/v2/{endpoint_id}/health": ["get"],
+        "/images/{key}": ["get"],
+    }
+    body = document["paths"]["/v2/{endpoint_id}/run"]["post"]["requestBody"]
+    dev, schnell = body["content"]["application/json"]["schema"]["properties"]["input"]["anyOf"]
+    assert dev["properties"]["width"]["multipleOf"] == 64
+    assert dev["properties"]["num_inference_steps"]["default"] == 28
+    assert schnell["properties"]["num_inference_steps"]["maximum"] == 8
+
+
+async def test_openapi_page_asks_no_other_host(gateway: Gateway) -> None:
+    page = await gateway.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text and "https://" not in page.text

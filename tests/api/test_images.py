@@ -1,0 +1,65 @@
+"""Pictures over HTTP: right headers, no key, dead after seven days."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import DEV, JPEG_BYTES, PNG_BYTES, PUBLIC_URL, Gateway, HandWorker
+
+pytestmark = pytest.mark.anyio
+NO_KEY = {"Authorization": ""}
+
+
+async def finished_picture(gateway: Gateway, worker: HandWorker, image_format: str) -> str:
+    """Make a picture; returns the path of its URL."""
+    job_id = await gateway.submit(image_format=image_format)
+    job = await worker.take()
+    assert job is not None
+    await worker.finish(job)
+    body = (await gateway.get(f"{DEV}/status/{job_id}")).json()
+    url: str = body["output"]["image_url"]
+    return url.removeprefix(PUBLIC_URL)
+
+
+@pytest.mark.parametrize(("image_format", "data"), [("png", PNG_BYTES), ("jpeg", JPEG_BYTES)])
+async def test_picture_needs_no_key(gateway: Gateway, worker: HandWorker, image_format: str, data: bytes) -> None:
+    path = await finished_picture(gateway, worker, image_format)
+    reply = await gateway.get(path, headers=NO_KEY)
+    assert (reply.status_code, reply.content) == (200, data)
+    assert reply.headers["content-type"] == f"image/{image_format}"
+    assert reply.headers["content-length"] == str(len(data))
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    cache_control = reply.headers["cache-control"]
+    assert cache_control.startswith("public, max-age=") and cache_control.endswith(", immutable")
+    max_age_s = int(cache_control.removeprefix("public, max-age=").removesuffix(", immutable"))
+    assert 7 * 86_400 - 60 < max_age_s <= 7 * 86_400 + 1
+
+    head = await gateway.client.head(path, headers=NO_KEY)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length", "etag", "last-modified"):
+        assert head.headers[name] == reply.headers[name]
+
+    unchanged = await gateway.get(path, headers=NO_KEY | {"If-None-Match": reply.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+async def test_picture_dies_after_seven_days(gateway: Gateway, worker: HandWorker, tmp_path: Path) -> None:
+    path = await finished_picture(gateway, worker, "png")
+    gateway.clock.advance(days=6.99)
+    await gateway.janitor.sweep()
+    assert (await gateway.get(path)).status_code == 200
+    gateway.clock.advance(days=0.02)
+    # Dead at once, even before the janitor comes by.
+    for reply in (await gateway.get(path), await gateway.client.head(path)):
+        assert reply.status_code == 404
+    assert (await gateway.get(path)).json() == {"error": "image expired: pictures are kept for 7 days"}
+    await gateway.janitor.sweep()
+    assert [file for file in (tmp_path / "images").rglob("*") if file.is_file()] == []
+    assert (await gateway.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["nothing.png", "..%2f..%2fjobs.db", "x" * 43 + ".png", "%00" * 43 + ".png"])
+async def test_unknown_picture_is_404(gateway: Gateway, key: str) -> None:
+    reply = await gateway.get(f"/images/{key}")
+    assert reply.status_code == 404
+    assert list(reply.json()) == ["error"]
