@@ -1,0 +1,164 @@
+"""Pictures in a local folder or a bucket, through one object-storage client."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+
+from flux_endpoint.core.errors import ImageGone, SettingsError, StoreUnavailable
+from flux_endpoint.core.ids import is_image_key
+from flux_endpoint.images.protocol import StoredImage
+
+if TYPE_CHECKING:
+    # Exists for type checkers only.
+    from obstore.store import RetryConfig
+
+_FORMS: Final = "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
+# The client's own default is to try for three minutes; a worker waits for this answer.
+_RETRY: "Final[RetryConfig]" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+# Deleting waits for the network, not for this machine.
+_DELETES_AT_ONCE: Final = 32
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+def open_image_store(url: str) -> "ObjectImageStore":
+    """Open the folder or bucket that a URL names; nothing is asked of a bucket yet.
+
+    Args:
+        url: a folder (made when missing) as a path or `file://` URL, `s3://bucket/prefix` (credentials and endpoint
+            from the AWS_* variables), `gs://bucket/prefix` (GOOGLE_*), `az://container/prefix` (AZURE_*), or
+            `memory://`, which forgets everything at the end.
+
+    Raises:
+        SettingsError: the URL has another form, or the variables it needs are missing.
+    """
+    scheme, separator, _ = url.partition("://")
+    try:
+        if url.strip() and not separator:
+            return _open_folder(Path(url))
+        match scheme:
+            case "file" if url.startswith("file:///"):
+                return _open_folder(Path(unquote(url.removeprefix("file://"))))
+            case "s3":
+                # A plain-text endpoint is used only when AWS_ENDPOINT_URL names one.
+                s3 = S3Store.from_url(url, client_options={"allow_http": True}, retry_config=_RETRY)
+                return ObjectImageStore(s3)
+            case "gs":
+                return ObjectImageStore(GCSStore.from_url(url, retry_config=_RETRY))
+            case "az":
+                return ObjectImageStore(AzureStore.from_url(url, retry_config=_RETRY))
+            case "memory":
+                return ObjectImageStore(MemoryStore())
+    except (BaseError, OSError, ValueError) as error:
+        raise SettingsError(f"IMAGE_STORE_URL cannot be opened: {_first_line(error)}") from error
+    raise SettingsError(f"IMAGE_STORE_URL has a form that is not supported; use {_FORMS}")
+
+
+def _open_folder(folder: Path) -> "ObjectImageStore":
+    folder = folder.absolute()
+    return ObjectImageStore(LocalStore(folder, mkdir=True), folder)
+
+
+class ObjectImageStore:
+    """Implements `ImageStore`. Open it with `open_image_store`.
+
+    Args:
+        store: what the client calls a store: a place plus a prefix.
+        folder: where `store` keeps its files, when it is a local one.
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        self._store = store
+        self._folder = folder
+
+    async def save(self, key: str, data: bytes) -> None:
+        """See `ImageStore.save`. A file gets its name only when it is complete."""
+        _check_key(key)
+        with _errors_translated():
+            # In one piece, whatever its size: a bucket shows it whole or not at all.
+            await obstore.put_async(self._store, key, data, use_multipart=False)
+            if self._folder is not None:
+                await asyncio.to_thread(_flush_to_disk, self._folder, key)
+
+    async def stat(self, key: str) -> StoredImage:
+        """See `ImageStore.stat`."""
+        _check_key(key)
+        with _errors_translated():
+            found = await obstore.head_async(self._store, key)
+        return StoredImage(
+            key=key,
+            size_bytes=found["size"],
+            saved_ms=_to_ms(found["last_modified"]),
+            etag=(found["e_tag"] or found["last_modified"].isoformat()).strip('"'),
+        )
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        """See `ImageStore.read`. Errors come with the first piece."""
+        _check_key(key)
+        with _errors_translated():
+            found = await obstore.get_async(self._store, key)
+            async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(piece)
+
+    async def sweep(self, saved_before_ms: int) -> int:
+        """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
+        deleted = 0
+        with _errors_translated():
+            async for found in obstore.list(self._store, chunk_size=_DELETES_AT_ONCE):
+                old = [
+                    each["path"]
+                    for each in found
+                    if is_image_key(each["path"]) and _to_ms(each["last_modified"]) < saved_before_ms
+                ]
+                deleted += sum(await asyncio.gather(*(self._delete(key) for key in old)))
+        return deleted
+
+    async def _delete(self, key: str) -> bool:
+        try:
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            # Another gateway sweeps the same folder.
+            return False
+        return True
+
+
+def _check_key(key: str) -> None:
+    if not is_image_key(key):
+        raise ImageGone("There is no such picture")
+
+
+def _to_ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000)
+
+
+def _flush_to_disk(folder: Path, key: str) -> None:
+    """Make the file and its name survive a power cut; the client leaves both to the operating system."""
+    for path in (folder / key, folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _errors_translated() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ImageGone("The picture is not here: it never was, or its retention has ended") from error
+    except (BaseError, OSError) as error:
+        raise StoreUnavailable(f"The image store did not answer: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    # The client appends a dump of its internals.
+    return str(error).partition("\n")[0]

@@ -1,0 +1,68 @@
+"""Opens the store that a database URL names."""
+
+from pathlib import Path
+from typing import Final
+
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.stores.database import Database, errors_translated
+from flux_endpoint.stores.signals import Signals
+from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.sqlite import SqliteDatabase
+
+_FORMS: Final = "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:5432/name"
+
+
+async def open_store(database_url: str, clock: Clock) -> SqlStore:
+    """Connect, bring the tables up to date, and return the store; the caller closes it.
+
+    Args:
+        database_url: `sqlite:///data/jobs.db` (relative), `sqlite:////var/lib/jobs.db` (absolute; folders are made) or
+            `postgresql://user:password@host:5432/name` (with libpq's options, such as `?sslmode=require`).
+        clock: read at every claim, renewal, end and sweep.
+
+    Raises:
+        SettingsError: the URL has another form, or PostgreSQL is asked for and its driver is not installed.
+        StoreUnavailable: the server or the file cannot be reached.
+    """
+    scheme, _, rest = database_url.partition("://")
+    signals = Signals()
+    database: Database
+    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        database = await _open_sqlite(Path(rest[1:]), signals)
+    elif scheme in ("postgresql", "postgres") and rest:
+        database = await _open_postgres(database_url, signals)
+    else:
+        # The URL itself is not repeated: it may hold a password.
+        raise SettingsError(f"DATABASE_URL has a form that is not supported; use {_FORMS}")
+    return SqlStore(database, signals, clock)
+
+
+async def _open_sqlite(path: Path, signals: Signals) -> Database:
+    with errors_translated():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    database = SqliteDatabase(path, signals)
+    try:
+        await database.open()
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def _open_postgres(url: str, signals: Signals) -> Database:
+    try:
+        # Here and not above: the driver is an optional part of the installation.
+        from flux_endpoint.stores.postgres import PostgresDatabase
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"DATABASE_URL asks for PostgreSQL, but {error.name} is not installed; "
+            "install it with: pip install 'flux-endpoint[postgres]'"
+        ) from None
+    database = PostgresDatabase(url, signals)
+    try:
+        await database.open()
+    except BaseException:
+        await database.close()
+        raise
+    return database

@@ -1,0 +1,76 @@
+"""Runs work on a PostgreSQL server, side by side with other gateways."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from flux_endpoint.core.errors import StoreUnavailable
+from flux_endpoint.stores.database import Transaction, dump_json, errors_translated
+from flux_endpoint.stores.migrate import upgrade
+from flux_endpoint.stores.signals import Signals
+
+T = TypeVar("T")
+
+# Transactions last milliseconds: more connections would only queue inside the server.
+_POOL_SIZE: Final = 10
+_POOL_TIMEOUT_S: Final = 10
+_CONNECT_TIMEOUT_S: Final = 10
+_COMMAND_TIMEOUT_S: Final = 30
+
+
+class PostgresDatabase:
+    """Any number of these may share one server.
+
+    Args:
+        url: as libpq takes it; the driver reads it itself, TLS options and lists of hosts included.
+    """
+
+    # A job enqueued through another gateway fires no signal here: look at the database twice a second.
+    recheck_s = 0.5
+
+    def __init__(self, url: str, signals: Signals) -> None:
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=partial(asyncpg.connect, url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S),
+            json_serializer=dump_json,
+            pool_size=_POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT_S,
+            # One round trip per checkout, so that a restarted server costs no failed request.
+            pool_pre_ping=True,
+        )
+        self._signals = signals
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Connect and bring the tables up to date."""
+        await self.write(lambda transaction: upgrade(transaction.connection))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run work on one connection of the pool."""
+        return await self.write(lambda transaction: work(transaction.connection))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run work on one connection of the pool, in one transaction."""
+        if self._is_closed:
+            raise StoreUnavailable("The database is closed")
+        # A server that refuses the connection raises the driver's own errors, which SQLAlchemy does not wrap.
+        with errors_translated((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            async with self._engine.begin() as connection:
+                transaction, result = await connection.run_sync(_run, work)
+        self._signals.fire(transaction.topics)
+        return result
+
+    async def close(self) -> None:
+        """Close the pool."""
+        self._is_closed = True
+        await self._engine.dispose()
+
+
+def _run(connection: Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
+    transaction = Transaction(connection)
+    return transaction, work(transaction)

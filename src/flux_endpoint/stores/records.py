@@ -1,0 +1,74 @@
+"""Rows of the database as the records of the product, and back."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.pricing import units_to_usd, usd_to_units
+from flux_endpoint.stores.database import storable
+from flux_endpoint.stores.protocol import LedgerEntry
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """A new job as a row of `schema.jobs`."""
+    return {
+        "id": job.id,
+        "endpoint_id": job.endpoint_id,
+        "status": job.status.value,
+        "input": dict(job.input),
+        "key_id": job.key_id,
+        "cost_units": usd_to_units(job.cost_usd),
+        "created_ms": job.created_ms,
+        "queued_ms": job.queued_ms,
+        "started_ms": job.started_ms,
+        "finished_ms": job.finished_ms,
+        "worker_id": job.worker_id,
+        "claim_token": job.claim_token,
+        "retries": job.retries,
+        "output": None if job.output is None else dict(job.output),
+        "error": None if job.error is None else storable(job.error),
+    }
+
+
+def to_job(row: Row[Any]) -> Job:
+    """A row of `schema.jobs` as a job."""
+    return Job(
+        id=row.id,
+        endpoint_id=row.endpoint_id,
+        status=JobStatus(row.status),
+        input=row.input,
+        key_id=row.key_id,
+        cost_usd=units_to_usd(row.cost_units),
+        created_ms=row.created_ms,
+        queued_ms=row.queued_ms,
+        started_ms=row.started_ms,
+        finished_ms=row.finished_ms,
+        worker_id=row.worker_id,
+        claim_token=row.claim_token,
+        retries=row.retries,
+        output=row.output,
+        error=row.error,
+    )
+
+
+def charge_values(job: Job, now_ms: int) -> dict[str, Any]:
+    """The row of `schema.ledger` that a completed job leaves."""
+    return {
+        "job_id": job.id,
+        "endpoint_id": job.endpoint_id,
+        "key_id": job.key_id,
+        "amount_units": usd_to_units(job.cost_usd),
+        "created_ms": now_ms,
+    }
+
+
+def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
+    """A row of `schema.ledger` as an entry."""
+    return LedgerEntry(
+        job_id=row.job_id,
+        endpoint_id=row.endpoint_id,
+        key_id=row.key_id,
+        amount_usd=units_to_usd(row.amount_units),
+        created_ms=row.created_ms,
+    )

@@ -1,0 +1,84 @@
+"""The tables. Money is whole hundred-millionths of a dollar, times are milliseconds since 1970-01-01 UTC."""
+
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+# Named constraints: Alembic can only change what has a name.
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only when the column is declared INTEGER (64 bits there).
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+# JSON and not JSONB: JSONB refuses the character U+0000, which a foreign worker's output may hold.
+_Json = JSON(none_as_null=True)
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    # Order of arrival among jobs created in the same millisecond.
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("endpoint_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("input", _Json, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("cost_units", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("queued_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("finished_ms", BigInteger),
+    Column("worker_id", Text),
+    Column("claim_token", BigInteger, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("output", _Json),
+    Column("error", Text),
+    # Until when `worker_id` holds the job. On a CANCELLED job: its worker has not been told to stop.
+    Column("lease_expires_ms", BigInteger),
+    UniqueConstraint("id"),
+)
+
+# Serves the claim (oldest first on an endpoint) and the counts. Ordered by submission, not by `queued_ms`: a job that
+# lost its worker does not go to the back.
+Index("jobs_by_place", jobs.c.endpoint_id, jobs.c.status, jobs.c.created_ms, jobs.c.seq)
+# The partial indexes stay as small as the work in flight, however many finished jobs are kept.
+_leased = jobs.c.lease_expires_ms.is_not(None)
+Index("jobs_by_lease", jobs.c.lease_expires_ms, sqlite_where=_leased, postgresql_where=_leased)
+Index("jobs_by_worker", jobs.c.worker_id, sqlite_where=_leased, postgresql_where=_leased)
+_ended = jobs.c.finished_ms.is_not(None)
+Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_ended)
+_retried = jobs.c.retries > 0
+Index("jobs_retried", jobs.c.endpoint_id, jobs.c.retries, sqlite_where=_retried, postgresql_where=_retried)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    UniqueConstraint("id"),
+    UniqueConstraint("secret_hash"),
+)
+
+# No foreign key to `jobs`: entries outlive the job's record. None to `api_keys`: a gateway may run without keys.
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("endpoint_id", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("amount_units", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    # The last line of defence against charging twice.
+    UniqueConstraint("job_id"),
+)
+Index("ledger_by_key", ledger.c.key_id, ledger.c.seq)

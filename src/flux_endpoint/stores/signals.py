@@ -1,0 +1,91 @@
+"""Wake-ups inside one process: who sleeps until something changes, and who says that it did."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Topic(NamedTuple):
+    """Something to wait for: the end of a job, work on an endpoint, a stop for a worker."""
+
+    kind: str
+    name: str
+
+
+class Listener:
+    """One sleeper. It hears every signal fired since it began to listen or since it last woke."""
+
+    def __init__(self) -> None:
+        self._heard = asyncio.Event()
+
+    def hear(self) -> None:
+        """Wake the sleeper now or, if it is busy, as soon as it sleeps."""
+        self._heard.set()
+
+    async def sleep(self, timeout_s: float) -> None:
+        """Return at the next signal, or after `timeout_s` seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._heard.wait()
+        except TimeoutError:
+            return
+        self._heard.clear()
+
+
+class Signals:
+    """Topics exist only while somebody listens, so ids of jobs long gone take no memory. Bound to one event loop."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[Topic, set[Listener]] = {}
+
+    @contextmanager
+    def listen(self, topics: Iterable[Topic]) -> Iterator[Listener]:
+        """Hear the topics until the block ends. Look at the database inside the block: nothing is missed between."""
+        listener = Listener()
+        wanted = frozenset(topics)
+        for topic in wanted:
+            self._listeners.setdefault(topic, set()).add(listener)
+        try:
+            yield listener
+        finally:
+            for topic in wanted:
+                listeners = self._listeners[topic]
+                listeners.discard(listener)
+                if not listeners:
+                    del self._listeners[topic]
+
+    def fire(self, topics: Iterable[Topic]) -> None:
+        """Wake everybody who listens to one of the topics. Only from the event loop's thread."""
+        for topic in topics:
+            for listener in self._listeners.get(topic, ()):
+                listener.hear()
+
+    def fire_all(self) -> None:
+        """Wake everybody: the store is closing."""
+        self.fire(tuple(self._listeners))
+
+    def __len__(self) -> int:
+        """Number of topics somebody listens to."""
+        return len(self._listeners)
+
+
+class Deadline:
+    """The rest of a caller's patience, slept in slices.
+
+    Args:
+        timeout_s: patience from now.
+        recheck_s: longest slice: another process on the same database fires no signal here.
+    """
+
+    def __init__(self, timeout_s: float, recheck_s: float) -> None:
+        self._recheck_s = recheck_s
+        self._ends_s = asyncio.get_running_loop().time() + timeout_s
+
+    async def sleep(self, listener: Listener) -> bool:
+        """Sleep until it is worth looking again; False, without sleep, once the patience is over."""
+        left_s = self._ends_s - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            return False
+        await listener.sleep(min(left_s, self._recheck_s))
+        return True

@@ -1,0 +1,208 @@
+"""Every statement the store sends, by name: one per transition of a job. One text serves SQLite and PostgreSQL.
+
+Trap: a bound parameter must not have the name of a column it is compared or assigned to.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from flux_endpoint.core.job import ALLOWED_MOVES, JobStatus
+from flux_endpoint.stores.schema import api_keys, jobs, ledger
+
+_job: ColumnElement[Any] = jobs.c.id == bindparam("job")
+_of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
+_of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
+_of_worker: ColumnElement[Any] = jobs.c.worker_id == bindparam("worker")
+_running: ColumnElement[Any] = jobs.c.status == JobStatus.IN_PROGRESS.value
+_untold: ColumnElement[Any] = and_(jobs.c.status == JobStatus.CANCELLED.value, jobs.c.lease_expires_ms.is_not(None))
+# Typed, because PostgreSQL asks the type of every parameter before it sees a value.
+_now_ms = bindparam("now_ms", type_=BigInteger)
+_expires_ms = bindparam("expires_ms", type_=BigInteger)
+_retry = bindparam("retry", type_=Integer)
+_claim_order = (jobs.c.created_ms, jobs.c.seq)
+
+
+def _may_become(status: JobStatus) -> ColumnElement[Any]:
+    """The guard of a transition: rows in a state from which the move is allowed."""
+    sources = [source.value for source, targets in ALLOWED_MOVES.items() if status in targets]
+    return or_(*(jobs.c.status == source for source in sources))
+
+
+def _locked(condition: ColumnElement[Any], name: str) -> CTE:
+    """Sequence numbers of the rows to change, locked in one fixed order, so that two of us never deadlock."""
+    return select(jobs.c.seq).where(condition).order_by(jobs.c.seq).with_for_update().cte(name)
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+GET_JOB: Final = select(jobs).where(_job, _of_endpoint)
+GET_JOB_BY_ID: Final = select(jobs).where(_job)
+IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints))
+IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
+COUNT_BY_STATUS: Final = select(jobs.c.status, func.count().label("jobs")).where(_of_endpoint).group_by(jobs.c.status)
+COUNT_RETRIES: Final = select(func.sum(jobs.c.retries)).where(_of_endpoint, jobs.c.retries > 0)
+
+# --- transitions of a job --------------------------------------------------------------------------------------------
+
+# (new) -> IN_QUEUE | FAILED
+ENQUEUE: Final = insert(jobs).inline()
+
+# IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
+# are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.
+_oldest = (
+    select(jobs.c.seq)
+    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints)
+    .order_by(*_claim_order)
+    .limit(bindparam("max_jobs", type_=Integer))
+    .with_for_update(skip_locked=True)
+    .cte("oldest")
+)
+CLAIM: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(select(_oldest.c.seq)))
+    .values(
+        status=JobStatus.IN_PROGRESS.value,
+        worker_id=bindparam("worker"),
+        claim_token=jobs.c.claim_token + 1,
+        started_ms=_now_ms,
+        lease_expires_ms=_expires_ms,
+    )
+    .returning(jobs)
+)
+
+# IN_PROGRESS stays IN_PROGRESS, for longer.
+_held = _locked(and_(_running, _of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), "held")
+RENEW: Final = (
+    update(jobs).where(jobs.c.seq.in_(select(_held.c.seq))).values(lease_expires_ms=_expires_ms).returning(jobs.c.id)
+)
+
+# A report counts only from the worker that holds the job; with a token, only from its latest claim.
+_held_by_reporter = and_(
+    _job,
+    _of_worker,
+    _running,
+    jobs.c.claim_token == func.coalesce(bindparam("token", type_=BigInteger), jobs.c.claim_token),
+)
+
+# IN_PROGRESS -> COMPLETED
+COMPLETE: Final = (
+    update(jobs)
+    .where(_held_by_reporter)
+    .values(
+        status=JobStatus.COMPLETED.value,
+        output=bindparam("result"),
+        finished_ms=_now_ms,
+        lease_expires_ms=None,
+    )
+    .returning(jobs)
+)
+
+# In the same transaction as COMPLETE.
+CHARGE: Final = insert(ledger).inline()
+
+# IN_PROGRESS -> FAILED
+FAIL: Final = (
+    update(jobs)
+    .where(_held_by_reporter)
+    .values(
+        status=JobStatus.FAILED.value,
+        error=bindparam("reason"),
+        finished_ms=_now_ms,
+        lease_expires_ms=None,
+    )
+    .returning(jobs)
+)
+
+# IN_PROGRESS -> IN_QUEUE, at its old place, because the worker gave it back.
+GIVE_BACK: Final = (
+    update(jobs).where(_held_by_reporter).values(status=JobStatus.IN_QUEUE.value, lease_expires_ms=None).returning(jobs)
+)
+
+# IN_QUEUE | IN_PROGRESS -> CANCELLED. `lease_expires_ms` stays: the mark that a worker has yet to be told.
+CANCEL: Final = (
+    update(jobs)
+    .where(_job, _of_endpoint, _may_become(JobStatus.CANCELLED))
+    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms)
+    .returning(jobs)
+)
+
+# CANCELLED stays CANCELLED; its worker is told once.
+TAKE_STOPS: Final = update(jobs).where(_of_worker, _untold).values(lease_expires_ms=None).returning(jobs.c.id)
+
+# substr and not LIKE: SQLite's LIKE takes "W1" for "w1", and ids may hold its wildcards.
+_of_gone_workers: ColumnElement[Any] = and_(
+    jobs.c.lease_expires_ms.is_not(None),
+    func.substr(jobs.c.worker_id, 1, bindparam("prefix_chars", type_=Integer)) == bindparam("prefix"),
+)
+_expired: ColumnElement[Any] = jobs.c.lease_expires_ms <= _now_ms
+
+# IN_PROGRESS -> FAILED | IN_QUEUE, because the worker is lost. `retry` is 1, or 0 when the loss is not the job's fault.
+_too_often: ColumnElement[Any] = and_(_retry == 1, jobs.c.retries >= bindparam("max_retries", type_=Integer))
+_timed_out_text = literal("job timed out after ", Text) + cast(jobs.c.retries, Text) + literal(" retries", Text)
+
+
+def _take_back(whose: ColumnElement[Any]) -> Any:
+    lost = _locked(and_(_running, whose), "lost")
+    return (
+        update(jobs)
+        .where(jobs.c.seq.in_(select(lost.c.seq)))
+        .values(
+            status=case((_too_often, JobStatus.FAILED.value), else_=JobStatus.IN_QUEUE.value),
+            error=case((_too_often, _timed_out_text), else_=None),
+            finished_ms=case((_too_often, _now_ms), else_=None),
+            retries=case((_too_often, jobs.c.retries), else_=jobs.c.retries + _retry),
+            queued_ms=case((_too_often, jobs.c.queued_ms), else_=_now_ms),
+            lease_expires_ms=None,
+        )
+        .returning(jobs.c.id, jobs.c.endpoint_id, jobs.c.status)
+    )
+
+
+TAKE_BACK_EXPIRED: Final = _take_back(_expired)
+TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
+# A new worker of the same id must not be told to stop what the old one ran.
+FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)
+
+# (terminal) -> (gone); its ledger entry stays.
+FORGET: Final = delete(jobs).where(jobs.c.finished_ms < bindparam("before_ms"))
+
+# --- keys and charges ------------------------------------------------------------------------------------------------
+
+_key_columns = (api_keys.c.id, api_keys.c.name, api_keys.c.created_ms, api_keys.c.revoked_ms)
+ADD_KEY: Final = insert(api_keys).inline()
+FIND_KEY: Final = select(*_key_columns).where(api_keys.c.secret_hash == bindparam("hash"))
+LIST_KEYS: Final = select(*_key_columns).order_by(api_keys.c.created_ms, api_keys.c.seq)
+REVOKE_KEY: Final = (
+    update(api_keys)
+    .where(api_keys.c.id == bindparam("key"))
+    .values(revoked_ms=func.coalesce(api_keys.c.revoked_ms, _now_ms))
+)
+
+_entry_columns = (
+    ledger.c.job_id,
+    ledger.c.endpoint_id,
+    ledger.c.key_id,
+    ledger.c.amount_units,
+    ledger.c.created_ms,
+)
+LIST_ENTRIES: Final = select(*_entry_columns).order_by(ledger.c.seq)
+LIST_ENTRIES_OF_KEY: Final = LIST_ENTRIES.where(ledger.c.key_id == bindparam("key"))
