@@ -20,6 +20,7 @@ from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.protocol import Ledger
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
@@ -37,6 +38,7 @@ class Gateway:
     services: Services
     clock: ManualClock
     janitor: Janitor
+    ledger: Ledger
 
     async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         return await self.client.post(path, json=body, **options)
@@ -112,7 +114,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     transport = httpx.ASGITransport(create_app(services))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock))
+        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock), store)
     await store.close()
 
 

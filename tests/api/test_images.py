@@ -53,6 +53,7 @@ async def test_picture_dies_after_seven_days(gateway: Gateway, worker: HandWorke
     for reply in (await gateway.get(path), await gateway.client.head(path)):
         assert reply.status_code == 404
     assert (await gateway.get(path)).json() == {"error": "image expired: pictures are kept for 7 days"}
+    gateway.clock.advance(s=3_600)  # deleted within an hour
     await gateway.janitor.sweep()
     assert [file for file in (tmp_path / "images").rglob("*") if file.is_file()] == []
     assert (await gateway.get(path)).status_code == 404
