@@ -1,0 +1,43 @@
+"""Latents to pixels."""
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@torch.inference_mode()
+def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
+    """Decode one picture.
+
+    Args:
+        vae: its config holds the scale and shift that the transformer's latents were normalised with.
+        latents: (1, latent_channels, h, w).
+
+    Returns:
+        (height, width, 3), 8-bit RGB, at `vae_scale_factor` pixels per latent.
+    """
+    latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+    pixels = vae.decode(latents, return_dict=False)[0]  # (1, 3, height, width), about -1 to 1
+    pixels = (pixels * 0.5 + 0.5).clamp(0, 1)
+    pixels = pixels.permute(0, 2, 3, 1)[0].float()
+    levels: NDArray[np.uint8] = (pixels * 255).round().to(torch.uint8).cpu().numpy()
+    return levels
+
+
+def crop_to(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """Cut the middle out of a picture.
+
+    Args:
+        pixels: (height, width, 3), not smaller than the size asked for.
+        width_px: of the result.
+        height_px: of the result.
+
+    Returns:
+        (height_px, width_px, 3); of an odd number of surplus lines the larger part goes at the right or bottom.
+    """
+    height, width, _ = pixels.shape
+    top = (height - height_px) // 2
+    left = (width - width_px) // 2
+    return np.ascontiguousarray(pixels[top : top + height_px, left : left + width_px])

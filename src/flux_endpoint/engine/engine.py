@@ -1,0 +1,139 @@
+"""The FLUX.1 engine: the numbered story of one picture."""
+
+from collections.abc import Generator
+
+import torch
+
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine.decode import crop_to, decode_latents
+from flux_endpoint.engine.denoise import Conditions, denoise_step
+from flux_endpoint.engine.encode import encode_image
+from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.parameters import picture_parameters
+from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.schedule import make_scheduler
+from flux_endpoint.engine.sources import Source
+from flux_endpoint.engine.text import cut_warning
+from flux_endpoint.engine.weights import LoadedModel, check_checkpoint, load_checkpoint, notice_for
+
+_ENOUGH_BYTES = 2**63
+
+
+class SharedModel:
+    """One checkpoint on one device, for every endpoint that uses it; loaded once, freed by the last to close.
+
+    Args:
+        source: what to load.
+        device: where to.
+        threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
+        available_bytes: free memory of the device; None to ask it.
+    """
+
+    def __init__(
+        self, source: Source, device: torch.device, threads: int | None = None, available_bytes: int | None = None
+    ) -> None:
+        self.source = source
+        self.device = device
+        self._threads = threads
+        self._available_bytes = available_bytes
+        self._users: set[str] = set()
+        self._loaded: LoadedModel | None = None
+
+    def acquire(self, endpoint_id: str, family: ModelFamily) -> LoadedModel:
+        """Load the model if no other endpoint has, after checking that this endpoint may use it.
+
+        Raises:
+            CheckpointError: see `Engine.load`.
+        """
+        # Once loaded, its memory is taken already.
+        available = self._available_bytes if self._loaded is None else _ENOUGH_BYTES
+        checkpoint = check_checkpoint(self.source, family, self.device, download=True, available=available)
+        if self._loaded is None:
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            self._loaded = load_checkpoint(checkpoint, self.device)
+        self._users.add(endpoint_id)
+        return self._loaded
+
+    def release(self, endpoint_id: str) -> None:
+        """Give the model up for one endpoint."""
+        self._users.discard(endpoint_id)
+        if not self._users:
+            self._loaded = None
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+class FluxEngine:
+    """FLUX.1-dev or -schnell on one device.
+
+    Args:
+        spec: the endpoint it serves.
+        model: may be shared with other engines that the same thread uses.
+    """
+
+    def __init__(self, spec: ModelSpec, model: SharedModel) -> None:
+        self._spec = spec
+        self._shared = model
+        self._model: LoadedModel | None = None
+        notice = notice_for(model.source, spec.family)
+        self._info = ModelInfo(model.source.name, spec.family, str(model.device), notice)
+
+    @property
+    def info(self) -> ModelInfo:
+        """See `Engine.info`."""
+        return self._info
+
+    def load(self) -> None:
+        """See `Engine.load`."""
+        if self._model is None:
+            self._model = self._shared.acquire(self._spec.endpoint_id, self._spec.family)
+
+    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+        """See `Engine.generate`."""
+        model = self._loaded()
+        size = render_size(request.width, request.height, model.vae_scale_factor)
+        # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
+        positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
+        has_negative = bool(request.negative_prompt) and request.true_cfg_scale > 1
+        negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens) if has_negative else None
+        # 2. Noise, from the seed alone.
+        noise = draw_noise(request.seed, model.latent_channels, size)
+        latents = pack_latents(noise).to(model.device, model.dtype)
+        # 3. The noise levels to visit.
+        scheduler = make_scheduler(model.scheduler_config, request.num_inference_steps, latents.shape[1], model.device)
+        conditions = Conditions(
+            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size)
+        )
+        # 4. From noise to latents, step by step.
+        for step, timestep in enumerate(scheduler.timesteps, start=1):
+            latents = denoise_step(model.transformer, scheduler, latents, timestep, conditions)
+            yield StepDone(step, request.num_inference_steps)
+        # 5. Latents to pixels, of the size asked for.
+        pixels = crop_to(decode_latents(model.vae, unpack_latents(latents, size)), request.width, request.height)
+        # 6. Pixels to a file that says how it was made.
+        data = encode_image(pixels, request.image_format, picture_parameters(request, self._info.name))
+        prompts = (("prompt", positive), ("negative_prompt", negative))
+        warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
+        return EncodedImage(data, request.image_format, request.width, request.height, warnings)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._model is not None:
+            self._model = None
+            self._shared.release(self._spec.endpoint_id)
+
+    def _loaded(self) -> LoadedModel:
+        if self._model is None:
+            raise RuntimeError("generate() before load() or after close()")
+        return self._model
+
+    def _guidance(self, request: GenerationRequest, model: LoadedModel) -> torch.Tensor | None:
+        """The distilled guidance, (1,), float32; None where the transformer has no such input."""
+        if not model.has_guidance:
+            return None
+        # Schnell has no guidance. The embedded model, which has, must behave alike when it stands in for schnell.
+        is_schnell = self._spec.family is ModelFamily.SCHNELL
+        value = self._spec.guidance.default if is_schnell else request.guidance
+        return torch.full([1], value, dtype=torch.float32, device=model.device)

@@ -1,0 +1,121 @@
+"""An engine without a model: real small files at once, for tests and for measuring everything around the model."""
+
+import functools
+import struct
+import time
+import zlib
+from collections.abc import Generator, Mapping
+
+from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.engine.parameters import ParameterValue, picture_parameters
+from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
+
+_NAME = "fake"
+
+
+class FakeEngine:
+    """Draws one flat colour that depends on the seed. Imports neither torch nor numpy nor Pillow.
+
+    Args:
+        spec: the endpoint it stands in for.
+        step_s: how long each step takes, in seconds.
+    """
+
+    def __init__(self, spec: ModelSpec, step_s: float = 0.0) -> None:
+        self._step_s = step_s
+        self._info = ModelInfo(_NAME, spec.family, "none", "No model is loaded: pictures are one flat colour.")
+
+    @property
+    def info(self) -> ModelInfo:
+        """See `Engine.info`."""
+        return self._info
+
+    def load(self) -> None:
+        """Do nothing: there is nothing to read."""
+
+    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+        """See `Engine.generate`."""
+        for step in range(1, request.num_inference_steps + 1):
+            if self._step_s:
+                time.sleep(self._step_s)
+            yield StepDone(step, request.num_inference_steps)
+        if request.image_format is ImageFormat.PNG:
+            data = flat_png(request.width, request.height, request.seed, picture_parameters(request, _NAME))
+        else:
+            data = flat_jpeg(request.width, request.height, request.seed)
+        return EncodedImage(data, request.image_format, request.width, request.height)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
+
+
+def flat_png(width_px: int, height_px: int, seed: int, texts: Mapping[str, ParameterValue]) -> bytes:
+    """A PNG of one colour, with text chunks.
+
+    Args:
+        width_px: of the picture.
+        height_px: of the picture.
+        seed: its low 24 bits are the colour.
+        texts: keywords and values; written as UTF-8.
+    """
+    # 1 bit a pixel, colours from a palette: the smallest form PNG has.
+    header = struct.pack(">IIBBBBB", width_px, height_px, 1, 3, 0, 0, 0)
+    palette = (seed & 0xFFFFFF).to_bytes(3, "big") + b"\xff\xff\xff"
+    chunks = [_png_chunk(b"IHDR", header), _png_chunk(b"PLTE", palette)]
+    # iTXt: keyword, end, not compressed, method, no language, no translated keyword, text.
+    chunks += [_png_chunk(b"iTXt", f"{name}\0\0\0\0\0{value}".encode()) for name, value in texts.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + _png_tail(width_px, height_px)
+
+
+@functools.lru_cache(maxsize=64)
+def _png_tail(width_px: int, height_px: int) -> bytes:
+    # Each row: one byte for "no filter", then its pixels, all of palette entry 0.
+    rows = bytes((1 + -(-width_px // 8)) * height_px)
+    return _png_chunk(b"IDAT", zlib.compress(rows, 9)) + _png_chunk(b"IEND", b"")
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def flat_jpeg(width_px: int, height_px: int, seed: int) -> bytes:
+    """A JPEG of one grey, without metadata.
+
+    Args:
+        width_px: of the picture.
+        height_px: of the picture.
+        seed: its low 7 bits choose one of 128 greys.
+    """
+    head, scan_zero_bits = _jpeg_frame(width_px, height_px)
+    # First block: code 10 says that a 7-bit brightness follows, then 0: nothing else. Every further block: 00, same.
+    first_block = 0b10 << 8 | (seed & 0x7F) << 1
+    used_bits = 10
+    bits = first_block << scan_zero_bits
+    padding = -(used_bits + scan_zero_bits) % 8
+    bits = bits << padding | (1 << padding) - 1
+    scan = bits.to_bytes((used_bits + scan_zero_bits + padding) // 8, "big")
+    # A byte FF inside the scan would read as the start of a marker.
+    return head + scan.replace(b"\xff", b"\xff\x00") + b"\xff\xd9"
+
+
+@functools.lru_cache(maxsize=64)
+def _jpeg_frame(width_px: int, height_px: int) -> tuple[bytes, int]:
+    """Everything before the scan, and the length of the scan after its first block, in bits."""
+    quantisation = b"\x00" + b"\x08" * 64
+    frame = struct.pack(">BHHB", 8, height_px, width_px, 1) + b"\x01\x11\x00"
+    # One code of 1 bit (nothing changes) and one of 2 bits (a change of 7 bits follows).
+    brightness_codes = b"\x00" + bytes([1, 1] + [0] * 14) + b"\x00\x07"
+    # One code of 1 bit: end of block.
+    detail_codes = b"\x10" + bytes([1] + [0] * 15) + b"\x00"
+    scan = b"\x01\x01\x00\x00\x3f\x00"
+    segments = [
+        (b"\xdb", quantisation),
+        (b"\xc0", frame),
+        (b"\xc4", brightness_codes),
+        (b"\xc4", detail_codes),
+        (b"\xda", scan),
+    ]
+    head = b"\xff\xd8" + b"".join(b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body for kind, body in segments)
+    blocks = -(-width_px // 8) * -(-height_px // 8)
+    return head, 2 * (blocks - 1)

@@ -1,0 +1,50 @@
+"""The part of `factory.py` that needs torch."""
+
+from collections.abc import Mapping
+
+import torch
+
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine import weights
+from flux_endpoint.engine.engine import FluxEngine, SharedModel
+from flux_endpoint.engine.report import CheckReport
+from flux_endpoint.engine.sources import list_local_models, parse_source
+
+__all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_models"]
+
+
+def build_flux_engines(
+    sources: Mapping[str, str], catalog: Mapping[str, ModelSpec], *, device: str | None, threads: int | None
+) -> dict[str, FluxEngine]:
+    """See `factory.build_engines`."""
+    chosen = choose_device(device)
+    models = {text: SharedModel(parse_source(text), chosen, threads) for text in dict.fromkeys(sources.values())}
+    return {endpoint_id: FluxEngine(catalog[endpoint_id], models[text]) for endpoint_id, text in sources.items()}
+
+
+def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool) -> CheckReport:
+    """See `factory.check_source`."""
+    return weights.check_source(text, family, device=choose_device(device), download=download)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device to run on.
+
+    Args:
+        name: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
+
+    Raises:
+        CheckpointError: there is no such device here.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type == "cpu":
+        return device
+    if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
+        return device
+    raise CheckpointError(f"Device {name}: there is none; use cpu, or cuda where a CUDA device and driver are")

@@ -1,0 +1,256 @@
+"""Checks a checkpoint's files against the models they must fill, reading headers only."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from torch import nn
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.t5.configuration_t5 import T5Config
+from transformers.models.t5.modeling_t5 import T5EncoderModel
+
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
+from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors, plain_name
+from flux_endpoint.engine.report import PartReport
+from flux_endpoint.engine.sources import INDEX_FILE, Located, Source, SourceKind
+
+TRANSFORMER: Final = "transformer"
+VAE: Final = "vae"
+CLIP: Final = "text_encoder"
+T5: Final = "text_encoder_2"
+
+_DIFFUSERS_STEM: Final = "diffusion_pytorch_model"
+_TRANSFORMERS_STEM: Final = "model"
+_SCHEDULER_CONFIG: Final = "scheduler/scheduler_config.json"
+# Without tokenizer_config.json a tokenizer knows no longest length; without tokenizer.json T5's knows no words.
+_OTHER_FILES: Final = (_SCHEDULER_CONFIG, "tokenizer/tokenizer_config.json", "tokenizer_2/tokenizer_config.json")
+_FLOAT_DTYPES: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_GUIDANCE_NAMES: Final = ("guidance_in.", "time_text_embed.guidance_embedder.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A checkpoint whose files are complete and fit together; no weight has been read.
+
+    Attributes:
+        transformer: without memory for its tensors (on torch's meta device).
+        vae: likewise.
+        is_original: whether the transformer's file uses Black Forest Labs' names.
+        headers: of each part's tensors, by part and by the name in the file.
+        scheduler_config: of the noise schedule.
+    """
+
+    source: Source
+    located: Located
+    family: ModelFamily
+    transformer: FluxTransformer2DModel
+    vae: AutoencoderKL
+    is_original: bool
+    headers: Mapping[str, Mapping[str, TensorHeader]]
+    scheduler_config: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all parts."""
+        return sum(tensor.parameters for part in self.headers.values() for tensor in part.values())
+
+    def part_reports(self) -> tuple[PartReport, ...]:
+        """What each part consists of."""
+        return tuple(
+            PartReport(
+                name=name,
+                files=len({tensor.file for tensor in tensors.values()}),
+                tensors=len(tensors),
+                parameters=sum(tensor.parameters for tensor in tensors.values()),
+                size_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
+                dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
+            )
+            for name, tensors in self.headers.items()
+        )
+
+
+def check_layout(source: Source, located: Located, family: ModelFamily) -> Checkpoint:
+    """Check that a checkpoint is complete, of the right kind, and fits together.
+
+    Args:
+        source: names the model in messages.
+        located: its files.
+        family: which the endpoint needs; the embedded model serves both.
+
+    Raises:
+        CheckpointError: the first problem found, in one line.
+    """
+    try:
+        return _check(source, located, family)
+    except CheckpointError as error:
+        raise CheckpointError(f"Model {source.text}: {error}") from None
+
+
+def _check(source: Source, located: Located, family: ModelFamily) -> Checkpoint:
+    _check_other_files(located)
+    configs = {part: _config(located, part, family) for part in (TRANSFORMER, VAE, CLIP, T5)}
+    transformer_headers = _transformer_headers(located)
+    has_guidance = any(name.startswith(_GUIDANCE_NAMES) for name in transformer_headers)
+    has_original_names = any(is_original(name) for name in transformer_headers)
+    if source.kind is not SourceKind.DEMO:
+        _check_family(family, has_guidance)
+    transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
+    vae = _on_meta(VAE, lambda: AutoencoderKL.from_config(configs[VAE]))
+    clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP])))
+    t5 = _on_meta(T5, lambda: T5EncoderModel(T5Config.from_dict(configs[T5])))
+    expected_names = _shapes(transformer)
+    if has_original_names:
+        expected_names = {name: tensor.shape for name, tensor in original_tensors(expected_names).items()}
+    headers = {
+        TRANSFORMER: transformer_headers,
+        VAE: read_part_headers(located.folder / VAE, _DIFFUSERS_STEM),
+        CLIP: _clip_headers(located),
+        T5: read_part_headers(located.folder / T5, _TRANSFORMERS_STEM),
+    }
+    _compare(TRANSFORMER, expected_names, headers[TRANSFORMER])
+    _compare(VAE, _shapes(vae), headers[VAE])
+    _compare(CLIP, _shapes(clip), headers[CLIP])
+    _compare(T5, _shapes(t5), headers[T5], optional=frozenset(t5.all_tied_weights_keys))
+    _check_parts_fit(transformer, vae, clip, t5)
+    return Checkpoint(
+        source=source,
+        located=located,
+        family=ModelFamily.DEV if has_guidance else ModelFamily.SCHNELL,
+        transformer=transformer,
+        vae=vae,
+        is_original=has_original_names,
+        headers=headers,
+        scheduler_config=_scheduler_config(located),
+    )
+
+
+def _check_other_files(located: Located) -> None:
+    folder = located.folder
+    if located.transformer_file is None:
+        kind = read_json(folder / INDEX_FILE).get("_class_name")
+        if kind != "FluxPipeline":
+            raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
+    absent = [name for name in _OTHER_FILES if not (folder / name).is_file()]
+    if not (folder / "tokenizer/tokenizer.json").is_file():
+        absent += [name for name in ("tokenizer/vocab.json", "tokenizer/merges.txt") if not (folder / name).is_file()]
+    if not (folder / "tokenizer_2/tokenizer.json").is_file():
+        absent.append("tokenizer_2/tokenizer.json")
+    if absent:
+        raise CheckpointError(f"{folder} lacks {listing(absent, shown=len(absent))}")
+
+
+def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:
+    file = located.folder / part / "config.json"
+    if part == TRANSFORMER and located.transformer_file is not None and not file.is_file():
+        # A lone transformer file comes without a config; the defaults of diffusers' class are FLUX.1's sizes.
+        return {"guidance_embeds": family is ModelFamily.DEV}
+    config = read_json(file)
+    wanted, found = _class_names(part, config)
+    if wanted not in found:
+        raise CheckpointError(f"{file} describes a {' or '.join(found) or 'model of unknown kind'}, not a {wanted}")
+    return config
+
+
+def _class_names(part: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
+    match part:
+        case "transformer":
+            return "FluxTransformer2DModel", [config.get("_class_name", "")]
+        case "vae":
+            return "AutoencoderKL", [config.get("_class_name", "")]
+        case "text_encoder":
+            return "CLIPTextModel", config.get("architectures", [])
+        case _:
+            return "T5EncoderModel", config.get("architectures", [])
+
+
+def _transformer_headers(located: Located) -> dict[str, TensorHeader]:
+    if located.transformer_file is None:
+        return read_part_headers(located.folder / TRANSFORMER, _DIFFUSERS_STEM)
+    return {plain_name(name): header for name, header in read_header(located.transformer_file).items()}
+
+
+def _clip_headers(located: Located) -> dict[str, TensorHeader]:
+    """CLIP's tensors under the names of its class: files written by other versions put more before or beside them."""
+    headers = read_part_headers(located.folder / CLIP, _TRANSFORMERS_STEM)
+    return {
+        name.removeprefix("text_model."): header
+        for name, header in headers.items()
+        if not name.endswith("embeddings.position_ids")
+    }
+
+
+def _check_family(family: ModelFamily, has_guidance: bool) -> None:
+    if has_guidance and family is ModelFamily.SCHNELL:
+        raise CheckpointError("this is a dev checkpoint (it has a guidance input), and the endpoint needs schnell")
+    if not has_guidance and family is ModelFamily.DEV:
+        raise CheckpointError("this is a schnell checkpoint (it has no guidance input), and the endpoint needs dev")
+
+
+def _on_meta(part: str, build: Callable[[], Any]) -> Any:
+    """Build a module without memory for its tensors."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{part}/config.json makes no sense: {reason}") from error
+
+
+def _shapes(module: nn.Module) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _compare(
+    part: str,
+    expected: Mapping[str, Shape],
+    found: Mapping[str, TensorHeader],
+    optional: frozenset[str] = frozenset(),
+) -> None:
+    missing = [name for name in expected if name not in found and name not in optional]
+    if missing:
+        raise CheckpointError(f"{part} lacks {len(missing)} of {len(expected)} tensors: {listing(missing)}")
+    extra = [name for name in found if name not in expected]
+    if extra:
+        raise CheckpointError(f"{part} has {len(extra)} tensors that FLUX.1 has not: {listing(extra)}")
+    wrong = [name for name in found if found[name].shape != expected[name]]
+    if wrong:
+        shapes = [f"{name} is {_by(found[name].shape)} instead of {_by(expected[name])}" for name in wrong]
+        raise CheckpointError(f"{part} has {len(wrong)} tensors of a wrong shape: {listing(shapes)}")
+    quantised = [f"{name} ({found[name].dtype})" for name in found if found[name].dtype not in _FLOAT_DTYPES]
+    if quantised:
+        raise CheckpointError(f"{part} has {len(quantised)} tensors that are not plain numbers: {listing(quantised)}")
+
+
+def _by(shape: Shape) -> str:
+    return "x".join(str(length) for length in shape) or "a single number"
+
+
+def _check_parts_fit(
+    transformer: FluxTransformer2DModel, vae: AutoencoderKL, clip: CLIPTextModel, t5: T5EncoderModel
+) -> None:
+    """Refuse parts of different models: each alone is fine, together they would fail at the first job."""
+    pairs = (
+        (T5, t5.config.d_model, "numbers a token", transformer.config.joint_attention_dim),
+        (CLIP, clip.config.hidden_size, "numbers", transformer.config.pooled_projection_dim),
+        (VAE, 4 * vae.config.latent_channels, "numbers a token", transformer.config.in_channels),
+    )
+    for part, given, what, read in pairs:
+        if given != read:
+            raise CheckpointError(f"{part} is of another model: it gives {given} {what}, the transformer reads {read}")
+    if vae.config.scaling_factor is None or vae.config.shift_factor is None:
+        raise CheckpointError("vae/config.json lacks scaling_factor or shift_factor")
+
+
+def _scheduler_config(located: Located) -> dict[str, Any]:
+    file = located.folder / _SCHEDULER_CONFIG
+    config = read_json(file)
+    kind = config.get("_class_name")
+    if kind != "FlowMatchEulerDiscreteScheduler":
+        raise CheckpointError(f"{file} describes a {kind}, not a FlowMatchEulerDiscreteScheduler")
+    return config

@@ -1,0 +1,74 @@
+"""What is known of a checkpoint before its weights are read."""
+
+from dataclasses import dataclass
+
+from flux_endpoint.core.catalog import ModelFamily
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """One module of a checkpoint.
+
+    Attributes:
+        name: transformer, vae, text_encoder or text_encoder_2.
+        files: number of weight files.
+        parameters: number of elements of all its tensors.
+        size_bytes: on the disk.
+        dtypes: in the files, as safetensors writes them.
+    """
+
+    name: str
+    files: int
+    tensors: int
+    parameters: int
+    size_bytes: int
+    dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """A checkpoint that can be loaded here.
+
+    Attributes:
+        source: as given.
+        name: as written into pictures.
+        location: folder or file on this machine.
+        family: its architecture; the embedded model has dev's and may serve schnell's endpoint too.
+        needed_bytes: memory for weights and one 1024x1024 picture on the device.
+        device: where it would run.
+        notice: a licence or limitation to show; may be empty.
+    """
+
+    source: str
+    name: str
+    location: str
+    family: ModelFamily
+    parts: tuple[PartReport, ...]
+    needed_bytes: int
+    device: str
+    notice: str
+
+    @property
+    def parameters(self) -> int:
+        """Of all parts."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all parts' weights on the disk."""
+        return sum(part.size_bytes for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that is on this machine already.
+
+    Attributes:
+        source: what to set as the model's source to use it.
+        location: its folder.
+        size_bytes: of all its files.
+    """
+
+    source: str
+    location: str
+    size_bytes: int
