@@ -1,0 +1,87 @@
+"""A worker as a process: load, work, obey signals, go."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.worker.client import Gateway, connect
+from flux_endpoint.worker.loop import Worker
+from flux_endpoint.worker.runner import EngineThread
+
+logger = logging.getLogger(__name__)
+
+# A step of real weights on a CPU takes minutes. Its job has been given back by then: nothing is lost by not waiting.
+_LAST_STEP_S: Final = 1.0
+
+
+def new_worker_id() -> str:
+    """A name for a worker that was given none."""
+    return f"w-{secrets.token_hex(4)}"
+
+
+def load_engines(engines: Mapping[str, Engine]) -> None:
+    """Load every model, and say what is loaded.
+
+    Raises:
+        CheckpointError: the files of one are wrong, or too large for this machine.
+    """
+    notices: dict[str, str] = {}
+    for endpoint_id, engine in engines.items():
+        started_s = time.monotonic()
+        engine.load()
+        info = engine.info
+        logger.info("%s: model %s on %s, %.1f s", endpoint_id, info.name, info.device, time.monotonic() - started_s)
+        if info.notice:
+            notices[info.name] = info.notice
+    for name, notice in notices.items():
+        logger.info("%s: %s", name, notice)
+
+
+def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> None:
+    """Work on loaded engines until SIGTERM or SIGINT; leaves within 4 s, the running job given back.
+
+    Raises:
+        Unauthenticated: the worker token is wrong.
+        NotFound: the gateway does not serve these endpoints.
+    """
+    thread = EngineThread()
+    asyncio.run(_work(gateway_url, token, worker_id, engines, thread))
+    if not thread.close(_LAST_STEP_S):
+        # Python would wait for the thread at exit.
+        logging.shutdown()
+        os._exit(0)
+
+
+def leave_with_parent() -> None:
+    """Send this process a SIGTERM when its standard input ends, which a parent's death causes however it died."""
+    threading.Thread(target=_leave_at_end_of_input, name="parent-watch", daemon=True).start()
+
+
+async def _work(
+    gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine], thread: EngineThread
+) -> None:
+    leave = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, leave.set)
+    device = next(iter(engines.values())).info.device
+    async with connect(gateway_url, token) as http:
+        logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
+        await Worker(Gateway(http, list(engines), worker_id, device), engines, thread).run(leave)
+    logger.info("worker %s left", worker_id)
+
+
+def _leave_at_end_of_input() -> None:
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
