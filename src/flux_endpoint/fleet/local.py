@@ -1,0 +1,185 @@
+"""Workers as child processes of the gateway."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flux_endpoint.fleet.protocol import WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+# 78 is EX_CONFIG of sysexits.h, 2 a wrong command line: the worker has said in one line why it can never run so.
+REFUSALS: Final = frozenset({2, 78})
+WORKER_ID_VARIABLE: Final = "FLUX_ENDPOINT_WORKER_ID"
+# A worker leaves within 4 s (worker/process.py); the gateway itself needs the rest of its 5 s.
+_LEAVE_S: Final = 4.0
+# A worker that lived this long did not die of what killed the one before it.
+_HEALTHY_AFTER_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a slot stays empty after its worker died: doubled each time, seconds."""
+
+    first_s: float = 0.5
+    last_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    number: int
+    worker_id: str
+    process: "asyncio.subprocess.Process | None" = None
+    restarts: int = 0
+
+
+class LocalFleet:
+    """Keeps a fixed number of worker processes alive on this machine. To be made inside a running event loop.
+
+    The children live in sessions of their own, so that Ctrl-C in a terminal reaches the gateway alone, which then
+    asks them to leave in order; each holds a pipe to the gateway and leaves by itself when that breaks.
+
+    Args:
+        command: starts one worker; it gets its id in the environment.
+        environment: the whole environment of the children, secrets included: other users can read arguments.
+        workers: how many.
+        node: starts all worker ids, so that a successor knows which jobs its predecessor's workers held.
+        on_worker_starts: called with the id of every worker before it is started.
+        on_worker_lost: awaited with the id of every worker that died.
+        backoff: pause before a restart.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        workers: int,
+        node: str,
+        on_worker_starts: Callable[[str], None],
+        on_worker_lost: Callable[[str], Awaitable[object]],
+        backoff: Backoff = Backoff(),
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._node = node
+        self._on_worker_starts = on_worker_starts
+        self._on_worker_lost = on_worker_lost
+        self._backoff = backoff
+        self._slots = [_Slot(number, self._new_worker_id(number)) for number in range(workers)]
+        self._keepers: list[asyncio.Task[None]] = []
+        self._is_stopping = False
+        self._refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Start the workers; returns before they have loaded their models."""
+        self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
+
+    async def wait_refused(self) -> int:
+        """Wait until a worker exits because it can never run with these settings; its exit code."""
+        return await asyncio.shield(self._refused)
+
+    async def stop(self) -> None:
+        """Ask all workers to leave, give them 4 s, end the rest. A second call does nothing."""
+        self._is_stopping = True
+        for slot in self._slots:
+            _signal(slot.process, signal.SIGTERM)
+        keepers, self._keepers = self._keepers, []
+        if keepers:
+            _, late = await asyncio.wait(keepers, timeout=_LEAVE_S)
+            for slot in self._slots:
+                _signal(slot.process, signal.SIGKILL)
+            for keeper in late:
+                keeper.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def list(self) -> Sequence[WorkerProcess]:
+        """The workers that should be running."""
+        return [
+            WorkerProcess(slot.worker_id, slot.process.pid if slot.process else None, slot.restarts)
+            for slot in self._slots
+        ]
+
+    async def _keep(self, slot: _Slot) -> None:
+        pause_s = self._backoff.first_s
+        while not self._is_stopping:
+            started_s = time.monotonic()
+            exit_code = await self._run(slot)
+            if self._is_stopping:
+                return
+            if exit_code in REFUSALS:
+                if not self._refused.done():
+                    self._refused.set_result(exit_code)
+                return
+            logger.error("worker %s died: %s", slot.worker_id, _cause_of(exit_code))
+            await self._report_lost(slot.worker_id)
+            if time.monotonic() - started_s > _HEALTHY_AFTER_S:
+                pause_s = self._backoff.first_s
+            await asyncio.sleep(pause_s)
+            pause_s = min(self._backoff.last_s, 2 * pause_s)
+            slot.restarts += 1
+            slot.worker_id = self._new_worker_id(slot.number)
+
+    async def _run(self, slot: _Slot) -> int:
+        self._on_worker_starts(slot.worker_id)
+        slot.process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env={**self._environment, WORKER_ID_VARIABLE: slot.worker_id},
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        if self._is_stopping:
+            # `stop` came while the process was being made, and did not see it.
+            _signal(slot.process, signal.SIGTERM)
+        try:
+            return await slot.process.wait()
+        finally:
+            slot.process = None
+
+    async def _report_lost(self, worker_id: str) -> None:
+        try:
+            await self._on_worker_lost(worker_id)
+        except Exception:
+            # Its lease will run out: later, but surely. The slot must live on.
+            logger.exception("the jobs of worker %s could not be put back at once", worker_id)
+
+    def _new_worker_id(self, number: int) -> str:
+        return f"{self._node}-w{number}-{secrets.token_hex(3)}"
+
+
+def node_name(data_dir: Path) -> str:
+    """A short random name for this machine, the same at every start on one data folder."""
+    file = data_dir / "node-id"
+    with contextlib.suppress(FileNotFoundError):
+        if name := file.read_text().strip():
+            return name
+    name = f"n{secrets.token_hex(4)}"
+    file.write_text(name + "\n")
+    return name
+
+
+def threads_per_worker(workers: int) -> int:
+    """CPU threads for each of so many workers: more than the cores in all make every one of them slower."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+
+
+def _signal(process: "asyncio.subprocess.Process | None", number: signal.Signals) -> None:
+    if process and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+
+def _cause_of(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-exit_code).name}"
+    return f"signal {-exit_code}"
