@@ -1,0 +1,316 @@
+"""The command `flux-endpoint`: what a person types, and what it says back."""
+
+import importlib
+import inspect
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flux_endpoint import __version__
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import (
+    CheckpointError,
+    FluxEndpointError,
+    InvalidRequest,
+    NotFound,
+    SettingsError,
+    Unauthenticated,
+)
+from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.settings import Settings, WorkerSettings, list_settings, load_settings
+
+EXIT_CODES: Final[dict[type[FluxEndpointError], int]] = {
+    # 2 is what a mistake on the command line has always ended with.
+    SettingsError: 2,
+    InvalidRequest: 2,
+    # 78 is EX_CONFIG of sysexits.h: trying again will not help. `serve` does not restart a worker that ends so.
+    CheckpointError: 78,
+    Unauthenticated: 78,
+    NotFound: 78,
+    FluxEndpointError: 1,
+}
+_SETTINGS_PANEL: Final = "Settings (each also as a variable: --port as FLUX_ENDPOINT_PORT)"
+
+app = typer.Typer(
+    name="flux-endpoint",
+    help="A self-hosted FLUX.1 image endpoint that speaks the wire format of Runpod's public endpoints.",
+    epilog="Start here: flux-endpoint serve. It prints a curl line that makes the first picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of clients.")
+models_app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
+
+
+class Endpoint(StrEnum):
+    """The endpoints, by their short names."""
+
+    DEV = "dev"
+    SCHNELL = "schnell"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit; what went wrong is told in one line."""
+    try:
+        app(arguments)
+    except FluxEndpointError as error:
+        text = " ".join(str(error).split())
+        print(f"flux-endpoint: {text}", file=sys.stderr)
+        sys.exit(next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES))
+
+
+def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> Callable[[Callable[..., None]], Any]:
+    """Give a command one option for each setting (or for those of `names`); they reach it as `settings`.
+
+    Values stay text here: `load_settings` checks them, so that options and variables get the same errors.
+    """
+    fields = [info for info in list_settings(kind) if not names or info.name.lower() in names]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            options = {info.name.lower(): given.pop(info.name.lower()) for info in fields}
+            command(settings=load_settings(kind, options), **given)
+
+        own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "settings"]
+        generated = []
+        for info in fields:
+            # Short for people; the long form is the setting's name.
+            declarations = [info.option, "--token"] if info.option == "--worker-token" else [info.option]
+            option = typer.Option(
+                *declarations,
+                help=f"{info.description} Default: {info.default}." if info.default else info.description,
+                metavar="TEXT",
+                show_default=False,
+                rich_help_panel=_SETTINGS_PANEL,
+            )
+            generated.append(
+                inspect.Parameter(
+                    info.name.lower(),
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=None,
+                    annotation=Annotated[str | None, option],
+                )
+            )
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([*own, *generated])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Holds the options that belong to no command."""
+    if version:
+        print(f"flux-endpoint {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@with_settings(Settings)
+def serve(*, settings: Settings) -> None:
+    """Start a server and its workers, and print how to use them.
+
+    Examples:
+    - `flux-endpoint serve`
+
+    - `flux-endpoint serve --port 9000 --data-dir /var/lib/flux`
+
+    - `flux-endpoint serve --model black-forest-labs/FLUX.1-dev --schnell-model black-forest-labs/FLUX.1-schnell`
+
+    Ctrl-C ends everything within 5 seconds; a picture that is being made is made after the next start.
+    """
+    if code := _part("gateway").serve(settings):
+        raise typer.Exit(code)
+
+
+@app.command()
+@with_settings(WorkerSettings)
+def worker(
+    *,
+    settings: WorkerSettings,
+    exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", hidden=True)] = False,
+) -> None:
+    """Join a server with one more worker, from this machine or any other that can reach it.
+
+    The token is in the server's `DATA_DIR/worker-token`. Better in the environment than as an option: other users
+    of a machine can read the arguments of your processes.
+
+    Example:
+    - `FLUX_ENDPOINT_WORKER_TOKEN=fxw_... flux-endpoint worker --gateway https://pictures.example.org`
+    """
+    _part("worker").work(settings, exit_with_parent=exit_with_parent)
+
+
+@app.command()
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "threads")
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    *,
+    settings: WorkerSettings,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; .png or .jpg.")] = Path("flux.png"),
+    endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to leave out; takes twice the time.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels: 256 to 1536, a multiple of 64; 1024 if not given.")] = None,
+    height: Annotated[int | None, typer.Option(help="As width.")] = None,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option("--num-inference-steps", "--steps", help="1 to 50, 28 if not given; schnell 1 to 8, 4."),
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="0 to 10: how closely to follow the prompt; dev only.")] = None,
+    true_cfg_scale: Annotated[float | None, typer.Option(help="1 to 10: strength of the negative prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture; random if not given.")] = None,
+    image_format: Annotated[ImageFormat | None, typer.Option(help="By the name of the file if not given.")] = None,
+) -> None:
+    """Make one picture on this machine, without a server.
+
+    Examples:
+    - `flux-endpoint generate "a lighthouse on a cliff at night" -o lighthouse.png`
+
+    - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
+    """
+    given = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "width": width,
+        "height": height,
+        "num_inference_steps": num_inference_steps,
+        "guidance": guidance,
+        "true_cfg_scale": true_cfg_scale,
+        "seed": seed,
+        "image_format": (image_format or _format_of(output)).value,
+    }
+    if not output.parent.is_dir():
+        raise SettingsError(f"the folder of {output} does not exist")
+    offline = _part("offline")
+    family = ModelFamily(endpoint.value)
+    request = offline.check_request(family, {name: value for name, value in given.items() if value is not None})
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("loading the model", total=None)
+
+        def on_loaded(model: Any) -> None:
+            if model.notice:
+                progress.console.print(model.notice, markup=False, highlight=False)
+            progress.reset(task, description="drawing", total=request.num_inference_steps)
+
+        started_s = time.monotonic()
+        picture = offline.draw(settings, family, request, on_loaded, lambda done: progress.update(task, advance=1))
+        taken_s = time.monotonic() - started_s
+    output.write_bytes(picture.image.data)
+    for warning in picture.image.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    size = f"{request.width} x {request.height}"
+    print(f"{output}: {size}, {request.num_inference_steps} steps, seed {request.seed}, {taken_s:.1f} s with loading")
+
+
+@keys_app.command("create")
+@with_settings(Settings, "data_dir", "database_url")
+def create_key(
+    name: Annotated[str, typer.Argument(help="For people: who or what it is for.")], *, settings: Settings
+) -> None:
+    """Make an API key. Its secret is shown once; the server keeps only a hash of it.
+
+    Example:
+    - `flux-endpoint keys create "web shop"`
+    """
+    key, secret = _part("keys").create_key(settings, name)
+    print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
+
+
+@keys_app.command("list")
+@with_settings(Settings, "data_dir", "database_url")
+def list_keys(*, settings: Settings) -> None:
+    """List all API keys, without their secrets."""
+    table = Table("id", "name", "made", "revoked")
+    for key in _part("keys").list_keys(settings):
+        table.add_row(key.id, key.name, _day(key.created_ms), _day(key.revoked_ms) if key.revoked_ms else "")
+    Console().print(table, markup=False)
+
+
+@keys_app.command("revoke")
+@with_settings(Settings, "data_dir", "database_url")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As in keys list.")], *, settings: Settings
+) -> None:
+    """Make an API key useless, at once and for good.
+
+    Example:
+    - `flux-endpoint keys revoke 4f2a9c01be77`
+    """
+    _part("keys").revoke_key(settings, key_id)
+    print(f"key {key_id} is revoked")
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the models that are on this machine and can be used without a download."""
+    table = Table("model", "size", "folder")
+    for model in _part("offline").list_local_models():
+        table.add_row(model.source, f"{model.size_bytes / 1e6:,.0f} MB", model.location)
+    Console().print(table, markup=False)
+
+
+@models_app.command("check")
+@with_settings(WorkerSettings, "model", "schnell_model", "device")
+def check_model(
+    source: Annotated[str | None, typer.Argument(help="As the setting MODEL; that setting if not given.")] = None,
+    *,
+    settings: WorkerSettings,
+    schnell: Annotated[bool, typer.Option("--schnell", help="Check it for the Flux Schnell endpoint.")] = False,
+) -> None:
+    """Check that a model is complete, of the right kind, and fits into the memory of this machine.
+
+    Examples:
+    - `flux-endpoint models check demo`
+
+    - `flux-endpoint models check black-forest-labs/FLUX.1-schnell --schnell` (downloads what is missing)
+    """
+    wanted = source or (settings.schnell_source if schnell else settings.model)
+    if wanted is None:
+        raise SettingsError("no Flux Schnell checkpoint: name one, or set FLUX_ENDPOINT_SCHNELL_MODEL")
+    table = Table.grid(padding=(0, 2))
+    family = ModelFamily.SCHNELL if schnell else ModelFamily.DEV
+    for name, value in _part("offline").check_model(wanted, family, settings.device):
+        table.add_row(name, value)
+    Console().print(table, markup=False)
+    print("ok: this model runs here")
+
+
+def _part(name: str) -> ModuleType:
+    """Load the part of the program that one command needs.
+
+    Here and not at the top of the file, for this one reason: PyTorch, SQLAlchemy and the web framework take seconds
+    to import, and neither `--help` nor a worker's start may wait for those that it does not use.
+    """
+    return importlib.import_module(f"flux_endpoint.wiring.{name}")
+
+
+def _format_of(output: Path) -> ImageFormat:
+    match output.suffix.lower():
+        case ".png":
+            return ImageFormat.PNG
+        case ".jpg" | ".jpeg":
+            return ImageFormat.JPEG
+        case _:
+            raise SettingsError(f"{output} ends neither in .png nor in .jpg: rename it or give --image-format")
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")

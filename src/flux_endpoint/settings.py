@@ -1,0 +1,284 @@
+"""Every setting of the program: its name, default, meaning and limits. The only reader of the environment."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flux_endpoint.core.errors import SettingsError
+
+PREFIX: Final = "FLUX_ENDPOINT_"
+_MAX_PORT: Final = 65_535
+# A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
+_MAX_LEASE_S: Final = 86_400
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _setting(default: Any, description: str, allowed: str, *, is_secret: bool = False, **limits: Any) -> Any:
+    """One field: what it means, and in words what may stand in it."""
+    return Field(
+        default=default, description=description, json_schema_extra={"allowed": allowed, "secret": is_secret}, **limits
+    )
+
+
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    if not all("!" <= char <= "~" for char in value.get_secret_value()):
+        raise ValueError("not printable")
+    return value
+
+
+_Secret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+_MODEL_FORMS = "'demo', a hub id, a diffusers folder, a .safetensors file, or 'fake' / 'fake:<seconds per step>'"
+
+
+class _EngineSettings(BaseSettings):
+    """What the gateway's own workers and those started by hand have in common."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    model: str = _setting(
+        "demo",
+        "Checkpoint of the Flux Dev endpoint: 'demo' (small, embedded), a hub id such as black-forest-labs/FLUX.1-dev, "
+        "a folder in the diffusers layout, or a .safetensors transformer file inside one.",
+        _MODEL_FORMS,
+        min_length=1,
+    )
+    schnell_model: str | None = _setting(
+        None,
+        "Checkpoint of the Flux Schnell endpoint. When unset, that endpoint is served by the embedded model while "
+        "MODEL is 'demo', and not offered otherwise.",
+        _MODEL_FORMS,
+        min_length=1,
+    )
+    device: str | None = _setting(
+        None,
+        "Device the model runs on; when unset, CUDA where there is one, else the CPU.",
+        "cpu, cuda, cuda:<number>",
+        pattern=r"^(cpu|cuda(:[0-9]+)?)$",
+    )
+    log_level: LogLevel = _setting("info", "How much is logged.", "debug, info, warning, error")
+
+    @field_validator("log_level", "device", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def schnell_source(self) -> str | None:
+        """Checkpoint of the schnell endpoint; None when it is not offered. Real weights are never replaced by demo."""
+        if self.schnell_model is not None:
+            return self.schnell_model
+        return self.model if self.model == "demo" or is_fake(self.model) else None
+
+
+class Settings(_EngineSettings):
+    """Settings of the gateway."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "a host name or address", min_length=1)
+    port: int = _setting(
+        8000, "Port to listen on; 0 takes any free one.", f"a whole number from 0 to {_MAX_PORT}", ge=0, le=_MAX_PORT
+    )
+    data_dir: Path = _setting(
+        Path("data"), "Folder for the database, the pictures and the keys. One server at a time.", "a writable folder"
+    )
+    database_url: str | None = _setting(
+        None,
+        "Where jobs and charges are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. Default: a SQLite "
+        "file in DATA_DIR.",
+        "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME",
+        is_secret=True,
+        pattern=r"^(sqlite|postgres|postgresql)://",
+    )
+    image_store_url: str | None = _setting(
+        None,
+        "Where pictures are kept: file:///FOLDER or s3://BUCKET/PREFIX. Default: a folder in DATA_DIR.",
+        "a URL such as file:///FOLDER or s3://BUCKET/PREFIX",
+        is_secret=True,
+        pattern=r"^[a-z0-9+.-]+://",
+    )
+    public_url: str | None = _setting(
+        None,
+        "How clients reach this server; image links start with it. Default: http://HOST:PORT.",
+        "a URL that starts with http:// or https://",
+        pattern=r"^https?://[^/]",
+    )
+    api_key: _Secret | None = _setting(
+        None,
+        "Fixes the first API key. Default: one is drawn and kept in DATA_DIR/api-key, readable by the owner only.",
+        "printable characters without spaces, at least 8",
+        is_secret=True,
+        min_length=8,
+    )
+    workers: int = _setting(
+        1,
+        "Worker processes on this machine; 0 when workers join from elsewhere.",
+        "a whole number from 0 to 64",
+        ge=0,
+        le=64,
+    )
+    worker_token: _Secret | None = _setting(
+        None,
+        "Fixes the secret with which workers join. Default: one is drawn and kept in DATA_DIR/worker-token.",
+        "printable characters without spaces, at least 8",
+        is_secret=True,
+        min_length=8,
+    )
+    lease_s: float = _setting(
+        30,
+        "Seconds after which a job goes back to the queue when its worker has fallen silent.",
+        f"a number from 1 to {_MAX_LEASE_S}",
+        ge=1,
+        le=_MAX_LEASE_S,
+    )
+    image_retention_days: float = _setting(
+        7, "Days after which a picture can no longer be fetched.", "a number above 0, at most 3650", gt=0, le=3650
+    )
+
+    @property
+    def resolved_database_url(self) -> str:
+        """`database_url`, or the SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'flux-endpoint.db').resolve()}"
+
+    @property
+    def resolved_image_store_url(self) -> str:
+        """`image_store_url`, or the folder in the data folder."""
+        return self.image_store_url or f"file://{quote(str((self.data_dir / 'images').resolve()))}"
+
+    def resolved_public_url(self, port: int) -> str:
+        """`public_url`, or the address listened on at `port`, in a form that a browser on this machine can open."""
+        return (self.public_url or f"http://{url_host(self.host)}:{port}").rstrip("/")
+
+
+class WorkerSettings(_EngineSettings):
+    """Settings of one worker process. `serve` hands them to its own workers in the environment."""
+
+    gateway: str = _setting(
+        "http://127.0.0.1:8000",
+        "URL of the gateway to take jobs from.",
+        "a URL that starts with http:// or https://",
+        pattern=r"^https?://[^/]",
+    )
+    worker_token: _Secret | None = _setting(
+        None,
+        "The gateway's worker token: the content of its DATA_DIR/worker-token.",
+        "printable characters without spaces",
+        is_secret=True,
+        min_length=1,
+    )
+    endpoints: str | None = _setting(
+        None,
+        "Endpoint ids to serve, joined by commas; when unset, all that the models serve.",
+        "ids joined by commas",
+        min_length=1,
+    )
+    worker_id: str | None = _setting(
+        None,
+        "Name of this worker in answers and logs; when unset, one is drawn.",
+        "letters, digits, '-', '_' or '.'",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+    )
+    threads: int | None = _setting(
+        None, "CPU threads of the model; when unset, one for each core.", "a whole number from 1 to 1024", ge=1, le=1024
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One row of the settings table.
+
+    Attributes:
+        name: without the prefix, in capitals.
+        default: as text; empty when unset.
+        allowed: what may stand in it, in words.
+    """
+
+    name: str
+    default: str
+    description: str
+    allowed: str
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return PREFIX + self.name
+
+    @property
+    def option(self) -> str:
+        """Name of the command line option."""
+        return "--" + self.name.lower().replace("_", "-")
+
+
+def list_settings(kind: type[BaseSettings] = Settings) -> list[SettingInfo]:
+    """All settings of the gateway (or of `WorkerSettings`), in the order of their definition."""
+    return [
+        SettingInfo(
+            name=name.upper(),
+            default="" if field.default is None else str(field.default),
+            description=field.description or "",
+            allowed=str(_extra(kind, name)["allowed"]),
+        )
+        for name, field in kind.model_fields.items()
+    ]
+
+
+_S = TypeVar("_S", bound=_EngineSettings)
+
+
+def load_settings(kind: type[_S], options: Mapping[str, Any] | None = None) -> _S:
+    """Read the environment, with command line options on top.
+
+    Args:
+        kind: `Settings` or `WorkerSettings`.
+        options: values by field name; None means not given.
+
+    Raises:
+        SettingsError: an unknown name or a bad value; its one line says which and what is allowed.
+    """
+    _refuse_unknown_names(os.environ)
+    try:
+        return kind(**{name: value for name, value in (options or {}).items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(_explain(kind, error)) from None
+
+
+def is_fake(source: str) -> bool:
+    """Whether a model source names the engine without a model, for tests and benchmarks."""
+    return source == "fake" or source.startswith("fake:")
+
+
+def url_host(host: str) -> str:
+    """A listening address as it stands in a URL that this machine can open."""
+    if host in ("0.0.0.0", "::", ""):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _refuse_unknown_names(environment: Mapping[str, str]) -> None:
+    # Both kinds in one set: a worker and a gateway may be started from one shell.
+    known = sorted({info.variable for kind in (Settings, WorkerSettings) for info in list_settings(kind)})
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise SettingsError(f"unknown setting {name}: {hint}")
+
+
+def _explain(kind: type[BaseSettings], error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    info = next(info for info in list_settings(kind) if info.name == name.upper())
+    shown = "has a value that is not allowed" if _extra(kind, name)["secret"] else f"is {problem['input']!r}"
+    return f"setting {info.variable} (option {info.option}) {shown}; allowed: {info.allowed}"
+
+
+def _extra(kind: type[BaseSettings], name: str) -> Mapping[str, Any]:
+    extra = kind.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra

@@ -1,0 +1,251 @@
+"""The gateway as a process: `flux-endpoint serve`."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from flux_endpoint.api.app import create_app
+from flux_endpoint.api.services import Services
+from flux_endpoint.core import ids
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelSpec
+from flux_endpoint.core.clock import Clock, SystemClock
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.fleet.local import LocalFleet, node_name, threads_per_worker
+from flux_endpoint.images.object_store import open_image_store
+from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.settings import PREFIX, Settings, url_host
+from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
+from flux_endpoint.wiring.greeting import greeting
+from flux_endpoint.wiring.logs import set_up_logging
+
+logger = logging.getLogger(__name__)
+
+_FIRST_KEY_NAME: Final = "default"
+# Long enough for clients that poll every few seconds to keep their connection.
+_KEEP_ALIVE_S: Final = 30
+# Of the 5 s in which everything must be gone; the workers have up to 4.
+_SHUTDOWN_S: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Secrets:
+    api_key: str
+    is_api_key_new: bool
+    api_key_file: Path
+    worker_token: str
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, started and stopped by us: the workers must be gone before the gateway is."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_ready.set()
+
+
+def serve(settings: Settings) -> int:
+    """Run a gateway and its workers until SIGINT or SIGTERM; everything is gone 5 s later, no job lost.
+
+    Returns:
+        The exit code: 0, or that of a worker that can never run with these settings.
+
+    Raises:
+        SettingsError: a setting cannot be used on this machine: the port is taken, the folder not writable.
+        StoreUnavailable: the database does not answer.
+    """
+    set_up_logging(settings.log_level, "gateway")
+    with (
+        hold_data_dir(settings.data_dir),
+        _listen(settings.host, settings.port) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(_serve(settings, listener))
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    port = listener.getsockname()[1]
+    public_url = settings.resolved_public_url(port)
+    secrets = _secrets(settings)
+    catalog = _catalog(settings)
+    clock = SystemClock()
+    async with _open_store(settings, clock) as store:
+        # 1. The parts, from the bottom floor up.
+        images = open_image_store(settings.resolved_image_store_url)
+        gallery = Gallery(images, clock, public_url, settings.image_retention_days)
+        workforce = Workforce(store, gallery, catalog, clock, settings.lease_s)
+        accounts = Accounts(store, clock)
+        janitor = Janitor(store, workforce, gallery, clock, settings.image_retention_days)
+        services = Services(EndpointService(store, catalog, clock), workforce, accounts, gallery, secrets.worker_token)
+        node = node_name(settings.data_dir)
+        fleet = _fleet(settings, secrets.worker_token, port, node, workforce, list(catalog))
+        # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
+        await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
+        await workforce.recover(f"{node}-")
+        # 3. Doors open, workers in; at the end the workers leave first, while the gateway still takes their reports.
+        leave = _leave_event()
+        async with _running(create_app(services), listener) as server, _running_janitor(janitor) as sweeps:
+            await fleet.start()
+            try:
+                new_key = secrets.api_key if secrets.is_api_key_new else None
+                print(greeting(settings, public_url, list(catalog), secrets.api_key_file, new_key), flush=True)
+                return await _until_the_end(leave, fleet, server, sweeps)
+            finally:
+                await fleet.stop()
+
+
+async def _until_the_end(
+    leave: asyncio.Event, fleet: LocalFleet, server: "asyncio.Task[None]", sweeps: "asyncio.Task[None]"
+) -> int:
+    asked = asyncio.create_task(leave.wait())
+    refused = asyncio.create_task(fleet.wait_refused())
+    try:
+        done, _ = await asyncio.wait({asked, refused, server, sweeps}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        refused.cancel()
+    if refused in done:
+        # The worker has said why, in one line on the same standard error.
+        return refused.result()
+    for task in done & {server, sweeps}:
+        task.result()
+    return 0
+
+
+def _leave_event() -> asyncio.Event:
+    leave = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, leave.set)
+    return leave
+
+
+@contextlib.asynccontextmanager
+async def _open_store(settings: Settings, clock: Clock) -> AsyncIterator[SqlStore]:
+    store = await open_store(settings.resolved_database_url, clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(app: FastAPI, listener: socket.socket) -> AsyncIterator["asyncio.Task[None]"]:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    ready = asyncio.create_task(server.is_ready.wait())
+    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield task
+    finally:
+        ready.cancel()
+        server.should_exit = True
+        await task
+
+
+@contextlib.asynccontextmanager
+async def _running_janitor(janitor: Janitor) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(janitor.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _catalog(settings: Settings) -> dict[str, ModelSpec]:
+    offered = {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
+    return {endpoint_id: CATALOG[endpoint_id] for endpoint_id, source in offered.items() if source is not None}
+
+
+def _secrets(settings: Settings) -> _Secrets:
+    folder = settings.data_dir.resolve()
+    key_file = folder / "api-key"
+    api_key, is_new = _fixed_or_kept(settings.api_key, key_file, ids.new_api_key)
+    worker_token, _ = _fixed_or_kept(settings.worker_token, folder / "worker-token", ids.new_worker_token)
+    return _Secrets(api_key, is_new, key_file, worker_token)
+
+
+def _fixed_or_kept(fixed: SecretStr | None, file: Path, draw: Callable[[], str]) -> tuple[str, bool]:
+    return (fixed.get_secret_value(), False) if fixed is not None else keep_secret(file, draw)
+
+
+def _fleet(
+    settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce, endpoint_ids: list[str]
+) -> LocalFleet:
+    threads = threads_per_worker(settings.workers)
+    given = {
+        "GATEWAY": f"http://{url_host(settings.host)}:{port}",
+        "WORKER_TOKEN": worker_token,
+        "MODEL": settings.model,
+        "SCHNELL_MODEL": settings.schnell_source,
+        "DEVICE": settings.device,
+        "LOG_LEVEL": settings.log_level,
+        "THREADS": str(threads),
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    return LocalFleet(
+        command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],
+        environment=inherited | {PREFIX + name: value for name, value in given.items() if value is not None},
+        workers=settings.workers,
+        node=node,
+        on_worker_starts=lambda worker_id: workforce.expect(worker_id, endpoint_ids),
+        on_worker_lost=workforce.lost,
+    )
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything else, so that a taken one is the first thing to be told."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SettingsError(f"HOST {host} is no address of this machine: {error.strerror}") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                problem = "it is in use; stop the other program or choose another port with --port"
+            else:
+                problem = error.strerror or str(error)
+            raise SettingsError(f"cannot listen on {host} port {port}: {problem}") from None
+        yield listener

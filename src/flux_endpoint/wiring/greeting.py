@@ -1,0 +1,60 @@
+"""What `serve` prints when it is ready: all that is needed for the first picture."""
+
+import shlex
+from pathlib import Path
+
+from flux_endpoint import __version__
+from flux_endpoint.settings import Settings, is_fake
+
+_PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
+
+
+def greeting(settings: Settings, public_url: str, endpoint_ids: list[str], key_file: Path, new_key: str | None) -> str:
+    """The text.
+
+    Args:
+        settings: of the server.
+        public_url: how clients reach it.
+        endpoint_ids: what it serves, the most important first.
+        key_file: where the API key is, unless a setting fixes it.
+        new_key: the API key, when it was made just now; otherwise it is not shown.
+    """
+    urls = [f"{public_url}/v2/{endpoint_id}" for endpoint_id in endpoint_ids]
+    rows = [
+        *(("API" if url is urls[0] else "", url) for url in urls),
+        ("API docs", f"{public_url}/docs"),
+        *(("API key" if line == 0 else "", text) for line, text in enumerate(_key_lines(settings, key_file, new_key))),
+        *(("Model" if line == 0 else "", text) for line, text in enumerate(_model_lines(settings))),
+    ]
+    table = "\n".join(f"  {name:<10}{text}" for name, text in rows)
+    curl = _curl(urls[0], _key_in_shell(settings, key_file))
+    return f"flux-endpoint {__version__} is ready\n\n{table}\n\nTry it:\n\n{curl}\n"
+
+
+def _key_lines(settings: Settings, key_file: Path, new_key: str | None) -> list[str]:
+    if settings.api_key is not None:
+        return ["as set in FLUX_ENDPOINT_API_KEY"]
+    return [new_key, f"just made; kept in {key_file}"] if new_key else [f"in {key_file}"]
+
+
+def _key_in_shell(settings: Settings, key_file: Path) -> str:
+    return "$FLUX_ENDPOINT_API_KEY" if settings.api_key is not None else f"$(cat {shlex.quote(str(key_file))})"
+
+
+def _model_lines(settings: Settings) -> list[str]:
+    if is_fake(settings.model):
+        return [f"{settings.model}: no model at all, pictures are one flat colour (for tests)"]
+    if settings.model == "demo":
+        return [
+            "demo: the small embedded model. It draws simple landscapes and is no match for FLUX.1.",
+            'Real weights: make serve ARGS="--model black-forest-labs/FLUX.1-dev"',
+        ]
+    return [settings.model]
+
+
+def _curl(url: str, key: str) -> str:
+    return (
+        f'  curl -X POST "{url}/runsync" \\\n'
+        f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\\n'
+        f'    -d \'{{"input": {{"prompt": "{_PROMPT}", "seed": 42}}}}\''
+    )
