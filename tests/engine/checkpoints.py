@@ -30,12 +30,11 @@ _WORDS = (
 
 
 def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
-    """Write a checkpoint with FLUX.1's file layout: 16 px a token, sharded transformer and T5."""
+    """Write a checkpoint with FLUX.1's file layout: 16 px a token, bfloat16, sharded transformer and T5."""
     folder.mkdir(parents=True)
-    dtype = torch.bfloat16 if family is ModelFamily.DEV else torch.float32
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        _build_modules(folder, family, dtype)
+        _build_modules(folder, family)
     _build_clip_tokenizer(folder / "tokenizer")
     _build_t5_tokenizer(folder / "tokenizer_2", 512 if family is ModelFamily.DEV else 256)
     _write_index(folder)
@@ -43,9 +42,9 @@ def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
     return folder
 
 
-def _build_modules(folder: Path, family: ModelFamily, dtype: torch.dtype) -> None:
+def _build_modules(folder: Path, family: ModelFamily) -> None:
     is_dev = family is ModelFamily.DEV
-    transformer = FluxTransformer2DModel(**TRANSFORMER_CONFIG, guidance_embeds=is_dev).to(dtype)
+    transformer = FluxTransformer2DModel(**TRANSFORMER_CONFIG, guidance_embeds=is_dev).to(torch.bfloat16)
     transformer.save_pretrained(folder / "transformer", max_shard_size="40KB")
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
@@ -59,7 +58,7 @@ def _build_modules(folder: Path, family: ModelFamily, dtype: torch.dtype) -> Non
         use_quant_conv=False,
         use_post_quant_conv=False,
         sample_size=1024,
-    ).to(dtype)
+    ).to(torch.bfloat16)
     vae.save_pretrained(folder / "vae")
     clip = CLIPTextModel(
         CLIPTextConfig(
@@ -73,7 +72,7 @@ def _build_modules(folder: Path, family: ModelFamily, dtype: torch.dtype) -> Non
             eos_token_id=513,
             pad_token_id=513,
         )
-    ).to(dtype)
+    ).to(torch.bfloat16)
     clip.save_pretrained(folder / "text_encoder")
     _name_clip_as_published(folder / "text_encoder/model.safetensors")
     t5 = T5EncoderModel(
@@ -88,7 +87,7 @@ def _build_modules(folder: Path, family: ModelFamily, dtype: torch.dtype) -> Non
             is_encoder_decoder=False,
             use_cache=False,
         )
-    ).to(dtype)
+    ).to(torch.bfloat16)
     t5.save_pretrained(folder / "text_encoder_2", max_shard_size="20KB")
     shift = {"use_dynamic_shifting": True, "shift": 3.0} if is_dev else {"shift": 1.0}
     FlowMatchEulerDiscreteScheduler(**shift).save_pretrained(folder / "scheduler")

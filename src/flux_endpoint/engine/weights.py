@@ -31,6 +31,8 @@ from flux_endpoint.engine.text import TextEncoder
 # Decoding at 1024x1024 is the peak: about this many feature maps of the second level at full size live at once.
 _DECODER_MAPS = 3
 _PIXELS = 1024 * 1024
+# torch's own allocations on the CPU start at multiples of this.
+_ALIGNMENT_BYTES = 64
 _ANY_WORDS = "a photo of a house and a tree"
 
 
@@ -153,6 +155,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
         t5 = T5EncoderModel.from_pretrained(folder / T5, dtype=dtype, local_files_only=True)
     for module in (clip, t5):
         module.to(device).eval().requires_grad_(False)
+        _align(module)
     clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
     if set(t5_tokenizer(_ANY_WORDS, add_special_tokens=False).input_ids) <= {t5_tokenizer.unk_token_id}:
@@ -187,13 +190,20 @@ def _tensors(
     for file in files:
         with safe_open(file, framework="pt", device=str(device)) as stream:
             for stored_name in stream.keys():  # noqa: SIM118 (the object is no mapping)
-                # A copy, so that no picture depends on a file that may change.
-                yield plain_name(stored_name), stream.get_tensor(stored_name).to(dtype, copy=True)
+                yield plain_name(stored_name), stream.get_tensor(stored_name).to(dtype)
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict(tensors, strict=True, assign=True)
     module.eval().requires_grad_(False)
+    _align(module)
+
+
+def _align(module: nn.Module) -> None:
+    """Copy weights out of mapped files: there they start at any address, which changes the last bits of a product."""
+    for parameter in module.parameters():
+        if parameter.data_ptr() % _ALIGNMENT_BYTES:
+            parameter.data = parameter.data.clone()
 
 
 @contextmanager
