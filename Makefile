@@ -1,0 +1,69 @@
+# Everything needed from a fresh machine with git, make and Python 3.11 or newer: `make serve` or `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Options for the command behind the verb, as in: make serve ARGS="--port 9000"
+ARGS ?=
+# Two OpenMP threads beside another busy process make a step many times slower; one thread each is steady.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format types test-gpu bench train-demo clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed-dev ## Install everything for development into .venv
+
+serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
+	@exec $(BIN)/flux-endpoint serve $(ARGS)
+
+test: lint types ## Install what is missing, then run every check: style, types, floors, tests
+	$(BIN)/lint-imports
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.installed-dev ## Repair style and formatting where a tool can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/.installed-dev ## Check types
+	$(BIN)/mypy
+
+test-gpu: $(VENV)/.installed-dev ## Run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure what README and docs claim, see benchmarks/README.md
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
+		echo "== $$script" && $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || exit 1; done
+
+train-demo: $(VENV)/.installed-dev ## Make the embedded model from nothing, see training/README.md
+	$(BIN)/python -m training $(ARGS)
+
+clean: ## Remove what the verbs above have made; data/ stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from; a changed pyproject.toml or constraints.txt installs again.
+$(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.made
+	@{ [ $(VENV)/.installed-dev -nt pyproject.toml ] && [ $(VENV)/.installed-dev -nt constraints.txt ]; } || { \
+		echo "Installing flux-endpoint into $(VENV); the first time takes some minutes." && \
+		$(PIP) -e ".[engine]"; }
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "Installing flux-endpoint and its tools into $(VENV); the first time takes some minutes."
+	@$(PIP) -e ".[engine,postgres,s3,dev]"
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed as $(PYTHON); name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
