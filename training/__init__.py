@@ -1,0 +1,1 @@
+"""Make the embedded demo model from nothing: pictures, autoencoder, text encoders, transformer."""

@@ -1,0 +1,38 @@
+"""A training budget in minutes that survives restarts, and atomic checkpoints."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Budget:
+    """Counts training time against a budget; `spent_s` goes into checkpoints."""
+
+    def __init__(self, minutes: float, spent_s: float = 0.0) -> None:
+        self._total_s = minutes * 60
+        self._start = time.monotonic() - spent_s
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of training so far, earlier runs included."""
+        return time.monotonic() - self._start
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0..1."""
+        return min(self.spent_s / self._total_s, 1.0)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a crash leaves either the old or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint at `path`, on the CPU, or None when there is none."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None

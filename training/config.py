@@ -1,0 +1,94 @@
+"""The one configuration file, read into typed records."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderConfig:
+    """Stage 1; see the comments in `demo.toml` for units."""
+
+    minutes: float
+    decoder_only_from: float
+    batch: int
+    muon_lr: float
+    adam_lr: float
+    renders_256: int
+    renders_512: int
+    renders_1024: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """Stage 2."""
+
+    steps: int
+    batch: int
+    lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Picture sizes that share a number of pictures each and a share of the training steps together."""
+
+    sizes: tuple[tuple[int, int], ...]
+    pictures: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """Stages 3 and 4."""
+
+    minutes: float
+    tokens_per_step: int
+    muon_lr: float
+    adam_lr: float
+    warm_up: float
+    decay_from: float
+    caption_dropout: float
+    guidance_from: float
+    guidance_share: float
+    ema: float
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a training run depends on."""
+
+    seed: int
+    work_dir: Path
+    output_dir: Path
+    processes: int
+    checkpoint_s: float
+    ae: AutoencoderConfig
+    text: TextConfig
+    flow: FlowConfig
+
+
+def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | None = None) -> Config:
+    """Read a configuration file.
+
+    Args:
+        path: a TOML file such as `demo.toml`.
+        work_dir: overrides the folder for renders, latents and checkpoints.
+        output_dir: overrides the folder for the finished model.
+    """
+    raw = tomllib.loads(path.read_text())
+    flow = raw.pop("flow")
+    buckets = tuple(
+        Bucket(sizes=tuple((w, h) for w, h in entry["sizes"]), pictures=entry["pictures"], share=entry["share"])
+        for entry in flow.pop("buckets")
+    )
+    return Config(
+        seed=raw["seed"],
+        work_dir=work_dir or Path(raw["work_dir"]),
+        output_dir=output_dir or Path(raw["output_dir"]),
+        processes=raw["processes"],
+        checkpoint_s=raw["checkpoint_s"],
+        ae=AutoencoderConfig(**raw["ae"]),
+        text=TextConfig(**raw["text"]),
+        flow=FlowConfig(**flow, buckets=buckets),
+    )

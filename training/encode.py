@@ -1,0 +1,90 @@
+"""Stage 3: render the transformer's pictures and keep only their latents.
+
+A picture's scene follows from its seed alone, so a latent and a seed are all that flow training needs: captions are
+written fresh at every visit. Parts are written one after the other over all sizes; training may begin after the first.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm import tqdm
+
+from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode
+from training.clock import load_checkpoint, save_checkpoint
+from training.config import Config
+from training.parallel import launch, pick_device
+from training.render import render
+from training.scenes import sample_scene
+from training.train_ae import to_pixels
+
+FLOW_SEEDS = 200_000_000
+PARTS = 8
+BATCH_PIXELS = 4 * 512 * 512
+
+
+def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
+    """The autoencoder as soon as its encoder is final; the decoder may still be in training."""
+    state = load_checkpoint(config.work_dir / "encoder_ready.pt") or load_checkpoint(config.work_dir / "ae.pt")
+    if state is None:
+        raise FileNotFoundError(f"no autoencoder in {config.work_dir}: run that stage first")
+    vae = build_autoencoder()
+    vae.load_state_dict(state["model"])
+    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_seeds(vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device) -> Tensor:
+    """Render and encode scenes: (n, 32, height/32, width/32) float32 on the CPU, not normalised."""
+    batch = max(BATCH_PIXELS // (width * height), 1)
+    chunks = []
+    for start in range(0, len(seeds), batch):
+        pictures = np.stack([render(sample_scene(seed), width, height) for seed in seeds[start : start + batch]])
+        with torch.autocast(device.type, torch.bfloat16):
+            chunks.append(encode(vae, to_pixels(pictures, device)).float().cpu())
+    return torch.cat(chunks)
+
+
+def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
+    """Standard deviation of each latent channel, (32,); measured once, then read from disk."""
+    path = config.work_dir / "latent_statistics.pt"
+    state = load_checkpoint(path)
+    if state is None:
+        pieces = []
+        for side, count in ((256, 320), (512, 80), (1024, 16)):
+            latents = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), side, side, device)
+            pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
+        values = torch.cat(pieces, dim=1)
+        state = {"mean": values.mean(dim=1), "std": values.std(dim=1)}
+        save_checkpoint(path, state)
+    return state["std"]
+
+
+def part_path(folder: Path, size: tuple[int, int], part: int) -> Path:
+    """File of one part of one size's latents."""
+    return folder / f"{size[0]}x{size[1]}-{part:02d}.pt"
+
+
+def _encode_worker(rank: int, config: Config, processes: int) -> None:
+    device = pick_device(rank)
+    vae = load_encoder(config, device)
+    std = latent_deviation(config, vae, device)
+    folder = config.work_dir / "latents"
+    sizes = [(size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes]
+    jobs = [(part, number, size, pictures) for part in range(PARTS) for number, (size, pictures) in enumerate(sizes)]
+    for part, number, size, pictures in tqdm(jobs[rank::processes], desc="latents", disable=rank != 0, mininterval=10):
+        path = part_path(folder, size, part)
+        if path.exists():
+            continue
+        first = FLOW_SEEDS + number * 1_000_000 + part * pictures // PARTS
+        seeds = range(first, FLOW_SEEDS + number * 1_000_000 + (part + 1) * pictures // PARTS)
+        latents = encode_seeds(vae, seeds, *size, device)
+        save_checkpoint(path, {"latents": (latents / std[:, None, None]).half(), "first_seed": first})
+
+
+def encode_pictures(config: Config) -> None:
+    """Write normalised float16 latents of every configured size to `work_dir/latents`."""
+    latent_deviation(config, load_encoder(config, pick_device(0)), pick_device(0))
+    launch(_encode_worker, config.processes, 29612, config, config.processes)

@@ -1,0 +1,60 @@
+"""Write the model in the diffusers folder layout, as `FluxPipeline.from_pretrained` reads it."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FluxPipeline
+
+from training.autoencoder import build_autoencoder, fold_normalisation
+from training.clock import load_checkpoint
+from training.config import Config
+from training.flow import build_scheduler, build_transformer
+from training.text import TextEncoders
+
+MAX_BYTES = 25_000_000
+
+
+def load_autoencoder(config: Config) -> AutoencoderKL:
+    """The trained autoencoder with the latents' normalisation folded into its weights."""
+    state, statistics = load_checkpoint(config.work_dir / "ae.pt"), load_checkpoint(config.work_dir / "latent_statistics.pt")
+    if state is None or statistics is None:
+        raise FileNotFoundError(f"no autoencoder or latent statistics in {config.work_dir}")
+    vae = build_autoencoder()
+    vae.load_state_dict(state["model"])
+    fold_normalisation(vae, statistics["std"])
+    return vae.eval()
+
+
+def assemble_pipeline(config: Config, weights: str = "ema") -> FluxPipeline:
+    """A float32 pipeline of the latest checkpoints; an untrained transformer when there is none yet."""
+    text = TextEncoders.load(config.work_dir / "model", torch.device("cpu"))
+    transformer = build_transformer()
+    if (state := load_checkpoint(config.work_dir / "flow.pt")) is not None:
+        transformer.load_state_dict(state[weights])
+    return FluxPipeline(
+        scheduler=build_scheduler(),
+        vae=load_autoencoder(config),
+        text_encoder=text.clip,
+        tokenizer=text.clip_tokenizer,
+        text_encoder_2=text.t5,
+        tokenizer_2=text.t5_tokenizer,
+        transformer=transformer.eval(),
+    )
+
+
+def export_model(config: Config, folder: Path | None = None) -> Path:
+    """Write the pipeline in bfloat16 safetensors to `folder` (default: the configured one); keeps a README there.
+
+    Raises:
+        ValueError: the folder is larger than the package may carry; it stays for inspection.
+    """
+    folder = folder or config.output_dir
+    pipeline = assemble_pipeline(config).to(dtype=torch.bfloat16)
+    for name in ("vae", "transformer", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    pipeline.save_pretrained(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MAX_BYTES:
+        raise ValueError(f"{folder} takes {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB fit into the package")
+    return folder

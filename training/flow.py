@@ -1,0 +1,105 @@
+"""The transformer and the few formulas that training and sampling share."""
+
+import math
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch import Tensor, nn
+
+from training.text import WIDTH
+
+PIXELS_PER_TOKEN = 64  # Side of the square one token stands for: 32x autoencoder, 2x2 packing.
+# The pipeline's shift is linear in tokens; these ends follow `training_shift` over 256 to 1536 px.
+BASE_TOKENS, BASE_SHIFT = 16, 0.75
+MAX_TOKENS, MAX_SHIFT = 576, 2.6
+DEFAULT_GUIDANCE = 7.5
+
+
+def build_transformer() -> FluxTransformer2DModel:
+    """A small FLUX transformer of 6.4 M parameters; every block starts as the identity and the output as zero."""
+    model = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=128,
+        num_layers=2,
+        num_single_layers=6,
+        attention_head_dim=64,
+        num_attention_heads=3,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=(8, 28, 28),
+    )
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+            nn.init.zeros_(module.bias)
+            if "norm" in name or name == "proj_out":
+                nn.init.zeros_(module.weight)
+    return model
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """The sampling schedule of FLUX.1-dev, with the shift of this model's token counts."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_image_seq_len=BASE_TOKENS, base_shift=BASE_SHIFT, max_image_seq_len=MAX_TOKENS, max_shift=MAX_SHIFT
+    )
+
+
+def training_shift(tokens: int) -> float:
+    """Mean of the noise level's logit: larger pictures keep their layout up to more noise, by half a log per token."""
+    return 0.5 + 0.5 * math.log(tokens / 24)
+
+
+def guidance_strength(guidance: Tensor) -> Tensor:
+    """Classifier-free guidance weight that a guidance input stands for: 1 at 1, 3.6 at the default 7.5."""
+    return 1 + 0.4 * (guidance - 1)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """Turn each 2x2 patch into a token: (n, 32, h, w) to (n, h/2 * w/2, 128), row by row."""
+    n, c, h, w = latents.shape
+    return latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, c * 4)
+
+
+def unpack(tokens: Tensor, width: int, height: int) -> Tensor:
+    """Inverse of `pack` for a picture of the given size in pixels: (n, tokens, 128) to (n, 32, height/32, width/32)."""
+    n, rows, columns = len(tokens), height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+    return tokens.view(n, rows, columns, -1, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, -1, 2 * rows, 2 * columns)
+
+
+def position_ids(width: int, height: int, device: torch.device) -> Tensor:
+    """Row and column of every picture token: (tokens, 3) float32, first column zero."""
+    rows, columns = height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+    ids = torch.zeros(rows, columns, 3, device=device)
+    ids[..., 1] = torch.arange(rows, device=device)[:, None]
+    ids[..., 2] = torch.arange(columns, device=device)[None, :]
+    return ids.view(-1, 3)
+
+
+def predict(
+    model: FluxTransformer2DModel, noisy: Tensor, sigma: Tensor, guidance: Tensor, pooled: Tensor, states: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """One call of the transformer.
+
+    Args:
+        model: the transformer.
+        noisy: (n, tokens, 128) packed latents mixed with noise.
+        sigma: (n,) share of noise, 0..1.
+        guidance: (n,) guidance input.
+        pooled: (n, 128) from CLIP.
+        states: (n, length, 128) from T5.
+        size: width and height in pixels.
+
+    Returns:
+        (n, tokens, 128) predicted velocity, noise minus picture.
+    """
+    return model(
+        hidden_states=noisy,
+        timestep=sigma,
+        guidance=guidance,
+        pooled_projections=pooled,
+        encoder_hidden_states=states,
+        txt_ids=torch.zeros(states.shape[1], 3, device=noisy.device),
+        img_ids=position_ids(*size, noisy.device),
+        return_dict=False,
+    )[0]

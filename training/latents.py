@@ -1,0 +1,78 @@
+"""Hand out training batches from the cached latents, with captions written fresh each time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.captions import write_caption
+from training.config import Config
+from training.encode import PARTS, part_path
+from training.scenes import sample_scene
+
+HELD_OUT = 24  # The first pictures of each size are never trained on; they measure the loss.
+# T5 tokens per caption. Captions fit into 24; the pipeline pads to 64 without a mask, so that must be seen too.
+LENGTHS, LENGTH_SHARES = (24, 64, 40), (0.48, 0.47, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`latents` (n, 32, h, w) float32, the captions, T5 length, and the picture size in pixels."""
+
+    latents: Tensor
+    captions: list[str]
+    length: int
+    size: tuple[int, int]
+
+
+class LatentStore:
+    """All latents on disk so far; `refresh` takes in parts written since."""
+
+    def __init__(self, config: Config) -> None:
+        self._folder = config.work_dir / "latents"
+        self._parts: dict[tuple[int, int], dict[int, tuple[Tensor, int]]] = {}
+        self._shares: dict[tuple[int, int], float] = {}
+        for bucket in config.flow.buckets:
+            for size in bucket.sizes:
+                self._parts[size] = {}
+                self._shares[size] = bucket.share / len(bucket.sizes)
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Load new parts; returns the number of pictures on hand."""
+        for size, parts in self._parts.items():
+            for part in range(PARTS):
+                path = part_path(self._folder, size, part)
+                if part not in parts and path.exists():
+                    state = torch.load(path, weights_only=True)
+                    parts[part] = (state["latents"], state["first_seed"])
+        self._ready = [size for size, parts in self._parts.items() if parts]
+        shares = np.array([self._shares[size] for size in self._ready])
+        self._probability = shares / shares.sum()
+        return sum(len(latents) for parts in self._parts.values() for latents, _ in parts.values())
+
+    def draw(self, rng: np.random.Generator, tokens: int, dropout: float) -> Batch:
+        """A batch of one size with about `tokens` text and picture tokens; captions are "" with chance `dropout`."""
+        size = self._ready[int(rng.choice(len(self._ready), p=self._probability))]
+        length = int(rng.choice(LENGTHS, p=LENGTH_SHARES))
+        count = max(tokens // (length + size[0] * size[1] // 4096), 1)
+        parts = list(self._parts[size].items())
+        sizes = np.array([len(latents) for _, (latents, _) in parts])
+        chosen, captions = [], []
+        for which in rng.choice(len(parts), size=count, p=sizes / sizes.sum()):
+            number, (latents, first_seed) = parts[int(which)]
+            index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
+            chosen.append(latents[index])
+            caption = "" if rng.random() < dropout else write_caption(sample_scene(first_seed + index), rng).text
+            captions.append(caption)
+        return Batch(torch.stack(chosen).float(), captions, length, size)
+
+    def held_out(self, size: tuple[int, int], length: int) -> Batch | None:
+        """The held-out pictures of one size with fixed captions, or None while that size has no part."""
+        if 0 not in self._parts[size]:
+            return None
+        latents, first_seed = self._parts[size][0]
+        rng = np.random.default_rng(1)
+        captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(HELD_OUT)]
+        return Batch(latents[:HELD_OUT].float(), captions, length, size)

@@ -1,0 +1,186 @@
+"""Stage 4: train the transformer on the latents, and distil guidance into it in the last part."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FluxTransformer2DModel
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+from training.clock import Budget, load_checkpoint, save_checkpoint
+from training.config import Config, FlowConfig
+from training.flow import DEFAULT_GUIDANCE, build_transformer, guidance_strength, pack, predict, training_shift
+from training.latents import Batch, LatentStore
+from training.optim import build_optimisers, set_rate
+from training.parallel import agree, average_gradients, launch, pick_device
+from training.text import TextEncoders
+
+VALIDATED = ((256, 256), (512, 512), (1024, 1024))
+SERVED_LENGTH = 64
+
+
+def is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Muon takes the matrices inside the blocks, but not the zero-started modulations."""
+    return parameter.ndim == 2 and "transformer_blocks" in name and "norm" not in name
+
+
+def learning_rate_factor(flow: FlowConfig, progress: float) -> float:
+    """Warm up, stay flat, fall linearly to zero."""
+    if progress < flow.warm_up:
+        return 0.05 + 0.95 * progress / flow.warm_up
+    return min(1.0, (1 - progress) / (1 - flow.decay_from))
+
+
+def draw_sigma(count: int, tokens: int, device: torch.device) -> Tensor:
+    """Noise levels (count,): logit-normal around the shift that belongs to the picture's size."""
+    return torch.sigmoid(training_shift(tokens) + torch.randn(count, device=device))
+
+
+def draw_guidance(count: int, device: torch.device) -> Tensor:
+    """Guidance inputs (count,) in 1..10; every third is the default, which most pictures are made with."""
+    guidance = 1 + 9 * torch.rand(count, device=device)
+    return torch.where(torch.rand(count, device=device) < 0.35, DEFAULT_GUIDANCE, guidance)
+
+
+def attention_kernel(tokens: int, device: torch.device) -> SDPBackend:
+    """On a CPU the flash kernel's backward pass is slow for short sequences; plain matrix products win there."""
+    short = device.type == "cpu" and tokens < 200
+    return SDPBackend.MATH if short else SDPBackend.FLASH_ATTENTION
+
+
+class FlowTrainer:
+    """Model, running average and text encoders of one process; `loss` is one forward pass."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.model = build_transformer().to(device)
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.text = TextEncoders.load(config.work_dir / "model", device)
+
+    def loss(self, batch: Batch, guided: bool) -> Tensor:
+        """Mean squared velocity error of a batch; with `guided`, part of it learns the guided velocity."""
+        x0 = pack(batch.latents.to(self.device))
+        count, tokens = x0.shape[:2]
+        noise = torch.randn_like(x0)
+        sigma = draw_sigma(count, tokens, self.device)
+        noisy = torch.lerp(x0, noise, sigma[:, None, None])
+        target = noise - x0
+        guidance = draw_guidance(count, self.device)
+        kernel = attention_kernel(tokens + batch.length, self.device)
+        with sdpa_kernel(kernel), torch.autocast(self.device.type, torch.bfloat16):
+            with torch.no_grad():
+                pooled, states = self.text(batch.captions, batch.length)
+            if guided:
+                is_guided = torch.rand(count, device=self.device) < self.config.flow.guidance_share
+                guidance = torch.where(is_guided, guidance, 1.0)
+                target = self._add_guidance(batch, target, noisy, sigma, guidance, pooled, states)
+            output = predict(self.model, noisy, sigma, guidance, pooled, states, batch.size)
+        error = (output.float() - target).square().mean(dim=(1, 2))
+        # A guided target is longer; undamped, strong guidance would drown the plain pictures.
+        weight = 1 / (1 + 0.15 * (guidance_strength(guidance) - 1)) if guided else torch.ones_like(error)
+        return (error * weight).mean()
+
+    @torch.no_grad()
+    def _add_guidance(
+        self, batch: Batch, target: Tensor, noisy: Tensor, sigma: Tensor, guidance: Tensor, pooled: Tensor, states: Tensor
+    ) -> Tensor:
+        """Move the target along (with caption) - (without caption), as the running average sees them at guidance 1.
+
+        The unconditional prompt itself has nothing to move along and keeps its plain target at every guidance.
+        """
+        has_caption = torch.tensor([caption != "" for caption in batch.captions], device=self.device)
+        rows = torch.nonzero((guidance > 1) & has_caption).flatten()
+        if len(rows) == 0:
+            return target
+        empty_pooled, empty_states = self.text([""], batch.length)
+        ones = torch.ones(len(rows), device=self.device)
+        common = (self.ema, noisy[rows], sigma[rows], ones)
+        with_caption = predict(*common, pooled[rows], states[rows], batch.size)
+        without = predict(*common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), batch.size)
+        step = (guidance_strength(guidance[rows]) - 1)[:, None, None] * (with_caption - without).float()
+        return target.index_add(0, rows, step)
+
+    def update_ema(self, steps: int) -> None:
+        """Move the running average towards the model; faster while it is young."""
+        decay = min(self.config.flow.ema, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def validate(self, store: LatentStore) -> dict[str, float]:
+        """Loss of the running average at guidance 1 on held-out pictures, with fixed noise, per size."""
+        result = {}
+        for size in VALIDATED:
+            batch = store.held_out(size, SERVED_LENGTH)
+            if batch is None:
+                continue
+            x0 = pack(batch.latents.to(self.device))
+            fixed = torch.Generator().manual_seed(0)
+            noise = torch.randn(x0.shape, generator=fixed).to(self.device)
+            sigma = torch.sigmoid(training_shift(x0.shape[1]) + torch.linspace(-1.5, 1.5, len(x0), device=self.device))
+            with torch.autocast(self.device.type, torch.bfloat16):
+                pooled, states = self.text(batch.captions, batch.length)
+                noisy = torch.lerp(x0, noise, sigma[:, None, None])
+                output = predict(self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, size)
+            result[f"{size[0]} px"] = float((output.float() - (noise - x0)).square().mean())
+        return result
+
+
+def train_worker(rank: int, config: Config) -> None:
+    """Train until the budget is spent; rank 0 logs and writes `flow.pt`."""
+    flow, device, path = config.flow, pick_device(rank), config.work_dir / "flow.pt"
+    torch.manual_seed(config.seed)
+    trainer, store = FlowTrainer(config, device), LatentStore(config)
+    optimisers = build_optimisers(trainer.model, flow.muon_lr, flow.adam_lr, is_block_matrix)
+    steps, samples, budget = 0, 0, Budget(flow.minutes)
+    if (state := load_checkpoint(path)) is not None:
+        trainer.model.load_state_dict(state["model"])
+        trainer.ema.load_state_dict(state["ema"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            peaks = [group["peak"] for group in optimiser.param_groups]
+            optimiser.load_state_dict(saved)
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["peak"] = peak
+        steps, samples, budget = state["steps"], state["samples"], Budget(flow.minutes, state["spent_s"])
+    rng = np.random.default_rng([config.seed, rank, steps])
+    torch.manual_seed(config.seed + 1000 * rank + steps)
+    bar = tqdm(total=100, desc="transformer", disable=rank != 0, mininterval=10)
+    saved_s, mean_loss = budget.spent_s, 1.0
+    while (progress := agree(budget.progress, device)) < 1.0:
+        set_rate(optimisers, learning_rate_factor(flow, progress))
+        batch = store.draw(rng, flow.tokens_per_step, flow.caption_dropout)
+        loss = trainer.loss(batch, guided=progress > flow.guidance_from)
+        loss.backward()
+        average_gradients(trainer.model.parameters())
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        trainer.update_ema(steps)
+        steps, samples = steps + 1, samples + len(batch.captions) * config.processes
+        mean_loss += 0.02 * (float(loss.detach()) - mean_loss)
+        bar.update(round(100 * progress) - bar.n)
+        if budget.spent_s - saved_s > config.checkpoint_s:
+            saved_s = budget.spent_s
+            pictures = store.refresh()
+            if rank == 0:
+                _save(path, trainer, optimisers, steps, samples, budget)
+                losses = ", ".join(f"{size} {value:.3f}" for size, value in trainer.validate(store).items())
+                message = f"step {steps}  {budget.spent_s / 60:.1f} min  {samples} samples of {pictures}  loss {mean_loss:.3f}  held out {losses}"
+                tqdm.write(message)
+    if rank == 0:
+        _save(path, trainer, optimisers, steps, samples, budget)
+        tqdm.write(f"done: {steps} steps, {samples} samples, held out {trainer.validate(store)}")
+
+
+def _save(
+    path: Path, trainer: FlowTrainer, optimisers: list[torch.optim.Optimizer], steps: int, samples: int, budget: Budget
+) -> None:
+    state = {"model": trainer.model.state_dict(), "ema": trainer.ema.state_dict(), "optimisers": [o.state_dict() for o in optimisers]}
+    save_checkpoint(path, {**state, "steps": steps, "samples": samples, "spent_s": budget.spent_s})
+
+
+def train_flow(config: Config) -> None:
+    """Run the stage in as many processes as the configuration says."""
+    launch(train_worker, config.processes, 29613, config)
