@@ -42,7 +42,7 @@ def open_image_store(url: str) -> "ObjectImageStore":
     """
     scheme, separator, _ = url.partition("://")
     try:
-        if url.strip() and not separator:
+        if url.strip() and not separator and ":/" not in url:
             return _open_folder(Path(url))
         match scheme:
             case "file" if url.startswith("file:///"):
@@ -58,7 +58,7 @@ def open_image_store(url: str) -> "ObjectImageStore":
             case "memory":
                 return ObjectImageStore(MemoryStore())
     except (BaseError, OSError, ValueError) as error:
-        raise SettingsError(f"IMAGE_STORE_URL cannot be opened: {_first_line(error)}") from error
+        raise SettingsError(f"IMAGE_STORE_URL cannot be opened ({_first_line(error)}); use {_FORMS}") from error
     raise SettingsError(f"IMAGE_STORE_URL has a form that is not supported; use {_FORMS}")
 
 

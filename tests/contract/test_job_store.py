@@ -1,0 +1,648 @@
+"""The contract of `JobStore`, on every database."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from flux_endpoint.core.errors import LeaseLost, StoreUnavailable, UnknownJob
+from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned
+from flux_endpoint.stores.protocol import SweepResult
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+
+pytestmark = pytest.mark.anyio
+
+OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
+
+
+async def enqueue_some(store, clock, count, **changes):
+    jobs = [sample_job(clock, **changes) for _ in range(count)]
+    for job in jobs:
+        await store.enqueue(job)
+    return jobs
+
+
+async def claim_one(store, worker_id="worker-a", endpoint_ids=(DEV,)):
+    (claim,) = await store.claim(worker_id, endpoint_ids, 1, LEASE_S)
+    return claim
+
+
+# --- enqueue, get ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_enqueued_job_is_read_back_as_it_was(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    assert await store.get(DEV, job.id) == job
+
+
+async def test_a_job_refused_at_the_door_is_kept_and_never_handed_out(store, clock):
+    job = sample_job(clock, status=JobStatus.FAILED, error="no", finished_ms=clock.now_ms(), cost_usd=Decimal(0))
+    await store.enqueue(job)
+    assert await store.get(DEV, job.id) == job
+    assert await store.wait(DEV, job.id, timeout_s=0) == job
+    assert await store.claim("worker-a", [DEV], 1, LEASE_S) == []
+
+
+async def test_an_id_is_taken_once(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    with pytest.raises(ValueError, match="refuses"):
+        await store.enqueue(sample_job(clock, id=job.id, input={}))
+    assert await store.get(DEV, job.id) == job
+
+
+@pytest.mark.parametrize("status", set(JobStatus) - {JobStatus.IN_QUEUE, JobStatus.FAILED})
+async def test_a_job_of_another_status_is_refused(store, clock, status):
+    job = sample_job(clock, status=status)
+    with pytest.raises(ValueError, match=status):
+        await store.enqueue(job)
+    with pytest.raises(UnknownJob):
+        await store.get(DEV, job.id)
+
+
+@pytest.mark.parametrize("changes", [{"status": JobStatus.FAILED}, {"finished_ms": 5}])
+async def test_a_new_job_has_an_end_exactly_when_it_is_failed(store, clock, changes):
+    with pytest.raises(ValueError, match="finished_ms"):
+        await store.enqueue(sample_job(clock, **changes))
+
+
+async def test_what_json_cannot_hold_is_refused(store, clock):
+    job = sample_job(clock, input={"guidance": float("nan")})
+    with pytest.raises(ValueError, match="refuses"):
+        await store.enqueue(job)
+    with pytest.raises(UnknownJob):
+        await store.get(DEV, job.id)
+
+
+@pytest.mark.parametrize("job_id", ["nothing", "", "nul \x00", "surrogate \ud800", "' OR 1=1 --", "ü" * 5_000])
+async def test_an_unknown_job_is_unknown_to_every_verb(store, job_id):
+    with pytest.raises(UnknownJob):
+        await store.get(DEV, job_id)
+    with pytest.raises(UnknownJob):
+        await store.wait(DEV, job_id, timeout_s=10)
+    with pytest.raises(UnknownJob):
+        await store.cancel(DEV, job_id)
+    with pytest.raises(UnknownJob):
+        await store.finish(job_id, "worker-a", 1, Failed("x"))
+
+
+async def test_a_job_is_known_on_its_own_endpoint_only(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    with pytest.raises(UnknownJob):
+        await store.get(SCHNELL, job.id)
+    with pytest.raises(UnknownJob):
+        await store.wait(SCHNELL, job.id, timeout_s=10)
+    with pytest.raises(UnknownJob):
+        await store.cancel(SCHNELL, job.id)
+    assert (await store.get(DEV, job.id)).status is JobStatus.IN_QUEUE
+
+
+# --- claim -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_claim_takes_the_oldest_and_says_who_holds_it_until_when(store, clock):
+    jobs = await enqueue_some(store, clock, 3)
+    clock.advance(s=2)
+    claims = await store.claim("worker-a", [DEV], 2, LEASE_S)
+    assert [claim.job.id for claim in claims] == [job.id for job in jobs[:2]]
+    for claim, job in zip(claims, jobs, strict=False):
+        assert (claim.worker_id, claim.token) == ("worker-a", 1)
+        assert claim.expires_ms == clock.now_ms() + 30_000
+        assert claim.job == await store.get(DEV, job.id)
+        assert claim.job.status is JobStatus.IN_PROGRESS
+        assert claim.job.worker_id == "worker-a"
+        assert claim.job.started_ms == clock.now_ms()
+        assert claim.job.claim_token == 1
+        assert claim.job.input == job.input
+        assert claim.job.delay_time_ms == clock.now_ms() - job.created_ms
+
+
+async def test_jobs_of_one_millisecond_come_in_the_order_they_were_enqueued(store, clock):
+    now_ms = clock.now_ms()
+    jobs = await enqueue_some(store, clock, 20, created_ms=now_ms, queued_ms=now_ms)
+    claims = await store.claim("worker-a", [DEV], 20, LEASE_S)
+    assert [claim.job.id for claim in claims] == [job.id for job in jobs]
+
+
+async def test_a_claim_is_oldest_first_across_endpoints_and_takes_no_other_endpoint(store, clock):
+    first, second, third, _ = [
+        (await enqueue_some(store, clock, 1, endpoint_id=endpoint_id))[0]
+        for endpoint_id in (SCHNELL, DEV, SCHNELL, "another")
+    ]
+    assert [claim.job.id for claim in await store.claim("w", [DEV], 9, LEASE_S)] == [second.id]
+    claims = await store.claim("w", {DEV, SCHNELL}, 9, LEASE_S)
+    assert [claim.job.id for claim in claims] == [first.id, third.id]
+
+
+async def test_a_claim_is_empty_when_nothing_waits_or_nothing_is_asked_for(store, clock):
+    assert await store.claim("worker-a", [DEV], 1, LEASE_S) == []
+    await enqueue_some(store, clock, 1)
+    assert await store.claim("worker-a", [DEV], 0, LEASE_S) == []
+    assert await store.claim("worker-a", [], 1, LEASE_S) == []
+    assert await store.claim("worker-a", [SCHNELL], 1, LEASE_S) == []
+
+
+@pytest.mark.parametrize("stores", [1, 2])
+async def test_twenty_workers_get_every_job_once(store, open_another, clock, stores):
+    jobs = await enqueue_some(store, clock, 200)
+    gateways = [store, *[await open_another() for _ in range(stores - 1)]]
+    claimed = []
+
+    async def work(number):
+        gateway = gateways[number % stores]
+        while claims := await gateway.claim(f"worker-{number}", [DEV], 3, LEASE_S):
+            claimed.extend(claim.job.id for claim in claims)
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+    assert sorted(claimed) == sorted(job.id for job in jobs)
+
+
+# --- wait_for_work ---------------------------------------------------------------------------------------------------
+
+
+async def test_waiting_for_work_ends_when_patience_does(store, clock):
+    await enqueue_some(store, clock, 1, endpoint_id=SCHNELL)
+    assert await store.wait_for_work([DEV], timeout_s=0) is False
+    assert await store.wait_for_work([DEV], timeout_s=0.05) is False
+
+
+async def test_work_that_waits_already_is_found_at_once(store, clock):
+    await enqueue_some(store, clock, 1)
+    assert await store.wait_for_work([SCHNELL, DEV], timeout_s=60) is True
+
+
+@pytest.mark.parametrize("yields", range(8))
+async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(store, clock, yields):
+    async with asyncio.timeout(4):
+        waiters = [asyncio.create_task(store.wait_for_work([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
+        for _ in range(yields):
+            await asyncio.sleep(0)
+        await enqueue_some(store, clock, 1)
+        assert await asyncio.gather(*waiters) == [True] * 5
+
+
+async def test_work_enqueued_through_another_store_is_found(store, open_another, clock):
+    other = await open_another()
+    waiter = asyncio.create_task(store.wait_for_work([DEV], timeout_s=0.7))
+    await asyncio.sleep(0)
+    await enqueue_some(other, clock, 1)
+    assert await waiter is True
+
+
+async def test_a_job_that_comes_back_wakes_the_workers(store, clock):
+    await enqueue_some(store, clock, 1)
+
+    async def give_back(claim):
+        await store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
+
+    async def lose(claim):
+        await store.release(claim.worker_id, counts_as_retry=False, max_retries=1)
+
+    async def expire(_):
+        clock.advance(s=LEASE_S + 1)
+        await store.sweep(max_retries=9)
+
+    for come_back in (give_back, lose, expire):
+        claim = await claim_one(store)
+        async with asyncio.timeout(4):
+            waiter = asyncio.create_task(store.wait_for_work([DEV], timeout_s=60))
+            await asyncio.wait({waiter}, timeout=0.02)
+            assert not waiter.done()
+            await come_back(claim)
+            assert await waiter is True
+
+
+# --- renew -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_renewed_claim_lasts_longer_and_the_others_do_not(store, clock):
+    await enqueue_some(store, clock, 2)
+    kept, lost = await store.claim("worker-a", [DEV], 2, LEASE_S)
+    clock.advance(s=20)
+    assert await store.renew("worker-a", [kept.job.id], LEASE_S) == frozenset()
+    clock.advance(s=20)
+    assert await store.sweep(max_retries=1) == SweepResult(requeued=(lost.job.id,))
+    clock.advance(s=10)
+    assert (await store.sweep(max_retries=1)).requeued == (kept.job.id,)
+
+
+async def test_renewing_tells_what_the_worker_does_not_hold(store, clock):
+    await enqueue_some(store, clock, 5)
+    mine, cancelled, finished = [claim.job for claim in await store.claim("worker-a", [DEV], 3, LEASE_S)]
+    others = (await claim_one(store, "worker-b")).job
+    (waiting,) = [claim.job for claim in await store.claim("worker-a", [DEV], 1, LEASE_S)]
+    await store.finish(waiting.id, "worker-a", 1, Returned())
+    await store.cancel(DEV, cancelled.id)
+    await store.finish(finished.id, "worker-a", 1, Failed("x"))
+    asked = [mine.id, cancelled.id, finished.id, others.id, waiting.id, "unknown"]
+    assert await store.renew("worker-a", asked, LEASE_S) == frozenset(asked) - {mine.id}
+    assert await store.renew("worker-a", [], LEASE_S) == frozenset()
+
+
+# --- finish ----------------------------------------------------------------------------------------------------------
+
+
+async def test_completing_writes_output_end_and_charge(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    clock.advance(s=7)
+    done = await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    assert done == await store.get(DEV, job.id)
+    assert done.status is JobStatus.COMPLETED
+    assert done.output == OUTPUT
+    assert done.error is None
+    assert done.finished_ms == clock.now_ms()
+    assert done.execution_time_ms == 7_000
+    (entry,) = await store.entries()
+    assert (entry.job_id, entry.key_id, entry.amount_usd) == (job.id, job.key_id, job.cost_usd)
+
+
+async def test_failing_writes_the_error_and_charges_nothing(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    failed = await store.finish(job.id, "worker-a", claim.token, Failed("out of memory \x00 \ud800"))
+    assert failed == await store.get(DEV, job.id)
+    assert failed.status is JobStatus.FAILED
+    assert failed.error.startswith("out of memory")
+    assert failed.finished_ms == clock.now_ms()
+    assert failed.output is None
+    assert await store.entries() == []
+
+
+async def test_a_returned_job_keeps_its_place_and_counts_no_retry(store, clock):
+    first, second = await enqueue_some(store, clock, 2)
+    claim = await claim_one(store)
+    clock.advance(s=5)
+    back = await store.finish(first.id, "worker-a", claim.token, Returned())
+    assert back.status is JobStatus.IN_QUEUE
+    assert (back.retries, back.queued_ms, back.finished_ms) == (0, first.queued_ms, None)
+    again = await store.claim("worker-b", [DEV], 2, LEASE_S)
+    assert [claim.job.id for claim in again] == [first.id, second.id]
+    assert [claim.token for claim in again] == [2, 1]
+
+
+@pytest.mark.parametrize("outcome", [Completed(OUTPUT), Failed("bad")], ids=["completed", "failed"])
+@pytest.mark.parametrize("with_token", [True, False])
+async def test_repeating_a_report_changes_nothing(store, clock, outcome, with_token):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    token = claim.token if with_token else None
+    first = await store.finish(job.id, "worker-a", token, outcome)
+    clock.advance(s=1)
+    assert await store.finish(job.id, "worker-a", token, outcome) == first
+    assert len(await store.entries()) == (1 if isinstance(outcome, Completed) else 0)
+
+
+async def test_the_same_report_at_the_same_moment_is_charged_once(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    reports = [store.finish(job.id, "worker-a", 1, Completed(OUTPUT)) for _ in range(8)]
+    assert {done.status for done in await asyncio.gather(*reports)} == {JobStatus.COMPLETED}
+    assert len(await store.entries()) == 1
+
+
+@pytest.mark.parametrize("first", [Completed(OUTPUT), Failed("bad")], ids=["completed", "failed"])
+async def test_a_different_report_after_the_end_is_refused(store, clock, first):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    done = await store.finish(job.id, "worker-a", claim.token, first)
+    for other in (Completed(OUTPUT), Failed("bad"), Returned()):
+        if type(other) is not type(first):
+            with pytest.raises(LeaseLost):
+                await store.finish(job.id, "worker-a", claim.token, other)
+    assert await store.get(DEV, job.id) == done
+
+
+@pytest.mark.parametrize("outcome", [Completed(OUTPUT), Failed("bad"), Returned()], ids=["done", "failed", "returned"])
+async def test_only_the_holder_may_report(store, clock, outcome):
+    (job,) = await enqueue_some(store, clock, 1)
+    with pytest.raises(LeaseLost):
+        await store.finish(job.id, "worker-a", None, outcome)
+    old = await claim_one(store)
+    for worker_id, token in (("worker-b", old.token), ("worker-b", None), ("worker-a", old.token + 1)):
+        with pytest.raises(LeaseLost):
+            await store.finish(job.id, worker_id, token, outcome)
+    # The same worker, but it lost the lease in between and claimed the job again.
+    clock.advance(s=LEASE_S + 1)
+    await store.sweep(max_retries=1)
+    with pytest.raises(LeaseLost):
+        await store.finish(job.id, "worker-a", old.token, outcome)
+    new = await claim_one(store)
+    with pytest.raises(LeaseLost):
+        await store.finish(job.id, "worker-a", old.token, outcome)
+    assert await store.entries() == []
+    await store.finish(job.id, "worker-a", new.token, outcome)
+
+
+async def test_an_output_that_json_cannot_hold_is_refused_and_the_claim_stands(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    with pytest.raises(ValueError, match="refuses"):
+        await store.finish(job.id, "worker-a", claim.token, Completed({"x": float("inf")}))
+    assert (await store.get(DEV, job.id)).status is JobStatus.IN_PROGRESS
+    await store.finish(job.id, "worker-a", claim.token, Completed({"x": "\x00\ud800"}))
+    assert (await store.get(DEV, job.id)).output == {"x": "\x00\ud800"}
+
+
+async def test_an_expired_lease_that_nobody_took_back_still_counts(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    clock.advance(s=LEASE_S * 10)
+    assert (await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))).status is JobStatus.COMPLETED
+
+
+# --- wait ------------------------------------------------------------------------------------------------------------
+
+
+async def test_waiting_for_a_job_ends_when_patience_does(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    assert await store.wait(DEV, job.id, timeout_s=0) == job
+    assert await store.wait(DEV, job.id, timeout_s=0.05) == job
+
+
+@pytest.mark.parametrize("yields", [0, 1, 2, 5])
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "lost too often"])
+async def test_whoever_waits_for_a_job_sees_its_end(store, clock, end, yields):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    async with asyncio.timeout(4):
+        waiters = [asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
+        for _ in range(yields):
+            await asyncio.sleep(0)
+        match end:
+            case "completed":
+                await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+            case "failed":
+                await store.finish(job.id, "worker-a", claim.token, Failed("x"))
+            case "cancelled":
+                await store.cancel(DEV, job.id)
+            case _:
+                await store.release("worker-a", counts_as_retry=True, max_retries=0)
+        ended = await store.get(DEV, job.id)
+        assert ended.status.is_terminal
+        assert await asyncio.gather(*waiters) == [ended] * 3
+
+
+# --- cancel, wait_for_stops ------------------------------------------------------------------------------------------
+
+
+async def test_a_waiting_job_is_cancelled_and_never_handed_out(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    clock.advance(s=1)
+    cancelled = await store.cancel(DEV, job.id)
+    assert cancelled == await store.get(DEV, job.id)
+    assert (cancelled.status, cancelled.finished_ms) == (JobStatus.CANCELLED, clock.now_ms())
+    assert await store.claim("worker-a", [DEV], 1, LEASE_S) == []
+    assert await store.entries() == []
+
+
+async def test_cancelling_a_job_that_ended_leaves_it_as_it_is(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    done = await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    clock.advance(s=1)
+    assert await store.cancel(DEV, job.id) == done
+    assert await store.wait_for_stops("worker-a", timeout_s=0) == []
+    (cancelled,) = await enqueue_some(store, clock, 1)
+    first = await store.cancel(DEV, cancelled.id)
+    clock.advance(s=1)
+    assert await store.cancel(DEV, cancelled.id) == first
+
+
+@pytest.mark.parametrize("outcome", [Completed(OUTPUT), Failed("bad"), Returned()], ids=["done", "failed", "returned"])
+async def test_a_cancelled_job_takes_no_report(store, clock, outcome):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    cancelled = await store.cancel(DEV, job.id)
+    with pytest.raises(LeaseLost):
+        await store.finish(job.id, "worker-a", claim.token, outcome)
+    assert await store.get(DEV, job.id) == cancelled
+    assert await store.entries() == []
+
+
+async def test_the_worker_of_a_cancelled_job_is_told_once(store, clock):
+    await enqueue_some(store, clock, 3)
+    first, second = await store.claim("worker-a", [DEV], 2, LEASE_S)
+    await claim_one(store, "worker-b")
+    assert await store.wait_for_stops("worker-a", timeout_s=0) == []
+    await store.cancel(DEV, first.job.id)
+    await store.cancel(DEV, second.job.id)
+    assert await store.wait_for_stops("worker-b", timeout_s=0.02) == []
+    assert sorted(await store.wait_for_stops("worker-a", timeout_s=60)) == sorted([first.job.id, second.job.id])
+    assert await store.wait_for_stops("worker-a", timeout_s=0.02) == []
+
+
+async def test_a_stop_is_told_once_however_many_ask(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    waiters = [asyncio.create_task(store.wait_for_stops("worker-a", timeout_s=0.3)) for _ in range(6)]
+    await asyncio.sleep(0)
+    await store.cancel(DEV, job.id)
+    assert sorted(await asyncio.gather(*waiters)) == [[]] * 5 + [[job.id]]
+
+
+@pytest.mark.parametrize("yields", [0, 1, 2, 5])
+async def test_a_worker_that_waits_for_stops_is_woken(store, clock, yields):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    async with asyncio.timeout(4):
+        waiter = asyncio.create_task(store.wait_for_stops("worker-a", timeout_s=60))
+        for _ in range(yields):
+            await asyncio.sleep(0)
+        await store.cancel(DEV, job.id)
+        assert await waiter == [job.id]
+
+
+async def test_a_worker_that_gave_the_job_back_is_not_told(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    claim = await claim_one(store)
+    await store.finish(job.id, "worker-a", claim.token, Returned())
+    await store.cancel(DEV, job.id)
+    assert await store.wait_for_stops("worker-a", timeout_s=0) == []
+
+
+async def test_cancel_and_finish_at_the_same_moment_have_one_winner(store, open_another, clock):
+    other = await open_another()
+    jobs = await enqueue_some(store, clock, 24)
+    claims = await store.claim("worker-a", [DEV], 24, LEASE_S)
+    for number, claim in enumerate(claims):
+        rivals = [
+            store.cancel(DEV, claim.job.id),
+            (other if number % 2 else store).finish(claim.job.id, "worker-a", claim.token, Completed(OUTPUT)),
+        ]
+        if number % 3 == 0:
+            rivals.reverse()
+        await asyncio.gather(*rivals, return_exceptions=True)
+    ends = {job.id: (await store.get(DEV, job.id)).status for job in jobs}
+    assert set(ends.values()) <= {JobStatus.CANCELLED, JobStatus.COMPLETED}
+    completed = sorted(job_id for job_id, status in ends.items() if status is JobStatus.COMPLETED)
+    assert sorted(entry.job_id for entry in await store.entries()) == completed
+    told = await store.wait_for_stops("worker-a", timeout_s=0)
+    assert sorted(told) == sorted(set(ends) - set(completed))
+
+
+# --- release, sweep --------------------------------------------------------------------------------------------------
+
+
+async def test_a_lost_lease_goes_back_once_and_then_fails(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    clock.advance(s=LEASE_S - 1)
+    assert await store.sweep(max_retries=1) == SweepResult()
+    clock.advance(s=1)
+    assert await store.sweep(max_retries=1) == SweepResult(requeued=(job.id,))
+    back = await store.get(DEV, job.id)
+    assert (back.status, back.retries, back.error) == (JobStatus.IN_QUEUE, 1, None)
+    assert (back.created_ms, back.queued_ms) == (job.created_ms, clock.now_ms())
+    assert await store.sweep(max_retries=1) == SweepResult()
+
+    assert (await claim_one(store, "worker-b")).token == 2
+    clock.advance(s=LEASE_S + 1)
+    assert await store.sweep(max_retries=1) == SweepResult(failed=(job.id,))
+    failed = await store.get(DEV, job.id)
+    assert (failed.status, failed.retries, failed.finished_ms) == (JobStatus.FAILED, 1, clock.now_ms())
+    assert failed.error == "job timed out after 1 retries"
+    assert await store.entries() == []
+
+
+async def test_a_job_that_lost_its_worker_is_not_starved_by_younger_ones(store, clock):
+    old, *_ = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    await enqueue_some(store, clock, 3)
+    clock.advance(s=LEASE_S + 1)
+    await store.sweep(max_retries=1)
+    assert (await claim_one(store)).job.id == old.id
+
+
+async def test_two_sweeps_at_once_take_a_job_back_once(store, open_another, clock):
+    other = await open_another()
+    jobs = await enqueue_some(store, clock, 30)
+    await store.claim("worker-a", [DEV], 30, LEASE_S)
+    clock.advance(s=LEASE_S + 1)
+    swept = await asyncio.gather(*(each.sweep(max_retries=1) for each in (store, other, store, other)))
+    assert sorted(job_id for result in swept for job_id in result.requeued) == sorted(job.id for job in jobs)
+    assert (await store.counts(DEV)).retried == 30
+
+
+async def test_release_takes_back_from_the_workers_of_a_prefix_only(store, clock):
+    await enqueue_some(store, clock, 5)
+    held = {
+        worker_id: (await claim_one(store, worker_id)).job.id
+        for worker_id in ("node_1-a", "node_1-b", "node_2-a", "NODE_1-a", "nodeX1-a")
+    }
+    result = await store.release("node_1-", counts_as_retry=False, max_retries=0)
+    assert sorted(result.requeued) == sorted([held["node_1-a"], held["node_1-b"]])
+    assert result.failed == ()
+    assert (await store.get(DEV, held["node_1-a"])).retries == 0
+    counts = await store.counts(DEV)
+    assert (counts.in_queue, counts.in_progress) == (2, 3)
+
+
+async def test_release_that_counts_fails_a_job_that_was_lost_too_often(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    assert await store.release("worker-a", counts_as_retry=True, max_retries=1) == SweepResult(requeued=(job.id,))
+    await claim_one(store)
+    assert await store.release("worker-a", counts_as_retry=False, max_retries=1) == SweepResult(requeued=(job.id,))
+    assert (await store.get(DEV, job.id)).retries == 1
+    await claim_one(store)
+    assert await store.release("worker-a", counts_as_retry=True, max_retries=1) == SweepResult(failed=(job.id,))
+    assert (await store.get(DEV, job.id)).error == "job timed out after 1 retries"
+
+
+async def test_a_restarted_worker_of_the_same_id_is_told_nothing_about_its_past(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    await store.cancel(DEV, job.id)
+    assert await store.release("worker-a", counts_as_retry=True, max_retries=1) == SweepResult()
+    assert await store.wait_for_stops("worker-a", timeout_s=0) == []
+    assert (await store.get(DEV, job.id)).status is JobStatus.CANCELLED
+
+
+# --- counts, forget --------------------------------------------------------------------------------------------------
+
+
+async def test_counts_are_of_one_endpoint(store, clock):
+    assert await store.counts(DEV) == JobCounts()
+    await enqueue_some(store, clock, 3, endpoint_id=SCHNELL)
+    jobs = await enqueue_some(store, clock, 6)
+    claims = await store.claim("worker-a", [DEV], 4, LEASE_S)
+    await store.finish(claims[0].job.id, "worker-a", 1, Completed(OUTPUT))
+    await store.finish(claims[1].job.id, "worker-a", 1, Failed("x"))
+    await store.cancel(DEV, claims[2].job.id)
+    assert await store.counts(DEV) == JobCounts(in_queue=2, in_progress=1, completed=1, failed=1)
+    await store.release("worker-a", counts_as_retry=True, max_retries=1)
+    assert await store.counts(DEV) == JobCounts(in_queue=3, completed=1, failed=1, retried=1)
+    assert (await store.counts(SCHNELL)).in_queue == 3
+    assert len(jobs) == 6
+
+
+async def test_forgetting_takes_old_ended_jobs_only_and_leaves_their_charges(store, clock):
+    await enqueue_some(store, clock, 5)
+    old, failed, cancelled, running = await store.claim("worker-a", [DEV], 4, LEASE_S)
+    await store.finish(old.job.id, "worker-a", 1, Completed(OUTPUT))
+    await store.finish(failed.job.id, "worker-a", 1, Failed("x"))
+    await store.cancel(DEV, cancelled.job.id)
+    clock.advance(days=1)
+    await store.finish(running.job.id, "worker-a", 1, Completed(OUTPUT))
+    (young,) = await enqueue_some(store, clock, 1)
+    assert await store.forget(clock.now_ms() - 86_000_000) == 3
+    assert await store.forget(clock.now_ms() - 86_000_000) == 0
+    for gone in (old, failed, cancelled):
+        with pytest.raises(UnknownJob):
+            await store.get(DEV, gone.job.id)
+    assert (await store.get(DEV, running.job.id)).status is JobStatus.COMPLETED
+    assert (await store.get(DEV, young.id)).status is JobStatus.IN_QUEUE
+    assert len(await store.entries()) == 2
+
+
+# --- durability, failure ---------------------------------------------------------------------------------------------
+
+
+async def test_everything_survives_a_restart(store, open_another, clock):
+    waiting, running, done = await enqueue_some(store, clock, 3)
+    for job in (waiting, running):
+        claim = await claim_one(store)
+        if job is waiting:
+            await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    before = [await store.get(DEV, job.id) for job in (waiting, running, done)]
+    await store.close()
+    reopened = await open_another()
+    assert [await reopened.get(DEV, job.id) for job in (waiting, running, done)] == before
+    assert len(await reopened.entries()) == 1
+    await reopened.finish(running.id, "worker-a", 1, Completed(OUTPUT))
+    assert (await claim_one(reopened)).job.id == done.id
+
+
+async def test_a_closed_store_says_so_and_leaves_nobody_waiting(store, clock):
+    (job,) = await enqueue_some(store, clock, 1)
+    await claim_one(store)
+    waiters = [
+        asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)),
+        asyncio.create_task(store.wait_for_work([DEV], timeout_s=60)),
+        asyncio.create_task(store.wait_for_stops("worker-a", timeout_s=60)),
+    ]
+    await asyncio.wait(waiters, timeout=0.05)
+    await store.close()
+    await store.close()
+    async with asyncio.timeout(4):
+        results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.enqueue(sample_job(clock))
+
+
+async def test_a_caller_that_gives_up_leaves_a_working_store(store, clock):
+    jobs = await enqueue_some(store, clock, 30)
+    for number in range(30):
+        task = asyncio.create_task(store.claim(f"worker-{number}", [DEV], 1, LEASE_S))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    # A claim whose answer nobody saw runs out like any other.
+    clock.advance(s=LEASE_S + 1)
+    await store.sweep(max_retries=1)
+    claims = await store.claim("worker-x", [DEV], 99, LEASE_S)
+    assert sorted(claim.job.id for claim in claims) == sorted(job.id for job in jobs)
