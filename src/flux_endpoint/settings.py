@@ -262,12 +262,13 @@ def url_host(host: str) -> str:
 
 def _refuse_unknown_names(environment: Mapping[str, str]) -> None:
     # Both kinds in one set: a worker and a gateway may be started from one shell.
-    known = sorted({info.variable for kind in (Settings, WorkerSettings) for info in list_settings(kind)})
-    for name in sorted(environment):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise SettingsError(f"unknown setting {name}: {hint}")
+    known = sorted({info.name for kind in (Settings, WorkerSettings) for info in list_settings(kind)})
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper().startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known after {PREFIX} are {', '.join(known)}"
+            raise SettingsError(f"unknown setting {variable}: {hint}")
 
 
 def _explain(kind: type[BaseSettings], error: ValidationError) -> str:

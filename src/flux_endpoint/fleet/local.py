@@ -19,9 +19,11 @@ logger = logging.getLogger(__name__)
 
 # 78 is EX_CONFIG of sysexits.h, 2 a wrong command line: the worker has said in one line why it can never run so.
 REFUSALS: Final = frozenset({2, 78})
+# As shells put it.
+_EXIT_NOT_STARTED: Final = 127
 WORKER_ID_VARIABLE: Final = "FLUX_ENDPOINT_WORKER_ID"
 # A worker leaves within 4 s (worker/process.py); the gateway itself needs the rest of its 5 s.
-_LEAVE_S: Final = 4.0
+LEAVE_S: Final = 4.0
 # A worker that lived this long did not die of what killed the one before it.
 _HEALTHY_AFTER_S: Final = 60.0
 
@@ -56,6 +58,7 @@ class LocalFleet:
         on_worker_starts: called with the id of every worker before it is started.
         on_worker_lost: awaited with the id of every worker that died.
         backoff: pause before a restart.
+        leave_s: how long `stop` waits before it ends what has not left.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class LocalFleet:
         on_worker_starts: Callable[[str], None],
         on_worker_lost: Callable[[str], Awaitable[object]],
         backoff: Backoff = Backoff(),
+        leave_s: float = LEAVE_S,
     ) -> None:
         self._command = command
         self._environment = environment
@@ -74,9 +78,10 @@ class LocalFleet:
         self._on_worker_starts = on_worker_starts
         self._on_worker_lost = on_worker_lost
         self._backoff = backoff
+        self._leave_s = leave_s
         self._slots = [_Slot(number, self._new_worker_id(number)) for number in range(workers)]
         self._keepers: list[asyncio.Task[None]] = []
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
         self._refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
@@ -88,18 +93,16 @@ class LocalFleet:
         return await asyncio.shield(self._refused)
 
     async def stop(self) -> None:
-        """Ask all workers to leave, give them 4 s, end the rest. A second call does nothing."""
-        self._is_stopping = True
+        """Ask all workers to leave, wait for them, end the rest. A second call does nothing."""
+        self._stopping.set()
         for slot in self._slots:
             _signal(slot.process, signal.SIGTERM)
         keepers, self._keepers = self._keepers, []
         if keepers:
-            _, late = await asyncio.wait(keepers, timeout=_LEAVE_S)
+            await asyncio.wait(keepers, timeout=self._leave_s)
             for slot in self._slots:
                 _signal(slot.process, signal.SIGKILL)
-            for keeper in late:
-                keeper.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*keepers)
 
     async def list(self) -> Sequence[WorkerProcess]:
         """The workers that should be running."""
@@ -110,10 +113,10 @@ class LocalFleet:
 
     async def _keep(self, slot: _Slot) -> None:
         pause_s = self._backoff.first_s
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             started_s = time.monotonic()
             exit_code = await self._run(slot)
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return
             if exit_code in REFUSALS:
                 if not self._refused.done():
@@ -123,26 +126,35 @@ class LocalFleet:
             await self._report_lost(slot.worker_id)
             if time.monotonic() - started_s > _HEALTHY_AFTER_S:
                 pause_s = self._backoff.first_s
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                return
             pause_s = min(self._backoff.last_s, 2 * pause_s)
             slot.restarts += 1
             slot.worker_id = self._new_worker_id(slot.number)
 
     async def _run(self, slot: _Slot) -> int:
         self._on_worker_starts(slot.worker_id)
-        slot.process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={**self._environment, WORKER_ID_VARIABLE: slot.worker_id},
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        if self._is_stopping:
-            # `stop` came while the process was being made, and did not see it.
-            _signal(slot.process, signal.SIGTERM)
         try:
-            return await slot.process.wait()
+            process = slot.process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**self._environment, WORKER_ID_VARIABLE: slot.worker_id},
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # Out of processes or memory: that may pass.
+            logger.error("worker %s cannot be started: %s", slot.worker_id, error)
+            return _EXIT_NOT_STARTED
+        if self._stopping.is_set():
+            # `stop` came while the process was being made, and did not see it.
+            _signal(process, signal.SIGTERM)
+        try:
+            return await process.wait()
         finally:
             slot.process = None
+            if process.stdin:
+                process.stdin.close()
 
     async def _report_lost(self, worker_id: str) -> None:
         try:

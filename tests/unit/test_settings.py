@@ -1,0 +1,154 @@
+import os
+
+import pytest
+
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def refusal(kind=Settings, **options):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(kind, options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_defaults_are_those_of_the_issue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(Settings)
+    assert (settings.host, settings.port, settings.workers, settings.model) == ("127.0.0.1", 8000, 1, "demo")
+    assert settings.lease_s == 30
+    assert settings.image_retention_days == 7
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path}/data/flux-endpoint.db"
+    assert settings.resolved_image_store_url == f"file://{tmp_path}/data/images"
+    assert settings.resolved_public_url(8000) == "http://127.0.0.1:8000"
+
+
+def test_a_variable_sets_and_an_option_wins(monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_PORT", "9000")
+    monkeypatch.setenv("FLUX_ENDPOINT_WORKERS", "3")
+    settings = load_settings(Settings, {"port": "9001", "workers": None})
+    assert (settings.port, settings.workers) == (9001, 3)
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_API_KEY", "")
+    assert load_settings(Settings).api_key is None
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_DATADIR", "x")
+    assert refusal() == "unknown setting FLUX_ENDPOINT_DATADIR: did you mean FLUX_ENDPOINT_DATA_DIR?"
+
+
+def test_an_unknown_name_near_to_none_is_refused_with_all_known_ones(monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_ZZZZZZZZZZZZ", "x")
+    assert "PUBLIC_URL" in refusal()
+
+
+def test_worker_variables_do_not_disturb_the_gateway(monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_GATEWAY", "http://example.org")
+    load_settings(Settings)
+    monkeypatch.setenv("FLUX_ENDPOINT_PORT", "9000")
+    assert load_settings(WorkerSettings).gateway == "http://example.org"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "70000"),
+        ("port", "-1"),
+        ("port", "eighty"),
+        ("workers", "-1"),
+        ("workers", "1.5"),
+        ("lease_s", "0"),
+        ("lease_s", "nan"),
+        ("image_retention_days", "0"),
+        ("image_retention_days", "inf"),
+        ("log_level", "loud"),
+        ("device", "gpu"),
+        ("public_url", "example.org"),
+        ("model", ""),
+    ],
+)
+def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(name, value):
+    text = refusal(**{name: value})
+    info = next(info for info in list_settings() if info.name.lower() == name)
+    assert info.variable in text
+    assert info.option in text
+    assert repr(value) in text
+    assert text.endswith(f"allowed: {info.allowed}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key", "geheim"),
+        ("api_key", "two words of it"),
+        ("worker_token", "tökentökentöken"),
+        ("database_url", "mysql://root:geheim@host/db"),
+    ],
+)
+def test_a_bad_secret_is_refused_without_showing_it(name, value):
+    text = refusal(**{name: value})
+    assert value not in text
+    assert "geheim" not in text
+    assert f"FLUX_ENDPOINT_{name.upper()}" in text
+
+
+def test_secrets_do_not_show_when_settings_are_printed():
+    settings = load_settings(Settings, {"api_key": "fxe_very-secret", "worker_token": "fxw_very-secret"})
+    assert "very-secret" not in repr(settings)
+
+
+def test_levels_and_devices_may_be_written_in_capitals():
+    settings = load_settings(Settings, {"log_level": "DEBUG", "device": "CUDA:1"})
+    assert (settings.log_level, settings.device) == ("debug", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("model", "schnell_model", "source"),
+    [
+        ("demo", None, "demo"),
+        ("fake", None, "fake"),
+        ("fake:0.02", None, "fake:0.02"),
+        ("black-forest-labs/FLUX.1-dev", None, None),
+        ("./demo", None, None),
+        ("black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-schnell", "black-forest-labs/FLUX.1-schnell"),
+        ("black-forest-labs/FLUX.1-dev", "demo", "demo"),
+    ],
+)
+def test_schnell_is_never_silently_the_embedded_model(model, schnell_model, source):
+    assert load_settings(Settings, {"model": model, "schnell_model": schnell_model}).schnell_source == source
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "expected"),
+    [
+        ("0.0.0.0", None, "http://127.0.0.1:80"),
+        ("::", None, "http://127.0.0.1:80"),
+        ("::1", None, "http://[::1]:80"),
+        ("box.lan", None, "http://box.lan:80"),
+        ("0.0.0.0", "https://pictures.example.org/", "https://pictures.example.org"),
+    ],
+)
+def test_public_url_is_one_a_client_can_open(host, public_url, expected):
+    assert load_settings(Settings, {"host": host, "public_url": public_url}).resolved_public_url(80) == expected
+
+
+def test_every_setting_is_described():
+    for kind in (Settings, WorkerSettings):
+        for info in list_settings(kind):
+            assert info.description.endswith("."), info.name
+            assert info.allowed, info.name
+    names = {info.name for info in list_settings()}
+    assert {"HOST", "PORT", "DATA_DIR", "DATABASE_URL", "IMAGE_STORE_URL", "PUBLIC_URL", "MODEL"} <= names
+    assert {"SCHNELL_MODEL", "API_KEY", "WORKERS", "WORKER_TOKEN", "LEASE_S", "LOG_LEVEL", "DEVICE"} <= names
