@@ -29,9 +29,13 @@ def _stages() -> dict[str, Callable[[object], object]]:
 def main() -> None:
     """Parse the command line and run the stages."""
     names = ("ae", "text", "encode", "flow", "export", "checker", "evaluate")
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train the embedded demo model from nothing.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train the embedded demo model from nothing."
+    )
     parser.add_argument("--config", type=Path, default=Path("training/demo.toml"))
-    parser.add_argument("--work-dir", type=Path, help="folder for renders, latents and checkpoints; overrides the configuration")
+    parser.add_argument(
+        "--work-dir", type=Path, help="folder for renders, latents and checkpoints; overrides the configuration"
+    )
     parser.add_argument("--output-dir", type=Path, help="folder for the finished model; overrides the configuration")
     parser.add_argument("--stage", action="append", choices=names, help="run only this stage (may be repeated)")
     arguments = parser.parse_args()

@@ -61,9 +61,15 @@ def _start_conv(name: str, conv: nn.Conv2d) -> None:
     elif name == "encoder.conv_out":
         conv.weight[LATENT_CHANNELS:].zero_()
         conv.bias[LATENT_CHANNELS:] = NOISE_LOGVAR
+    _start_anchor(name, conv)
+
+
+def _start_anchor(name: str, conv: nn.Conv2d) -> None:
+    """Let channel 0 carry a constant through every level.
+
+    It dominates the group statistics, so that dark and bright pictures are normalised alike and tints survive.
+    """
     if name.endswith("conv_in"):
-        # Channel 0 carries a constant through every level. It dominates the group statistics, so that
-        # dark and bright pictures are normalised alike and tints survive.
         conv.weight[0].zero_()
         conv.bias[0] = ANCHOR
     elif not name.endswith("conv_out"):

@@ -80,13 +80,19 @@ def _landscape(writer: _Writer, has_ground: bool, has_background: bool) -> str:
     if "time" in writer.named and rng.random() < 0.12:
         adjective += _pick(rng, words.TIME_ADJECTIVES[scene.time]) + " "
     if not has_ground and not has_background:
-        return _article(f"{adjective}{_pick(rng, ('landscape', 'landscape', 'scene', 'view', 'scenery', 'landscape scene'))}")
+        return _article(
+            f"{adjective}{_pick(rng, ('landscape', 'landscape', 'scene', 'view', 'scenery', 'landscape scene'))}"
+        )
     ground = _pick(rng, words.GROUNDS[scene.ground])
     background = _pick(rng, words.BACKGROUNDS[scene.background])
     if not has_ground:
         if rng.random() < 0.65:
             return _article(adjective + _pick(rng, words.LANDSCAPES[scene.background]))
-        return adjective + background if adjective and not background.startswith(("a ", "an ", "the ", "no ")) else background
+        return (
+            adjective + background
+            if adjective and not background.startswith(("a ", "an ", "the ", "no "))
+            else background
+        )
     if not has_background:
         if rng.random() < 0.35:
             return _article(adjective + _pick(rng, words.GROUND_LANDSCAPES[scene.ground]))
@@ -94,7 +100,9 @@ def _landscape(writer: _Writer, has_ground: bool, has_background: bool) -> str:
         return _article(adjective + bare) if adjective and bare else ground
     link = rng.random()
     if link < 0.4:
-        behind = _pick(rng, ("with {} in the background", "with {} behind", "with {}", "below {}", "in front of {}", "and {}"))
+        behind = _pick(
+            rng, ("with {} in the background", "with {} behind", "with {}", "below {}", "in front of {}", "and {}")
+        )
         return f"{ground} " + behind.format(background)
     if link < 0.75:
         before = _pick(rng, ("{} above", "{} over", "{} behind", "{} and", "{} near"))

@@ -4,6 +4,7 @@ The network is trained on renders only (blurred, tinted and cropped at random, s
 on renders whose layout was spoiled: rolled, tiled, stacked. It never sees a generated picture.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class CheckerNetwork(nn.Module):
         super().__init__()
         widths = (3, 24, 48, 72, 96)
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.heads = nn.ModuleDict({name: nn.Linear(4 * widths[-1], len(VOCABULARY[name])) for name in HEADS})
@@ -89,7 +90,9 @@ class Checker:
     def load(cls, path: Path = WEIGHTS) -> "Checker":
         """Read the network from a safetensors file."""
         network = CheckerNetwork()
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()})
+        network.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+        )
         return cls(network)
 
     @torch.no_grad()
@@ -120,7 +123,9 @@ def spoil_layout(picture: np.ndarray, other: np.ndarray, rng: np.random.Generato
         half = cv2.resize(picture, (side, side // 2), interpolation=cv2.INTER_AREA)
         return np.concatenate([half, half])
     if kind == 2:
-        return np.concatenate([cv2.resize(p, (side, side // 2), interpolation=cv2.INTER_AREA) for p in (picture, other)])
+        return np.concatenate(
+            [cv2.resize(p, (side, side // 2), interpolation=cv2.INTER_AREA) for p in (picture, other)]
+        )
     if kind == 3:
         small = cv2.resize(picture, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
         return np.tile(small, (2, 2, 1))
@@ -147,7 +152,9 @@ def disturb(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _training_set(count: int) -> tuple[np.ndarray, list[dict[str, int]]]:
     scenes = [sample_scene(CHECKER_SEEDS + index) for index in range(count)]
-    pictures = [render(scene, 2 * SIDE, 2 * SIDE) for scene in tqdm(scenes, desc="render for the checker", mininterval=5)]
+    pictures = [
+        render(scene, 2 * SIDE, 2 * SIDE) for scene in tqdm(scenes, desc="render for the checker", mininterval=5)
+    ]
     return np.stack(pictures), [scene.labels() for scene in scenes]
 
 
@@ -188,7 +195,9 @@ def train_checker(path: Path = WEIGHTS, count: int = 5000, steps: int = 1500) ->
 def share_of_stacked_passing(checker: Checker, count: int = 200) -> float:
     """How many spoiled renders the checker wrongly lets pass as one horizon, 0..1."""
     rng = np.random.default_rng(9)
-    scenes = [s for s in (sample_scene(CHECKER_SEEDS + 1_000_000 + i) for i in range(2 * count)) if s.kind == "scene"][:count]
+    scenes = [s for s in (sample_scene(CHECKER_SEEDS + 1_000_000 + i) for i in range(2 * count)) if s.kind == "scene"][
+        :count
+    ]
     pictures = [render(scene, 2 * SIDE, 2 * SIDE) for scene in scenes]
     spoiled = [spoil_layout(picture, pictures[i - 1], rng) for i, picture in enumerate(pictures)]
     return float(np.mean([verdict.has_one_horizon for verdict in checker.judge(spoiled)]))

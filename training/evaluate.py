@@ -129,7 +129,9 @@ def score_renders(checker: Checker, asked: Sequence[tuple[Scene, Caption]]) -> S
     return score("true renders", asked, checker.judge([render(scene, 256, 256) for scene, _ in asked]))
 
 
-def negative_effect(pipeline: FluxPipeline, checker: Checker, scales: Sequence[float], count: int = 32) -> dict[str, int]:
+def negative_effect(
+    pipeline: FluxPipeline, checker: Checker, scales: Sequence[float], count: int = 32
+) -> dict[str, int]:
     """How many of `count` pictures of "a landscape" are sunsets, without and with the negative prompt "sunset"."""
     prompts, seeds = ["a landscape"] * count, range(count)
     result = {}
@@ -162,14 +164,21 @@ def contact_sheet(pipeline: FluxPipeline, path: Path) -> None:
 
 def markdown_table(rows: Sequence[Scores]) -> str:
     """The score table as it stands in `README.md`."""
-    lines = ["| pictures | count | time of day | ground | one horizon | background | thing |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| pictures | count | time of day | ground | one horizon | background | thing |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows:
-        values = " | ".join(f"{value:.2f}" for value in (row.time, row.ground, row.one_horizon, row.background, row.thing))
+        values = " | ".join(
+            f"{value:.2f}" for value in (row.time, row.ground, row.one_horizon, row.background, row.thing)
+        )
         lines.append(f"| {row.label} | {row.count} | {values} |")
     return "\n".join(lines)
 
 
-def evaluate(config: Config, folder: Path | None = None, count: int = 200, sides: Sequence[int] = SIDES) -> list[Scores]:
+def evaluate(
+    config: Config, folder: Path | None = None, count: int = 200, sides: Sequence[int] = SIDES
+) -> list[Scores]:
     """Score the model in `folder`, print the table, and write it with the contact sheet to the work folder."""
     torch.set_num_threads(1)
     pipeline, checker = load_pipeline(folder or config.output_dir), Checker.load()
@@ -190,9 +199,15 @@ def evaluate(config: Config, folder: Path | None = None, count: int = 200, sides
         tqdm.write(markdown_table(rows))
     negative = negative_effect(pipeline, checker, (1.5, 2.0, 3.0, 4.0))
     stacked = share_of_stacked_passing(checker)
-    report = {"scores": [asdict(row) for row in rows], "sunsets_of_32_landscapes": negative, "stacked_renders_passing": stacked}
+    report = {
+        "scores": [asdict(row) for row in rows],
+        "sunsets_of_32_landscapes": negative,
+        "stacked_renders_passing": stacked,
+    }
     config.work_dir.mkdir(parents=True, exist_ok=True)
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
     contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg")
-    tqdm.write(f"{markdown_table(rows)}\nsunsets of 32 landscapes, negative prompt 'sunset': {negative}\nstacked renders passing: {stacked:.2f}")
+    tqdm.write(markdown_table(rows))
+    tqdm.write(f"sunsets of 32 landscapes with the negative prompt 'sunset': {negative}")
+    tqdm.write(f"stacked renders passing as one horizon: {stacked:.2f}")
     return rows

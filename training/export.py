@@ -17,7 +17,10 @@ MAX_BYTES = 25_000_000
 
 def load_autoencoder(config: Config) -> AutoencoderKL:
     """The trained autoencoder with the latents' normalisation folded into its weights."""
-    state, statistics = load_checkpoint(config.work_dir / "ae.pt"), load_checkpoint(config.work_dir / "latent_statistics.pt")
+    state, statistics = (
+        load_checkpoint(config.work_dir / "ae.pt"),
+        load_checkpoint(config.work_dir / "latent_statistics.pt"),
+    )
     if state is None or statistics is None:
         raise FileNotFoundError(f"no autoencoder or latent statistics in {config.work_dir}")
     vae = build_autoencoder()

@@ -41,7 +41,11 @@ def build_transformer() -> FluxTransformer2DModel:
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """The sampling schedule of FLUX.1-dev, with the shift of this model's token counts."""
     return FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True, base_image_seq_len=BASE_TOKENS, base_shift=BASE_SHIFT, max_image_seq_len=MAX_TOKENS, max_shift=MAX_SHIFT
+        use_dynamic_shifting=True,
+        base_image_seq_len=BASE_TOKENS,
+        base_shift=BASE_SHIFT,
+        max_image_seq_len=MAX_TOKENS,
+        max_shift=MAX_SHIFT,
     )
 
 
@@ -77,7 +81,13 @@ def position_ids(width: int, height: int, device: torch.device) -> Tensor:
 
 
 def predict(
-    model: FluxTransformer2DModel, noisy: Tensor, sigma: Tensor, guidance: Tensor, pooled: Tensor, states: Tensor, size: tuple[int, int]
+    model: FluxTransformer2DModel,
+    noisy: Tensor,
+    sigma: Tensor,
+    guidance: Tensor,
+    pooled: Tensor,
+    states: Tensor,
+    size: tuple[int, int],
 ) -> Tensor:
     """One call of the transformer.
 

@@ -33,11 +33,13 @@ def draw_ground(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_
 
 def _base(canvas: Canvas, horizon_px: float, far: np.ndarray, near: np.ndarray) -> None:
     ramp = gradient([far, near], canvas.height, canvas.height - horizon_px)
-    start = int(round(horizon_px))
+    start = round(horizon_px)
     canvas.pixels[start:] = ramp[: canvas.height - start, None, :]
 
 
-def _streaks(canvas: Canvas, scene: Scene, rng: np.random.Generator, top: float, bottom: float, strength: float) -> None:
+def _streaks(
+    canvas: Canvas, scene: Scene, rng: np.random.Generator, top: float, bottom: float, strength: float
+) -> None:
     """Light lines on water: a path of glitter below the sun or moon, a few waves elsewhere."""
     mask = np.zeros((canvas.height, canvas.width), np.uint8)
     light_px = scene.light_x * canvas.width
@@ -55,7 +57,7 @@ def _streaks(canvas: Canvas, scene: Scene, rng: np.random.Generator, top: float,
 
 
 def _lake(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    start = int(round(horizon_px))
+    start = round(horizon_px)
     depth = canvas.height - start
     # The mirror: what stands above the horizon, upside down and a little squeezed.
     source = np.clip(start - 1 - (np.arange(depth) * 1.15).astype(int), 0, start - 1)
@@ -100,7 +102,9 @@ def _meadow(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: 
             u, depth = rng.uniform(-1.2, 1.2), rng.uniform(0.45, 1.0)
             centre = (canvas.width / 2 + u * canvas.height, horizon_px + (canvas.height - horizon_px) * depth)
             radius = canvas.height * 0.010 * (0.3 + 0.7 * depth)
-            cv2.circle(mask, (round(centre[0] * 16), round(centre[1] * 16)), round(radius * 16), 255, -1, cv2.LINE_AA, 4)
+            cv2.circle(
+                mask, (round(centre[0] * 16), round(centre[1] * 16)), round(radius * 16), 255, -1, cv2.LINE_AA, 4
+            )
         blend(canvas, mask, lit(scene, colour))
 
 
@@ -115,7 +119,7 @@ def _field(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: f
         right = left + 0.09 * canvas.height
         points = np.array([[far_x, horizon_px], [left, canvas.height + 2], [right, canvas.height + 2]])
         cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    mask[: int(round(horizon_px))] = 0
+    mask[: round(horizon_px)] = 0
     blend(canvas, mask, lit(scene, (166, 118, 36)))
 
 
@@ -130,7 +134,10 @@ def _forest(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: 
         jitter = rng.uniform(-0.25, 0.25, count), rng.uniform(0.7, 1.1, count)
         for index in range(count):
             x = canvas.width / 2 + (index - count / 2 + jitter[0][index]) * step
-            points += [(x - step * 0.55, base + 0.05 * canvas.height), (x, base - size * 0.62 * canvas.height * jitter[1][index])]
+            points += [
+                (x - step * 0.55, base + 0.05 * canvas.height),
+                (x, base - size * 0.62 * canvas.height * jitter[1][index]),
+            ]
         points += [(canvas.width + 8.0, base), (canvas.width + 8.0, canvas.height + 8.0)]
         blend(canvas, fill(canvas, np.array(points)), lit(scene, colour))
 

@@ -57,7 +57,9 @@ def gradient(stops: Sequence[Colour], height: int, end: float) -> np.ndarray:
     """Vertical colour ramp: (height, 3) float32 from the first stop at row 0 to the last at row `end` and below."""
     position = np.clip(np.arange(height, dtype=np.float32) / max(end, 1.0), 0, 1) * (len(stops) - 1)
     table = np.asarray(stops, np.float32)
-    return np.stack([np.interp(position, np.arange(len(stops)), table[:, c]) for c in range(3)], axis=1).astype(np.float32)
+    return np.stack([np.interp(position, np.arange(len(stops)), table[:, c]) for c in range(3)], axis=1).astype(
+        np.float32
+    )
 
 
 def column_x(canvas: Canvas) -> np.ndarray:

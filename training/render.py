@@ -70,7 +70,12 @@ def _draw_sky(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px
 def _draw_stars(canvas: Canvas, rng: np.random.Generator, horizon_px: float) -> None:
     mask = np.zeros((canvas.height, canvas.width), np.uint8)
     for _ in range(46):
-        world_x, v, size, glow = rng.uniform(-1.4, 1.4), rng.uniform(0, 0.9), rng.uniform(0.002, 0.0045), rng.uniform(0.5, 1)
+        world_x, v, size, glow = (
+            rng.uniform(-1.4, 1.4),
+            rng.uniform(0, 0.9),
+            rng.uniform(0.002, 0.0045),
+            rng.uniform(0.5, 1),
+        )
         centre = (canvas.width / 2 + world_x * canvas.height, v * horizon_px)
         radius = max(size * canvas.short, 0.7)
         cv2.circle(mask, _fixed(centre), round(radius * 16), int(255 * glow), -1, cv2.LINE_AA, 4)
@@ -147,7 +152,13 @@ def _draw_ridges(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon
 
 
 def _draw_snowcaps(
-    canvas: Canvas, scene: Scene, rng: np.random.Generator, x: np.ndarray, top: np.ndarray, horizon_px: float, mask: np.ndarray
+    canvas: Canvas,
+    scene: Scene,
+    rng: np.random.Generator,
+    x: np.ndarray,
+    top: np.ndarray,
+    horizon_px: float,
+    mask: np.ndarray,
 ) -> None:
     level = top.min() + 0.42 * (horizon_px - top.min())
     lower = level + 0.035 * canvas.height * (rough(rng, x, 9.0) - 0.5) * 2

@@ -91,7 +91,10 @@ def sample_scene(seed: int) -> Scene:
     lit = rng.random() < (0.85 if time in ("sunset", "dawn") else 0.7)
     light = "hidden" if not lit else ("moon" if time == "night" else "sun")
     low = time in ("sunset", "dawn")
-    things = {"house": ("lake", "meadow", "field", "snow", "desert"), "tree": ("meadow", "field", "snow", "desert", "lake")}
+    things = {
+        "house": ("lake", "meadow", "field", "snow", "desert"),
+        "tree": ("meadow", "field", "snow", "desert", "lake"),
+    }
     thing = "none"
     if rng.random() < 0.4:
         choices = ["balloon"]

@@ -52,7 +52,9 @@ def build_t5(tokenizer: T5TokenizerFast) -> T5EncoderModel:
 class TextEncoders:
     """Both tokenizers with both encoders."""
 
-    def __init__(self, clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
+    def __init__(
+        self, clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast, clip: CLIPTextModel, t5: T5EncoderModel
+    ) -> None:
         self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer, t5_tokenizer
         self.clip, self.t5 = clip, t5
 
@@ -71,7 +73,10 @@ class TextEncoders:
         for model in (clip, t5):
             model.to(device).eval().requires_grad_(False)
         return cls(
-            CLIPTokenizer.from_pretrained(folder / "tokenizer"), T5TokenizerFast.from_pretrained(folder / "tokenizer_2"), clip, t5
+            CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
+            clip,
+            t5,
         )
 
     def __call__(self, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +90,9 @@ class TextEncoders:
             Pooled vectors (n, 128) and token states (n, length, 128).
         """
         device = self.clip.device
-        ids = self.clip_tokenizer(list(prompts), padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        ids = self.clip_tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=77, return_tensors="pt"
+        ).input_ids
         pooled = self.clip(ids.to(device)).pooler_output
         ids = self.t5_tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"

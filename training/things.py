@@ -8,10 +8,23 @@ from training.paint import Canvas, blend, fill
 from training.scenes import Scene
 
 COLOURS = {
-    "red": (214, 40, 40), "orange": (242, 132, 30), "yellow": (246, 208, 46), "green": (44, 156, 70), "blue": (44, 96, 214),
-    "purple": (132, 56, 180), "pink": (246, 132, 176), "white": (246, 246, 244), "black": (24, 24, 28),
-}  # fmt: skip
-PLAINS = {"white": (250, 250, 250), "black": (16, 16, 18), "grey": (150, 152, 156), "light_blue": (196, 222, 246), "cream": (250, 240, 214)}
+    "red": (214, 40, 40),
+    "orange": (242, 132, 30),
+    "yellow": (246, 208, 46),
+    "green": (44, 156, 70),
+    "blue": (44, 96, 214),
+    "purple": (132, 56, 180),
+    "pink": (246, 132, 176),
+    "white": (246, 246, 244),
+    "black": (24, 24, 28),
+}
+PLAINS = {
+    "white": (250, 250, 250),
+    "black": (16, 16, 18),
+    "grey": (150, 152, 156),
+    "light_blue": (196, 222, 246),
+    "cream": (250, 240, 214),
+}
 
 
 def draw_thing(canvas: Canvas, scene: Scene, horizon_px: float) -> None:
@@ -27,7 +40,9 @@ def draw_thing(canvas: Canvas, scene: Scene, horizon_px: float) -> None:
     painter(canvas, scene, x, y, canvas.short)
 
 
-def _part(canvas: Canvas, colour: np.ndarray, x: float, y: float, size: float, points: list[tuple[float, float]]) -> None:
+def _part(
+    canvas: Canvas, colour: np.ndarray, x: float, y: float, size: float, points: list[tuple[float, float]]
+) -> None:
     blend(canvas, fill(canvas, np.array([(x + px * size, y + py * size) for px, py in points])), colour)
 
 
@@ -45,7 +60,9 @@ def _house(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None
 def _boat(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None:
     size = 0.13 * short
     lift = 2.2 if scene.time == "night" else 1.0
-    _part(canvas, lit(scene, (112, 66, 42)) * lift, x, y, size, [(-0.7, -0.02), (0.7, -0.02), (0.45, 0.28), (-0.45, 0.28)])
+    _part(
+        canvas, lit(scene, (112, 66, 42)) * lift, x, y, size, [(-0.7, -0.02), (0.7, -0.02), (0.45, 0.28), (-0.45, 0.28)]
+    )
     sail = lit(scene, COLOURS[scene.thing_colour]) * (1.8 if scene.time == "night" else 1.1)
     _part(canvas, sail, x, y, size, [(0.03, -0.1), (0.03, -1.5), (0.68, -0.1)])
     _part(canvas, sail * 0.88, x, y, size, [(-0.03, -0.1), (-0.03, -1.25), (-0.55, -0.1)])
@@ -69,7 +86,9 @@ def _balloon(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> No
     round_part = [(float(np.cos(a)), float(np.sin(a))) for a in angles]
     _part(canvas, colour, x, y, size, round_part)
     _part(canvas, colour, x, y, size, [(-0.86, 0.5), (0.86, 0.5), (0.22, 1.35), (-0.22, 1.35)])
-    _part(canvas, np.minimum(colour * 0.6 + 100 * lift * 0.4, 255), x, y, size, [(px * 0.34, py) for px, py in round_part])
+    _part(
+        canvas, np.minimum(colour * 0.6 + 100 * lift * 0.4, 255), x, y, size, [(px * 0.34, py) for px, py in round_part]
+    )
     _part(canvas, lit(scene, (120, 78, 46)), x, y, size, [(-0.2, 1.55), (0.2, 1.55), (0.17, 1.85), (-0.17, 1.85)])
 
 
@@ -85,7 +104,10 @@ def _outline(shape: str) -> np.ndarray:
         angle = np.arange(10) * np.pi / 5 - np.pi / 2
         radius = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
         return np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1)
-    heart_x, heart_y = 16 * np.sin(turn) ** 3, 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
+    heart_x, heart_y = (
+        16 * np.sin(turn) ** 3,
+        13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn),
+    )
     return np.stack([heart_x / 16, -heart_y / 16], 1)
 
 

@@ -67,11 +67,18 @@ def build_t5_tokenizer(corpus: list[str]) -> T5TokenizerFast:
 def build_clip_tokenizer(corpus: list[str]) -> CLIPTokenizer:
     """Byte-pair tokenizer with enough merges that every caption word is one token."""
     trainer = trainers.BpeTrainer(
-        vocab_size=4000, end_of_word_suffix="</w>", initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=4000,
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     draft = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     draft.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     draft.train_from_iterator([caption.lower() for caption in corpus], trainer)
     learned = [tuple(pair) for pair in json.loads(draft.to_str())["model"]["merges"]]
@@ -80,7 +87,7 @@ def build_clip_tokenizer(corpus: list[str]) -> CLIPTokenizer:
     tokens = alphabet + [letter + "</w>" for letter in alphabet]
     for left, right in learned:
         tokens.append(left + right)
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=learned, model_max_length=CLIP_LENGTH)
 

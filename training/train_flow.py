@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -85,7 +84,14 @@ class FlowTrainer:
 
     @torch.no_grad()
     def _add_guidance(
-        self, batch: Batch, target: Tensor, noisy: Tensor, sigma: Tensor, guidance: Tensor, pooled: Tensor, states: Tensor
+        self,
+        batch: Batch,
+        target: Tensor,
+        noisy: Tensor,
+        sigma: Tensor,
+        guidance: Tensor,
+        pooled: Tensor,
+        states: Tensor,
     ) -> Tensor:
         """Move the target along (with caption) - (without caption), as the running average sees them at guidance 1.
 
@@ -99,7 +105,9 @@ class FlowTrainer:
         ones = torch.ones(len(rows), device=self.device)
         common = (self.ema, noisy[rows], sigma[rows], ones)
         with_caption = predict(*common, pooled[rows], states[rows], batch.size)
-        without = predict(*common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), batch.size)
+        without = predict(
+            *common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), batch.size
+        )
         step = (guidance_strength(guidance[rows]) - 1)[:, None, None] * (with_caption - without).float()
         return target.index_add(0, rows, step)
 
@@ -167,7 +175,10 @@ def train_worker(rank: int, config: Config) -> None:
             if rank == 0:
                 _save(path, trainer, optimisers, steps, samples, budget)
                 losses = ", ".join(f"{size} {value:.3f}" for size, value in trainer.validate(store).items())
-                message = f"step {steps}  {budget.spent_s / 60:.1f} min  {samples} samples of {pictures}  loss {mean_loss:.3f}  held out {losses}"
+                message = (
+                    f"step {steps}  {budget.spent_s / 60:.1f} min  {samples} samples of {pictures}"
+                    f"  loss {mean_loss:.3f}  held out {losses}"
+                )
                 tqdm.write(message)
     if rank == 0:
         _save(path, trainer, optimisers, steps, samples, budget)
@@ -177,7 +188,11 @@ def train_worker(rank: int, config: Config) -> None:
 def _save(
     path: Path, trainer: FlowTrainer, optimisers: list[torch.optim.Optimizer], steps: int, samples: int, budget: Budget
 ) -> None:
-    state = {"model": trainer.model.state_dict(), "ema": trainer.ema.state_dict(), "optimisers": [o.state_dict() for o in optimisers]}
+    state = {
+        "model": trainer.model.state_dict(),
+        "ema": trainer.ema.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
+    }
     save_checkpoint(path, {**state, "steps": steps, "samples": samples, "spent_s": budget.spent_s})
 
 

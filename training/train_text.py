@@ -88,7 +88,11 @@ def train_text(config: Config) -> None:
         with torch.autocast(device.type, torch.bfloat16):
             pooled, states = encoders([c.text for c in captions], length)
         from_clip, from_t5 = heads(pooled.float(), states.float())
-        loss = sum(F.cross_entropy(logit, targets[:, i]) for i, logits in enumerate(zip(from_clip, from_t5, strict=True)) for logit in logits)
+        loss = sum(
+            F.cross_entropy(logit, targets[:, i])
+            for i, logits in enumerate(zip(from_clip, from_t5, strict=True))
+            for logit in logits
+        )
         # Small states keep the transformer's first layers in their linear range.
         loss = loss / len(VOCABULARY) + 1e-3 * states.float().square().mean() + 1e-3 * pooled.float().square().mean()
         loss.backward()
@@ -97,7 +101,11 @@ def train_text(config: Config) -> None:
         optimiser.zero_grad(set_to_none=True)
         schedule.step()
         if step % 100 == 0:
-            bar.set_postfix(loss=f"{loss.detach():.3f}", clip=f"{_accuracy(from_clip, targets):.3f}", t5=f"{_accuracy(from_t5, targets):.3f}")
+            bar.set_postfix(
+                loss=f"{loss.detach():.3f}",
+                clip=f"{_accuracy(from_clip, targets):.3f}",
+                t5=f"{_accuracy(from_t5, targets):.3f}",
+            )
     encoders.save(folder)
     _report(encoders, heads, rng)
 
@@ -108,6 +116,7 @@ def _report(encoders: TextEncoders, heads: AttributeHeads, rng: np.random.Genera
     targets = targets_of(captions).to(encoders.clip.device)
     for length in (24, 64, 128):
         from_clip, from_t5 = heads(*encoders([c.text for c in captions], length))
-        tqdm.write(f"fresh captions, {length} tokens: CLIP {_accuracy(from_clip, targets):.4f}, T5 {_accuracy(from_t5, targets):.4f}")
+        scores = f"CLIP {_accuracy(from_clip, targets):.4f}, T5 {_accuracy(from_t5, targets):.4f}"
+        tqdm.write(f"fresh captions, {length} tokens: {scores}")
     pooled, states = encoders([c.text for c in captions], 64)
     tqdm.write(f"rms of pooled {pooled.square().mean().sqrt():.2f}, states {states.square().mean().sqrt():.2f}")
