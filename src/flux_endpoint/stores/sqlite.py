@@ -32,11 +32,6 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    # A plain BEGIN takes the lock at the first write and fails at once, unwaited, if another process wrote meanwhile.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 class SqliteDatabase:
     """SQLite allows one writer, so there is one: a thread that takes the work in the order it comes.
 
@@ -53,7 +48,6 @@ class SqliteDatabase:
     def __init__(self, path: Path, signals: Signals) -> None:
         self._engine = create_engine(URL.create("sqlite", database=str(path)), json_serializer=dump_json)
         event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
@@ -70,8 +64,7 @@ class SqliteDatabase:
 
     def _connect_writer(self) -> None:
         self._writer = self._engine.connect()
-        with self._writer.begin():
-            upgrade(self._writer)
+        self._write(lambda transaction: upgrade(transaction.connection))
 
     def _connect_reader(self) -> None:
         self._reader = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -96,6 +89,9 @@ class SqliteDatabase:
         if self._writer is None:
             raise StoreUnavailable("The database is not open")
         with self._writer.begin():
+            # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
+            # changed something in between. An event would do it for the reader, too.
+            self._writer.exec_driver_sql("BEGIN IMMEDIATE")
             transaction = Transaction(self._writer)
             result = work(transaction)
         if transaction.topics:

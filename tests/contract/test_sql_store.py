@@ -1,0 +1,280 @@
+"""What only the SQL store promises: migrations, URLs, errors, wake-ups, a shared SQLite file."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.core.errors import SettingsError, StoreUnavailable
+from flux_endpoint.core.job import Completed
+from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.protocol import ApiKey, JobStore, Ledger
+from flux_endpoint.stores.schema import metadata
+from flux_endpoint.stores.signals import Deadline, Signals, Topic
+from flux_endpoint.stores.sql import SqlStore
+from tests.contract.samples import DEV, LEASE_S, sample_job
+
+pytestmark = pytest.mark.anyio
+
+
+def test_one_object_implements_both_protocols():
+    def takes_both(store: SqlStore) -> tuple[JobStore, Ledger]:
+        return store, store
+
+    assert takes_both
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+def indexes_of(connection):
+    """Indexes with their conditions, which Alembic does not compare, as the database itself spells them."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+    else:
+        query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"
+    return [tuple(row) for row in connection.execute(text(query)) if "alembic" not in row[0]]
+
+
+async def test_migrations_make_exactly_the_tables_of_the_schema(store):
+    def work(transaction):
+        connection = transaction.connection
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        differences = compare_metadata(context, metadata)
+        migrated = indexes_of(connection)
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        return differences, migrated, indexes_of(connection)
+
+    differences, migrated, created = await store._database.write(work)
+    assert differences == []
+    assert migrated == created
+
+
+async def test_opening_again_migrates_nothing_and_keeps_everything(store, open_another, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    for _ in range(2):
+        assert await (await open_another()).get(DEV, job.id) == job
+
+
+def test_processes_that_start_together_on_an_empty_database_all_come_up(database_url):
+    script = (
+        "import asyncio, sys\n"
+        "from flux_endpoint.core.clock import SystemClock\n"
+        "from flux_endpoint.stores.connect import open_store\n"
+        "async def main():\n"
+        "    store = await open_store(sys.argv[1], SystemClock())\n"
+        "    assert await store.list_keys() == []\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, database_url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["", "jobs.db", "sqlite://", "sqlite:///", "sqlite:jobs.db", "mysql://user:secret@host/db", "postgresql://"]
+)
+async def test_a_wrong_url_is_refused_with_the_setting_and_the_allowed_forms(url):
+    with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
+        await open_store(url, SystemClock())
+    assert "postgresql://" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_relative_sqlite_url_is_in_the_working_folder(tmp_path, monkeypatch, clock):
+    monkeypatch.chdir(tmp_path)
+    store = await open_store("sqlite:///data/jobs.db", clock)
+    await store.close()
+    assert (tmp_path / "data" / "jobs.db").exists()
+
+
+async def test_postgres_without_its_driver_is_refused_with_the_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.delitem(sys.modules, "flux_endpoint.stores.postgres", raising=False)
+    with pytest.raises(SettingsError, match=r"pip install 'flux-endpoint\[postgres\]'"):
+        await open_store("postgresql://host/name", SystemClock())
+
+
+async def test_a_postgres_that_cannot_be_reached_is_unavailable(unused_port):
+    with pytest.raises(StoreUnavailable) as caught:
+        await open_store(f"postgresql://user:secret@127.0.0.1:{unused_port}/name", SystemClock())
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_postgres_database_that_does_not_exist_is_unavailable(postgres_server):
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await open_store(postgres_server.get_uri("nowhere"), SystemClock())
+
+
+async def test_libpq_options_in_the_url_are_understood(postgres_url, clock):
+    store = await open_store(f"{postgres_url}&sslmode=prefer&application_name=flux", clock)
+    await store.close()
+
+
+@pytest.mark.parametrize("content", [None, b"this is no database, and long enough to be read as a header" * 50])
+async def test_a_sqlite_file_that_cannot_be_opened_is_unavailable(tmp_path, content):
+    path = tmp_path / "jobs.db"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(StoreUnavailable):
+        await open_store(f"sqlite:///{path}", SystemClock())
+
+
+async def test_a_sqlite_folder_that_cannot_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable):
+        await open_store(f"sqlite:///{tmp_path}/file/jobs.db", SystemClock())
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+async def test_errors_of_the_database_are_translated(store, clock):
+    await store._database.write(lambda transaction: transaction.connection.execute(text("DROP TABLE jobs")))
+    verbs = [
+        lambda: store.enqueue(sample_job(clock)),
+        lambda: store.get(DEV, "x"),
+        lambda: store.wait(DEV, "x", timeout_s=9),
+        lambda: store.claim("w", [DEV], 1, LEASE_S),
+        lambda: store.wait_for_work([DEV], timeout_s=9),
+        lambda: store.renew("w", ["x"], LEASE_S),
+        lambda: store.finish("x", "w", 1, Completed({})),
+        lambda: store.cancel(DEV, "x"),
+        lambda: store.wait_for_stops("w", timeout_s=9),
+        lambda: store.release("w", counts_as_retry=True, max_retries=1),
+        lambda: store.sweep(max_retries=1),
+        lambda: store.counts(DEV),
+        lambda: store.forget(1),
+    ]
+    for verb in verbs:
+        with pytest.raises(StoreUnavailable):
+            await verb()
+    # One broken table does not break the connection.
+    await store.add_key(ApiKey("key-1", "one", created_ms=1), "hash-1")
+
+
+async def test_a_transaction_that_fails_half_way_changes_nothing(store, open_another, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store._database.write(lambda transaction: transaction.connection.execute(text("DROP TABLE ledger")))
+    with pytest.raises(StoreUnavailable):
+        await store.finish(job.id, "w", claim.token, Completed({}))
+    assert await store.get(DEV, job.id) == claim.job
+
+
+async def test_a_postgres_that_cut_its_connections_costs_no_failed_request(postgres_url, postgres_server, clock):
+    store = await open_store(postgres_url, clock)
+    jobs = [sample_job(clock) for _ in range(20)]
+    await asyncio.gather(*(store.enqueue(job) for job in jobs))
+    others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    assert "(0 rows)" not in postgres_server.psql(f"SELECT pg_terminate_backend(pid) {others};")
+    found = await asyncio.gather(*(store.get(DEV, job.id) for job in jobs))
+    assert found == jobs
+    await store.close()
+
+
+# --- one SQLite file, several processes ------------------------------------------------------------------------------
+
+
+async def test_a_busy_sqlite_file_is_waited_for(sqlite_url, clock):
+    store = await open_store(sqlite_url, clock)
+    job = sample_job(clock)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        enqueued = asyncio.create_task(store.enqueue(job))
+        await asyncio.wait({enqueued}, timeout=0.1)
+        assert not enqueued.done()
+        # Readers do not wait for a writer.
+        assert await store.list_keys() == []
+        other.execute("COMMIT")
+    await enqueued
+    assert await store.get(DEV, job.id) == job
+    await store.close()
+
+
+async def test_a_sqlite_file_is_one_file_after_a_clean_end(sqlite_url, tmp_path, clock):
+    store = await open_store(sqlite_url, clock)
+    await store.enqueue(sample_job(clock))
+    await store.close()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["jobs.db"]
+
+
+async def test_the_queue_is_read_through_its_indexes(sqlite_url, clock):
+    store = await open_store(sqlite_url, clock)
+    await store.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
+        oldest = "SELECT seq FROM jobs WHERE status = ? AND endpoint_id = ? ORDER BY created_ms, seq LIMIT 1"
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {oldest}", ("IN_QUEUE", DEV))]
+    assert len(plan) == 1
+    assert "COVERING INDEX jobs_by_place" in plan[0]
+
+
+# --- wake-ups --------------------------------------------------------------------------------------------------------
+
+
+async def test_topics_vanish_with_their_last_listener(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    waiters = [asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
+    waiters.append(asyncio.create_task(store.wait_for_stops("w", timeout_s=0.01)))
+    waiters.append(asyncio.create_task(store.wait_for_work(["elsewhere"], timeout_s=60)))
+    await asyncio.wait(waiters, timeout=0.05)
+    assert len(store._signals) == 2
+    waiters[-1].cancel()
+    await store.cancel(DEV, job.id)
+    await asyncio.gather(*waiters, return_exceptions=True)
+    assert len(store._signals) == 0
+
+
+async def test_a_signal_between_looking_and_sleeping_is_heard():
+    signals, topic = Signals(), Topic("end of job", "x")
+    with signals.listen([topic]) as listener:
+        signals.fire([topic])
+        async with asyncio.timeout(4):
+            await listener.sleep(60)
+        # Heard once: the next sleep lasts.
+        signals.fire([Topic("end of job", "y")])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await listener.sleep(60)
+    signals.fire([topic])
+
+
+async def test_every_listener_hears_and_one_listener_may_hear_many_topics():
+    signals = Signals()
+    left, right = Topic("work", "left"), Topic("work", "right")
+    with signals.listen([left, right, left]) as both, signals.listen([left]) as one:
+        signals.fire([left])
+        async with asyncio.timeout(4):
+            await asyncio.gather(both.sleep(60), one.sleep(60))
+        signals.fire_all()
+        async with asyncio.timeout(4):
+            await asyncio.gather(both.sleep(60), one.sleep(60))
+    assert len(signals) == 0
+
+
+async def test_a_deadline_sleeps_in_slices_and_looks_once_more_at_the_end():
+    signals = Signals()
+    deadline = Deadline(timeout_s=0.05, recheck_s=0.02)
+    looks = 0
+    with signals.listen([]) as listener:
+        while await deadline.sleep(listener):
+            looks += 1
+    assert looks >= 3
