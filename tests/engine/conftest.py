@@ -1,20 +1,25 @@
-import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.engine.sources import locate, parse_source
 from tests.engine.checkpoints import build_checkpoint
 
 # A second thread on a busy machine makes tiny models many times slower, and can change the last bit.
 torch.set_num_threads(1)
 
 SPECS = {ModelFamily.DEV: FLUX_DEV, ModelFamily.SCHNELL: FLUX_SCHNELL}
+Change = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +36,38 @@ def engines(checkpoints: dict[ModelFamily, Path]) -> Iterator[dict[ModelFamily, 
         engine.close()
 
 
+@pytest.fixture(scope="session")
+def demo_engine() -> Iterator[FluxEngine]:
+    engine = open_engine("demo", FLUX_DEV)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    return locate(parse_source("demo"), download=False).folder
+
+
+@pytest.fixture
+def copy_checkpoint(checkpoints: dict[ModelFamily, Path], tmp_path: Path) -> Callable[[ModelFamily], Path]:
+    """Copies a checkpoint for a test that damages it."""
+
+    def copy(family: ModelFamily) -> Path:
+        return Path(shutil.copytree(checkpoints[family], tmp_path / f"FLUX.1-{family}"))
+
+    return copy
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    return rewrite_file
+
+
+def rewrite_file(file: Path, change: Change, pad: int = 0) -> None:
+    """Change the tensors of a safetensors file; `pad` makes its header that many bytes longer."""
+    save_file(change(load_file(file)), file, metadata={"format": "pt", "pad": "x" * pad})
+
+
 def open_engine(source: Path | str, spec: ModelSpec) -> FluxEngine:
     engine = build_engines({spec.endpoint_id: str(source)}, {spec.endpoint_id: spec}, device="cpu")[spec.endpoint_id]
     assert isinstance(engine, FluxEngine)
@@ -38,8 +75,18 @@ def open_engine(source: Path | str, spec: ModelSpec) -> FluxEngine:
     return engine
 
 
-def make_request(**changes: object) -> GenerationRequest:
-    fields: dict = {
+def draw(engine: Engine, request: GenerationRequest) -> EncodedImage:
+    generator = engine.generate(request)
+    while True:
+        try:
+            next(generator)
+        except StopIteration as done:
+            image: EncodedImage = done.value
+            return image
+
+
+def make_request(**changes: Any) -> GenerationRequest:
+    fields: dict[str, Any] = {
         "prompt": "a serene mountain landscape at sunset",
         "negative_prompt": "",
         "width": 64,

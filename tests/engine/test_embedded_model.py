@@ -1,0 +1,113 @@
+"""The embedded model draws what its prompts say: counted by the checker of `training/`, through our own engine."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
+
+import flux_endpoint
+from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.engine.engine import FluxEngine
+from tests.engine.conftest import make_request, open_engine
+from training.checker import Checker, Verdict
+from training.evaluate import REFERENCE_PROMPT, held_out_captions
+
+MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
+MAX_BYTES = 25_000_000
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[FluxEngine]:
+    engine = open_engine("demo", FLUX_DEV)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def checker() -> Checker:
+    return Checker.load()
+
+
+def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **changes: object) -> np.ndarray:
+    fields = {"prompt": prompt, "seed": seed, "width": side, "height": side, "guidance": 7.5, "num_inference_steps": 28}
+    request = make_request(image_format=ImageFormat.PNG, **(fields | changes))
+    steps = engine.generate(request)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        return np.asarray(Image.open(io.BytesIO(stop.value.data)).convert("RGB"))
+
+
+def share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+def judged(engine: FluxEngine, checker: Checker, count: int, side: int) -> list[tuple[str, str, Verdict]]:
+    asked = held_out_captions(count)
+    verdicts = checker.judge([draw(engine, caption.text, side, seed) for seed, (_, caption) in enumerate(asked)])
+    return [(scene.time, scene.ground, verdict) for (scene, _), verdict in zip(asked, verdicts, strict=True)]
+
+
+def test_fits_into_the_package() -> None:
+    assert (MODEL / "model_index.json").is_file()
+    assert sum(file.stat().st_size for file in MODEL.rglob("*") if file.is_file()) <= MAX_BYTES
+
+
+def test_knows_every_word_of_its_captions_whatever_the_case() -> None:
+    clip = CLIPTokenizer.from_pretrained(MODEL / "tokenizer")
+    t5 = T5Tokenizer.from_pretrained(MODEL / "tokenizer_2")
+    for _, caption in held_out_captions(200):
+        ids = t5(caption.text).input_ids
+        assert t5.unk_token_id not in ids
+        assert t5(caption.text.upper()).input_ids == ids
+        assert clip(caption.text.upper()).input_ids == clip(caption.text).input_ids
+    assert len(t5("serene mountain landscape").input_ids) == 4
+
+
+def test_follows_captions_at_256_px(demo: FluxEngine, checker: Checker) -> None:
+    seen = judged(demo, checker, count=24, side=256)
+    assert share([verdict.time == time for time, _, verdict in seen]) >= 0.75
+    assert share([verdict.ground == ground for _, ground, verdict in seen]) >= 0.6
+    assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.75
+
+
+def test_follows_captions_at_512_px(demo: FluxEngine, checker: Checker) -> None:
+    seen = judged(demo, checker, count=8, side=512)
+    assert share([verdict.time == time for time, _, verdict in seen]) >= 0.7
+    assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.7
+
+
+@pytest.mark.parametrize("negative_prompt", ["", "blurry, low quality"])
+def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Checker, negative_prompt: str) -> None:
+    picture = draw(demo, REFERENCE_PROMPT, side=1024, seed=42, negative_prompt=negative_prompt, true_cfg_scale=2.0)
+    [verdict] = checker.judge([picture])
+    assert (verdict.time, verdict.has_one_horizon) == ("sunset", True)
+    assert verdict.background in ("mountains", "snowy_mountains")
+
+
+def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
+    seeds = range(12)
+    plain = [draw(demo, "a landscape", seed=seed) for seed in seeds]
+    steered = [draw(demo, "a landscape", seed=seed, negative_prompt="sunset", true_cfg_scale=2.0) for seed in seeds]
+    before, after = (sum(v.time == "sunset" for v in checker.judge(pictures)) for pictures in (plain, steered))
+    assert before >= 2
+    assert after <= before // 2
+
+
+def test_seed_alone_decides_the_picture(demo: FluxEngine) -> None:
+    first, again, other = (draw(demo, "a lake at dawn", seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert np.abs(first.astype(int) - other).mean() > 2.5
+
+
+def test_four_steps_give_the_right_palette(demo: FluxEngine, checker: Checker) -> None:
+    prompts = {"day": "a meadow at noon", "sunset": "the sea at sunset", "night": "mountains at night"}
+    verdicts = checker.judge([draw(demo, prompt, num_inference_steps=4) for prompt in prompts.values()])
+    assert [verdict.time for verdict in verdicts] == list(prompts)
