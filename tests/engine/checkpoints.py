@@ -161,5 +161,12 @@ def _write_index(folder: Path) -> None:
 
 def _write_extras(folder: Path) -> None:
     """The repositories hold more than is needed; none of it may disturb."""
-    for name in ("flux1-dev.safetensors", "ae.safetensors", "README.md", "LICENSE.md", "dev_grid.jpg", ".gitattributes"):
+    for name in (
+        "flux1-dev.safetensors",
+        "ae.safetensors",
+        "README.md",
+        "LICENSE.md",
+        "dev_grid.jpg",
+        ".gitattributes",
+    ):
         (folder / name).write_text("not part of the model")

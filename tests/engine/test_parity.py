@@ -123,9 +123,7 @@ def test_the_embedded_model_serves_schnell_with_a_fixed_guidance(demo_folder: Pa
     request = make_request(width=256, height=256, num_inference_steps=2, guidance=1.0)
     pixels = engine_pixels(engine, request)
     assert np.array_equal(pixels, engine_pixels(engine, make_request(width=256, height=256, num_inference_steps=2)))
-    with_default = make_request(
-        width=256, height=256, num_inference_steps=2, guidance=FLUX_SCHNELL.guidance.default
-    )
+    with_default = make_request(width=256, height=256, num_inference_steps=2, guidance=FLUX_SCHNELL.guidance.default)
     assert np.array_equal(pixels, pipeline_pixels(open_pipeline(demo_folder), with_default, 256))
 
 

@@ -197,8 +197,8 @@ def _on_meta(part: str, build: Callable[[], Any]) -> Any:
     try:
         with torch.device("meta"):
             return build()
-    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
-        reason = str(error).splitlines()[0]
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{part}/config.json makes no sense: {reason}") from error
 
 

@@ -33,7 +33,8 @@ _DECODER_MAPS = 3
 _PIXELS = 1024 * 1024
 # torch's own allocations on the CPU start at multiples of this.
 _ALIGNMENT_BYTES = 64
-_ANY_WORDS = "a photo of a house and a tree"
+# transformers makes a tokenizer that knows nothing, without a word, when it does not like the file.
+_ORDINARY_WORDS = "a photo of a house and a tree"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +144,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
     """Read all weights of a checked checkpoint onto a device. The checkpoint's own modules are filled.
 
     Raises:
-        CheckpointError: a file changed since it was checked, or a tokenizer knows no words.
+        CheckpointError: a file changed since it was checked, or a tokenizer does not know ordinary words.
     """
     dtype = dtype_for(device)
     folder = checkpoint.located.folder
@@ -158,8 +159,10 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
         _align(module)
     clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
-    if set(t5_tokenizer(_ANY_WORDS, add_special_tokens=False).input_ids) <= {t5_tokenizer.unk_token_id}:
-        raise CheckpointError(f"Model {checkpoint.source.text}: {folder}/tokenizer_2/tokenizer.json knows no words")
+    if t5_tokenizer.unk_token_id in t5_tokenizer(_ORDINARY_WORDS).input_ids:
+        raise CheckpointError(
+            f"Model {checkpoint.source.text}: {folder}/tokenizer_2/tokenizer.json does not know ordinary English words"
+        )
     return LoadedModel(
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
         transformer=checkpoint.transformer,
