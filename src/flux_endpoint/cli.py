@@ -26,7 +26,7 @@ from flux_endpoint.core.errors import (
     SettingsError,
     Unauthenticated,
 )
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.generation import GenerationRequest, ImageFormat
 from flux_endpoint.settings import Settings, WorkerSettings, list_settings, load_settings
 
 EXIT_CODES: Final[dict[type[FluxEndpointError], int]] = {
@@ -198,21 +198,12 @@ def generate(
     }
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
-    offline = _part("offline")
     family = ModelFamily(endpoint.value)
-    request = offline.check_request(family, {name: value for name, value in given.items() if value is not None})
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("loading the model", total=None)
-
-        def on_loaded(model: Any) -> None:
-            if model.notice:
-                progress.console.print(model.notice, markup=False, highlight=False)
-            progress.reset(task, description="drawing", total=request.num_inference_steps)
-
-        started_s = time.monotonic()
-        picture = offline.draw(settings, family, request, on_loaded, lambda done: progress.update(task, advance=1))
-        taken_s = time.monotonic() - started_s
+    fields = {name: value for name, value in given.items() if value is not None}
+    request = _part("offline").check_request(family, fields)
+    started_s = time.monotonic()
+    picture = _draw_with_progress(settings, family, request)
+    taken_s = time.monotonic() - started_s
     output.write_bytes(picture.image.data)
     for warning in picture.image.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -300,6 +291,20 @@ def _part(name: str) -> ModuleType:
     to import, and neither `--help` nor a worker's start may wait for those that it does not use.
     """
     return importlib.import_module(f"flux_endpoint.wiring.{name}")
+
+
+def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: GenerationRequest) -> Any:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading the model", total=None)
+
+        def on_loaded(model: Any) -> None:
+            if model.notice:
+                console.print(model.notice, markup=False, highlight=False)
+            progress.reset(task, description="drawing", total=request.num_inference_steps)
+
+        return _part("offline").draw(settings, family, request, on_loaded, lambda _: progress.update(task, advance=1))
 
 
 def _format_of(output: Path) -> ImageFormat:

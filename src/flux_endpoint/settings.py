@@ -142,9 +142,14 @@ class Settings(_EngineSettings):
     )
 
     @property
+    def database_file(self) -> Path:
+        """The SQLite file in the data folder, used unless `database_url` is set."""
+        return self.data_dir.resolve() / "flux-endpoint.db"
+
+    @property
     def resolved_database_url(self) -> str:
         """`database_url`, or the SQLite file in the data folder."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'flux-endpoint.db').resolve()}"
+        return self.database_url or f"sqlite:///{self.database_file}"
 
     @property
     def resolved_image_store_url(self) -> str:

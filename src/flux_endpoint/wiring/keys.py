@@ -1,11 +1,15 @@
-"""API keys from the command line: `flux-endpoint keys`. Works beside a running server."""
+"""API keys from the command line: `flux-endpoint keys`. Works beside a running server.
+
+Every function raises `SettingsError` where no server has made a database yet, and `StoreUnavailable` when it does not
+answer.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from flux_endpoint.core.clock import SystemClock
-from flux_endpoint.core.errors import NotFound
+from flux_endpoint.core.errors import NotFound, SettingsError
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import open_store
@@ -49,6 +53,11 @@ def revoke_key(settings: Settings, key_id: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    if settings.database_url is None and not settings.database_file.exists():
+        # A key in a database that no server reads would look as good as any other.
+        raise SettingsError(
+            f"no server has used DATA_DIR {settings.data_dir} yet; name the right one with --data-dir, or start it once"
+        )
     clock = SystemClock()
     store = await open_store(settings.resolved_database_url, clock)
     try:

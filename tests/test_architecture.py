@@ -1,0 +1,121 @@
+"""The shape of the house: floors, vendors, sizes, and what an import costs."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "flux_endpoint"
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "models" not in path.relative_to(PACKAGE).parts)
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# What each process must do without: it costs seconds of start, or is not installed beside it.
+GATEWAY_STRANGERS = {"torch", "diffusers", "transformers", "safetensors", "numpy"}
+WORKER_STRANGERS = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "obstore"}
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def loaded_by(code):
+    """The top-level modules that a fresh interpreter has loaded after some code."""
+    listing = "; import sys; print(' '.join({name.partition('.')[0] for name in sys.modules}))"
+    process = subprocess.run(
+        [sys.executable, "-c", code + listing], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(process.stdout.splitlines()[-1].split())
+
+
+def test_imports_go_down_only():
+    process = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize(
+    ("start", "strangers"),
+    [
+        ("import flux_endpoint.cli", GATEWAY_STRANGERS | WORKER_STRANGERS),
+        ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS),
+        ("import flux_endpoint.wiring.keys", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore"}),
+        ("import flux_endpoint.wiring.worker", GATEWAY_STRANGERS | WORKER_STRANGERS),
+        ("import flux_endpoint.wiring.offline", GATEWAY_STRANGERS | WORKER_STRANGERS),
+    ],
+    ids=["cli", "gateway", "keys", "worker", "offline"],
+)
+def test_each_process_loads_its_own_part_only(start, strangers):
+    assert not loaded_by(start) & strangers
+
+
+def test_a_worker_with_the_fake_engine_never_needs_torch():
+    code = (
+        "from flux_endpoint.core.catalog import CATALOG; from flux_endpoint.engine.factory import build_engines; "
+        "[engine.load() for engine in build_engines({name: 'fake' for name in CATALOG}, CATALOG).values()]"
+    )
+    assert not loaded_by(code) & GATEWAY_STRANGERS
+
+
+def test_importing_everything_does_nothing(tmp_path):
+    """No thread, no file, no output, no logging set up, no change of the environment."""
+    modules = [module_of(path) for path in SOURCES if "migrations" not in path.parts and path.stem != "__main__"]
+    code = f"""
+import importlib, logging, os, threading, warnings
+warnings.simplefilter("ignore")
+before = dict(os.environ)
+for name in {modules!r}:
+    importlib.import_module(name)
+ours = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+assert not ours, ours
+assert not logging.getLogger("flux_endpoint").handlers
+assert logging.getLogger("flux_endpoint").level == logging.NOTSET
+ours = {{name: value for name, value in os.environ.items() if name.startswith("FLUX")}}
+assert ours.items() <= before.items(), ours
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_verb_of_the_makefile_is_explained():
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split()
+    explained = re.findall(r"^([a-z-]+):.*## \S", text, re.MULTILINE)
+    assert sorted(phony) == sorted(explained)
+    process = subprocess.run(["make", "help"], capture_output=True, text=True, check=True, cwd=ROOT)
+    for verb in phony:
+        assert f"make {verb} " in process.stdout
+
+
+def test_the_pinned_versions_are_versions_only():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[a-z0-9.-]+==[0-9][A-Za-z0-9.]*", line), line
+
+
+def test_the_pinned_versions_cover_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for name, lines in extras.items() if name != "ray" for line in lines)]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    names = {re.match(r"[A-Za-z0-9._-]+", line).group().lower().replace("_", "-") for line in wanted}
+    assert names <= pinned

@@ -1,0 +1,164 @@
+"""The command line without a server: helps, pictures, keys, and what mistakes are answered with."""
+
+import asyncio
+import os
+
+import pytest
+
+from flux_endpoint import __version__
+from flux_endpoint.cli import main
+from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings
+from flux_endpoint.stores.connect import open_store
+
+COMMANDS = [
+    [],
+    ["serve"],
+    ["worker"],
+    ["generate"],
+    ["keys"],
+    ["keys", "create"],
+    ["keys", "list"],
+    ["keys", "revoke"],
+    ["models"],
+    ["models", "list"],
+    ["models", "check"],
+]
+
+
+@pytest.fixture(autouse=True)
+def empty_place(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    # Wide enough for no word to be broken.
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line; returns exit code, standard output and standard error."""
+
+    def run_command(*arguments):
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+def assert_one_line(code, out, err, expected_code):
+    assert code == expected_code
+    assert out == ""
+    assert err.startswith("flux-endpoint: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_a_help(run, command):
+    code, out, err = run(*command, "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: " in out
+
+
+@pytest.mark.parametrize(("command", "kind"), [("serve", Settings), ("worker", WorkerSettings)])
+def test_the_help_shows_every_setting_with_its_meaning(run, command, kind):
+    _, out, _ = run(command, "--help")
+    for info in list_settings(kind):
+        assert info.option in out
+        assert info.description.split()[0] in out
+
+
+def test_the_version_is_the_packages(run):
+    assert run("--version") == (0, f"flux-endpoint {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["serve", "--port", "ninety"], "FLUX_ENDPOINT_PORT (option --port) is 'ninety'; allowed: a whole number"),
+        (["serve", "--workers", "-1"], "FLUX_ENDPOINT_WORKERS"),
+        (["worker"], "FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing"),
+        (["worker", "--token", "t", "--model", "fake", "--endpoints", "x"], "no model for the endpoint 'x'"),
+        (["generate", "a lake", "--model", "fake", "--width", "100"], "width must be between 256 and 1536"),
+        (["generate", "a lake", "--model", "fake", "--width", "300"], "width must be divisible by 64"),
+        (["generate", " ", "--model", "fake"], "prompt must not be empty"),
+        (["generate", "a lake", "--model", "fake", "--endpoint", "schnell", "--steps", "9"], "between 1 and 8"),
+        (["generate", "a lake", "-o", "lake.gif"], "neither in .png nor in .jpg"),
+        (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
+        (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
+        (["keys", "list"], "no server has used DATA_DIR data yet"),
+        (["keys", "create", "x", "--database-url", "mysql://u:geheim@h/d"], "FLUX_ENDPOINT_DATABASE_URL"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_line(run, arguments, expected):
+    error = assert_one_line(*run(*arguments), expected_code=2)
+    assert expected in error
+    assert "geheim" not in error
+
+
+def test_an_unknown_variable_is_answered_with_one_line(run, monkeypatch):
+    monkeypatch.setenv("FLUX_ENDPOINT_MODELL", "demo")
+    error = assert_one_line(*run("generate", "a lake"), expected_code=2)
+    assert error == "flux-endpoint: unknown setting FLUX_ENDPOINT_MODELL: did you mean FLUX_ENDPOINT_MODEL?\n"
+
+
+@pytest.mark.parametrize("arguments", [["generate", "a lake"], ["worker", "--token", "t"]])
+def test_a_wrong_model_ends_with_78_and_one_line(run, arguments):
+    error = assert_one_line(*run(*arguments, "--model", "fake:soon"), expected_code=78)
+    assert "fake:soon" in error
+
+
+def test_generate_writes_a_picture_and_says_how_to_draw_it_again(run, tmp_path):
+    arguments = ["generate", "a lake", "--model", "fake", "--width", "256", "--steps", "2", "--seed", "7"]
+    code, out, err = run(*arguments, "-o", "lake.png")
+    assert code == 0, err
+    assert out.startswith("lake.png: 256 x 1024, 2 steps, seed 7, ")
+    assert (tmp_path / "lake.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_generate_chooses_the_format_by_name_unless_told(run, tmp_path):
+    run("generate", "a lake", "--model", "fake", "-o", "lake.jpg")
+    assert (tmp_path / "lake.jpg").read_bytes().startswith(b"\xff\xd8")
+    run("generate", "a lake", "--model", "fake", "-o", "lake.bin", "--image-format", "png")
+    assert (tmp_path / "lake.bin").read_bytes().startswith(b"\x89PNG")
+
+
+def test_generate_draws_a_seed_and_tells_it(run):
+    _, out, _ = run("generate", "a lake", "--model", "fake")
+    seed = out.split("seed ")[1].split(",")[0]
+    assert seed.isdigit()
+
+
+def test_keys_are_made_listed_and_revoked(run, tmp_path):
+    url = f"sqlite:///{tmp_path}/keys.db"
+
+    async def make_database():
+        await (await open_store(url, SystemClock())).close()
+
+    asyncio.run(make_database())
+    code, out, _ = run("keys", "create", "web shop", "--database-url", url)
+    secret = out.splitlines()[-1]
+    assert code == 0
+    assert secret.startswith("fxe_")
+    key_id = out.split()[1]
+    _, out, _ = run("keys", "list", "--database-url", url)
+    assert key_id in out
+    assert "web shop" in out
+    assert secret not in out
+    assert run("keys", "revoke", key_id, "--database-url", url) == (0, f"key {key_id} is revoked\n", "")
+    _, out, _ = run("keys", "list", "--database-url", url)
+    assert out.count("UTC") == 2
+    error = assert_one_line(*run("keys", "revoke", "none", "--database-url", url), expected_code=78)
+    assert "no API key with the id 'none'" in error
+
+
+def test_check_tells_what_a_model_is(run):
+    code, out, _ = run("models", "check", "fake")
+    assert code == 0
+    assert out.endswith("ok: this model runs here\n")
