@@ -48,8 +48,8 @@ jobs: Final = Table(
 Index("jobs_by_place", jobs.c.endpoint_id, jobs.c.status, jobs.c.created_ms, jobs.c.seq)
 # The partial indexes stay as small as the work in flight, however many finished jobs are kept.
 _leased = jobs.c.lease_expires_ms.is_not(None)
-Index("jobs_by_lease", jobs.c.lease_expires_ms, sqlite_where=_leased, postgresql_where=_leased)
-Index("jobs_by_worker", jobs.c.worker_id, sqlite_where=_leased, postgresql_where=_leased)
+# Serves the stops of one worker, and the sweep, which reads all of it.
+Index("jobs_leased", jobs.c.worker_id, jobs.c.lease_expires_ms, sqlite_where=_leased, postgresql_where=_leased)
 _ended = jobs.c.finished_ms.is_not(None)
 Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_ended)
 _retried = jobs.c.retries > 0

@@ -21,6 +21,9 @@ T = TypeVar("T")
 # Another process (the command line beside the server) holds the file for milliseconds; seconds mean that it hangs.
 _BUSY_TIMEOUT_MS: Final = 10_000
 
+# 16 MB. A checkpoint waits for the disk; SQLite's own 1000 pages are full after a hundred transactions of ours.
+_CHECKPOINT_PAGES: Final = 4_000
+
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
@@ -29,6 +32,7 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
     cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     cursor.close()
 
 

@@ -35,8 +35,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name="uq_jobs_id"),
     )
     op.create_index("jobs_by_place", "jobs", ["endpoint_id", "status", "created_ms", "seq"])
-    _create_partial_index("jobs_by_lease", ["lease_expires_ms"], "lease_expires_ms IS NOT NULL")
-    _create_partial_index("jobs_by_worker", ["worker_id"], "lease_expires_ms IS NOT NULL")
+    _create_partial_index("jobs_leased", ["worker_id", "lease_expires_ms"], "lease_expires_ms IS NOT NULL")
     _create_partial_index("jobs_by_end", ["finished_ms"], "finished_ms IS NOT NULL")
     _create_partial_index("jobs_retried", ["endpoint_id", "retries"], "retries > 0")
     op.create_table(
