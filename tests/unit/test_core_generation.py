@@ -1,0 +1,246 @@
+"""`core.generation`: every rule and message of a client's `input`."""
+
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.generation import MAX_SEED, GenerationRequest, ImageFormat, parse_input, random_seed
+
+INFINITY = math.inf
+NAN = math.nan
+
+
+def problem_with(spec=FLUX_DEV, **fields):
+    with pytest.raises(InvalidParameter) as caught:
+        parse_input({"prompt": "a fox"} | fields, spec)
+    return str(caught.value)
+
+
+def test_a_prompt_is_enough_and_the_rest_is_the_models_default():
+    assert parse_input({"prompt": "a fox"}, FLUX_DEV, draw_seed=lambda: 7) == GenerationRequest(
+        prompt="a fox",
+        negative_prompt="",
+        width=1024,
+        height=1024,
+        num_inference_steps=28,
+        guidance=7.5,
+        true_cfg_scale=2.0,
+        seed=7,
+        image_format=ImageFormat.JPEG,
+    )
+    assert parse_input({"prompt": "a fox"}, FLUX_SCHNELL).num_inference_steps == 4
+
+
+def test_every_parameter_is_taken_as_it_was_sent():
+    fields = {
+        "prompt": " Żółć\n猫 \U0001f98a ",
+        "negative_prompt": "blurry",
+        "width": 256,
+        "height": 1536,
+        "num_inference_steps": 50,
+        "guidance": 0,
+        "true_cfg_scale": 10,
+        "seed": MAX_SEED,
+        "image_format": "png",
+    }
+    request = parse_input(fields, FLUX_DEV)
+    assert request.to_input() == fields
+    assert isinstance(request.guidance, float)
+    assert parse_input(request.to_input(), FLUX_DEV) == request
+
+
+def test_unknown_keys_are_ignored():
+    fields = {"prompt": "a fox", "seed": 1}
+    assert parse_input(fields | {"strength": 0.8, "": None}, FLUX_DEV) == parse_input(fields, FLUX_DEV)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_prompt_is_required():
+    with pytest.raises(InvalidParameter, match="Invalid parameter: prompt is required") as caught:
+        parse_input({"negative_prompt": 5}, FLUX_DEV)
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n\t "])
+def test_the_prompt_must_say_something(prompt):
+    assert problem_with(prompt=prompt) == "Invalid parameter: prompt must not be empty"
+
+
+def test_the_negative_prompt_may_be_empty():
+    assert parse_input({"prompt": "a fox", "negative_prompt": ""}, FLUX_DEV).negative_prompt == ""
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (None, "must be a string"),
+        (5, "must be a string"),
+        (["a fox"], "must be a string"),
+        ("a" * 10_001, "must be at most 10000 characters, got 10001"),
+        ("a \ud800 fox", "must be valid Unicode text, without lone surrogates"),
+        ("a \x00 fox", "must not contain the character U+0000"),
+    ],
+)
+def test_texts_that_are_refused(field, value, problem):
+    assert problem_with(**{field: value}) == f"Invalid parameter: {field} {problem}"
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_text_may_be_as_long_as_the_limit(field):
+    assert getattr(parse_input({"prompt": "a fox", field: "é" * 10_000}, FLUX_DEV), field) == "é" * 10_000
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+NO_INTEGERS = [None, "1024", 1024.5, True, False, [1024], {}, NAN, INFINITY]
+
+
+@pytest.mark.parametrize("field", ["width", "height", "num_inference_steps", "seed"])
+@pytest.mark.parametrize("value", NO_INTEGERS)
+def test_what_is_no_integer_is_refused(field, value):
+    assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be an integer"
+
+
+@pytest.mark.parametrize("field", ["width", "height"])
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (0, "must be between 256 and 1536"),
+        (-1024, "must be between 256 and 1536"),
+        (192, "must be between 256 and 1536"),
+        (255, "must be between 256 and 1536"),
+        (1537, "must be between 256 and 1536"),
+        (1600, "must be between 256 and 1536"),
+        (10**400, "must be between 256 and 1536"),
+        (257, "must be divisible by 64"),
+        (1000, "must be divisible by 64"),
+        (1535, "must be divisible by 64"),
+    ],
+)
+def test_sizes_that_are_refused(field, value, problem):
+    assert problem_with(**{field: value}) == f"Invalid parameter: {field} {problem}"
+
+
+@pytest.mark.parametrize("size_px", range(256, 1537, 64))
+def test_every_multiple_of_64_is_a_size(size_px):
+    request = parse_input({"prompt": "a fox", "width": size_px, "height": float(size_px)}, FLUX_DEV)
+    assert (request.width, request.height) == (size_px, size_px)
+    assert isinstance(request.height, int)
+
+
+@pytest.mark.parametrize("spec", CATALOG.values(), ids=CATALOG)
+def test_sizes_that_official_clients_send_are_taken_as_a_pair_only(spec):
+    assert spec.extra_sizes
+    for width, height in spec.extra_sizes:
+        request = parse_input({"prompt": "a fox", "width": width, "height": height}, spec)
+        assert (request.width, request.height) == (width, height)
+    assert problem_with(spec, width=1328) == "Invalid parameter: width must be divisible by 64"
+    assert problem_with(spec, width=1140, height=1140) == "Invalid parameter: width must be divisible by 64"
+
+
+@pytest.mark.parametrize(("spec", "most"), [(FLUX_DEV, 50), (FLUX_SCHNELL, 8)], ids=["dev", "schnell"])
+def test_steps_have_the_limits_of_their_model(spec, most):
+    for steps in (1, most, float(most)):
+        assert parse_input({"prompt": "a fox", "num_inference_steps": steps}, spec).num_inference_steps == steps
+    for steps in (0, -1, most + 1, 10**400):
+        problem = f"Invalid parameter: num_inference_steps must be between 1 and {most}"
+        assert problem_with(spec, num_inference_steps=steps) == problem
+
+
+@pytest.mark.parametrize(("field", "least"), [("guidance", 0), ("true_cfg_scale", 1)])
+def test_scales_have_limits(field, least):
+    for value in (least, least + 0.5, 10, 10.0):
+        assert getattr(parse_input({"prompt": "a fox", field: value}, FLUX_DEV), field) == value
+    for value in (least - 0.01, -1, 10.01, 10**400, NAN, INFINITY, -INFINITY):
+        assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be between {least} and 10"
+    for value in (None, "7.5", True, [7.5], {}):
+        assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be a number"
+
+
+# --- seed and format -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"seed": -1}, {"seed": -1.0}])
+def test_a_seed_nobody_chose_is_drawn_once(fields):
+    request = parse_input({"prompt": "a fox"} | fields, FLUX_DEV, draw_seed=lambda: 11)
+    assert request.seed == 11
+    assert parse_input(request.to_input(), FLUX_DEV, draw_seed=lambda: 12).seed == 11
+
+
+@pytest.mark.parametrize("seed", [0, 1, MAX_SEED])
+def test_a_chosen_seed_is_kept(seed):
+    assert parse_input({"prompt": "a fox", "seed": seed}, FLUX_DEV, draw_seed=lambda: 5).seed == seed
+
+
+@pytest.mark.parametrize("seed", [-2, MAX_SEED + 1, 2**64, -(10**400)])
+def test_seeds_that_are_refused(seed):
+    assert problem_with(seed=seed) == "Invalid parameter: seed must be -1 (random) or between 0 and 4294967295"
+
+
+def test_drawn_seeds_differ_and_are_in_range():
+    seeds = {random_seed() for _ in range(100)}
+    assert len(seeds) > 90
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
+
+
+@pytest.mark.parametrize("value", [None, 1, "", "JPEG", "jpg", "webp", ["png"], {}])
+def test_formats_that_are_refused(value):
+    assert problem_with(image_format=value) == "Invalid parameter: image_format must be 'jpeg' or 'png'"
+
+
+def test_formats_know_their_names():
+    assert (ImageFormat.JPEG.extension, ImageFormat.JPEG.media_type) == ("jpg", "image/jpeg")
+    assert (ImageFormat.PNG.extension, ImageFormat.PNG.media_type) == ("png", "image/png")
+
+
+# --- together --------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_wrong_field_is_named():
+    wrong = {
+        "prompt": "",
+        "negative_prompt": 1,
+        "width": 1,
+        "height": 1,
+        "num_inference_steps": 0,
+        "guidance": -1,
+        "true_cfg_scale": 0,
+        "seed": -2,
+        "image_format": "gif",
+    }
+    right = {name: value for name, value in parse_input({"prompt": "a fox"}, FLUX_DEV).to_input().items()}
+    named = []
+    while wrong:
+        with pytest.raises(InvalidParameter) as caught:
+            parse_input(right | wrong, FLUX_DEV)
+        named.append(caught.value.field)
+        del wrong[caught.value.field]
+    assert named == list(right)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = list(parse_input({"prompt": "a fox"}, FLUX_DEV).to_input())
+
+
+# The first text Hypothesis draws on a machine takes seconds: it tabulates Unicode.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(FIELDS), json_values), st.sampled_from(list(CATALOG.values())))
+def test_whatever_is_sent_is_a_valid_request_or_a_named_problem(fields, spec):
+    try:
+        request = parse_input({"prompt": "a fox"} | fields, spec)
+    except InvalidParameter as problem:
+        assert problem.field in FIELDS
+        assert str(problem).startswith(f"Invalid parameter: {problem.field} ")
+    else:
+        assert parse_input(request.to_input(), spec) == request
