@@ -59,7 +59,7 @@ def read_parameters(data: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(data)) as image:
         if isinstance(image, PngImagePlugin.PngImageFile):
             texts = image.text
-            return {name: text if name in _TEXTS else json.loads(text) for name, text in texts.items()}
+            return {name: str(text) if name in _TEXTS else json.loads(text) for name, text in texts.items()}
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     if not comment.startswith(_UNICODE_MARK):
         return {}

@@ -10,14 +10,13 @@ from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, denoise_step
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.layout import check_family
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.schedule import make_scheduler
-from flux_endpoint.engine.sources import Source
+from flux_endpoint.engine.sources import Source, naming
 from flux_endpoint.engine.text import cut_warning
 from flux_endpoint.engine.weights import LoadedModel, check_checkpoint, load_checkpoint, notice_for
-
-_ENOUGH_BYTES = 2**63
 
 
 class SharedModel:
@@ -46,15 +45,12 @@ class SharedModel:
         Raises:
             CheckpointError: see `Engine.load`.
         """
-        # Once loaded, its memory is taken already.
-        available = self._available_bytes if self._loaded is None else _ENOUGH_BYTES
-        checkpoint = check_checkpoint(self.source, family, self.device, download=True, available=available)
-        if self._loaded is None:
-            if self._threads is not None:
-                torch.set_num_threads(self._threads)
-            self._loaded = load_checkpoint(checkpoint, self.device)
+        loaded = self._loaded or self._load(family)
+        with naming(self.source):
+            check_family(self.source, family, has_guidance=loaded.has_guidance)
+        self._loaded = loaded
         self._users.add(endpoint_id)
-        return self._loaded
+        return loaded
 
     def release(self, endpoint_id: str) -> None:
         """Give the model up for one endpoint."""
@@ -63,6 +59,13 @@ class SharedModel:
             self._loaded = None
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _load(self, family: ModelFamily) -> LoadedModel:
+        checkpoint = check_checkpoint(self.source, family, self.device, download=True, available=self._available_bytes)
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        with naming(self.source):
+            return load_checkpoint(checkpoint, self.device)
 
 
 class FluxEngine:

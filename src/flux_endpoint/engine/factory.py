@@ -20,7 +20,7 @@ def build_engines(
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Engine]:
-    """Make one engine per endpoint; nothing is read or downloaded before `load`.
+    """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
     Endpoints with the same source share one set of weights, and must then be used by one thread.
 
@@ -34,16 +34,15 @@ def build_engines(
     Raises:
         CheckpointError: a source or the device does not exist.
     """
-    engines: dict[str, Engine] = {}
-    real: dict[str, str] = {}
-    for endpoint_id, source in sources.items():
-        if source == _FAKE or source.startswith(f"{_FAKE}:"):
-            engines[endpoint_id] = FakeEngine(catalog[endpoint_id], _step_s(source))
-        else:
-            real[endpoint_id] = source
+    real = {endpoint_id: source for endpoint_id, source in sources.items() if not _is_fake(source)}
+    engines: dict[str, Engine] = {
+        endpoint_id: FakeEngine(catalog[endpoint_id], _step_s(source))
+        for endpoint_id, source in sources.items()
+        if _is_fake(source)
+    }
     if real:
         engines |= _torch_side().build_flux_engines(real, catalog, device=device, threads=threads)
-    return engines
+    return {endpoint_id: engines[endpoint_id] for endpoint_id in sources}
 
 
 def check_source(source: str, family: ModelFamily, *, device: str | None = None, download: bool = False) -> CheckReport:
@@ -71,6 +70,10 @@ def list_local_models() -> list[LocalModel]:
 def _torch_side() -> ModuleType:
     # torch takes seconds to import and is not installed beside a gateway, which must be able to use `fake`.
     return importlib.import_module("flux_endpoint.engine.flux_factory")
+
+
+def _is_fake(source: str) -> bool:
+    return source == _FAKE or source.startswith(f"{_FAKE}:")
 
 
 def _step_s(source: str) -> float:

@@ -79,27 +79,19 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     """Check that a checkpoint is complete, of the right kind, and fits together.
 
     Args:
-        source: names the model in messages.
+        source: says whether this is the embedded model.
         located: its files.
         family: which the endpoint needs; the embedded model serves both.
 
     Raises:
         CheckpointError: the first problem found, in one line.
     """
-    try:
-        return _check(source, located, family)
-    except CheckpointError as error:
-        raise CheckpointError(f"Model {source.text}: {error}") from None
-
-
-def _check(source: Source, located: Located, family: ModelFamily) -> Checkpoint:
     _check_other_files(located)
     configs = {part: _config(located, part, family) for part in (TRANSFORMER, VAE, CLIP, T5)}
     transformer_headers = _transformer_headers(located)
     has_guidance = any(name.startswith(_GUIDANCE_NAMES) for name in transformer_headers)
     has_original_names = any(is_original(name) for name in transformer_headers)
-    if source.kind is not SourceKind.DEMO:
-        _check_family(family, has_guidance)
+    check_family(source, family, has_guidance=has_guidance)
     transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
     vae = _on_meta(VAE, lambda: AutoencoderKL.from_config(configs[VAE]))
     clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP])))
@@ -185,11 +177,23 @@ def _clip_headers(located: Located) -> dict[str, TensorHeader]:
     }
 
 
-def _check_family(family: ModelFamily, has_guidance: bool) -> None:
-    if has_guidance and family is ModelFamily.SCHNELL:
-        raise CheckpointError("this is a dev checkpoint (it has a guidance input), and the endpoint needs schnell")
-    if not has_guidance and family is ModelFamily.DEV:
-        raise CheckpointError("this is a schnell checkpoint (it has no guidance input), and the endpoint needs dev")
+def check_family(source: Source, family: ModelFamily, *, has_guidance: bool) -> None:
+    """Refuse a dev checkpoint for schnell's endpoint and the other way round; the embedded model serves both.
+
+    Args:
+        source: says whether this is the embedded model.
+        family: which the endpoint needs.
+        has_guidance: whether the checkpoint's transformer reads a distilled guidance, which only dev's does.
+
+    Raises:
+        CheckpointError: it is of the other family.
+    """
+    if source.kind is SourceKind.DEMO or has_guidance == (family is ModelFamily.DEV):
+        return
+    kind, mark = ("dev", "a") if has_guidance else ("schnell", "no")
+    raise CheckpointError(
+        f"this is a {kind} checkpoint (it has {mark} guidance input), and the endpoint needs {family}"
+    )
 
 
 def _on_meta(part: str, build: Callable[[], Any]) -> Any:

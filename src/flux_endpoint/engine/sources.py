@@ -2,13 +2,15 @@
 
 import importlib.resources
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
 import httpx
-from huggingface_hub import scan_cache_dir, snapshot_download
+from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -88,7 +90,7 @@ def parse_source(text: str) -> Source:
     path = Path(text).expanduser()
     if text.endswith(".safetensors"):
         return Source(SourceKind.FILE, text, path.stem)
-    if path.is_dir():
+    if text and path.is_dir():
         return Source(SourceKind.FOLDER, text, path.resolve().name)
     if _HUB_ID.fullmatch(text):
         return Source(SourceKind.HUB, text, text)
@@ -96,6 +98,15 @@ def parse_source(text: str) -> Source:
         f"Model {text}: no such folder, and neither `demo`, a Hugging Face id such as black-forest-labs/FLUX.1-dev "
         "nor a .safetensors file"
     )
+
+
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Put the model's name before whatever is wrong with it."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"Model {source.text}: {error}") from error
 
 
 def locate(source: Source, *, download: bool) -> Located:
@@ -130,7 +141,7 @@ def list_local_models() -> list[LocalModel]:
         size_bytes = sum(file.stat().st_size for file in demo.rglob("*") if file.is_file())
         models.append(LocalModel(DEMO, str(demo), size_bytes))
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return models
     for repository in sorted(repositories, key=lambda repository: repository.repo_id):

@@ -25,7 +25,7 @@ from flux_endpoint.engine.memory import available_bytes
 from flux_endpoint.engine.original_layout import original_tensors, plain_name, split_original
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import Source, SourceKind, locate, parse_source
+from flux_endpoint.engine.sources import Source, SourceKind, locate, naming, parse_source
 from flux_endpoint.engine.text import TextEncoder
 
 # Decoding at 1024x1024 is the peak: about this many feature maps of the second level at full size live at once.
@@ -129,14 +129,14 @@ def check_checkpoint(
     Raises:
         CheckpointError: the first problem found.
     """
-    checkpoint = check_layout(source, locate(source, download=download), family)
-    free = available_bytes(device) if available is None else available
-    needed = needed_bytes(checkpoint, dtype_for(device))
-    if needed > free:
-        memory = f"{device} memory" if device.type == "cuda" else "memory"
-        raise CheckpointError(
-            f"Model {source.text}: it needs {_gib(needed)} of {memory} and {_gib(free)} are available"
-        )
+    located = locate(source, download=download)
+    with naming(source):
+        checkpoint = check_layout(source, located, family)
+        free = available_bytes(device) if available is None else available
+        needed = needed_bytes(checkpoint, dtype_for(device))
+        if needed > free:
+            memory = f"{device} memory" if device.type == "cuda" else "memory"
+            raise CheckpointError(f"it needs {_gib(needed)} of {memory} and {_gib(free)} are available")
     return checkpoint
 
 
@@ -160,9 +160,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
     clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
     if t5_tokenizer.unk_token_id in t5_tokenizer(_ORDINARY_WORDS).input_ids:
-        raise CheckpointError(
-            f"Model {checkpoint.source.text}: {folder}/tokenizer_2/tokenizer.json does not know ordinary English words"
-        )
+        raise CheckpointError(f"{folder}/tokenizer_2/tokenizer.json does not know ordinary English words")
     return LoadedModel(
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
         transformer=checkpoint.transformer,

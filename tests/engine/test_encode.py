@@ -1,0 +1,72 @@
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from flux_endpoint import __version__
+from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.engine.encode import encode_image, read_parameters
+from flux_endpoint.engine.parameters import picture_parameters
+from tests.engine.conftest import make_request
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+PROMPTS = ["a house", "Häuschen", "山と湖 🌄", 'quotes " and \\ and\nlines\tand\x01', "12", "true", "a" * 10_000]
+
+
+def parameters_for(**changes: Any) -> dict[str, Any]:
+    return picture_parameters(make_request(**changes), "demo")
+
+
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
+def test_parameters_survive_the_file(image_format: ImageFormat, prompt: str) -> None:
+    parameters = parameters_for(prompt=prompt, negative_prompt=prompt[::-1], seed=2**32 - 1, guidance=0.1)
+    read = read_parameters(encode_image(PIXELS, image_format, parameters))
+    assert read == parameters
+    assert [type(value) for value in read.values()] == [type(value) for value in parameters.values()]
+
+
+def test_png_keeps_every_pixel_and_jpeg_nearly() -> None:
+    smooth = np.asarray(Image.fromarray(PIXELS[:3, :5]).resize((40, 24), Image.Resampling.BICUBIC))
+    png = Image.open(io.BytesIO(encode_image(smooth, ImageFormat.PNG, parameters_for())))
+    jpeg = Image.open(io.BytesIO(encode_image(smooth, ImageFormat.JPEG, parameters_for())))
+    assert (png.format, jpeg.format) == ("PNG", "JPEG")
+    assert np.array_equal(np.asarray(png), smooth)
+    assert np.abs(np.asarray(jpeg).astype(int) - smooth).mean() < 4
+
+
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+def test_same_pixels_same_bytes(image_format: ImageFormat) -> None:
+    files = {encode_image(PIXELS, image_format, parameters_for()) for _ in range(3)}
+    assert len(files) == 1
+
+
+def test_other_programs_find_the_parameters() -> None:
+    png = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.PNG, parameters_for())))
+    assert png.info["prompt"] == "a serene mountain landscape at sunset"
+    assert png.info["seed"] == "7"
+    exif = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.JPEG, parameters_for()))).getexif()
+    assert exif[ExifTags.Base.Software] == f"flux-endpoint {__version__}"
+    assert exif[ExifTags.Base.Model] == "demo"
+    comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+    assert json.loads(comment[8:].decode("utf-16-le"))["steps"] == 3
+
+
+def test_texts_beyond_what_exif_holds_are_shortened() -> None:
+    parameters = parameters_for(prompt="🌄" * 10_000, negative_prompt="\x01" * 10_000)
+    read = read_parameters(encode_image(PIXELS, ImageFormat.JPEG, parameters))
+    assert read["shortened"] == 1
+    for name in ("prompt", "negative_prompt"):
+        assert len(read[name]) > 1_000
+        assert parameters[name].startswith(read[name])
+    assert read | {name: parameters[name] for name in ("prompt", "negative_prompt")} == parameters | {"shortened": 1}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind)
+    assert read_parameters(buffer.getvalue()) == {}
