@@ -597,6 +597,13 @@ async def test_forgetting_takes_old_ended_jobs_only_and_leaves_their_charges(sto
     assert len(await store.entries()) == 2
 
 
+async def test_forgetting_has_no_limit(store, clock):
+    ended = [sample_job(clock, status=JobStatus.FAILED, finished_ms=1, error="no") for _ in range(1_001)]
+    await asyncio.gather(*(store.enqueue(job) for job in ended))
+    assert await store.forget(2) == 1_001
+    assert await store.counts(DEV) == JobCounts()
+
+
 # --- durability, failure ---------------------------------------------------------------------------------------------
 
 

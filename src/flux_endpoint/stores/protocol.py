@@ -82,8 +82,11 @@ class JobStore(Protocol):
         the job.
 
         Args:
+            job_id: the claimed job.
+            worker_id: who reports.
             token: `Claim.token`; None from foreign workers, whose protocol has no place for it (then the worker id
                 alone must match).
+            outcome: how the work went.
 
         Raises:
             LeaseLost: the job is not held by this worker and token: it was cancelled, finished or handed on.

@@ -16,6 +16,8 @@ from flux_endpoint.stores.signals import Deadline, Signals, Topic
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
+# Deleting this many takes milliseconds; nobody else can write to SQLite meanwhile.
+_FORGET_AT_ONCE = 500
 
 
 class SqlStore:
@@ -211,10 +213,15 @@ class SqlStore:
 
     async def forget(self, finished_before_ms: int) -> int:
         """See `JobStore.forget`."""
-        values = {"before_ms": finished_before_ms}
-        return await self._database.write(
-            lambda transaction: transaction.connection.execute(sql.FORGET, values).rowcount
-        )
+        values = {"before_ms": finished_before_ms, "max_jobs": _FORGET_AT_ONCE}
+        forgotten = 0
+        while True:
+            batch = await self._database.write(
+                lambda transaction: transaction.connection.execute(sql.FORGET, values).rowcount
+            )
+            forgotten += batch
+            if batch < _FORGET_AT_ONCE:
+                return forgotten
 
     # --- keys and charges --------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Runs work on a SQLite file: one thread that writes, one that reads beside it."""
+"""Runs work on a SQLite file: one thread that writes, a few that read beside it."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,6 +24,9 @@ _BUSY_TIMEOUT_MS: Final = 10_000
 # 16 MB. A checkpoint waits for the disk; SQLite's own 1000 pages are full after a hundred transactions of ours.
 _CHECKPOINT_PAGES: Final = 4_000
 
+# So that one long count does not hold up the many short questions.
+_READERS: Final = 4
+
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
@@ -43,47 +46,42 @@ class SqliteDatabase:
     hops for every statement, which measured three times slower.
 
     Args:
-        path: the file; it and its folder are made when missing.
+        path: the file, made when missing; its folder must exist.
     """
 
     # Only the command line writes beside the server, and never anything the server sleeps for.
     recheck_s = 5.0
 
     def __init__(self, path: Path, signals: Signals) -> None:
-        self._engine = create_engine(URL.create("sqlite", database=str(path)), json_serializer=dump_json)
-        event.listen(self._engine, "connect", _prepare)
+        url = URL.create("sqlite", database=str(path))
+        self._write_engine = create_engine(url, json_serializer=dump_json)
+        # Outside a transaction every statement sees the latest commit.
+        self._read_engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS)
+        for engine in (self._write_engine, self._read_engine):
+            event.listen(engine, "connect", _prepare)
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
-        self._read_thread = ThreadPoolExecutor(1, "sqlite-read")
-        self._is_closed = False
-        # Each is used in its own thread only.
+        self._read_threads = ThreadPoolExecutor(_READERS, "sqlite-read")
+        # Kept open, and used in the writing thread only.
         self._writer: Connection | None = None
-        self._reader: Connection | None = None
+        self._is_closed = False
 
     async def open(self) -> None:
         """Connect and bring the tables up to date."""
-        await self._run(self._write_thread, self._connect_writer)
-        await self._run(self._read_thread, self._connect_reader)
+        await self._run(self._write_thread, self._connect)
 
-    def _connect_writer(self) -> None:
-        self._writer = self._engine.connect()
+    def _connect(self) -> None:
+        self._writer = self._write_engine.connect()
         self._write(lambda transaction: upgrade(transaction.connection))
 
-    def _connect_reader(self) -> None:
-        self._reader = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run work in the reading thread; every statement sees the latest commit."""
-        return await self._run(self._read_thread, partial(self._read, work))
+        """Run work in a reading thread; every statement sees the latest commit."""
+        return await self._run(self._read_threads, partial(self._read, work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        if self._reader is None:
-            raise StoreUnavailable("The database is not open")
-        try:
-            return work(self._reader)
-        finally:
-            self._reader.rollback()
+        with self._read_engine.connect() as connection:
+            return work(connection)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run work in the writing thread, in one transaction."""
@@ -94,7 +92,7 @@ class SqliteDatabase:
             raise StoreUnavailable("The database is not open")
         with self._writer.begin():
             # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
-            # changed something in between. An event would do it for the reader, too.
+            # changed something in between.
             self._writer.exec_driver_sql("BEGIN IMMEDIATE")
             transaction = Transaction(self._writer)
             result = work(transaction)
@@ -103,32 +101,26 @@ class SqliteDatabase:
             self._loop.call_soon_threadsafe(self._signals.fire, transaction.topics)
         return result
 
-    async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._is_closed:
             raise StoreUnavailable("The database is closed")
         with errors_translated():
-            return await self._loop.run_in_executor(thread, work)
+            return await self._loop.run_in_executor(threads, work)
 
     async def close(self) -> None:
         """Let running work end, then close the file."""
         if self._is_closed:
             return
-        try:
-            await self._run(self._read_thread, self._disconnect_reader)
-            await self._run(self._write_thread, self._disconnect_writer)
-        finally:
-            self._is_closed = True
-            self._read_thread.shutdown()
-            self._write_thread.shutdown()
+        closing = self._loop.run_in_executor(self._write_thread, self._disconnect)
+        self._is_closed = True
+        with errors_translated():
+            await closing
+        self._write_thread.shutdown()
 
-    def _disconnect_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def _disconnect_writer(self) -> None:
+    def _disconnect(self) -> None:
+        self._read_threads.shutdown()
+        self._read_engine.dispose()
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
         # Closing the last connection folds the write-ahead log into the file.
-        self._engine.dispose()
+        self._write_engine.dispose()

@@ -187,8 +187,14 @@ TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
 # A new worker of the same id must not be told to stop what the old one ran.
 FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)
 
-# (terminal) -> (gone); its ledger entry stays.
-FORGET: Final = delete(jobs).where(jobs.c.finished_ms < bindparam("before_ms"))
+# (terminal) -> (gone), the oldest first; its ledger entry stays.
+_oldest_ended = (
+    select(jobs.c.seq)
+    .where(jobs.c.finished_ms < bindparam("before_ms", type_=BigInteger))
+    .order_by(jobs.c.finished_ms)
+    .limit(bindparam("max_jobs", type_=Integer))
+)
+FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended))
 
 # --- keys and charges ------------------------------------------------------------------------------------------------
 
