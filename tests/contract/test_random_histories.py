@@ -207,8 +207,8 @@ class JobHistories(RuleBasedStateMachine):
 
 TestJobHistories = JobHistories.TestCase
 TestJobHistories.settings = settings(
-    max_examples=20,
-    stateful_step_count=40,
+    max_examples=15,
+    stateful_step_count=35,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

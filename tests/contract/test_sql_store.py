@@ -209,6 +209,26 @@ async def test_a_busy_sqlite_file_is_waited_for(sqlite_url, clock):
     await store.close()
 
 
+async def test_a_full_disk_changes_nothing_and_is_survived(sqlite_url, clock):
+    resource = pytest.importorskip("resource")
+    store = await open_store(sqlite_url, clock)
+    kept, refused = sample_job(clock), sample_job(clock)
+    await store.enqueue(kept)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit on the size of files stands in for a disk that is full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.enqueue(refused)
+        assert await store.get(DEV, kept.id) == kept
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (await store.counts(DEV)).in_queue == 1
+    await store.enqueue(refused)
+    assert await store.get(DEV, refused.id) == refused
+    await store.close()
+
+
 async def test_a_sqlite_file_is_one_file_after_a_clean_end(sqlite_url, tmp_path, clock):
     store = await open_store(sqlite_url, clock)
     await store.enqueue(sample_job(clock))

@@ -1,6 +1,7 @@
 """Runs work on a PostgreSQL server, side by side with other gateways."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -43,6 +44,8 @@ class PostgresDatabase:
             # One round trip per checkout, so that a restarted server costs no failed request.
             pool_pre_ping=True,
         )
+        # The same pool. A question of one statement needs no transaction around it, which would be two more trips.
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._signals = signals
         self._is_closed = False
 
@@ -51,19 +54,26 @@ class PostgresDatabase:
         await self.write(lambda transaction: upgrade(transaction.connection))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run work on one connection of the pool."""
-        return await self.write(lambda transaction: work(transaction.connection))
+        """Run work on one connection of the pool; every statement sees the latest commit."""
+        with self._errors_translated():
+            async with self._autocommit.connect() as connection:
+                return await connection.run_sync(work)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run work on one connection of the pool, in one transaction."""
-        if self._is_closed:
-            raise StoreUnavailable("The database is closed")
-        # A server that refuses the connection raises the driver's own errors, which SQLAlchemy does not wrap.
-        with errors_translated((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        with self._errors_translated():
             async with self._engine.begin() as connection:
                 transaction, result = await connection.run_sync(_run, work)
         self._signals.fire(transaction.topics)
         return result
+
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        if self._is_closed:
+            raise StoreUnavailable("The database is closed")
+        # A server that refuses the connection raises the driver's own errors, which SQLAlchemy does not wrap.
+        with errors_translated((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            yield
 
     async def close(self) -> None:
         """Close the pool."""
