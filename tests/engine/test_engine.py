@@ -7,12 +7,14 @@ import torch
 from PIL import Image
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
+from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.encode import read_parameters
-from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.engine import FluxEngine, SharedModel
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import StepDone
+from flux_endpoint.engine.sources import parse_source
 from tests.engine.conftest import draw, make_request, open_engine
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
@@ -170,6 +172,12 @@ def test_generate_before_load_is_refused(checkpoints: dict[ModelFamily, Path]) -
     engine = build_engines({FLUX_DEV.endpoint_id: str(checkpoints[DEV])}, CATALOG, device="cpu")
     with pytest.raises(RuntimeError, match="before load"):
         next(engine[FLUX_DEV.endpoint_id].generate(make_request()))
+
+
+def test_too_little_memory_is_told_at_load(checkpoints: dict[ModelFamily, Path]) -> None:
+    model = SharedModel(parse_source(str(checkpoints[DEV])), torch.device("cpu"), available_bytes=1_000_000)
+    with pytest.raises(CheckpointError, match=r"it needs 0\.\d GiB of memory and 0\.0 GiB are available"):
+        FluxEngine(FLUX_DEV, model).load()
 
 
 @pytest.mark.parametrize(("family", "has_notice"), [(DEV, True), (SCHNELL, False)])

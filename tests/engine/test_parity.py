@@ -13,7 +13,9 @@ from PIL import Image
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine import weights
 from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from tests.engine.conftest import SPECS, draw, make_request, open_engine
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
@@ -107,6 +109,23 @@ def test_interleaved_pictures_equal_the_pipelines(
     for number, request in enumerate(requests):
         ours = np.asarray(Image.open(io.BytesIO(pictures[number])))
         assert np.array_equal(ours, pipeline_pixels(pipelines[DEV], request, FLUX_DEV.max_text_tokens))
+
+
+def test_bfloat16_as_on_cuda_equals_the_pipeline_from_the_same_noise(
+    checkpoints: dict[ModelFamily, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "dtype_for", lambda _: torch.bfloat16)
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    pipeline = FluxPipeline.from_pretrained(checkpoints[DEV], dtype=torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
+    request = make_request(width=112, negative_prompt="night")
+    # The pipeline draws in bfloat16 itself, which gives other numbers than rounding float32.
+    noise = pack_latents(draw_noise(request.seed, 4, render_size(112, 64, 8))).to(torch.bfloat16)
+    expected = pipeline_pixels(pipeline, request, FLUX_DEV.max_text_tokens, latents=noise)
+    assert np.array_equal(engine_pixels(engine, request), expected)
 
 
 @pytest.mark.parametrize("negative_prompt", ["", "night"])

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from huggingface_hub import errors
 
-from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import sources
 from flux_endpoint.engine.factory import check_source, list_local_models
@@ -95,6 +95,7 @@ def test_only_the_needed_files_are_fetched(
     asked: dict[str, Any] = {}
 
     def fetch(hub_id: str, **options: Any) -> str:
+        asked.setdefault("patterns", []).append(options["allow_patterns"])
         asked.update(options, hub_id=hub_id)
         return str(checkpoints[ModelFamily.DEV])
 
@@ -104,6 +105,7 @@ def test_only_the_needed_files_are_fetched(
     assert "Non-Commercial" in engine.info.notice
     assert asked["hub_id"] == HUB_ID
     assert asked["local_files_only"] is False
+    assert asked["patterns"][0] == ["model_index.json", "transformer/config.json"]
     wanted = {
         str(path.relative_to(checkpoints[ModelFamily.DEV]))
         for path in checkpoints[ModelFamily.DEV].rglob("*")
@@ -113,6 +115,32 @@ def test_only_the_needed_files_are_fetched(
     assert "model_index.json" in wanted
     assert "tokenizer_2/spiece.model" in wanted
     assert not wanted & {"flux1-dev.safetensors", "ae.safetensors", "README.md", "dev_grid.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"_class_name": "StableDiffusionXLPipeline"}, "describes a StableDiffusionXLPipeline, not a FluxPipeline"),
+        ({}, "this is a dev checkpoint"),
+    ],
+)
+def test_a_wrong_hub_id_is_refused_before_its_weights_are_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+    copy_checkpoint: Callable[[ModelFamily], Path],
+    changes: dict[str, str],
+    expected: str,
+) -> None:
+    folder = copy_checkpoint(ModelFamily.DEV)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | changes))
+
+    def fetch(_: str, *, allow_patterns: list[str], **__: Any) -> str:
+        assert not any("safetensors" in pattern for pattern in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(sources, "snapshot_download", fetch)
+    with pytest.raises(CheckpointError, match=f"^Model {HUB_ID}: .*{expected}"):
+        open_engine(HUB_ID, FLUX_SCHNELL)
 
 
 def test_listing_finds_the_embedded_model_and_downloaded_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

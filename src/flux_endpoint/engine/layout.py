@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -18,7 +19,7 @@ from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
 from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors, plain_name
 from flux_endpoint.engine.report import PartReport
-from flux_endpoint.engine.sources import INDEX_FILE, Located, Source, SourceKind
+from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER_CONFIG, Located, Source, SourceKind
 
 TRANSFORMER: Final = "transformer"
 VAE: Final = "vae"
@@ -122,12 +123,26 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     )
 
 
+def check_kind(source: Source, folder: Path, family: ModelFamily) -> None:
+    """Check what can be known from two small files, before gigabytes of weights are fetched.
+
+    Args:
+        source: what the folder belongs to.
+        folder: with `model_index.json` and `transformer/config.json`.
+        family: which the endpoint needs.
+
+    Raises:
+        CheckpointError: it is no FLUX model, or of the other family.
+    """
+    _check_index(folder)
+    has_guidance = bool(read_json(folder / TRANSFORMER_CONFIG).get("guidance_embeds", False))
+    check_family(source, family, has_guidance=has_guidance)
+
+
 def _check_other_files(located: Located) -> None:
     folder = located.folder
     if located.transformer_file is None:
-        kind = read_json(folder / INDEX_FILE).get("_class_name")
-        if kind != "FluxPipeline":
-            raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
+        _check_index(folder)
     absent = [name for name in _OTHER_FILES if not (folder / name).is_file()]
     if not (folder / "tokenizer/tokenizer.json").is_file():
         absent += [name for name in ("tokenizer/vocab.json", "tokenizer/merges.txt") if not (folder / name).is_file()]
@@ -135,6 +150,12 @@ def _check_other_files(located: Located) -> None:
         absent.append("tokenizer_2/tokenizer.json")
     if absent:
         raise CheckpointError(f"{folder} lacks {listing(absent, shown=len(absent))}")
+
+
+def _check_index(folder: Path) -> None:
+    kind = read_json(folder / INDEX_FILE).get("_class_name")
+    if kind != "FluxPipeline":
+        raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
 
 
 def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:

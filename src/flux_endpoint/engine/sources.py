@@ -26,6 +26,7 @@ from flux_endpoint.engine.report import LocalModel
 
 DEMO: Final = "demo"
 INDEX_FILE: Final = "model_index.json"
+TRANSFORMER_CONFIG: Final = "transformer/config.json"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PART_FOLDERS: Final = (
     "scheduler",
@@ -123,7 +124,7 @@ def locate(source: Source, *, download: bool) -> Located:
         case SourceKind.DEMO:
             return Located(_demo_folder())
         case SourceKind.HUB:
-            return Located(_hub_folder(source.text, download=download))
+            return Located(_hub_folder(source.text, _HUB_FILES, download=download))
         case SourceKind.FOLDER:
             return Located(Path(source.text).expanduser())
         case SourceKind.FILE:
@@ -131,6 +132,18 @@ def locate(source: Source, *, download: bool) -> Located:
             if not file.is_file():
                 raise CheckpointError(f"Model {source.text}: no such file")
             return Located(_folder_beside(file, source.text), file)
+
+
+def fetch_kind(source: Source) -> Path:
+    """Fetch only the two small files that tell what kind of model a hub id names.
+
+    Returns:
+        The folder they are in.
+
+    Raises:
+        CheckpointError: they could not be fetched.
+    """
+    return _hub_folder(source.text, (INDEX_FILE, TRANSFORMER_CONFIG), download=True)
 
 
 def list_local_models() -> list[LocalModel]:
@@ -160,9 +173,9 @@ def _demo_folder() -> Path:
     return Path(str(importlib.resources.files("flux_endpoint"))) / "models" / DEMO
 
 
-def _hub_folder(hub_id: str, *, download: bool) -> Path:
+def _hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Path:
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES), local_files_only=not download))
+        return Path(snapshot_download(hub_id, allow_patterns=list(patterns), local_files_only=not download))
     except GatedRepoError:
         problem = (
             f"its authors ask you to accept a licence first: open https://huggingface.co/{hub_id}, accept, "

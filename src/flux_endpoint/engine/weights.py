@@ -1,5 +1,6 @@
 """Reads a checked checkpoint onto its device."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from transformers.utils import logging as transformers_logging
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import TensorHeader
-from flux_endpoint.engine.layout import CLIP, T5, TRANSFORMER, VAE, Checkpoint, check_layout
+from flux_endpoint.engine.layout import CLIP, T5, TRANSFORMER, VAE, Checkpoint, check_kind, check_layout
 from flux_endpoint.engine.memory import available_bytes
 from flux_endpoint.engine.original_layout import original_tensors, plain_name, split_original
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import Source, SourceKind, locate, naming, parse_source
+from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
 from flux_endpoint.engine.text import TextEncoder
+
+_LOG = logging.getLogger(__name__)
 
 # Decoding at 1024x1024 is the peak: about this many feature maps of the second level at full size live at once.
 _DECODER_MAPS = 3
@@ -129,6 +132,10 @@ def check_checkpoint(
     Raises:
         CheckpointError: the first problem found.
     """
+    if source.kind is SourceKind.HUB and download:
+        kind_folder = fetch_kind(source)
+        with naming(source):
+            check_kind(source, kind_folder, family)
     located = locate(source, download=download)
     with naming(source):
         checkpoint = check_layout(source, located, family)
@@ -148,6 +155,8 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
     """
     dtype = dtype_for(device)
     folder = checkpoint.located.folder
+    size_gb = sum(part.size_bytes for part in checkpoint.part_reports()) / 1e9
+    _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
     _fill(checkpoint.transformer, _transformer_tensors(checkpoint, device, dtype))
     _fill(checkpoint.vae, dict(_tensors(checkpoint.headers[VAE], device, dtype)))
     checkpoint.transformer.pos_embed = RopeCache(checkpoint.transformer.pos_embed, device)
