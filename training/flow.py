@@ -35,6 +35,9 @@ def build_transformer() -> FluxTransformer2DModel:
             nn.init.zeros_(module.bias)
             if "norm" in name or name == "proj_out":
                 nn.init.zeros_(module.weight)
+        elif isinstance(module, nn.RMSNorm):
+            # Not trained: with weights in the activations' dtype the norm is one fused kernel.
+            module.to(torch.bfloat16).requires_grad_(False)
     return model
 
 
@@ -87,7 +90,7 @@ def predict(
     guidance: Tensor,
     pooled: Tensor,
     states: Tensor,
-    size: tuple[int, int],
+    positions: Tensor,
 ) -> Tensor:
     """One call of the transformer.
 
@@ -98,7 +101,7 @@ def predict(
         guidance: (n,) guidance input.
         pooled: (n, 128) from CLIP.
         states: (n, length, 128) from T5.
-        size: width and height in pixels.
+        positions: (tokens, 3) from `position_ids`.
 
     Returns:
         (n, tokens, 128) predicted velocity, noise minus picture.
@@ -110,6 +113,6 @@ def predict(
         pooled_projections=pooled,
         encoder_hidden_states=states,
         txt_ids=torch.zeros(states.shape[1], 3, device=noisy.device),
-        img_ids=position_ids(*size, noisy.device),
+        img_ids=positions,
         return_dict=False,
     )[0]

@@ -11,7 +11,15 @@ from tqdm import tqdm
 
 from training.clock import Budget, load_checkpoint, save_checkpoint
 from training.config import Config, FlowConfig
-from training.flow import DEFAULT_GUIDANCE, build_transformer, guidance_strength, pack, predict, training_shift
+from training.flow import (
+    DEFAULT_GUIDANCE,
+    build_transformer,
+    guidance_strength,
+    pack,
+    position_ids,
+    predict,
+    training_shift,
+)
 from training.latents import Batch, LatentStore
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
@@ -61,22 +69,25 @@ class FlowTrainer:
 
     def loss(self, batch: Batch, guided: bool) -> Tensor:
         """Mean squared velocity error of a batch; with `guided`, part of it learns the guided velocity."""
-        x0 = pack(batch.latents.to(self.device))
+        x0, positions = pack(batch.latents.to(self.device)), position_ids(*batch.size, self.device)
         count, tokens = x0.shape[:2]
+        if batch.kept < tokens:
+            kept = torch.randperm(tokens, device=self.device)[: batch.kept]
+            x0, positions = x0[:, kept], positions[kept]
         noise = torch.randn_like(x0)
         sigma = draw_sigma(count, tokens, self.device)
         noisy = torch.lerp(x0, noise, sigma[:, None, None])
         target = noise - x0
         guidance = draw_guidance(count, self.device)
-        kernel = attention_kernel(tokens + batch.length, self.device)
+        kernel = attention_kernel(batch.kept + batch.length, self.device)
         with sdpa_kernel(kernel), torch.autocast(self.device.type, torch.bfloat16):
             with torch.no_grad():
                 pooled, states = self.text(batch.captions, batch.length)
             if guided:
                 is_guided = torch.rand(count, device=self.device) < self.config.flow.guidance_share
                 guidance = torch.where(is_guided, guidance, 1.0)
-                target = self._add_guidance(batch, target, noisy, sigma, guidance, pooled, states)
-            output = predict(self.model, noisy, sigma, guidance, pooled, states, batch.size)
+                target = self._add_guidance(batch, target, noisy, sigma, guidance, pooled, states, positions)
+            output = predict(self.model, noisy, sigma, guidance, pooled, states, positions)
         error = (output.float() - target).square().mean(dim=(1, 2))
         # A guided target is longer; undamped, strong guidance would drown the plain pictures.
         weight = 1 / (1 + 0.15 * (guidance_strength(guidance) - 1)) if guided else torch.ones_like(error)
@@ -92,6 +103,7 @@ class FlowTrainer:
         guidance: Tensor,
         pooled: Tensor,
         states: Tensor,
+        positions: Tensor,
     ) -> Tensor:
         """Move the target along (with caption) - (without caption), as the running average sees them at guidance 1.
 
@@ -104,9 +116,9 @@ class FlowTrainer:
         empty_pooled, empty_states = self.text([""], batch.length)
         ones = torch.ones(len(rows), device=self.device)
         common = (self.ema, noisy[rows], sigma[rows], ones)
-        with_caption = predict(*common, pooled[rows], states[rows], batch.size)
+        with_caption = predict(*common, pooled[rows], states[rows], positions)
         without = predict(
-            *common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), batch.size
+            *common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), positions
         )
         step = (guidance_strength(guidance[rows]) - 1)[:, None, None] * (with_caption - without).float()
         return target.index_add(0, rows, step)
@@ -131,7 +143,9 @@ class FlowTrainer:
             with torch.autocast(self.device.type, torch.bfloat16):
                 pooled, states = self.text(batch.captions, batch.length)
                 noisy = torch.lerp(x0, noise, sigma[:, None, None])
-                output = predict(self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, size)
+                output = predict(
+                    self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, position_ids(*size, self.device)
+                )
             result[f"{size[0]} px"] = float((output.float() - (noise - x0)).square().mean())
         return result
 
