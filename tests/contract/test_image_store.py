@@ -147,9 +147,6 @@ async def test_pictures_survive_a_restart(images, image_url):
     assert await read_all(open_image_store(image_url), key) == LARGE
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------
-
-
 async def test_a_folder_holds_one_plain_file_per_picture_and_foreign_files_are_left_alone(tmp_path):
     images = open_image_store(f"file://{tmp_path}/with%20space")
     folder = tmp_path / "with space"
@@ -199,9 +196,6 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- the bucket ------------------------------------------------------------------------------------------------------
-
-
 async def test_a_bucket_that_refuses_our_keys_is_unavailable(s3_endpoint, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     images = open_image_store("s3://pictures/x")
@@ -230,9 +224,6 @@ async def test_prefixes_of_one_bucket_do_not_see_each_other(s3_endpoint):
         await right.stat(key)
     assert await right.sweep(2**45) == 0
     assert await left.sweep(2**45) == 1
-
-
-# --- URLs ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

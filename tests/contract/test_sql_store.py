@@ -31,9 +31,6 @@ def test_one_object_implements_both_protocols():
     assert takes_both
 
 
-# --- migrations ------------------------------------------------------------------------------------------------------
-
-
 def indexes_of(connection):
     """Indexes with their conditions, which Alembic does not compare, as the database itself spells them."""
     if connection.dialect.name == "sqlite":
@@ -80,9 +77,6 @@ def test_processes_that_start_together_on_an_empty_database_all_come_up(database
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
-
-
-# --- URLs ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,9 +136,6 @@ async def test_a_sqlite_folder_that_cannot_be_made_is_unavailable(tmp_path):
         await open_store(f"sqlite:///{tmp_path}/file/jobs.db", SystemClock())
 
 
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
 async def test_errors_of_the_database_are_translated(store, clock):
     await store._database.write(lambda transaction: transaction.connection.execute(text("DROP TABLE jobs")))
     verbs = [
@@ -188,9 +179,6 @@ async def test_a_postgres_that_cut_its_connections_costs_no_failed_request(postg
     found = await asyncio.gather(*(store.get(DEV, job.id) for job in jobs))
     assert found == jobs
     await store.close()
-
-
-# --- one SQLite file, several processes ------------------------------------------------------------------------------
 
 
 async def test_a_busy_sqlite_file_is_waited_for(sqlite_url, clock):
@@ -244,9 +232,6 @@ async def test_the_queue_is_read_through_its_indexes(sqlite_url, clock):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {oldest}", ("IN_QUEUE", DEV))]
     assert len(plan) == 1
     assert "COVERING INDEX jobs_by_place" in plan[0]
-
-
-# --- wake-ups --------------------------------------------------------------------------------------------------------
 
 
 async def test_topics_vanish_with_their_last_listener(store, clock):

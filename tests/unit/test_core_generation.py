@@ -58,9 +58,6 @@ def test_unknown_keys_are_ignored():
     assert parse_input(fields | {"strength": 0.8, "": None}, FLUX_DEV) == parse_input(fields, FLUX_DEV)
 
 
-# --- texts -----------------------------------------------------------------------------------------------------------
-
-
 def test_the_prompt_is_required():
     with pytest.raises(InvalidParameter, match="Invalid parameter: prompt is required") as caught:
         parse_input({"negative_prompt": 5}, FLUX_DEV)
@@ -96,8 +93,6 @@ def test_texts_that_are_refused(field, value, problem):
 def test_a_text_may_be_as_long_as_the_limit(field):
     assert getattr(parse_input({"prompt": "a fox", field: "é" * 10_000}, FLUX_DEV), field) == "é" * 10_000
 
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
 
 NO_INTEGERS = [None, "1024", 1024.5, True, False, [1024], {}, NAN, INFINITY]
 
@@ -164,9 +159,6 @@ def test_scales_have_limits(field, least):
         assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be a number"
 
 
-# --- seed and format -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("fields", [{}, {"seed": -1}, {"seed": -1.0}])
 def test_a_seed_nobody_chose_is_drawn_once(fields):
     request = parse_input({"prompt": "a fox"} | fields, FLUX_DEV, draw_seed=lambda: 11)
@@ -198,9 +190,6 @@ def test_formats_that_are_refused(value):
 def test_formats_know_their_names():
     assert (ImageFormat.JPEG.extension, ImageFormat.JPEG.media_type) == ("jpg", "image/jpeg")
     assert (ImageFormat.PNG.extension, ImageFormat.PNG.media_type) == ("png", "image/png")
-
-
-# --- together --------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_wrong_field_is_named():

@@ -33,8 +33,6 @@ class SqlStore:
         await self._database.close()
         self._signals.fire_all()
 
-    # --- jobs: the client's side -------------------------------------------------------------------------------------
-
     async def enqueue(self, job: Job) -> None:
         """See `JobStore.enqueue`."""
         if job.status not in (JobStatus.IN_QUEUE, JobStatus.FAILED):
@@ -82,8 +80,6 @@ class SqlStore:
             return to_job(row)
 
         return await self._database.write(work)
-
-    # --- jobs: the worker's side -------------------------------------------------------------------------------------
 
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
         """See `JobStore.claim`."""
@@ -170,8 +166,6 @@ class SqlStore:
                 if not await deadline.sleep(listener):
                     return []
 
-    # --- jobs: the janitor's side ------------------------------------------------------------------------------------
-
     async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
         """See `JobStore.release`."""
         prefix = storable(worker_id_prefix)
@@ -222,8 +216,6 @@ class SqlStore:
             forgotten += batch
             if batch < _FORGET_AT_ONCE:
                 return forgotten
-
-    # --- keys and charges --------------------------------------------------------------------------------------------
 
     async def add_key(self, key: ApiKey, secret_hash: str) -> None:
         """See `Ledger.add_key`."""

@@ -57,8 +57,6 @@ def _locked(condition: ColumnElement[Any], name: str) -> CTE:
     return select(jobs.c.seq).where(condition).order_by(*order).with_for_update().cte(name)
 
 
-# --- questions -------------------------------------------------------------------------------------------------------
-
 GET_JOB: Final = select(jobs).where(_job, _of_endpoint)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
 IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints))
@@ -66,7 +64,6 @@ IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 COUNT_BY_STATUS: Final = select(jobs.c.status, func.count().label("jobs")).where(_of_endpoint).group_by(jobs.c.status)
 COUNT_RETRIES: Final = select(func.sum(jobs.c.retries)).where(_of_endpoint, jobs.c.retries > 0)
 
-# --- transitions of a job --------------------------------------------------------------------------------------------
 
 # (new) -> IN_QUEUE | FAILED
 ENQUEUE: Final = insert(jobs).inline()
@@ -196,7 +193,6 @@ _oldest_ended = (
 )
 FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended))
 
-# --- keys and charges ------------------------------------------------------------------------------------------------
 
 _key_columns = (api_keys.c.id, api_keys.c.name, api_keys.c.created_ms, api_keys.c.revoked_ms)
 ADD_KEY: Final = insert(api_keys).inline()
