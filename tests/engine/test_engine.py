@@ -1,4 +1,5 @@
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,16 @@ def test_engines_of_one_source_share_weights_until_the_last_closes() -> None:
     draw(schnell, make_request(num_inference_steps=1))
     schnell.close()
     assert schnell._shared._loaded is None
+
+
+def test_closing_frees_the_weights(checkpoints: dict[ModelFamily, Path]) -> None:
+    engine = open_engine(checkpoints[SCHNELL], FLUX_SCHNELL)
+    draw(engine, make_request(num_inference_steps=1))
+    model = engine._loaded()
+    watched = [weakref.ref(module) for module in (model.transformer, model.vae, model.text._t5, model.text._clip)]
+    del model
+    engine.close()
+    assert [watch() for watch in watched] == [None] * 4
 
 
 def test_generate_before_load_is_refused(checkpoints: dict[ModelFamily, Path]) -> None:

@@ -1,5 +1,6 @@
 """The FLUX.1 engine: the numbered story of one picture."""
 
+import gc
 from collections.abc import Generator
 
 import torch
@@ -57,6 +58,8 @@ class SharedModel:
         self._users.discard(endpoint_id)
         if not self._users:
             self._loaded = None
+            # Modules refer to each other in circles, which only the collector takes apart.
+            gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -142,7 +142,7 @@ def check_checkpoint(
         free = available_bytes(device) if available is None else available
         needed = needed_bytes(checkpoint, dtype_for(device))
         if needed > free:
-            memory = f"{device} memory" if device.type == "cuda" else "memory"
+            memory = f"memory on {device}" if device.type == "cuda" else "memory"
             raise CheckpointError(f"it needs {_gib(needed)} of {memory} and {_gib(free)} are available")
     return checkpoint
 

@@ -1,0 +1,134 @@
+"""The check of a checkpoint with FLUX.1-dev's true sizes: 33 GB of weights that are holes in their files."""
+
+import json
+import shutil
+import struct
+import time
+from collections.abc import Callable, Iterable
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine import weights
+from flux_endpoint.engine.original_layout import original_tensors
+
+Shapes = dict[str, tuple[int, ...]]
+CPU = torch.device("cpu")
+
+
+def write_holes(file: Path, shapes: Shapes) -> None:
+    """A safetensors file in bfloat16 whose weights take no room on the disk."""
+    header, position = {}, 0
+    for name, shape in shapes.items():
+        end = position + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header).encode()
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + position)
+
+
+def write_shards(folder: Path, stem: str, shapes: Shapes, count: int) -> None:
+    names = list(shapes)
+    weight_map = {}
+    for number in range(count):
+        shard = f"{stem}-{number + 1:05}-of-{count:05}.safetensors"
+        mine = names[number * len(names) // count : (number + 1) * len(names) // count]
+        write_holes(folder / shard, {name: shapes[name] for name in mine})
+        weight_map |= dict.fromkeys(mine, shard)
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def shapes_of(module: nn.Module, without: Iterable[str] = ()) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in without}
+
+
+@pytest.fixture
+def full_size(copy_checkpoint: Callable[[ModelFamily], Path]) -> Path:
+    folder = copy_checkpoint(ModelFamily.DEV)
+    for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        shutil.rmtree(folder / part)
+        (folder / part).mkdir()
+    with torch.device("meta"):
+        transformer = FluxTransformer2DModel(guidance_embeds=True)
+        vae = AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * 4,
+            up_block_types=["UpDecoderBlock2D"] * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=16,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+        clip = CLIPTextModel(
+            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+        )
+        t5 = T5EncoderModel(
+            T5Config(
+                d_model=4096,
+                d_kv=64,
+                d_ff=10240,
+                num_layers=24,
+                num_heads=64,
+                feed_forward_proj="gated-gelu",
+                vocab_size=32128,
+            )
+        )
+    for part, module in (("transformer", transformer), ("vae", vae)):
+        module.save_config(folder / part)
+    for part, module in (("text_encoder", clip), ("text_encoder_2", t5)):
+        config = module.config.to_dict() | {"architectures": [type(module).__name__]}
+        (folder / part / "config.json").write_text(json.dumps(config))
+    write_shards(folder / "transformer", "diffusion_pytorch_model", shapes_of(transformer), 3)
+    write_holes(folder / "vae/diffusion_pytorch_model.safetensors", shapes_of(vae))
+    write_holes(folder / "text_encoder/model.safetensors", shapes_of(clip))
+    write_shards(folder / "text_encoder_2", "model", shapes_of(t5, ["encoder.embed_tokens.weight"]), 2)
+    return folder
+
+
+def test_a_full_size_checkpoint_is_checked_in_a_moment(full_size: Path) -> None:
+    started = time.process_time()
+    report = weights.check_source(str(full_size), ModelFamily.DEV, device=CPU, download=False, available=10**11)
+    assert time.process_time() - started < 10
+    parameters = {part.name: part.parameters for part in report.parts}
+    assert parameters == {
+        "transformer": 11_901_408_320,
+        "vae": 83_819_683,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 4_762_310_656,
+    }
+    assert [part.files for part in report.parts] == [3, 1, 1, 2]
+    # Float32 on the CPU: 4 bytes for each of 16.9 billion, and room to decode a picture.
+    assert 4 * report.parameters < report.needed_bytes < 4 * report.parameters + 5 * 10**9
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_full_size_checkpoint_does_not_fit_everywhere(full_size: Path, device: str) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        weights.check_source(
+            str(full_size), ModelFamily.DEV, device=torch.device(device), download=False, available=24 * 2**30
+        )
+    needed = {"cpu": "65.8 GiB of memory", "cuda": "32.9 GiB of memory on cuda"}[device]
+    assert str(refused.value) == f"Model {full_size}: it needs {needed} and 24.0 GiB are available"
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_the_published_single_file(full_size: Path, prefix: str) -> None:
+    with torch.device("meta"):
+        shapes = shapes_of(FluxTransformer2DModel(guidance_embeds=True))
+    shutil.rmtree(full_size / "transformer")
+    file = full_size / "flux1-dev.safetensors"
+    write_holes(file, {prefix + name: tensor.shape for name, tensor in original_tensors(shapes).items()})
+    report = weights.check_source(str(file), ModelFamily.DEV, device=CPU, download=False, available=10**11)
+    assert (report.parts[0].tensors, report.parts[0].parameters) == (780, 11_901_408_320)
