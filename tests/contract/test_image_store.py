@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import time
 
 import pytest
@@ -139,9 +140,9 @@ async def test_a_reader_never_sees_half_a_picture(images):
     assert await read_all(images, key) == versions[-1]
 
 
+# Memory forgets by design.
+@pytest.mark.parametrize("image_url", ["folder", "s3"], indirect=True)
 async def test_pictures_survive_a_restart(images, image_url):
-    if image_url == "memory://":
-        pytest.skip("memory forgets by design")
     key = new_image_key("png")
     await images.save(key, LARGE)
     assert await read_all(open_image_store(image_url), key) == LARGE
@@ -180,7 +181,6 @@ async def test_a_folder_that_is_no_folder_any_more_is_unavailable(tmp_path):
 
 
 async def test_a_full_disk_is_unavailable_and_leaves_nothing(tmp_path):
-    resource = pytest.importorskip("resource")
     images = open_image_store(str(tmp_path))
     key = new_image_key("png")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

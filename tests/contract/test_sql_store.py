@@ -1,6 +1,7 @@
 """What only the SQL store promises: migrations, URLs, errors, wake-ups, a shared SQLite file."""
 
 import asyncio
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -198,7 +199,6 @@ async def test_a_busy_sqlite_file_is_waited_for(sqlite_url, clock):
 
 
 async def test_a_full_disk_changes_nothing_and_is_survived(sqlite_url, clock):
-    resource = pytest.importorskip("resource")
     store = await open_store(sqlite_url, clock)
     kept, refused = sample_job(clock), sample_job(clock)
     await store.enqueue(kept)

@@ -61,6 +61,10 @@ def http_status_of(error: FluxEndpointError) -> int:
 
 async def _on_known_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FluxEndpointError)
+    if isinstance(error, StoreUnavailable):
+        # Its text may name a path or a host of the operator's.
+        logger.error("%s %s: %s", request.method, request.url.path[:200], error)
+        return json_reply({"error": "the server cannot reach its storage right now; try again"}, http_status_of(error))
     return json_reply({"error": str(error)}, http_status_of(error))
 
 

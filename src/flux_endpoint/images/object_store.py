@@ -1,7 +1,6 @@
 """Pictures in a local folder or a bucket, through one object-storage client."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -63,8 +62,7 @@ def open_image_store(url: str) -> "ObjectImageStore":
 
 
 def _open_folder(folder: Path) -> "ObjectImageStore":
-    folder = folder.absolute()
-    return ObjectImageStore(LocalStore(folder, mkdir=True), folder)
+    return ObjectImageStore(LocalStore(folder.absolute(), mkdir=True))
 
 
 class ObjectImageStore:
@@ -72,12 +70,10 @@ class ObjectImageStore:
 
     Args:
         store: what the client calls a store: a place plus a prefix.
-        folder: where `store` keeps its files, when it is a local one.
     """
 
-    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._folder = folder
 
     async def save(self, key: str, data: bytes) -> None:
         """See `ImageStore.save`. A file gets its name only when it is complete."""
@@ -85,8 +81,6 @@ class ObjectImageStore:
         with _errors_translated():
             # In one piece, whatever its size: a bucket shows it whole or not at all.
             await obstore.put_async(self._store, key, data, use_multipart=False)
-            if self._folder is not None:
-                await asyncio.to_thread(_flush_to_disk, self._folder, key)
 
     async def stat(self, key: str) -> StoredImage:
         """See `ImageStore.stat`."""
@@ -137,16 +131,6 @@ def _check_key(key: str) -> None:
 
 def _to_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1_000)
-
-
-def _flush_to_disk(folder: Path, key: str) -> None:
-    """Make the file and its name survive a power cut; the client leaves both to the operating system."""
-    for path in (folder / key, folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -28,7 +28,10 @@ class ImageStore(Protocol):
     """
 
     async def save(self, key: str, data: bytes) -> None:
-        """Keep the bytes under the key; durable and complete on return, never half-visible."""
+        """Keep the bytes under the key; there for every reader on return, never half-visible.
+
+        A folder leaves the flush to the disk to the operating system: a killed process loses nothing, a power cut may.
+        """
         ...
 
     async def stat(self, key: str) -> StoredImage:
