@@ -7,6 +7,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
+from flux_endpoint.wiring.threads import let_threads_sleep
 from flux_endpoint.worker.process import leave_with_parent, load_engines, new_worker_id, run_worker
 
 
@@ -27,6 +28,7 @@ def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
         leave_with_parent()
     if settings.worker_token is None:
         raise SettingsError("setting FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing; see DATA_DIR/worker-token")
+    let_threads_sleep()
     engines = build_engines(_sources(settings), CATALOG, device=settings.device, threads=settings.threads)
     load_engines(engines)
     worker_id = settings.worker_id or new_worker_id()
