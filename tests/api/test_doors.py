@@ -12,6 +12,10 @@ OPERATIONS = [
     ("GET", "status/some-id"),
     ("POST", "status/some-id"),
     ("POST", "cancel/some-id"),
+    ("GET", "status-sync/some-id"),
+    ("POST", "status-sync/some-id"),
+    ("POST", "retry/some-id"),
+    ("POST", "purge-queue"),
     ("GET", "health"),
 ]
 
@@ -46,7 +50,7 @@ async def test_unknown_endpoint_is_404_and_says_what_there_is(gateway: Gateway, 
     assert "black-forest-labs-flux-1-dev" in reply.json()["error"]
 
 
-@pytest.mark.parametrize("operation", ["status", "cancel"])
+@pytest.mark.parametrize("operation", ["status", "status-sync", "cancel", "retry"])
 async def test_unknown_job_is_404(gateway: Gateway, operation: str) -> None:
     reply = await gateway.post(f"{DEV}/{operation}/no-such-job")
     assert reply.status_code == 404
@@ -99,6 +103,9 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/runsync": ["post"],
         "/v2/{endpoint_id}/status/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/cancel/{job_id}": ["post"],
+        "/v2/{endpoint_id}/status-sync/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/retry/{job_id}": ["post"],
+        "/v2/{endpoint_id}/purge-queue": ["post"],
         "/v2/{endpoint_id}/health": ["get"],
         "/images/{key}": ["get"],
     }

@@ -194,6 +194,64 @@ async def test_a_returned_job_waits_again_without_blame(gateway: Gateway, worker
     assert "retries" not in await status(gateway, job_id)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_status_sync_holds_until_the_end(gateway: Gateway, worker: HandWorker, method: str) -> None:
+    job_id = await gateway.submit()
+    job = await take(worker)
+    held = asyncio.create_task(gateway.client.request(method, f"{DEV}/status-sync/{job_id}?wait=300000"))
+    await worker.finish(job)
+    assert (await held).json()["status"] == "COMPLETED"
+
+
+async def test_status_sync_answers_the_state_when_the_wait_runs_out(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await gateway.submit()
+    await take(worker)
+    reply = await gateway.get(f"{DEV}/status-sync/{job_id}?wait=1000")
+    assert reply.json() == {"id": job_id, "status": "IN_PROGRESS", "delayTime": 0, "workerId": "worker-1"}
+
+
+async def test_a_failed_job_can_be_retried_and_is_charged_once(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await gateway.submit()
+    first = await take(worker)
+    await worker.done(first, {"error": "the device ran out of memory"})
+    gateway.clock.advance(s=60)
+    reply = await gateway.post(f"{DEV}/retry/{job_id}")
+    assert (reply.status_code, reply.json()) == (200, {"id": job_id, "status": "IN_QUEUE"})
+    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE"}
+    gateway.clock.advance(ms=40)
+    second = await take(worker)
+    assert second["input"] == first["input"]
+    await worker.finish(second)
+    done = await status(gateway, job_id)
+    assert (done["status"], done["delayTime"]) == ("COMPLETED", 40)
+    assert "error" not in done and "retries" not in done
+    assert len(await gateway.ledger.entries()) == 1
+
+
+async def test_only_failed_jobs_that_ran_can_be_retried(gateway: Gateway, worker: HandWorker) -> None:
+    waiting = await gateway.submit()
+    reply = await gateway.post(f"{DEV}/retry/{waiting}")
+    assert reply.status_code == 409
+    assert reply.json() == {"error": f"job {waiting} is IN_QUEUE; only a FAILED or TIMED_OUT job can be retried"}
+    refused = (await gateway.post(f"{DEV}/run", {"input": {}})).json()["id"]
+    reply = await gateway.post(f"{DEV}/retry/{refused}")
+    assert reply.status_code == 409
+    assert "refused before it was queued" in reply.json()["error"]
+
+
+async def test_purge_cancels_what_waits_and_nothing_else(gateway: Gateway, worker: HandWorker) -> None:
+    running = await gateway.submit()
+    await take(worker)
+    waiting = [await gateway.submit() for _ in range(3)]
+    elsewhere = await gateway.submit(SCHNELL)
+    reply = await gateway.post(f"{DEV}/purge-queue", {})
+    assert (reply.status_code, reply.json()) == (200, {"removed": 3, "status": "completed"})
+    assert [(await status(gateway, job_id))["status"] for job_id in waiting] == ["CANCELLED"] * 3
+    assert (await status(gateway, running))["status"] == "IN_PROGRESS"
+    assert (await status(gateway, elsewhere, SCHNELL))["status"] == "IN_QUEUE"
+    assert (await gateway.post(f"{DEV}/purge-queue")).json()["removed"] == 0
+
+
 async def test_health_counts_jobs_and_workers(gateway: Gateway, worker: HandWorker) -> None:
     gateway.services.workforce.expect("worker-0", ["black-forest-labs-flux-1-dev"])
     for _ in range(3):

@@ -27,8 +27,9 @@ def job_at(*, queued_ms=1_000, started_ms=None, finished_ms=None):
 def test_the_table_of_moves_covers_every_state_and_ends_in_the_terminal_ones():
     assert set(ALLOWED_MOVES) == set(JobStatus)
     assert {status for status in JobStatus if status.is_terminal} == TERMINAL
-    for status in TERMINAL:
-        assert ALLOWED_MOVES[status] == frozenset()
+    retried = {status for status in TERMINAL if ALLOWED_MOVES[status]}
+    assert retried == {JobStatus.FAILED, JobStatus.TIMED_OUT}
+    assert all(ALLOWED_MOVES[status] == {JobStatus.IN_QUEUE} for status in retried)
 
 
 def test_a_job_completes_only_from_a_worker_and_never_moves_to_itself():

@@ -12,6 +12,7 @@ from flux_endpoint.api import images, runpod, workers
 from flux_endpoint.api.http import ClientLeft, json_reply
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
+    Conflict,
     FluxEndpointError,
     InvalidRequest,
     LeaseLost,
@@ -27,6 +28,7 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     InvalidRequest: 400,
     Unauthenticated: 401,
     NotFound: 404,
+    Conflict: 409,
     LeaseLost: 409,
     StoreUnavailable: 503,
     FluxEndpointError: 500,

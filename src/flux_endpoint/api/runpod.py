@@ -37,6 +37,10 @@ _SUBMIT_RESPONSES = _ERRORS | {
 }
 _HEALTH_RESPONSES = _ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
 _JOB_RESPONSES = _ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
+_RETRY_RESPONSES = _JOB_RESPONSES | {
+    409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA)
+}
+_PURGE_RESPONSES = _ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
 _SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
 
 
@@ -88,11 +92,44 @@ async def status_by_post(request: Request, endpoint_id: EndpointId, job_id: JobI
     return await status(request, endpoint_id, job_id)
 
 
+@router.get("/status-sync/{job_id}", responses=_JOB_RESPONSES, summary="Wait for a job")
+async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """Like `/status/{id}`, held until the job is done.
+
+    The query `wait` says how long at most: 1000 to 300000 milliseconds, 90000 when absent. Official clients ask again
+    without a pause, so a job that still runs is answered only when that time is over.
+    """
+    services = services_of(request)
+    await _authenticate(request)
+    job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job_id, _wait_s(request)))
+    return json_reply(schemas.job_body(job, services.gallery))
+
+
+@router.post("/status-sync/{job_id}", responses=_JOB_RESPONSES, summary="Wait for a job (for clients that POST)")
+async def status_sync_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """The same as GET: one official client posts here. The body is ignored."""
+    return await status_sync(request, endpoint_id, job_id)
+
+
 @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
 async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
     await _authenticate(request)
     return json_reply(schemas.accepted_body(await services_of(request).endpoints.cancel(endpoint_id, job_id)))
+
+
+@router.post("/retry/{job_id}", responses=_RETRY_RESPONSES, summary="Run a failed job again")
+async def retry(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """Queue a FAILED or TIMED_OUT job again, under its id and with its seed."""
+    await _authenticate(request)
+    return json_reply(schemas.accepted_body(await services_of(request).endpoints.retry(endpoint_id, job_id)))
+
+
+@router.post("/purge-queue", responses=_PURGE_RESPONSES, summary="Cancel all waiting jobs")
+async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
+    """Cancel every job that waits on this endpoint; running ones go on."""
+    await _authenticate(request)
+    return json_reply(schemas.purge_body(await services_of(request).endpoints.purge(endpoint_id)))
 
 
 @router.get("/health", responses=_HEALTH_RESPONSES, summary="Queue and workers")

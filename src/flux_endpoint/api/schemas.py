@@ -37,6 +37,11 @@ def refused_body(job: Job) -> JsonObject:
     return {"id": job.id, "status": job.status.value, "error": job.error}
 
 
+def purge_body(removed: int) -> JsonObject:
+    """The answer of `/purge-queue`; its status is in lower case on the real service too."""
+    return {"removed": removed, "status": "completed"}
+
+
 def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
     """Queue and workers of one endpoint, as `/health` shows them."""
     return {
@@ -164,6 +169,8 @@ JOB_SCHEMA: JsonObject = _object(
 )
 
 ERROR_SCHEMA: JsonObject = _object({"error": _STRING}, ["error"])
+
+PURGE_SCHEMA: JsonObject = _object({"removed": _INTEGER, "status": {"const": "completed"}}, ["removed", "status"])
 
 HEALTH_SCHEMA: JsonObject = _object(
     {

@@ -8,6 +8,7 @@
     │   ├── UnknownEndpoint
     │   ├── UnknownJob
     │   └── ImageGone
+    ├── Conflict               the job is in a state that does not allow this (409)
     ├── LeaseLost              a worker reports on a job that is no longer its own (409)
     ├── StoreUnavailable       the database did not answer (503)
     ├── SettingsError          refused at start: a setting is wrong
@@ -57,6 +58,10 @@ class UnknownJob(NotFound):
 
 class ImageGone(NotFound):
     """The picture was never here, or its retention has ended."""
+
+
+class Conflict(FluxEndpointError):
+    """The job is in a state that does not allow what was asked."""
 
 
 class LeaseLost(FluxEndpointError):

@@ -19,8 +19,8 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job can never change again."""
-        return not ALLOWED_MOVES[self]
+        """Whether the job has ended; only an explicit retry can wake it again."""
+        return self not in (JobStatus.IN_QUEUE, JobStatus.IN_PROGRESS)
 
 
 ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
@@ -30,9 +30,10 @@ ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
         {JobStatus.IN_QUEUE, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT}
     ),
     JobStatus.COMPLETED: frozenset(),
-    JobStatus.FAILED: frozenset(),
+    # IN_QUEUE: the client asked for a retry.
+    JobStatus.FAILED: frozenset({JobStatus.IN_QUEUE}),
     JobStatus.CANCELLED: frozenset(),
-    JobStatus.TIMED_OUT: frozenset(),
+    JobStatus.TIMED_OUT: frozenset({JobStatus.IN_QUEUE}),
 }
 
 

@@ -127,6 +127,26 @@ class EndpointService:
         self.spec(endpoint_id)
         return await self._store.cancel(endpoint_id, job_id)
 
+    async def retry(self, endpoint_id: str, job_id: str) -> Job:
+        """Queue a FAILED or TIMED_OUT job again, under its id and with its seed.
+
+        Raises:
+            UnknownEndpoint: no such endpoint is served here.
+            UnknownJob: no such job on it.
+            Conflict: the job is in another state.
+        """
+        self.spec(endpoint_id)
+        return await self._store.retry(endpoint_id, job_id)
+
+    async def purge(self, endpoint_id: str) -> int:
+        """Cancel every waiting job of an endpoint; running ones go on. Returns how many.
+
+        Raises:
+            UnknownEndpoint: no such endpoint is served here.
+        """
+        self.spec(endpoint_id)
+        return await self._store.purge(endpoint_id)
+
     async def counts(self, endpoint_id: str) -> JobCounts:
         """How many jobs of an endpoint stand where.
 

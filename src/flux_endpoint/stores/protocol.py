@@ -105,6 +105,19 @@ class JobStore(Protocol):
         """
         ...
 
+    async def retry(self, endpoint_id: str, job_id: str) -> Job:
+        """Put a FAILED or TIMED_OUT job back into the queue under its id, as if it had never run.
+
+        Raises:
+            Conflict: the job is in another state, or never was in the queue; nothing changed.
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def purge(self, endpoint_id: str) -> int:
+        """Make every waiting job of an endpoint CANCELLED; running ones go on. Returns how many."""
+        ...
+
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """Ids of jobs this worker must stop, each told once; waits up to `timeout_s` seconds for the first."""
         ...

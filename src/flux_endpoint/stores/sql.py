@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import LeaseLost, UnknownJob
+from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Outcome, Returned
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
@@ -78,6 +78,33 @@ class SqlStore:
             if row.lease_expires_ms is not None:
                 transaction.wake(_stop_for(row.worker_id))
             return to_job(row)
+
+        return await self._database.write(work)
+
+    async def retry(self, endpoint_id: str, job_id: str) -> Job:
+        """See `JobStore.retry`."""
+        job, endpoint = storable(job_id), storable(endpoint_id)
+        values = {"job": job, "endpoint": endpoint, "now_ms": self._clock.now_ms()}
+
+        def work(transaction: Transaction) -> Job:
+            row = transaction.connection.execute(sql.RETRY, values).one_or_none()
+            if row is None:
+                found = _get_job(transaction.connection, endpoint, job)
+                raise Conflict(_why_no_retry(found))
+            transaction.wake(_work_on(row.endpoint_id))
+            return to_job(row)
+
+        return await self._database.write(work)
+
+    async def purge(self, endpoint_id: str) -> int:
+        """See `JobStore.purge`."""
+        values = {"endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
+
+        def work(transaction: Transaction) -> int:
+            purged = transaction.connection.scalars(sql.PURGE, values).all()
+            for job_id in purged:
+                transaction.wake(_end_of(job_id))
+            return len(purged)
 
         return await self._database.write(work)
 
@@ -275,6 +302,12 @@ def _get_job(connection: Connection, endpoint_id: str, job_id: str) -> Job:
     if row is None:
         raise UnknownJob(f"There is no job {job_id} on the endpoint {endpoint_id}")
     return to_job(row)
+
+
+def _why_no_retry(job: Job) -> str:
+    if job.status is JobStatus.FAILED:
+        return f"job {job.id} was refused before it was queued; send it again with valid input"
+    return f"job {job.id} is {job.status}; only a FAILED or TIMED_OUT job can be retried"
 
 
 def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row[Any] | None:

@@ -147,6 +147,35 @@ CANCEL: Final = (
     .returning(jobs)
 )
 
+# FAILED | TIMED_OUT -> IN_QUEUE, because the client asks. Not for a job refused at the door, which has nothing to run.
+RETRY: Final = (
+    update(jobs)
+    .where(
+        _job,
+        _of_endpoint,
+        jobs.c.status.in_([JobStatus.FAILED.value, JobStatus.TIMED_OUT.value]),
+        jobs.c.started_ms.is_not(None),
+    )
+    .values(
+        status=JobStatus.IN_QUEUE.value,
+        queued_ms=_now_ms,
+        finished_ms=None,
+        retries=0,
+        output=None,
+        error=None,
+    )
+    .returning(jobs)
+)
+
+# IN_QUEUE -> CANCELLED, all of an endpoint.
+_waiting = _locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value), "waiting")
+PURGE: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(select(_waiting.c.seq)))
+    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms)
+    .returning(jobs.c.id)
+)
+
 # CANCELLED stays CANCELLED; its worker is told once.
 TAKE_STOPS: Final = update(jobs).where(_of_worker, _untold).values(lease_expires_ms=None).returning(jobs.c.id)
 
