@@ -150,38 +150,56 @@ def disturb(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def _training_set(count: int) -> tuple[np.ndarray, list[dict[str, int]]]:
+@dataclass(frozen=True, slots=True)
+class _Examples:
+    """Disturbed thumbnails (n, 64, 64, 3) uint8; classes (n,) per head, -1 to ignore; `intact` (n,) likewise."""
+
+    thumbnails: np.ndarray
+    classes: dict[str, Tensor]
+    intact: Tensor
+
+
+def _make_examples(count: int, variants: int) -> _Examples:
+    rng = np.random.default_rng(0)
     scenes = [sample_scene(CHECKER_SEEDS + index) for index in range(count)]
+    labels = [scene.labels() for scene in scenes]
     pictures = [
         render(scene, 2 * SIDE, 2 * SIDE) for scene in tqdm(scenes, desc="render for the checker", mininterval=5)
     ]
-    return np.stack(pictures), [scene.labels() for scene in scenes]
+    views, rows, intact = [], [], []
+    for index in tqdm(np.tile(np.arange(count), variants), desc="disturb", mininterval=5):
+        views.append(thumbnail(disturb(pictures[index], rng)))
+        rows.append(labels[index])
+        # Plain shapes have no horizon at all: they count neither way.
+        is_scene = scenes[index].kind == "scene"
+        intact.append(1 if is_scene else -1)
+        if is_scene and rng.random() < 0.6:
+            spoiled = spoil_layout(pictures[index], pictures[int(rng.integers(count))], rng)
+            views.append(thumbnail(disturb(spoiled, rng)))
+            rows.append(dict.fromkeys(HEADS, -1))
+            intact.append(0)
+    classes = {name: torch.tensor([row[name] for row in rows]) for name in HEADS}
+    return _Examples(np.stack(views), classes, torch.tensor(intact))
 
 
-def train_checker(path: Path = WEIGHTS, count: int = 5000, steps: int = 1500) -> None:
+def train_checker(path: Path = WEIGHTS, count: int = 4000, variants: int = 3, epochs: int = 10) -> None:
     """Train the network on renders and write it (float16) to `path`; does nothing when it is there."""
     if path.exists():
         return
     torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    pictures, labels = _training_set(count)
-    classes = {name: torch.tensor([label[name] for label in labels]) for name in HEADS}
-    is_scene = np.array([label["kind"] == 0 for label in labels])
-    network = CheckerNetwork()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps, pct_start=0.1)
+    examples = _make_examples(count, variants)
+    network, batch = CheckerNetwork(), 128
+    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.05)
+    steps = epochs * (len(examples.intact) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps, pct_start=0.1)
     bar = tqdm(range(steps), desc="checker", mininterval=5)
     for step in bar:
-        chosen = rng.integers(count, size=64)
-        clean = [thumbnail(disturb(pictures[i], rng)) for i in chosen]
-        scenes = [i for i in chosen if is_scene[i]][:40]
-        spoiled = [thumbnail(disturb(spoil_layout(pictures[i], pictures[scenes[0]], rng), rng)) for i in scenes]
-        logits, horizon = network(to_network(np.stack(clean + spoiled)))
-        loss = sum(F.cross_entropy(logits[name][:64], classes[name][chosen], ignore_index=-1) for name in HEADS)
-        intact = torch.cat([torch.ones(64), torch.zeros(len(spoiled))])
-        # Plain shapes have no horizon at all: they count neither way.
-        counts = torch.cat([torch.tensor(is_scene[chosen]).float(), torch.ones(len(spoiled))])
-        loss = loss + F.binary_cross_entropy_with_logits(horizon, intact, weight=counts)
+        chosen = torch.randint(len(examples.intact), (batch,))
+        logits, horizon = network(to_network(examples.thumbnails[chosen.numpy()]))
+        loss = sum(F.cross_entropy(logits[name], examples.classes[name][chosen], ignore_index=-1) for name in HEADS)
+        intact = examples.intact[chosen]
+        weight = (intact >= 0).float()
+        loss = loss + F.binary_cross_entropy_with_logits(horizon, intact.clamp(min=0).float(), weight=weight)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
