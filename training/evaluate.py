@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from training.captions import Caption, write_caption
 from training.checker import Checker, Verdict, share_of_stacked_passing
 from training.config import Config
 from training.flow import DEFAULT_GUIDANCE
+from training.parallel import launch
 from training.render import render
 from training.scenes import GROUNDS, TIMES, Scene, sample_scene
 
@@ -176,27 +178,45 @@ def markdown_table(rows: Sequence[Scores]) -> str:
     return "\n".join(lines)
 
 
+def _verdicts_path(config: Config, rank: int) -> Path:
+    return config.work_dir / f"verdicts-{rank}.json"
+
+
+def _judge_worker(rank: int, config: Config, folder: Path, count: int, sides: Sequence[int]) -> None:
+    """Draw and judge every n-th caption at every size; the verdicts go to a file, by side and caption number."""
+    pipeline, checker = load_pipeline(folder), Checker.load()
+    asked = held_out_captions(count)
+    found: dict[int, dict[int, dict[str, object]]] = {side: {} for side in sides}
+    numbers = range(rank, count, config.processes)
+    for side in sides:
+        for start in tqdm(range(0, len(numbers), 4), desc=f"{side} px", mininterval=5, disable=rank != 0):
+            some = numbers[start : start + 4]
+            pictures = sample(pipeline, [asked[n][1].text for n in some], some, (side, side))
+            found[side] |= {n: asdict(verdict) for n, verdict in zip(some, checker.judge(pictures), strict=True)}
+    _verdicts_path(config, rank).write_text(json.dumps(found))
+
+
+def _collect_verdicts(config: Config, side: int, count: int) -> list[Verdict]:
+    merged: dict[str, dict[str, Any]] = {}
+    for rank in range(config.processes):
+        merged |= json.loads(_verdicts_path(config, rank).read_text())[str(side)]
+    return [Verdict(**merged[str(number)]) for number in range(count)]
+
+
 def evaluate(
     config: Config, folder: Path | None = None, count: int = 200, sides: Sequence[int] = SIDES
 ) -> list[Scores]:
     """Score the model in `folder`, print the table, and write it with the contact sheet to the work folder."""
-    torch.set_num_threads(1)
-    pipeline, checker = load_pipeline(folder or config.output_dir), Checker.load()
-    asked = held_out_captions(count)
+    folder = folder or config.output_dir
+    config.work_dir.mkdir(parents=True, exist_ok=True)
+    pipeline, checker, asked = load_pipeline(folder), Checker.load(), held_out_captions(count)
+    contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg")
+    launch(_judge_worker, config.processes, 29614, config, folder, count, sides)
     rows = [score_renders(checker, asked)]
     for side in sides:
-        bar = tqdm(range(0, count, 8), desc=f"{side} px", mininterval=5)
-        pictures: list[np.ndarray] = []
-        for start in bar:
-            some = asked[start : start + 8]
-            pictures += [
-                cv2.resize(p, (256, 256), interpolation=cv2.INTER_AREA)
-                for p in sample(pipeline, [c.text for _, c in some], range(start, start + len(some)), (side, side))
-            ]
-        verdicts = checker.judge(pictures)
+        verdicts = _collect_verdicts(config, side, count)
         rows.append(score(f"{side} x {side}", asked, verdicts))
-        tqdm.write(confusion(asked, verdicts))
-        tqdm.write(markdown_table(rows))
+        print(confusion(asked, verdicts))
     negative = negative_effect(pipeline, checker, (1.5, 2.0, 3.0, 4.0))
     stacked = share_of_stacked_passing(checker)
     report = {
@@ -204,10 +224,8 @@ def evaluate(
         "sunsets_of_32_landscapes": negative,
         "stacked_renders_passing": stacked,
     }
-    config.work_dir.mkdir(parents=True, exist_ok=True)
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
-    contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg")
-    tqdm.write(markdown_table(rows))
-    tqdm.write(f"sunsets of 32 landscapes with the negative prompt 'sunset': {negative}")
-    tqdm.write(f"stacked renders passing as one horizon: {stacked:.2f}")
+    print(markdown_table(rows))
+    print(f"sunsets of 32 landscapes with the negative prompt 'sunset': {negative}")
+    print(f"stacked renders passing as one horizon: {stacked:.2f}")
     return rows
