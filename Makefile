@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NODE_CLIENTS := tests/clients/node/node_modules
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
 ARGS ?=
 # Two OpenMP threads beside another busy process make a step many times slower; one thread each is steady.
@@ -19,7 +20,7 @@ install: $(VENV)/.installed-dev ## Install everything for development into .venv
 serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
 	@exec $(BIN)/flux-endpoint serve $(ARGS)
 
-test: lint types ## Install what is missing, then run every check: style, types, floors, tests
+test: lint types $(NODE_CLIENTS)/.installed ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 $(ARGS)
 
@@ -58,6 +59,15 @@ $(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.made
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing flux-endpoint and its tools into $(VENV); the first time takes some minutes."
 	@$(PIP) -e ".[engine,postgres,s3,dev]"
+	@touch $@
+
+# The official JavaScript clients. Node is the system's, or Debian's package where it may be installed.
+$(NODE_CLIENTS)/.installed: tests/clients/node/package-lock.json
+	@node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null && command -v npm >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null; } || { \
+		echo "The tests of the JavaScript clients need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
+	@cd tests/clients/node && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(VENV)/.made:

@@ -1,0 +1,97 @@
+"""Runpod's official JavaScript clients, unmodified, against a running server: only the base URL is changed."""
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux_endpoint.engine.encode import read_parameters
+from tests.system.conftest import DEADLINE_S, DEV, Server, Servers
+
+NODE = Path(__file__).parent / "node"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    yield servers.start(model="fake")
+    servers.close()
+
+
+def run_scenario(server: Server, name: str) -> Any:
+    key = (server.data_dir / "api-key").read_text().strip()
+    environment = os.environ | {"BASE_URL": f"{server.url}/v2", "API_KEY": key, "ENDPOINT": DEV}
+    done = subprocess.run(
+        ["node", "clients.mjs", name], cwd=NODE, env=environment, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def parameters_of(image: dict[str, Any]) -> dict[str, Any]:
+    return read_parameters(base64.b64decode(image["base64"]))
+
+
+def test_sdk_run_sync(server: Server) -> None:
+    result = run_scenario(server, "runSync")
+    assert (result["status"], result["completed"], result["succeeded"]) == ("COMPLETED", True, True)
+    assert result["output"]["image_url"] == result["output"]["result"]
+    assert result["output"]["cost"] == 0.00131072
+
+
+def test_sdk_run_then_status(server: Server) -> None:
+    result = run_scenario(server, "runThenStatus")
+    assert result["held"]["status"] == "COMPLETED"
+    assert result["held"]["output"] == result["status"]["output"]
+
+
+def test_sdk_cancel_health_purge(server: Server) -> None:
+    result = run_scenario(server, "cancelHealthPurge")
+    # The fake engine may be done before the cancel arrives.
+    assert result["cancelled"]["status"] in ("CANCELLED", "COMPLETED")
+    assert set(result["health"]) == {"jobs", "workers"}
+    assert result["purged"] == {"removed": 0, "status": "completed"}
+
+
+def test_sdk_gets_the_reason_of_a_refusal(server: Server) -> None:
+    result = run_scenario(server, "badInput")
+    assert (result["status"], result["body"]["error"]) == (
+        400,
+        "Invalid parameter: width must be between 256 and 1536",
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "size", "cost"),
+    [
+        ("imageDefaultSize", (1328, 1328), 0.03527168),
+        ("imageAspectRatio", (1472, 1140), 0.0335616),
+        ("imageSizeAndSeed", (1024, 768), 0.01572864),
+    ],
+)
+def test_ai_sdk_draws_at_each_size_it_sends(server: Server, scenario: str, size: tuple[int, int], cost: float) -> None:
+    image = run_scenario(server, scenario)
+    assert image["mediaType"] == "image/png"
+    assert image["metadata"]["cost"] == cost
+    parameters = parameters_of(image)
+    assert (int(parameters["width"]), int(parameters["height"])) == size
+    if scenario == "imageSizeAndSeed":
+        assert int(parameters["seed"]) == 42
+
+
+def test_ai_sdk_hands_provider_options_through(server: Server) -> None:
+    image = run_scenario(server, "imageProviderOptions")
+    assert image["mediaType"] == "image/jpeg"
+
+
+def test_ai_sdk_tells_the_reason_of_a_refusal(server: Server) -> None:
+    refusal = run_scenario(server, "imageRefused")
+    assert refusal == {
+        "message": "Invalid parameter: num_inference_steps must be between 1 and 50",
+        "status": 400,
+    }
