@@ -63,7 +63,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 
 # The official JavaScript clients. Node is the system's, or Debian's package where it may be installed.
 $(NODE_CLIENTS)/.installed: tests/clients/node/package-lock.json
-	@node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null && command -v npm >/dev/null || { \
+	@node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null; } || { \
 		echo "The tests of the JavaScript clients need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
