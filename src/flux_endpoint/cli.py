@@ -1,5 +1,6 @@
 """The command `flux-endpoint`: what a person types, and what it says back."""
 
+import gc
 import importlib
 import inspect
 import sys
@@ -71,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = " ".join(str(error).split())
         print(f"flux-endpoint: {text}", file=sys.stderr)
         sys.exit(next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES))
+    finally:
+        # Spares the interpreter a last search through all that was imported: a second of every Ctrl-C.
+        gc.freeze()
 
 
 def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> Callable[[Callable[..., None]], Any]:

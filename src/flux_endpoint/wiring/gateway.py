@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 _FIRST_KEY_NAME: Final = "default"
 # Long enough for clients that poll every few seconds to keep their connection.
 _KEEP_ALIVE_S: Final = 30
-# Of the 5 s in which everything must be gone; the workers have up to 4.
+# Of the 5 s in which everything must be gone; the workers have up to 3.
 _SHUTDOWN_S: Final = 1
 
 
@@ -113,6 +114,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         leave = _leave_event()
         async with _running(create_app(services), listener) as server, _running_janitor(janitor) as sweeps:
             await fleet.start()
+            # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
+            gc.freeze()
             try:
                 new_key = secrets.api_key if secrets.is_api_key_new else None
                 print(greeting(settings, public_url, list(catalog), secrets.api_key_file, new_key), flush=True)

@@ -26,8 +26,8 @@ _PINGS_PER_LEASE: Final = 3
 _MAX_REPORTS: Final = 2
 # A stop can overtake the answer of the take that it belongs to, on another connection; never by this much.
 _EARLY_STOP_S: Final = 5.0
-# Of the 5 s in which a worker must be gone after a signal.
-_LEAVE_S: Final = 2.5
+# Of the 5 s in which everything must be gone after a signal.
+_LEAVE_S: Final = 2.0
 _MAX_ERROR_CHARS: Final = 500
 
 

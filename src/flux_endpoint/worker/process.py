@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
+from typing import NoReturn
 
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.worker.client import Gateway, connect
@@ -18,9 +18,6 @@ from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
 
 logger = logging.getLogger(__name__)
-
-# A step of real weights on a CPU takes minutes. Its job has been given back by then: nothing is lost by not waiting.
-_LAST_STEP_S: Final = 1.0
 
 
 def new_worker_id() -> str:
@@ -46,19 +43,19 @@ def load_engines(engines: Mapping[str, Engine]) -> None:
         logger.info("%s: %s", name, notice)
 
 
-def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> None:
-    """Work on loaded engines until SIGTERM or SIGINT; leaves within 4 s, the running job given back.
+def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> NoReturn:
+    """Work on loaded engines until SIGTERM or SIGINT, give the running job back, and end the process.
 
     Raises:
         Unauthenticated: the worker token is wrong.
         NotFound: the gateway does not serve these endpoints.
     """
-    thread = EngineThread()
-    asyncio.run(_work(gateway_url, token, worker_id, engines, thread))
-    if not thread.close(_LAST_STEP_S):
-        # Python would wait for the thread at exit.
-        logging.shutdown()
-        os._exit(0)
+    asyncio.run(_work(gateway_url, token, worker_id, engines, EngineThread()))
+    # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
+    # apart, seconds. The job has been given back, and the system frees what a process held.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def leave_with_parent() -> None:
