@@ -7,6 +7,7 @@ import torch
 
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, denoise_step
 from flux_endpoint.engine.encode import encode_image
@@ -62,11 +63,14 @@ class SharedModel:
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            give_back_freed_memory()
 
     def _load(self, family: ModelFamily) -> LoadedModel:
         checkpoint = check_checkpoint(self.source, family, self.device, download=True, available=self._available_bytes)
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         with naming(self.source):
             return load_checkpoint(checkpoint, self.device)
 
