@@ -81,6 +81,13 @@ class HandWorker:
             headers=self.headers,
         )
 
+    async def send(self, job: dict[str, Any], chunk: Any) -> httpx.Response:
+        return await self.client.post(
+            f"{self.endpoint}/job-stream/{self.id}/{job['id']}?claimToken={job['claimToken']}&isStream=false",
+            json={"output": chunk},
+            headers=self.headers,
+        )
+
     async def finish(self, job: dict[str, Any], **output: Any) -> None:
         """Hand in a picture in the format that was asked for, and report the end."""
         data = PNG_BYTES if job["input"]["image_format"] == ImageFormat.PNG.value else JPEG_BYTES

@@ -14,6 +14,8 @@ OPERATIONS = [
     ("POST", "cancel/some-id"),
     ("GET", "status-sync/some-id"),
     ("POST", "status-sync/some-id"),
+    ("GET", "stream/some-id"),
+    ("POST", "stream/some-id"),
     ("POST", "retry/some-id"),
     ("POST", "purge-queue"),
     ("GET", "health"),
@@ -50,7 +52,7 @@ async def test_unknown_endpoint_is_404_and_says_what_there_is(gateway: Gateway, 
     assert "black-forest-labs-flux-1-dev" in reply.json()["error"]
 
 
-@pytest.mark.parametrize("operation", ["status", "status-sync", "cancel", "retry"])
+@pytest.mark.parametrize("operation", ["status", "status-sync", "stream", "cancel", "retry"])
 async def test_unknown_job_is_404(gateway: Gateway, operation: str) -> None:
     reply = await gateway.post(f"{DEV}/{operation}/no-such-job")
     assert reply.status_code == 404
@@ -70,6 +72,7 @@ async def test_unknown_path_and_method_answer_json(gateway: Gateway) -> None:
         ("GET", "job-take/w"),
         ("PUT", "job-image/w/j"),
         ("POST", "job-done/w/j"),
+        ("POST", "job-stream/w/j"),
         ("GET", "job-stop/w"),
         ("GET", "ping/w"),
     ],
@@ -104,6 +107,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/status/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/cancel/{job_id}": ["post"],
         "/v2/{endpoint_id}/status-sync/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/stream/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/retry/{job_id}": ["post"],
         "/v2/{endpoint_id}/purge-queue": ["post"],
         "/v2/{endpoint_id}/health": ["get"],

@@ -23,6 +23,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     servers.close()
 
 
+@pytest.fixture
+def slow_server(tmp_path: Path) -> Iterator[Server]:
+    servers = Servers(tmp_path)
+    yield servers.start(model="fake:0.05")
+    servers.close()
+
+
 def run_scenario(server: Server, name: str) -> Any:
     key = (server.data_dir / "api-key").read_text().strip()
     environment = os.environ | {"BASE_URL": f"{server.url}/v2", "API_KEY": key, "ENDPOINT": DEV}
@@ -56,6 +63,14 @@ def test_sdk_cancel_health_purge(server: Server) -> None:
     assert result["cancelled"]["status"] in ("CANCELLED", "COMPLETED")
     assert set(result["health"]) == {"jobs", "workers"}
     assert result["purged"] == {"removed": 0, "status": "completed"}
+
+
+def test_sdk_streams_the_steps(slow_server: Server) -> None:
+    result = run_scenario(slow_server, "stream")
+    steps = [chunk["output"]["step"] for chunk in result["chunks"]]
+    assert steps and steps == sorted(set(steps))
+    assert {chunk["output"]["total"] for chunk in result["chunks"]} == {50}
+    assert result["status"]["status"] == "COMPLETED"
 
 
 def test_sdk_gets_the_reason_of_a_refusal(server: Server) -> None:

@@ -1,6 +1,7 @@
 """Runpod's official Python client, unmodified, against a running server: only the base URL is changed."""
 
 import asyncio
+import signal
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -28,6 +29,12 @@ def runpod(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     yield runpod
 
 
+def stopped(server: Server) -> Server:
+    server.signal(signal.SIGTERM)
+    server.wait_exit()
+    return server
+
+
 def test_run_sync_returns_the_output(runpod: ModuleType) -> None:
     output = runpod.Endpoint(DEV).run_sync(LAKE, timeout=60)
     assert output["image_url"] == output["result"]
@@ -37,6 +44,15 @@ def test_run_sync_returns_the_output(runpod: ModuleType) -> None:
 def test_run_then_poll(runpod: ModuleType) -> None:
     job = runpod.Endpoint(DEV).run(LAKE)
     assert job.output(timeout=60)["image_url"].endswith(".jpg")
+    assert job.status() == "COMPLETED"
+
+
+def test_stream_yields_the_steps_until_the_end(runpod: ModuleType, servers: Servers, server: Server) -> None:  # noqa: F811
+    slow = servers.restart(stopped(server), model="fake:0.05")
+    runpod.endpoint_url_base = f"{slow.url}/v2"
+    job = runpod.Endpoint(DEV).run({"input": {"prompt": "a lake", "num_inference_steps": 50}})
+    steps = [chunk["step"] for chunk in job.stream()]
+    assert steps and steps == sorted(set(steps))
     assert job.status() == "COMPLETED"
 
 

@@ -89,6 +89,9 @@ class GatewayInMemory:
         self.results.put_nowait((job_id, json.loads(request.content)))
         return httpx.Response(200, json={})
 
+    async def on_job_stream(self, request, job_id):
+        return httpx.Response(200, json={})
+
     async def on_job_stop(self, request):
         self.stop_questions.put_nowait(None)
         return httpx.Response(200, json={"jobsToStop": [await self.stops.get()]})

@@ -14,6 +14,8 @@ from flux_endpoint.stores.protocol import ApiKey
 
 # Contract section 1.2: how long /runsync holds, milliseconds.
 _WAIT_MS_MIN, _WAIT_MS_MAX, _WAIT_MS_DEFAULT = 1_000, 300_000, 90_000
+# Shorter than the 10 s after which Runpod's Python client gives up reading.
+_STREAM_WAIT_MS_DEFAULT = 8_000
 # Contract section 1.9.
 _RUN_LIMIT_BYTES = 10 * 2**20
 _RUNSYNC_LIMIT_BYTES = 20 * 2**20
@@ -41,6 +43,7 @@ _RETRY_RESPONSES = _JOB_RESPONSES | {
     409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA)
 }
 _PURGE_RESPONSES = _ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
+_STREAM_RESPONSES = _ERRORS | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
 _SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
 
 
@@ -111,6 +114,26 @@ async def status_sync_by_post(request: Request, endpoint_id: EndpointId, job_id:
     return await status_sync(request, endpoint_id, job_id)
 
 
+@router.get("/stream/{job_id}", responses=_STREAM_RESPONSES, summary="Follow a job")
+async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """What a job has sent since the last call, held until there is something or the job is done.
+
+    The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw. Each chunk is handed out once. The query
+    `wait` says how long the call is held at most: 1000 to 300000 milliseconds, 8000 when absent.
+    """
+    await _authenticate(request)
+    wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
+    news = services_of(request).endpoints.stream(endpoint_id, job_id, wait_s)
+    job, chunks = await unless_client_leaves(request, news)
+    return json_reply(schemas.stream_body(job, chunks))
+
+
+@router.post("/stream/{job_id}", responses=_STREAM_RESPONSES, summary="Follow a job (for clients that POST)")
+async def stream_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """The same as GET: one official client posts here. The body is ignored."""
+    return await stream(request, endpoint_id, job_id)
+
+
 @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
 async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
@@ -155,10 +178,10 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
     return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync)
 
 
-def _wait_s(request: Request) -> float:
+def _wait_s(request: Request, default_ms: int = _WAIT_MS_DEFAULT) -> float:
     text = request.query_params.get("wait")
     if text is None:
-        return _WAIT_MS_DEFAULT / 1_000
+        return default_ms / 1_000
     if text.isascii() and text.isdigit() and len(text) <= 7 and _WAIT_MS_MIN <= int(text) <= _WAIT_MS_MAX:
         return int(text) / 1_000
     raise InvalidRequest(f"wait is invalid; must be between {_WAIT_MS_MIN} and {_WAIT_MS_MAX}")

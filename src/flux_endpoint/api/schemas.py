@@ -1,5 +1,6 @@
 """The wire: what clients send and get. Wire names live here and in the OpenAPI description only."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
@@ -40,6 +41,11 @@ def refused_body(job: Job) -> JsonObject:
 def purge_body(removed: int) -> JsonObject:
     """The answer of `/purge-queue`; its status is in lower case on the real service too."""
     return {"removed": removed, "status": "completed"}
+
+
+def stream_body(job: Job, chunks: Sequence[Any]) -> JsonObject:
+    """News of a job, as `/stream` shows them: clients index `stream` and `output` unguarded."""
+    return {"status": job.status.value, "stream": [{"output": chunk} for chunk in chunks]}
 
 
 def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
@@ -171,6 +177,14 @@ JOB_SCHEMA: JsonObject = _object(
 ERROR_SCHEMA: JsonObject = _object({"error": _STRING}, ["error"])
 
 PURGE_SCHEMA: JsonObject = _object({"removed": _INTEGER, "status": {"const": "completed"}}, ["removed", "status"])
+
+STREAM_SCHEMA: JsonObject = _object(
+    {
+        "status": {"type": "string", "enum": [status.value for status in JobStatus]},
+        "stream": {"type": "array", "items": _object({"output": {}}, ["output"])},
+    },
+    ["status", "stream"],
+)
 
 HEALTH_SCHEMA: JsonObject = _object(
     {

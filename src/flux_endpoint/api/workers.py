@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,6 +13,7 @@ from flux_endpoint.core.errors import InvalidRequest, Unauthenticated
 # The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB.
 _IMAGE_LIMIT_BYTES = 32 * 2**20
 _RESULT_LIMIT_BYTES = 20 * 2**20
+_CHUNK_LIMIT_BYTES = 2**20
 
 # `endpoint_ids` is one id, or several joined by commas for a worker that serves them all.
 router = APIRouter(prefix="/v2/{endpoint_ids}", include_in_schema=False)
@@ -50,10 +52,17 @@ async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: 
     """The end of a job."""
     services = _authenticate(request)
     # Official workers send JSON under a form's content type.
-    result = decode_json(await read_body(request, _RESULT_LIMIT_BYTES))
-    if not isinstance(result, Mapping):
-        raise InvalidRequest("Invalid request: a result must be a JSON object")
+    result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
     await services.workforce.done(worker_id, job_id, _claim_token(request), result)
+    return json_reply({})
+
+
+@router.post("/job-stream/{worker_id}/{job_id}")
+async def job_stream(request: Request, endpoint_ids: str, worker_id: str, job_id: str) -> Response:
+    """Something for the client before the end of the job."""
+    services = _authenticate(request)
+    result = _object_in(await read_body(request, _CHUNK_LIMIT_BYTES))
+    await services.workforce.send_chunk(worker_id, job_id, _claim_token(request), result)
     return json_reply({})
 
 
@@ -79,6 +88,13 @@ def _authenticate(request: Request) -> Services:
     if not hmac.compare_digest(secret_of(request).encode(), services.worker_token.encode()):
         raise Unauthenticated("missing or wrong worker token: check FLUX_ENDPOINT_WORKER_TOKEN of the worker")
     return services
+
+
+def _object_in(data: bytes) -> Mapping[str, Any]:
+    result = decode_json(data)
+    if not isinstance(result, Mapping):
+        raise InvalidRequest("Invalid request: a result must be a JSON object")
+    return result
 
 
 def _claim_token(request: Request) -> int | None:

@@ -117,6 +117,16 @@ class EndpointService:
         self.spec(endpoint_id)
         return await self._store.wait(endpoint_id, job_id, timeout_s)
 
+    async def stream(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """The job and what it has sent since the last call; waits up to `timeout_s` seconds for news or the end.
+
+        Raises:
+            UnknownEndpoint: no such endpoint is served here.
+            UnknownJob: no such job on it.
+        """
+        self.spec(endpoint_id)
+        return await self._store.take_chunks(endpoint_id, job_id, timeout_s)
+
     async def cancel(self, endpoint_id: str, job_id: str) -> Job:
         """Stop a job wherever it is; a finished one stays as it is and is returned.
 

@@ -112,6 +112,18 @@ class Workforce:
                 return key
         raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
 
+    async def send_chunk(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
+        """Pass something on to the client of a running job before its end.
+
+        Raises:
+            InvalidRequest: the result has no `output`.
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        if result.get("output") is None:
+            raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
+        await self._store.append_chunk(job_id, worker_id, token, result["output"])
+
     async def done(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
         """Take a worker's report: the end of a job, or only a sign of life while it runs.
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
 
@@ -91,6 +91,32 @@ class JobStore(Protocol):
         Raises:
             LeaseLost: the job is not held by this worker and token: it was cancelled, finished or handed on.
             UnknownJob: no such job.
+        """
+        ...
+
+    async def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any) -> None:
+        """Keep something a running job sends its client before the end; `output` is any JSON value but null.
+
+        Args:
+            job_id: the running job.
+            worker_id: who reports.
+            token: see `finish`.
+            output: goes to the client as it is.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        ...
+
+    async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """The job and the chunks nobody has read yet, in the order they came; each is handed out once.
+
+        Waits up to `timeout_s` seconds for the first chunk or the end of the job. Whoever sees the end has been handed
+        everything that came before it.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
         """
         ...
 

@@ -55,6 +55,16 @@ Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_
 _retried = jobs.c.retries > 0
 Index("jobs_retried", jobs.c.endpoint_id, jobs.c.retries, sqlite_where=_retried, postgresql_where=_retried)
 
+# What a running job has sent its client so far and the client has not read yet.
+chunks: Final = Table(
+    "chunks",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("output", _Json, nullable=False),
+)
+Index("chunks_by_job", chunks.c.job_id, chunks.c.seq)
+
 api_keys: Final = Table(
     "api_keys",
     metadata,

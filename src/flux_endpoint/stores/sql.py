@@ -10,8 +10,9 @@ from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Outcome, Returned
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.protocol import ApiKey, LedgerEntry, SweepResult
-from flux_endpoint.stores.records import charge_values, job_values, to_entry, to_job
+from flux_endpoint.stores.ledger import SqlLedger
+from flux_endpoint.stores.protocol import SweepResult
+from flux_endpoint.stores.records import charge_values, job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals, Topic
 
 # How often a claim that found only rows locked by others looks again at once.
@@ -20,11 +21,11 @@ _CLAIM_ATTEMPTS = 5
 _FORGET_AT_ONCE = 500
 
 
-class SqlStore:
-    """Implements `JobStore` and `Ledger`. Open it with `connect.open_store`."""
+class SqlStore(SqlLedger):
+    """Implements `JobStore` and, inherited, `Ledger`. Open it with `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
-        self._database = database
+        super().__init__(database)
         self._signals = signals
         self._clock = clock
 
@@ -177,6 +178,40 @@ class SqlStore:
 
         return await self._database.write(work)
 
+    async def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any) -> None:
+        """See `JobStore.append_chunk`."""
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        values = {"job_id": reporter["job"], "output": output}
+
+        def work(transaction: Transaction) -> None:
+            if not transaction.connection.scalar(sql.IS_HELD_BY_REPORTER, reporter):
+                raise _not_held(transaction.connection, reporter)
+            transaction.connection.execute(sql.APPEND_CHUNK, values)
+            transaction.wake(_chunk_of(values["job_id"]))
+
+        await self._database.write(work)
+
+    async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """See `JobStore.take_chunks`."""
+        job, endpoint = storable(job_id), storable(endpoint_id)
+
+        def work(transaction: Transaction) -> tuple[Job, list[Any]]:
+            found = _get_job(transaction.connection, endpoint, job)
+            rows = transaction.connection.execute(sql.TAKE_CHUNKS, {"job": job}).all()
+            return found, [row.output for row in sorted(rows, key=lambda row: row.seq)]
+
+        def is_worth_it(connection: Connection) -> bool:
+            found = _get_job(connection, endpoint, job)
+            return found.status.is_terminal or bool(connection.scalar(sql.IS_CHUNK_WAITING, {"job": job}))
+
+        deadline = Deadline(timeout_s, self._database.recheck_s)
+        with self._signals.listen([_end_of(job), _chunk_of(job)]) as listener:
+            # Asked first: most calls find nothing, and need not queue for the writer.
+            while not await self._database.read(is_worth_it):
+                if not await deadline.sleep(listener):
+                    break
+        return await self._database.write(work)
+
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `JobStore.wait_for_stops`."""
         worker = {"worker": storable(worker_id)}
@@ -237,56 +272,18 @@ class SqlStore:
         values = {"before_ms": finished_before_ms, "max_jobs": _FORGET_AT_ONCE}
         forgotten = 0
         while True:
-            batch = await self._database.write(
-                lambda transaction: transaction.connection.execute(sql.FORGET, values).rowcount
-            )
+            batch = await self._database.write(lambda transaction: _forget(transaction.connection, values))
             forgotten += batch
             if batch < _FORGET_AT_ONCE:
                 return forgotten
 
-    async def add_key(self, key: ApiKey, secret_hash: str) -> None:
-        """See `Ledger.add_key`."""
-        values = {
-            "id": key.id,
-            "name": storable(key.name),
-            "secret_hash": secret_hash,
-            "created_ms": key.created_ms,
-            "revoked_ms": key.revoked_ms,
-        }
-
-        def work(transaction: Transaction) -> None:
-            transaction.connection.execute(sql.ADD_KEY, values)
-
-        await self._database.write(work)
-
-    async def find_key(self, secret_hash: str) -> ApiKey | None:
-        """See `Ledger.find_key`."""
-        values = {"hash": storable(secret_hash)}
-        row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none())
-        return None if row is None else ApiKey(*row)
-
-    async def list_keys(self) -> Sequence[ApiKey]:
-        """See `Ledger.list_keys`."""
-        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
-        return [ApiKey(*row) for row in rows]
-
-    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
-        """See `Ledger.revoke_key`."""
-        values = {"key": storable(key_id), "now_ms": now_ms}
-        return await self._database.write(
-            lambda transaction: transaction.connection.execute(sql.REVOKE_KEY, values).rowcount > 0
-        )
-
-    async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
-        """See `Ledger.entries`."""
-        query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
-        values = {} if key_id is None else {"key": storable(key_id)}
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
-        return [to_entry(row) for row in rows]
-
 
 def _end_of(job_id: str) -> Topic:
     return Topic("end of job", job_id)
+
+
+def _chunk_of(job_id: str) -> Topic:
+    return Topic("chunk of job", job_id)
 
 
 def _work_on(endpoint_id: str) -> Topic:
@@ -333,8 +330,22 @@ def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcom
         isinstance(outcome, Failed) and row.status == JobStatus.FAILED
     )
     if not (is_same_reporter and is_same_outcome):
-        raise LeaseLost(f"The worker {reporter['worker']} does not hold the job {row.id}, which is {row.status}")
+        raise _not_held(connection, reporter)
     return to_job(row)
+
+
+def _not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    if row is None:
+        return UnknownJob(f"There is no job {reporter['job']}")
+    return LeaseLost(f"The worker {reporter['worker']} does not hold the job {row.id}, which is {row.status}")
+
+
+def _forget(connection: Connection, values: dict[str, Any]) -> int:
+    forgotten = connection.scalars(sql.FORGET, values).all()
+    if forgotten:
+        connection.execute(sql.FORGET_CHUNKS, {"job_ids": forgotten})
+    return len(forgotten)
 
 
 def _swept(transaction: Transaction, rows: Sequence[Row[Any]]) -> SweepResult:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from flux_endpoint.core.job import ALLOWED_MOVES, JobStatus
-from flux_endpoint.stores.schema import api_keys, jobs, ledger
+from flux_endpoint.stores.schema import api_keys, chunks, jobs, ledger
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
 _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
@@ -220,7 +220,15 @@ _oldest_ended = (
     .order_by(jobs.c.finished_ms)
     .limit(bindparam("max_jobs", type_=Integer))
 )
-FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended))
+FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended)).returning(jobs.c.id)
+
+_chunk_of_job = chunks.c.job_id == bindparam("job")
+IS_HELD_BY_REPORTER: Final = select(exists().where(_held_by_reporter))
+APPEND_CHUNK: Final = insert(chunks).inline()
+IS_CHUNK_WAITING: Final = select(exists().where(_chunk_of_job))
+# Read and deleted in one statement: each chunk is handed out once.
+TAKE_CHUNKS: Final = delete(chunks).where(_chunk_of_job).returning(chunks.c.seq, chunks.c.output)
+FORGET_CHUNKS: Final = delete(chunks).where(chunks.c.job_id.in_(bindparam("job_ids", expanding=True)))
 
 
 _key_columns = (api_keys.c.id, api_keys.c.name, api_keys.c.created_ms, api_keys.c.revoked_ms)

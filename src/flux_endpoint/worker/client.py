@@ -125,6 +125,20 @@ class Gateway:
             json=result,
         )
 
+    async def send_progress(self, job: TakenJob, progress: Mapping[str, Any]) -> None:
+        """Tell the job's client how far it is.
+
+        Raises:
+            LeaseLost: the job is no longer this worker's.
+        """
+        await self._ask(
+            "POST",
+            self._path_of(job, "job-stream"),
+            timeout=_REPORT_TIMEOUT,
+            params={"claimToken": job.claim_token, "isStream": "false"},
+            json={"output": progress},
+        )
+
     async def stops(self) -> list[str]:
         """Ids of jobs to stop; empty when there was none for as long as the gateway holds the question."""
         body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", timeout=_HOLD_TIMEOUT)

@@ -14,6 +14,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
 from flux_endpoint.engine.protocol import EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
+from flux_endpoint.worker.progress import Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,9 @@ class Worker:
             engine = self._engines.get(job.endpoint_id)
             if engine is None:
                 return Failed(f"this worker has no model for the endpoint {job.endpoint_id}")
-            image = await self._thread.generate(engine, request, held.stop)
+            progress = Progress(self._gateway, job)
+            async with progress.sending():
+                image = await self._thread.generate(engine, request, held.stop, progress.note)
         except GenerationStopped:
             raise
         except Exception as error:

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from flux_endpoint.core.errors import GenerationStopped
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,17 @@ class EngineThread:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
-    async def generate(self, engine: Engine, request: GenerationRequest, stop: StopFlag) -> EncodedImage:
-        """Make one picture.
+    async def generate(
+        self, engine: Engine, request: GenerationRequest, stop: StopFlag, on_step: Callable[[StepDone], None]
+    ) -> EncodedImage:
+        """Make one picture; `on_step` is called in the engine's thread.
 
         Raises:
             GenerationStopped: `stop` was set before the end.
             Exception: whatever the engine raised.
         """
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, generate_until_stopped, engine, request, stop
+            self._executor, generate_until_stopped, engine, request, stop, on_step
         )
 
     def close(self, timeout_s: float) -> bool:
@@ -51,7 +54,9 @@ class EngineThread:
         return not closer.is_alive()
 
 
-def generate_until_stopped(engine: Engine, request: GenerationRequest, stop: StopFlag) -> EncodedImage:
+def generate_until_stopped(
+    engine: Engine, request: GenerationRequest, stop: StopFlag, on_step: Callable[[StepDone], None]
+) -> EncodedImage:
     """Step an engine to the end of one picture, looking at the flag before every step.
 
     Raises:
@@ -61,7 +66,7 @@ def generate_until_stopped(engine: Engine, request: GenerationRequest, stop: Sto
     try:
         while not stop.is_set:
             try:
-                next(steps)
+                on_step(next(steps))
             except StopIteration as end:
                 image: EncodedImage = end.value
                 return image

@@ -32,6 +32,12 @@ const scenarios = {
     const cancelled = await endpoint().cancel(id);
     return { cancelled, health: await endpoint().health(), purged: await endpoint().purgeQueue() };
   },
+  async stream() {
+    const { id } = await endpoint().run({ input: { ...lake.input, num_inference_steps: 50 } });
+    const chunks = [];
+    for await (const chunk of endpoint().stream(id)) chunks.push(chunk);
+    return { chunks, status: await endpoint().status(id) };
+  },
   async badInput() {
     try {
       await endpoint().runSync({ input: { prompt: "a lake", width: 100 } });

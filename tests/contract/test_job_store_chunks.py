@@ -1,0 +1,82 @@
+"""The contract of `JobStore.append_chunk` and `JobStore.take_chunks`, on every database."""
+
+import asyncio
+
+import pytest
+
+from flux_endpoint.core.errors import LeaseLost, UnknownJob
+from flux_endpoint.core.job import Completed, Failed, JobStatus
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+
+pytestmark = pytest.mark.anyio
+
+
+async def claimed_job(store, clock):
+    await store.enqueue(sample_job(clock))
+    (claim,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
+    return claim
+
+
+async def test_chunks_come_once_and_in_order(store, clock):
+    claim, other = await claimed_job(store, clock), await claimed_job(store, clock)
+    chunks = [{"step": 1}, "ø \x00", [None, 1.5], False, 0]
+    for chunk in chunks:
+        await store.append_chunk(claim.job.id, "worker-a", claim.token, chunk)
+    await store.append_chunk(other.job.id, "worker-a", None, "of another job")
+    job, taken = await store.take_chunks(DEV, claim.job.id, 30)
+    assert (job, taken) == (claim.job, chunks)
+    assert await store.take_chunks(DEV, claim.job.id, 0) == (claim.job, [])
+    assert (await store.take_chunks(DEV, other.job.id, 0))[1] == ["of another job"]
+
+
+async def test_two_readers_split_the_stream(store, clock):
+    claim = await claimed_job(store, clock)
+    for number in range(20):
+        await store.append_chunk(claim.job.id, "worker-a", claim.token, number)
+    readers = await asyncio.gather(*(store.take_chunks(DEV, claim.job.id, 0) for _ in range(4)))
+    assert sorted(chunk for _, chunks in readers for chunk in chunks) == list(range(20))
+
+
+@pytest.mark.parametrize("news", ["chunk", "completed", "failed", "cancelled"])
+async def test_a_reader_sleeps_until_a_chunk_or_the_end(store, clock, news):
+    claim = await claimed_job(store, clock)
+    reader = asyncio.create_task(store.take_chunks(DEV, claim.job.id, 30))
+    await asyncio.sleep(0)
+    match news:
+        case "chunk":
+            await store.append_chunk(claim.job.id, "worker-a", claim.token, 1)
+        case "completed":
+            await store.finish(claim.job.id, "worker-a", claim.token, Completed({"image_url": "x"}))
+        case "failed":
+            await store.finish(claim.job.id, "worker-a", claim.token, Failed("no"))
+        case "cancelled":
+            await store.cancel(DEV, claim.job.id)
+    job, chunks = await reader
+    assert (job.status.is_terminal, chunks) == ((False, [1]) if news == "chunk" else (True, []))
+
+
+async def test_only_the_holder_may_append(store, clock):
+    claim = await claimed_job(store, clock)
+    for worker_id, token in (("worker-b", None), ("worker-a", claim.token + 1)):
+        with pytest.raises(LeaseLost):
+            await store.append_chunk(claim.job.id, worker_id, token, 1)
+    with pytest.raises(UnknownJob):
+        await store.append_chunk("no-such-job", "worker-a", None, 1)
+    with pytest.raises(UnknownJob):
+        await store.take_chunks(SCHNELL, claim.job.id, 0)
+    await store.finish(claim.job.id, "worker-a", claim.token, Completed({"image_url": "x"}))
+    with pytest.raises(LeaseLost):
+        await store.append_chunk(claim.job.id, "worker-a", claim.token, "late")
+    assert (await store.take_chunks(DEV, claim.job.id, 0))[1] == []
+
+
+async def test_chunks_nobody_read_are_forgotten_with_their_job(store, clock):
+    claim = await claimed_job(store, clock)
+    await store.append_chunk(claim.job.id, "worker-a", claim.token, "unread")
+    await store.finish(claim.job.id, "worker-a", claim.token, Completed({"image_url": "x"}))
+    clock.advance(days=8)
+    assert await store.forget(clock.now_ms()) == 1
+    # The same id again: what the old one left would show.
+    await store.enqueue(sample_job(clock, id=claim.job.id))
+    job, chunks = await store.take_chunks(DEV, claim.job.id, 0)
+    assert (job.status, chunks) == (JobStatus.IN_QUEUE, [])
