@@ -240,7 +240,8 @@ async def test_topics_vanish_with_their_last_listener(store, clock):
     waiters = [asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
     waiters.append(asyncio.create_task(store.wait_for_stops("w", timeout_s=0.01)))
     waiters.append(asyncio.create_task(store.wait_for_work(["elsewhere"], timeout_s=60)))
-    await asyncio.wait(waiters, timeout=0.05)
+    await waiters[3]
+    # One topic for the three who wait for the job, one for who waits for work; they listen before they look.
     assert len(store._signals) == 2
     waiters[-1].cancel()
     await store.cancel(DEV, job.id)

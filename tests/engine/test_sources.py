@@ -43,7 +43,7 @@ def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pyte
     assert (source.kind, source.name) == (SourceKind.FOLDER, "FLUX.1-dev")
 
 
-@pytest.mark.parametrize("text", ["", "dev", "/no/such/folder", "a/b/c", "https://huggingface.co/a/b", "../x"])
+@pytest.mark.parametrize("text", ["", "dev", "/no/such/folder", "a/b/c", "https://huggingface.co/a/b", "../no/such"])
 def test_no_source(text: str) -> None:
     with pytest.raises(CheckpointError, match="no such folder, and neither `demo`"):
         parse_source(text)
