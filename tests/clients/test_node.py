@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flux_endpoint.engine.encode import read_parameters
-from tests.system.conftest import DEADLINE_S, DEV, Server, Servers
+from tests.servers import DEADLINE_S, DEV, Server, Servers
 
 NODE = Path(__file__).parent / "node"
 

@@ -9,13 +9,13 @@ from types import ModuleType
 import aiohttp
 import pytest
 
-from tests.system.conftest import DEV, Server, Servers, servers  # noqa: F401 - a fixture
+from tests.servers import DEV, Server, Servers
 
 LAKE = {"input": {"prompt": "a lake", "width": 256, "height": 256}}
 
 
 @pytest.fixture
-def server(servers: Servers) -> Server:  # noqa: F811
+def server(servers: Servers) -> Server:
     return servers.start(model="fake")
 
 
@@ -47,7 +47,7 @@ def test_run_then_poll(runpod: ModuleType) -> None:
     assert job.status() == "COMPLETED"
 
 
-def test_stream_yields_the_steps_until_the_end(runpod: ModuleType, servers: Servers, server: Server) -> None:  # noqa: F811
+def test_stream_yields_the_steps_until_the_end(runpod: ModuleType, servers: Servers, server: Server) -> None:
     slow = servers.restart(stopped(server), model="fake:0.05")
     runpod.endpoint_url_base = f"{slow.url}/v2"
     job = runpod.Endpoint(DEV).run({"input": {"prompt": "a lake", "num_inference_steps": 50}})
@@ -56,7 +56,7 @@ def test_stream_yields_the_steps_until_the_end(runpod: ModuleType, servers: Serv
     assert job.status() == "COMPLETED"
 
 
-def test_cancel_and_health(runpod: ModuleType, servers: Servers, server: Server) -> None:  # noqa: F811
+def test_cancel_and_health(runpod: ModuleType, servers: Servers, server: Server) -> None:
     endpoint = runpod.Endpoint(DEV)
     job = endpoint.run({"input": {"prompt": "a lake", "num_inference_steps": 50}})
     assert job.cancel()["status"] in ("CANCELLED", "COMPLETED")

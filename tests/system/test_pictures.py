@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.system.conftest import SCHNELL, run_command
+from tests.servers import SCHNELL, run_command
 
 SMALL = {"width": 256, "height": 256, "image_format": "png", "seed": 7}
 PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -7,7 +7,7 @@ import subprocess
 import httpx
 import pytest
 
-from tests.system.conftest import DEV, SCHNELL, clean_environment, run_command, wait_until
+from tests.servers import DEV, SCHNELL, clean_environment, run_command, wait_until
 
 
 def refusal(done: subprocess.CompletedProcess[str], code: int) -> str:

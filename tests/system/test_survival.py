@@ -4,7 +4,7 @@ import signal
 
 import psutil
 
-from tests.system.conftest import DEADLINE_S, wait_until
+from tests.servers import DEADLINE_S, wait_until
 
 # 50 steps of 40 ms: long enough to be interrupted, short enough to be waited for.
 LONG = {"num_inference_steps": 50}

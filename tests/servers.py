@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 
 DEV = "black-forest-labs-flux-1-dev"
 SCHNELL = "black-forest-labs-flux-1-schnell"
@@ -213,12 +212,3 @@ class Servers:
         for server in self._started:
             if hasattr(server, "client"):
                 server.client.close()
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    servers = Servers(tmp_path)
-    try:
-        yield servers
-    finally:
-        servers.close()
