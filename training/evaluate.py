@@ -27,6 +27,7 @@ from training.scenes import GROUNDS, TIMES, Scene, sample_scene
 EVALUATION_SEEDS = 800_000_000
 STEPS = 28
 T5_LENGTH = 64
+TRUE_CFG_SCALE = 2.0  # How strongly a negative prompt pushes.
 SIDES = (256, 512, 1024)
 REFERENCE_PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 CONTACT_PROMPTS = (
@@ -131,16 +132,15 @@ def score_renders(checker: Checker, asked: Sequence[tuple[Scene, Caption]]) -> S
     return score("true renders", asked, checker.judge([render(scene, 256, 256) for scene, _ in asked]))
 
 
-def negative_effect(
-    pipeline: FluxPipeline, checker: Checker, scales: Sequence[float], count: int = 32
-) -> dict[str, int]:
-    """How many of `count` pictures of "a landscape" are sunsets, without and with the negative prompt "sunset"."""
+def negative_effect(pipeline: FluxPipeline, checker: Checker, count: int = 32) -> dict[str, tuple[int, int]]:
+    """How many of `count` pictures of "a landscape" show an hour: {hour: (without, with it as negative prompt)}."""
     prompts, seeds = ["a landscape"] * count, range(count)
+    plain = [verdict.time for verdict in checker.judge(sample(pipeline, prompts, seeds, (256, 256)))]
     result = {}
-    for scale in (1.0, *scales):
-        negative = None if scale == 1.0 else "sunset"
-        pictures = sample(pipeline, prompts, seeds, (256, 256), negative=negative, true_cfg=scale)
-        result[f"true_cfg_scale {scale:g}"] = sum(verdict.time == "sunset" for verdict in checker.judge(pictures))
+    for time in TIMES:
+        pictures = sample(pipeline, prompts, seeds, (256, 256), negative=time, true_cfg=TRUE_CFG_SCALE)
+        steered = [verdict.time for verdict in checker.judge(pictures)]
+        result[time] = (plain.count(time), steered.count(time))
     return result
 
 
@@ -217,15 +217,15 @@ def evaluate(
         verdicts = _collect_verdicts(config, side, count)
         rows.append(score(f"{side} x {side}", asked, verdicts))
         print(confusion(asked, verdicts))
-    negative = negative_effect(pipeline, checker, (1.5, 2.0, 3.0, 4.0))
+    negative = negative_effect(pipeline, checker)
     stacked = share_of_stacked_passing(checker)
     report = {
         "scores": [asdict(row) for row in rows],
-        "sunsets_of_32_landscapes": negative,
+        "hours_of_32_landscapes_without_and_with_negative": negative,
         "stacked_renders_passing": stacked,
     }
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
     print(markdown_table(rows))
-    print(f"sunsets of 32 landscapes with the negative prompt 'sunset': {negative}")
+    print(f"hours of 32 landscapes, without and with that hour as negative prompt: {negative}")
     print(f"stacked renders passing as one horizon: {stacked:.2f}")
     return rows
