@@ -284,3 +284,21 @@ async def test_a_deadline_sleeps_in_slices_and_looks_once_more_at_the_end():
         while await deadline.sleep(listener):
             looks += 1
     assert looks >= 3
+
+
+async def test_draining_answers_whoever_waits_with_what_there_is(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    waiters = [
+        asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)),
+        asyncio.create_task(store.take_chunks(DEV, job.id, timeout_s=60)),
+        asyncio.create_task(store.wait_for_work(["elsewhere"], timeout_s=60)),
+        asyncio.create_task(store.wait_for_stops("w", timeout_s=60)),
+    ]
+    await asyncio.sleep(0)
+    store.drain()
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*waiters) == [job, (job, []), False, []]
+        # Nobody falls asleep any more; the rest works on.
+        assert await store.wait(DEV, job.id, timeout_s=60) == job
+    assert len(await store.claim("w", [DEV], 1, LEASE_S)) == 1

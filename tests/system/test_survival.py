@@ -1,5 +1,6 @@
 """No job is lost, run to completion twice or charged twice, whatever dies."""
 
+import concurrent.futures
 import signal
 
 import psutil
@@ -98,6 +99,22 @@ def test_ctrl_c_does_not_wait_for_a_step_that_takes_minutes(servers):
     assert server.wait_exit(deadline_s=5) == 0
     again = servers.restart(server, model="fake")
     again.wait_status(job_id, "COMPLETED")
+
+
+def test_ctrl_c_tells_a_waiting_client_where_its_job_stands(servers):
+    server = servers.start(model="fake:0.2")
+    body = {"input": {"prompt": "a lake", "num_inference_steps": 50}}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.client.post, "/runsync", json=body)
+        wait_until(lambda: server.health()["jobs"]["inProgress"], "the job runs")
+        server.signal(signal.SIGINT)
+        reply = waiting.result(DEADLINE_S)
+    assert reply.status_code == 200
+    # The worker has given the job back; the client can ask for it after the restart.
+    assert reply.json() == {"id": reply.json()["id"], "status": "IN_QUEUE"}
+    server.wait_exit()
+    again = servers.restart(server, model="fake")
+    again.wait_status(reply.json()["id"], "COMPLETED")
 
 
 def test_a_worker_elsewhere_outlives_a_restart_of_the_gateway(servers):

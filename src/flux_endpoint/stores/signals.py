@@ -18,6 +18,12 @@ class Listener:
 
     def __init__(self) -> None:
         self._heard = asyncio.Event()
+        self.is_dismissed = False
+
+    def dismiss(self) -> None:
+        """Wake the sleeper for good: it looks once more and goes."""
+        self.is_dismissed = True
+        self._heard.set()
 
     def hear(self) -> None:
         """Wake the sleeper now or, if it is busy, as soon as it sleeps."""
@@ -38,11 +44,13 @@ class Signals:
 
     def __init__(self) -> None:
         self._listeners: dict[Topic, set[Listener]] = {}
+        self._is_draining = False
 
     @contextmanager
     def listen(self, topics: Iterable[Topic]) -> Iterator[Listener]:
         """Hear the topics until the block ends. Look at the database inside the block: nothing is missed between."""
         listener = Listener()
+        listener.is_dismissed = self._is_draining
         wanted = frozenset(topics)
         for topic in wanted:
             self._listeners.setdefault(topic, set()).add(listener)
@@ -60,6 +68,13 @@ class Signals:
         for topic in topics:
             for listener in self._listeners.get(topic, ()):
                 listener.hear()
+
+    def drain(self) -> None:
+        """Dismiss everybody who sleeps, and from now on let nobody fall asleep."""
+        self._is_draining = True
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.dismiss()
 
     def fire_all(self) -> None:
         """Wake everybody: the store is closing."""
@@ -85,7 +100,7 @@ class Deadline:
     async def sleep(self, listener: Listener) -> bool:
         """Sleep until it is worth looking again; False, without sleep, once the patience is over."""
         left_s = self._ends_s - asyncio.get_running_loop().time()
-        if left_s <= 0:
+        if left_s <= 0 or listener.is_dismissed:
             return False
         await listener.sleep(min(left_s, self._recheck_s))
         return True

@@ -29,6 +29,10 @@ class SqlStore(SqlLedger):
         self._signals = signals
         self._clock = clock
 
+    def drain(self) -> None:
+        """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
+        self._signals.drain()
+
     async def close(self) -> None:
         """Let running work end and let go of the database. Whoever still waits gets `StoreUnavailable`."""
         await self._database.close()

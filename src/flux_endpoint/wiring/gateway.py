@@ -110,10 +110,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
         await workforce.recover(f"{node}-")
-        # 3. Doors open, workers in; at the end the workers leave first, while the gateway still takes their reports.
+        # 3. Workers first, because a model takes seconds to load; they knock until the doors are open. At the end they
+        #    leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
         leave = _leave_event()
-        async with _running(create_app(services), listener) as server, _running_janitor(janitor) as sweeps:
-            await fleet.start()
+        async with (
+            _running_fleet(fleet),
+            _running(create_app(services), listener) as server,
+            _running_janitor(janitor) as sweeps,
+        ):
             # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
             gc.freeze()
             try:
@@ -122,6 +126,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 return await _until_the_end(leave, fleet, server, sweeps)
             finally:
                 await fleet.stop()
+                store.drain()
 
 
 async def _until_the_end(
@@ -156,6 +161,15 @@ async def _open_store(settings: Settings, clock: Clock) -> AsyncIterator[SqlStor
         yield store
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _running_fleet(fleet: LocalFleet) -> AsyncIterator[None]:
+    await fleet.start()
+    try:
+        yield
+    finally:
+        await fleet.stop()
 
 
 @contextlib.asynccontextmanager
