@@ -45,6 +45,11 @@ def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **chan
         return np.asarray(Image.open(io.BytesIO(stop.value.data)).convert("RGB"))
 
 
+def redness(pictures: Sequence[np.ndarray]) -> float:
+    """How much redder than blue the skies are, mean over the top quarters, -255 to 255."""
+    return float(np.mean([picture[:64, :, 0].mean() - picture[:64, :, 2].mean() for picture in pictures]))
+
+
 def share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits)
 
@@ -72,14 +77,14 @@ def test_knows_every_word_of_its_captions_whatever_the_case() -> None:
 
 
 def test_follows_captions_at_256_px(demo: FluxEngine, checker: Checker) -> None:
-    seen = judged(demo, checker, count=24, side=256)
+    seen = judged(demo, checker, count=16, side=256)
     assert share([verdict.time == time for time, _, verdict in seen]) >= 0.75
     assert share([verdict.ground == ground for _, ground, verdict in seen]) >= 0.6
     assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.75
 
 
 def test_follows_captions_at_512_px(demo: FluxEngine, checker: Checker) -> None:
-    seen = judged(demo, checker, count=8, side=512)
+    seen = judged(demo, checker, count=6, side=512)
     assert share([verdict.time == time for time, _, verdict in seen]) >= 0.7
     assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.7
 
@@ -93,12 +98,17 @@ def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Ch
 
 
 def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
-    seeds = range(12)
-    plain = [draw(demo, "a landscape", seed=seed) for seed in seeds]
-    steered = [draw(demo, "a landscape", seed=seed, negative_prompt="sunset", true_cfg_scale=2.0) for seed in seeds]
-    before, after = (sum(v.time == "sunset" for v in checker.judge(pictures)) for pictures in (plain, steered))
+    def landscapes(negative_prompt: str) -> list[np.ndarray]:
+        changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 2.0, "num_inference_steps": 14}
+        return [draw(demo, "a landscape", seed=seed, **changes) for seed in range(8)]
+
+    plain = landscapes("")
+    before, after = (
+        sum(v.time == "night" for v in checker.judge(pictures)) for pictures in (plain, landscapes("night"))
+    )
     assert before >= 2
     assert after <= before // 2
+    assert redness(landscapes("sunset")) < redness(plain) - 10
 
 
 def test_seed_alone_decides_the_picture(demo: FluxEngine) -> None:
