@@ -1,0 +1,70 @@
+"""What the README shows is what happens."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.settings import list_settings
+from tests.servers import Servers
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_curl_makes_the_picture_it_promises(servers: Servers) -> None:
+    server = servers.start(model="fake")
+    (block,) = code_blocks("bash")
+    script = block.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=server.folder, env=os.environ.copy(), capture_output=True, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    (shown,) = code_blocks("json")
+    promised = json.loads(shown)
+    assert answer["status"] == promised["status"] == "COMPLETED"
+    assert answer.keys() == promised.keys()
+    assert answer["output"].keys() == promised["output"].keys()
+    assert answer["output"]["cost"] == promised["output"]["cost"]
+    assert answer["output"]["seed"] == promised["output"]["seed"]
+
+
+def test_the_table_of_settings_is_complete_and_true() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
+    expected = [(info.name, f"`{info.default}`" if info.default else "", info.description) for info in list_settings()]
+    assert rows == expected
+
+
+def test_the_limits_in_the_table_of_inputs_are_those_of_the_catalogue() -> None:
+    cells = {
+        name: line for line in README.splitlines() for name in re.findall(r"`(\w+)`", line) if line.startswith("|")
+    }
+    size, steps = FLUX_DEV.size_px, FLUX_DEV.num_inference_steps
+    assert f"| {size.default} | multiples of {size.multiple_of} from {size.minimum} to {size.maximum}" in cells["width"]
+    fewer = FLUX_SCHNELL.num_inference_steps
+    assert f"{steps.default} (Schnell {fewer.default})" in cells["num_inference_steps"]
+    assert (
+        f"{steps.minimum} to {steps.maximum} (Schnell {fewer.minimum} to {fewer.maximum})"
+        in cells["num_inference_steps"]
+    )
+    assert f"| {FLUX_DEV.guidance.default:g} |" in cells["guidance"]
+    assert f"| {FLUX_DEV.true_cfg_scale.default:g} |" in cells["true_cfg_scale"]
+    assert f"1 to {FLUX_DEV.max_prompt_chars:,} characters" in cells["prompt"]
+
+
+def test_every_file_the_documents_link_to_exists() -> None:
+    documents = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("training/*.md"),
+    ]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
