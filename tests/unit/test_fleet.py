@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from flux_endpoint.fleet.local import Backoff, LocalFleet, node_name, threads_per_worker
+from flux_endpoint.fleet.local import Backoff, LocalFleet, node_name
+from flux_endpoint.wiring.threads import threads_per_worker
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import subprocess
@@ -176,11 +175,6 @@ def node_name(data_dir: Path) -> str:
     name = f"n{secrets.token_hex(4)}"
     file.write_text(name + "\n")
     return name
-
-
-def threads_per_worker(workers: int) -> int:
-    """CPU threads for each of so many workers: more than the cores in all make every one of them slower."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
 
 
 def _signal(process: "asyncio.subprocess.Process | None", number: signal.Signals) -> None:

@@ -25,7 +25,7 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelSpec
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.fleet.local import LocalFleet, node_name, threads_per_worker
+from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService
@@ -38,6 +38,7 @@ from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting
 from flux_endpoint.wiring.logs import set_up_logging
+from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 

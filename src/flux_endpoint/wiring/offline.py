@@ -10,7 +10,7 @@ from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.engine.factory import build_engines, check_source, list_local_models
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.settings import WorkerSettings, is_fake
-from flux_endpoint.wiring.threads import let_threads_sleep
+from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
 __all__ = ["Picture", "check_model", "check_request", "draw", "list_local_models"]
 
@@ -51,9 +51,11 @@ def draw(
         raise SettingsError("no Flux Schnell checkpoint: set FLUX_ENDPOINT_SCHNELL_MODEL (option --schnell-model)")
     endpoint_id, spec = next((name, spec) for name, spec in CATALOG.items() if spec.family is family)
     let_threads_sleep()
-    engine = build_engines(
-        {endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=settings.threads
-    )[endpoint_id]
+    # As many as `serve` gives its only worker: another number would draw other last bits.
+    threads = settings.threads or threads_per_worker(1)
+    engine = build_engines({endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=threads)[
+        endpoint_id
+    ]
     engine.load()
     on_loaded(engine.info)
     steps = engine.generate(request)

@@ -10,3 +10,8 @@ def let_threads_sleep() -> None:
     1024 x 1024 took 5 to 30 s with spinning and 3 to 5 s with sleeping threads. A value that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def threads_per_worker(workers: int) -> int:
+    """CPU threads for each of so many workers: more than the cores in all make every one of them slower."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))

@@ -7,7 +7,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
-from flux_endpoint.wiring.threads import let_threads_sleep
+from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 from flux_endpoint.worker.process import leave_with_parent, load_engines, new_worker_id, run_worker
 
 
@@ -29,7 +29,8 @@ def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
     if settings.worker_token is None:
         raise SettingsError("setting FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing; see DATA_DIR/worker-token")
     let_threads_sleep()
-    engines = build_engines(_sources(settings), CATALOG, device=settings.device, threads=settings.threads)
+    threads = settings.threads or threads_per_worker(1)
+    engines = build_engines(_sources(settings), CATALOG, device=settings.device, threads=threads)
     load_engines(engines)
     worker_id = settings.worker_id or new_worker_id()
     run_worker(settings.gateway, settings.worker_token.get_secret_value(), worker_id, engines)
