@@ -50,6 +50,11 @@ def redness(pictures: Sequence[np.ndarray]) -> float:
     return float(np.mean([picture[:64, :, 0].mean() - picture[:64, :, 2].mean() for picture in pictures]))
 
 
+def brightness(pictures: Sequence[np.ndarray]) -> float:
+    """Mean of the top quarters, 0 to 255."""
+    return float(np.mean([picture[:64].mean() for picture in pictures]))
+
+
 def share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits)
 
@@ -99,16 +104,15 @@ def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Ch
 
 def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
     def landscapes(negative_prompt: str) -> list[np.ndarray]:
-        changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 2.0, "num_inference_steps": 14}
+        changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 3.0, "num_inference_steps": 14}
         return [draw(demo, "a landscape", seed=seed, **changes) for seed in range(8)]
 
-    plain = landscapes("")
-    before, after = (
-        sum(v.time == "night" for v in checker.judge(pictures)) for pictures in (plain, landscapes("night"))
-    )
-    assert before >= 2
-    assert after <= before // 2
-    assert redness(landscapes("sunset")) < redness(plain) - 10
+    plain, no_night = landscapes(""), landscapes("night")
+    before, after = (sum(v.time == "night" for v in checker.judge(pictures)) for pictures in (plain, no_night))
+    assert before >= 3
+    assert after < before
+    assert brightness(no_night) > brightness(plain) + 25
+    assert redness(landscapes("sunset")) < redness(plain) - 20
 
 
 def test_seed_alone_decides_the_picture(demo: FluxEngine) -> None:
