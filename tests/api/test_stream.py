@@ -18,6 +18,15 @@ async def running_job(gateway: Gateway, worker: HandWorker) -> dict[str, Any]:
     return job
 
 
+async def test_text_that_utf8_cannot_hold_reaches_the_client_escaped(gateway: Gateway, worker: HandWorker) -> None:
+    job = await running_job(gateway, worker)
+    url = f"{DEV}/job-stream/{worker.id}/{job['id']}"
+    sent = await gateway.client.post(url, content=rb'{"output": "a\ud800b"}', headers=worker.headers)
+    assert sent.status_code == 200
+    reply = await gateway.get(f"{DEV}/stream/{job['id']}")
+    assert reply.text == '{"status":"IN_PROGRESS","stream":[{"output":"a\\ud800b"}]}'
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_news_are_handed_out_once_and_in_order(gateway: Gateway, worker: HandWorker, method: str) -> None:
     job = await running_job(gateway, worker)

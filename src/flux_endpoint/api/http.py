@@ -18,7 +18,8 @@ class ClientLeft(Exception):
 
 def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; success is always exactly 200, because two official clients accept no other 2xx."""
-    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    # Escaped to ASCII: a foreign worker's text may hold lone surrogates, which UTF-8 cannot.
+    data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
     return Response(data, status_code, headers, media_type="application/json")
 
 
