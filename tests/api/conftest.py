@@ -10,8 +10,8 @@ import pytest
 
 from flux_endpoint.api.app import create_app
 from flux_endpoint.api.services import Services
-from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import ManualClock, SystemClock
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
@@ -108,9 +108,9 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
     gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, PUBLIC_URL)
-    workforce = Workforce(store, gallery, CATALOG, clock)
+    workforce = Workforce(store, gallery, FLUX_ENDPOINTS, clock)
     services = Services(
-        endpoints=EndpointService(store, CATALOG, clock),
+        endpoints=EndpointService(store, FLUX_ENDPOINTS, clock),
         workforce=workforce,
         accounts=Accounts(store, clock),
         gallery=gallery,

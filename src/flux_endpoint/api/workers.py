@@ -53,7 +53,7 @@ async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: 
     services = _authenticate(request)
     # Official workers send JSON under a form's content type.
     result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
-    await services.workforce.done(worker_id, job_id, _claim_token(request), result)
+    await services.workforce.done(endpoint_ids.split(","), worker_id, job_id, _claim_token(request), result)
     return json_reply({})
 
 

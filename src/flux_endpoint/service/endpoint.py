@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_endpoint.core import ids
-from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
-from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.job import Job, JobCounts, JobStatus
-from flux_endpoint.core.pricing import image_cost_usd, units_to_usd
+from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.stores.protocol import JobStore
 
 
@@ -22,12 +21,12 @@ class EndpointService:
         clock: stamps submissions.
     """
 
-    def __init__(self, store: JobStore, catalog: Mapping[str, ModelSpec], clock: Clock) -> None:
+    def __init__(self, store: JobStore, catalog: Mapping[str, EndpointSpec], clock: Clock) -> None:
         self._store = store
         self._catalog = catalog
         self._clock = clock
 
-    def spec(self, endpoint_id: str) -> ModelSpec:
+    def spec(self, endpoint_id: str) -> EndpointSpec:
         """The catalogue entry of an endpoint.
 
         Raises:
@@ -57,7 +56,7 @@ class EndpointService:
         """
         spec = self.spec(endpoint_id)
         try:
-            request = parse_input(_input_of(envelope), spec)
+            accepted = spec.accept(_input_of(envelope))
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
         now_ms = self._clock.now_ms()
@@ -65,9 +64,9 @@ class EndpointService:
             id=ids.new_job_id(sync=sync),
             endpoint_id=endpoint_id,
             status=JobStatus.IN_QUEUE,
-            input=request.to_input(),
+            input=accepted.input,
             key_id=key_id,
-            cost_usd=image_cost_usd(spec, request.width, request.height),
+            cost_usd=accepted.cost_usd,
             created_ms=now_ms,
             queued_ms=now_ms,
         )

@@ -1,18 +1,18 @@
 """What a worker can do: take a job, keep its lease, hand in the picture, report the end."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flux_endpoint.core import ids
-from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.generation import ImageFormat
-from flux_endpoint.core.ids import is_image_key
-from flux_endpoint.core.job import Claim, Completed, Failed, JobStatus, Outcome, Returned
+from flux_endpoint.core.job import Claim, Failed, JobStatus, Outcome, Returned
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.stores.protocol import JobStore, SweepResult
 
@@ -41,7 +41,8 @@ class _Worker:
     endpoint_ids: frozenset[str]
     seen_ms: int
     has_taken: bool = False
-    jobs: set[str] = field(default_factory=set)
+    # Endpoint ids by the ids of the jobs it holds.
+    jobs: dict[str, str] = field(default_factory=dict)
 
 
 class Workforce:
@@ -56,7 +57,7 @@ class Workforce:
     """
 
     def __init__(
-        self, store: JobStore, gallery: Gallery, catalog: Mapping[str, ModelSpec], clock: Clock, lease_s: float = 30
+        self, store: JobStore, gallery: Gallery, catalog: Mapping[str, EndpointSpec], clock: Clock, lease_s: float = 30
     ) -> None:
         self._store = store
         self._gallery = gallery
@@ -83,7 +84,7 @@ class Workforce:
         while worker_id not in self._lost:
             claims = await self._claim_or_give_back(worker_id, endpoint_ids)
             if claims:
-                worker.jobs.add(claims[0].job.id)
+                worker.jobs[claims[0].job.id] = claims[0].job.endpoint_id
                 return claims[0]
             left_s = (deadline_ms - self._clock.now_ms()) / 1_000
             if left_s <= 0 or not await self._store.wait_for_work(endpoint_ids, left_s):
@@ -124,8 +125,22 @@ class Workforce:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
         await self._store.append_chunk(job_id, worker_id, token, result["output"])
 
-    async def done(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
+    async def done(
+        self,
+        endpoint_ids: Collection[str],
+        worker_id: str,
+        job_id: str,
+        token: int | None,
+        result: Mapping[str, Any],
+    ) -> None:
         """Take a worker's report: the end of a job, or only a sign of life while it runs.
+
+        Args:
+            endpoint_ids: endpoints the worker serves; the job is of one of them.
+            worker_id: who reports.
+            job_id: the claimed job.
+            token: see `JobStore.finish`.
+            result: the report, in the form of contract section 5.3.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
@@ -134,10 +149,12 @@ class Workforce:
         if result.get("status") == JobStatus.IN_PROGRESS.value:
             await self.ping(worker_id, [job_id])
             return
-        await self._store.finish(job_id, worker_id, token, _outcome_of(result))
         worker = self._workers.get(worker_id)
+        endpoint_id = worker.jobs.get(job_id) if worker else None
+        spec = self._catalog[endpoint_id or await self._endpoint_of(job_id, endpoint_ids)]
+        await self._store.finish(job_id, worker_id, token, _outcome_of(result, spec))
         if worker:
-            worker.jobs.discard(job_id)
+            worker.jobs.pop(job_id, None)
             worker.seen_ms = self._clock.now_ms()
 
     async def ping(self, worker_id: str, job_ids: Collection[str]) -> frozenset[str]:
@@ -146,7 +163,8 @@ class Workforce:
         worker = self._workers.get(worker_id)
         if worker:
             worker.seen_ms = self._clock.now_ms()
-            worker.jobs = set(job_ids) - not_held
+            for job_id in worker.jobs.keys() - (set(job_ids) - not_held):
+                del worker.jobs[job_id]
         return not_held
 
     async def stops(self, worker_id: str, hold_s: float) -> list[str]:
@@ -154,7 +172,8 @@ class Workforce:
         stops = await self._store.wait_for_stops(worker_id, hold_s)
         worker = self._workers.get(worker_id)
         if worker:
-            worker.jobs.difference_update(stops)
+            for job_id in stops:
+                worker.jobs.pop(job_id, None)
         return stops
 
     def expect(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
@@ -206,6 +225,13 @@ class Workforce:
                 await self._store.finish(claim.job.id, worker_id, claim.token, Returned())
             raise
 
+    async def _endpoint_of(self, job_id: str, endpoint_ids: Collection[str]) -> str:
+        """Which of the endpoints a job is on that this process did not hand out itself."""
+        for endpoint_id in self._catalog.keys() & set(endpoint_ids):
+            with contextlib.suppress(UnknownJob):
+                return (await self._store.get(endpoint_id, job_id)).endpoint_id
+        raise UnknownJob(f"There is no job {job_id}")
+
     def _seen(self, worker_id: str, endpoint_ids: Collection[str]) -> _Worker:
         unknown = sorted(set(endpoint_ids) - self._catalog.keys())
         if unknown or not endpoint_ids:
@@ -222,20 +248,11 @@ class Workforce:
         return result
 
 
-def _outcome_of(result: Mapping[str, Any]) -> Outcome:
+def _outcome_of(result: Mapping[str, Any], spec: EndpointSpec) -> Outcome:
     """Read a report in the form of contract section 5.3."""
     if result.get("returned") is True:
         return Returned()
     error = result.get("error")
     if error is not None:
         return Failed(error if isinstance(error, str) else str(error))
-    output = result.get("output")
-    # A FLUX endpoint that completed without a picture would be charged for nothing.
-    if not isinstance(output, Mapping) or not (_names_picture(output) or isinstance(output.get("image_url"), str)):
-        return Failed("the worker returned no picture")
-    return Completed(output)
-
-
-def _names_picture(output: Mapping[str, Any]) -> bool:
-    key = output.get("image_key")
-    return isinstance(key, str) and is_image_key(key)
+    return spec.conclude(result.get("output"))

@@ -22,8 +22,9 @@ from pydantic import SecretStr
 from flux_endpoint.api.app import create_app
 from flux_endpoint.api.services import Services
 from flux_endpoint.core import ids
-from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelSpec
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import Clock, SystemClock
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.object_store import open_image_store
@@ -207,9 +208,9 @@ async def _running_janitor(janitor: Janitor) -> AsyncIterator["asyncio.Task[None
         await asyncio.wait({task})
 
 
-def _catalog(settings: Settings) -> dict[str, ModelSpec]:
+def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
     offered = {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
-    return {endpoint_id: CATALOG[endpoint_id] for endpoint_id, source in offered.items() if source is not None}
+    return {endpoint_id: FLUX_ENDPOINTS[endpoint_id] for endpoint_id, source in offered.items() if source is not None}
 
 
 def _secrets(settings: Settings) -> _Secrets:
