@@ -17,6 +17,8 @@ PREFIX: Final = "FLUX_ENDPOINT_"
 _MAX_PORT: Final = 65_535
 # A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
 _MAX_LEASE_S: Final = 86_400
+_MAX_RETENTION_S: Final = 315_360_000
+_RETENTION: Final = f"a whole number from 0 to {_MAX_RETENTION_S}"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -139,6 +141,28 @@ class Settings(_EngineSettings):
     )
     image_retention_days: float = _setting(
         7, "Days after which a picture can no longer be fetched.", "a number above 0, at most 3650", gt=0, le=3650
+    )
+
+    run_retention_s: int = _setting(
+        1800,
+        "Seconds after its end for which a job sent to /run can be read; 0 keeps it for ever.",
+        _RETENTION,
+        ge=0,
+        le=_MAX_RETENTION_S,
+    )
+    runsync_retention_s: int = _setting(
+        60,
+        "Seconds after its end for which a job sent to /runsync can be read; 0 keeps it for ever.",
+        _RETENTION,
+        ge=0,
+        le=_MAX_RETENTION_S,
+    )
+    job_history_days: float = _setting(
+        30,
+        "Days for which status, times and cost of a job that can no longer be read are kept for the operator.",
+        "a number above 0, at most 3650",
+        gt=0,
+        le=3650,
     )
 
     @property

@@ -11,8 +11,8 @@ from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 pytestmark = pytest.mark.anyio
 
 
-async def claimed_job(store, clock):
-    await store.enqueue(sample_job(clock))
+async def claimed_job(store, clock, **changes):
+    await store.enqueue(sample_job(clock, **changes))
     (claim,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
     return claim
 
@@ -71,10 +71,11 @@ async def test_only_the_holder_may_append(store, clock):
 
 
 async def test_chunks_nobody_read_are_forgotten_with_their_job(store, clock):
-    claim = await claimed_job(store, clock)
+    claim = await claimed_job(store, clock, retention_ms=60_000)
     await store.append_chunk(claim.job.id, "worker-a", claim.token, "unread")
     await store.finish(claim.job.id, "worker-a", claim.token, Completed({"image_url": "x"}))
     clock.advance(days=8)
+    assert await store.erase_expired() == 1
     assert await store.forget(clock.now_ms()) == 1
     # The same id again: what the old one left would show.
     await store.enqueue(sample_job(clock, id=claim.job.id))

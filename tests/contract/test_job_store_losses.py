@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flux_endpoint.core.errors import LeaseLost, StoreUnavailable, UnknownJob
+from flux_endpoint.core.errors import LeaseLost, StoreUnavailable
 from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned
 from flux_endpoint.stores.protocol import SweepResult
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
@@ -209,33 +209,6 @@ async def test_counts_are_of_one_endpoint(store, clock):
     assert await store.counts(DEV) == JobCounts(in_queue=3, completed=1, failed=1, retried=1)
     assert (await store.counts(SCHNELL)).in_queue == 3
     assert len(jobs) == 6
-
-
-async def test_forgetting_takes_old_ended_jobs_only_and_leaves_their_charges(store, clock):
-    await enqueue_some(store, clock, 5)
-    old, failed, cancelled, running = await store.claim("worker-a", [DEV], 4, LEASE_S)
-    await store.finish(old.job.id, "worker-a", 1, Completed(OUTPUT))
-    await store.finish(failed.job.id, "worker-a", 1, Failed("x"))
-    await store.cancel(DEV, cancelled.job.id)
-    clock.advance(days=1)
-    await store.finish(running.job.id, "worker-a", 1, Completed(OUTPUT))
-    (young,) = await enqueue_some(store, clock, 1)
-    assert await store.forget(clock.now_ms() - 86_000_000) == 3
-    assert await store.forget(clock.now_ms() - 86_000_000) == 0
-    for gone in (old, failed, cancelled):
-        with pytest.raises(UnknownJob):
-            await store.get(DEV, gone.job.id)
-    assert (await store.get(DEV, running.job.id)).status is JobStatus.COMPLETED
-    assert (await store.get(DEV, young.id)).status is JobStatus.IN_QUEUE
-    assert len(await store.entries()) == 2
-
-
-async def test_forgetting_has_no_limit(store, clock):
-    ended = [sample_job(clock, status=JobStatus.FAILED, finished_ms=1, error="no") for _ in range(1_001)]
-    for start in range(0, len(ended), 50):
-        await asyncio.gather(*(store.enqueue(job) for job in ended[start : start + 50]))
-    assert await store.forget(2) == 1_001
-    assert await store.counts(DEV) == JobCounts()
 
 
 async def test_everything_survives_a_restart(store, open_another, clock):

@@ -16,6 +16,8 @@ from flux_endpoint.stores.protocol import ApiKey
 _WAIT_MS_MIN, _WAIT_MS_MAX, _WAIT_MS_DEFAULT = 1_000, 300_000, 90_000
 # Shorter than the 10 s after which Runpod's Python client gives up reading.
 _STREAM_WAIT_MS_DEFAULT = 8_000
+# Of a number in a query; the limits themselves are far below.
+_MAX_DIGITS = 12
 # Contract section 1.9.
 _RUN_LIMIT_BYTES = 10 * 2**20
 _RUNSYNC_LIMIT_BYTES = 20 * 2**20
@@ -30,7 +32,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     404: schemas.json_response("No such endpoint or job.", schemas.ERROR_SCHEMA),
     503: schemas.json_response("The database did not answer.", schemas.ERROR_SCHEMA),
 }
+_CONFLICT = schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA)
 _SUBMIT_RESPONSES = _ERRORS | {
+    409: _CONFLICT,
     200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
     400: schemas.json_response(
         "The input is wrong: a FAILED job whose error names the field and its limit.",
@@ -63,7 +67,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     key = await _authenticate(request)
     wait_s = _wait_s(request)
     job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
-    if job.status is JobStatus.FAILED:
+    if _is_refused(job):
         return json_reply(schemas.refused_body(job), 400)
     job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
@@ -76,17 +80,21 @@ async def run(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
     key = await _authenticate(request)
     job = await _submit(request, endpoint_id, key, _RUN_LIMIT_BYTES, sync=False)
-    if job.status is JobStatus.FAILED:
+    if _is_refused(job):
         return json_reply(schemas.refused_body(job), 400)
     return json_reply(schemas.accepted_body(job))
 
 
 @router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
 async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-    """Where a job stands, and its picture when it is done."""
+    """Where a job stands, and its picture when it is done.
+
+    The query `ttl` lets the job vanish that many milliseconds from now: 1000 to 604800000.
+    """
     services = services_of(request)
     await _authenticate(request)
-    return json_reply(schemas.job_body(await services.endpoints.status(endpoint_id, job_id), services.gallery))
+    job = await services.endpoints.status(endpoint_id, job_id, _ttl_ms(request))
+    return json_reply(schemas.job_body(job, services.gallery))
 
 
 @router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
@@ -175,7 +183,13 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
         envelope = decode_json(await read_body(request, limit_bytes))
     except InvalidRequest as error:
         return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
-    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync)
+    once_name = request.headers.get("idempotency-key")
+    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync, once_name=once_name)
+
+
+def _is_refused(job: Job) -> bool:
+    # Never queued. A job found by its Idempotency-Key may have FAILED later: that is an answer like any other.
+    return job.status is JobStatus.FAILED and job.started_ms is None and job.created_ms == job.finished_ms
 
 
 def _wait_s(request: Request, default_ms: int = _WAIT_MS_DEFAULT) -> float:
@@ -185,3 +199,12 @@ def _wait_s(request: Request, default_ms: int = _WAIT_MS_DEFAULT) -> float:
     if text.isascii() and text.isdigit() and len(text) <= 7 and _WAIT_MS_MIN <= int(text) <= _WAIT_MS_MAX:
         return int(text) / 1_000
     raise InvalidRequest(f"wait is invalid; must be between {_WAIT_MS_MIN} and {_WAIT_MS_MAX}")
+
+
+def _ttl_ms(request: Request) -> int | None:
+    text = request.query_params.get("ttl")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise InvalidRequest("ttl is invalid; must be a whole number of milliseconds")
+    return int(text)

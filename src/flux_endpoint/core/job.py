@@ -38,6 +38,26 @@ ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What the client asks for one job beside its input. Ranges are those of Runpod's `policy`.
+
+    Attributes:
+        execution_timeout_ms: how long one attempt may run before the job is TIMED_OUT.
+        ttl_ms: how long after its submission the job exists at all, in whatever state; None when the client did not
+            say: then `DEFAULT_TTL_MS` while it is unfinished, and the server's retention afterwards.
+        low_priority: such a job alone is no reason to start another worker.
+    """
+
+    execution_timeout_ms: int = 600_000
+    ttl_ms: int | None = None
+    low_priority: bool = False
+
+
+# How long a job may wait and run when its client named no time to live.
+DEFAULT_TTL_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The durable record of one request. Times are milliseconds since 1970-01-01 UTC.
 
@@ -54,6 +74,12 @@ class Job:
         retries: how often a lost worker sent it back to the queue.
         output: what the worker returned; None until COMPLETED.
         error: why it FAILED or TIMED_OUT, a sentence a person can act on.
+        policy: limits of this one job.
+        webhook: URL that is told the end; None when nobody is.
+        s3_config: the bucket the client wants the result in, as it was sent; None for the server's own place.
+        retention_ms: how long after its end the job can be read; None for as long as the record is kept.
+        expires_ms: from when on the job can no longer be read; None for never. While it is unfinished, it ends then.
+        progress: the latest news of the running attempt; None before the first and after the end.
     """
 
     id: str
@@ -71,6 +97,12 @@ class Job:
     retries: int = 0
     output: Mapping[str, Any] | None = None
     error: str | None = None
+    policy: Policy = Policy()
+    webhook: str | None = None
+    s3_config: Mapping[str, Any] | None = None
+    retention_ms: int | None = None
+    expires_ms: int | None = None
+    progress: Mapping[str, Any] | None = None
 
     @property
     def delay_time_ms(self) -> int | None:

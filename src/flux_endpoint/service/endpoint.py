@@ -1,15 +1,33 @@
 """What a client can do: submit a job, wait for it, read it, cancel it."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.envelope import TTL_MS, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
-from flux_endpoint.core.job import Job, JobCounts, JobStatus
+from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.pricing import units_to_usd
-from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.protocol import JobStore, Once
+
+# What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
+READ_TTL_MS: Final = (1_000, TTL_MS[1])
+_MAX_ONCE_CHARS: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long after its end a job can be read, milliseconds; None keeps it. The defaults are Runpod's."""
+
+    run_ms: int | None = 1_800_000
+    runsync_ms: int | None = 60_000
+
+    def of(self, *, sync: bool) -> int | None:
+        """For a job sent to `/runsync`, or to `/run`."""
+        return self.runsync_ms if sync else self.run_ms
 
 
 class EndpointService:
@@ -19,12 +37,20 @@ class EndpointService:
         store: where jobs are kept.
         catalog: the endpoints served here, by id.
         clock: stamps submissions.
+        retention: how long ended jobs can be read.
     """
 
-    def __init__(self, store: JobStore, catalog: Mapping[str, EndpointSpec], clock: Clock) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        catalog: Mapping[str, EndpointSpec],
+        clock: Clock,
+        retention: Retention = Retention(),
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._clock = clock
+        self._retention = retention
 
     def spec(self, endpoint_id: str) -> EndpointSpec:
         """The catalogue entry of an endpoint.
@@ -38,14 +64,17 @@ class EndpointService:
             served = ", ".join(sorted(self._catalog))
             raise UnknownEndpoint(f"unknown endpoint '{endpoint_id[:80]}'; served here: {served}") from None
 
-    async def submit(self, endpoint_id: str, key_id: str, envelope: object, *, sync: bool) -> Job:
+    async def submit(
+        self, endpoint_id: str, key_id: str, body: object, *, sync: bool, once_name: str | None = None
+    ) -> Job:
         """Check a request body and queue it.
 
         Args:
             endpoint_id: where to.
             key_id: the API key that pays.
-            envelope: the decoded JSON body; unknown keys are ignored.
+            body: the decoded JSON body; unknown keys are ignored.
             sync: whether the id shall say that it was sent to `/runsync`.
+            once_name: the client's Idempotency-Key: the same name and body get the same job.
 
         Returns:
             A job that is IN_QUEUE and durable; or, when the body is wrong, one that FAILED at the door, durable too,
@@ -53,13 +82,18 @@ class EndpointService:
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
+            Conflict: the name came with another body before.
+            InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
         """
         spec = self.spec(endpoint_id)
+        once = _once(once_name, body)
         try:
-            accepted = spec.accept(_input_of(envelope))
+            envelope = parse_envelope(body)
+            accepted = spec.accept(envelope.input)
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
         now_ms = self._clock.now_ms()
+        ttl_ms = envelope.policy.ttl_ms
         job = Job(
             id=ids.new_job_id(sync=sync),
             endpoint_id=endpoint_id,
@@ -69,9 +103,13 @@ class EndpointService:
             cost_usd=accepted.cost_usd,
             created_ms=now_ms,
             queued_ms=now_ms,
+            policy=envelope.policy,
+            webhook=envelope.webhook,
+            s3_config=envelope.s3_config,
+            retention_ms=self._retention.of(sync=sync),
+            expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
         )
-        await self._store.enqueue(job)
-        return job
+        return await self._store.enqueue(job, once)
 
     async def refuse(self, endpoint_id: str, key_id: str, reason: str, *, sync: bool) -> Job:
         """Record a request that cannot be queued, as a FAILED job that costs nothing.
@@ -81,6 +119,7 @@ class EndpointService:
         """
         self.spec(endpoint_id)
         now_ms = self._clock.now_ms()
+        retention_ms = self._retention.of(sync=sync)
         job = Job(
             id=ids.new_job_id(sync=sync),
             endpoint_id=endpoint_id,
@@ -92,19 +131,25 @@ class EndpointService:
             queued_ms=now_ms,
             finished_ms=now_ms,
             error=reason,
+            retention_ms=retention_ms,
+            expires_ms=None if retention_ms is None else now_ms + retention_ms,
         )
-        await self._store.enqueue(job)
-        return job
+        return await self._store.enqueue(job)
 
-    async def status(self, endpoint_id: str, job_id: str) -> Job:
-        """Read a job.
+    async def status(self, endpoint_id: str, job_id: str, ttl_ms: int | None = None) -> Job:
+        """Read a job; with `ttl_ms`, let it vanish that many milliseconds from now.
 
         Raises:
+            InvalidRequest: `ttl_ms` is out of range.
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
         self.spec(endpoint_id)
-        return await self._store.get(endpoint_id, job_id)
+        if ttl_ms is None:
+            return await self._store.get(endpoint_id, job_id)
+        if not READ_TTL_MS[0] <= ttl_ms <= READ_TTL_MS[1]:
+            raise InvalidRequest(f"ttl is invalid; must be between {READ_TTL_MS[0]} and {READ_TTL_MS[1]}")
+        return await self._store.set_ttl(endpoint_id, job_id, ttl_ms)
 
     async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """The job as soon as it is terminal, or as it stands after `timeout_s` seconds.
@@ -166,12 +211,9 @@ class EndpointService:
         return await self._store.counts(endpoint_id)
 
 
-def _input_of(envelope: object) -> Mapping[str, Any]:
-    if not isinstance(envelope, Mapping):
-        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input'")
-    if "input" not in envelope:
-        raise InvalidRequest("Invalid request: the body has no 'input'")
-    fields = envelope["input"]
-    if not isinstance(fields, Mapping):
-        raise InvalidRequest("Invalid request: 'input' must be a JSON object")
-    return fields
+def _once(name: str | None, body: object) -> Once | None:
+    if name is None:
+        return None
+    if not 0 < len(name) <= _MAX_ONCE_CHARS or not name.isprintable():
+        raise InvalidRequest(f"the header Idempotency-Key must have 1 to {_MAX_ONCE_CHARS} printable characters")
+    return Once(name, fingerprint(body))

@@ -22,11 +22,11 @@ class Janitor:
     """Sweeps for as long as the gateway runs.
 
     Args:
-        store: swept of jobs that ended `retention_days` ago.
+        store: swept of what clients can no longer read, and of jobs that ended `history_days` ago.
         workforce: swept of leases that ran out.
         gallery: swept of expired pictures.
         clock: decides what has expired.
-        retention_days: how long the record of a finished job can be read.
+        history_days: how long the figures of a job that nobody can read any more are kept.
         sleep: waits between sweeps; tests hand in their own.
     """
 
@@ -36,14 +36,14 @@ class Janitor:
         workforce: Workforce,
         gallery: Gallery,
         clock: Clock,
-        retention_days: float = 7,
+        history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._workforce = workforce
         self._gallery = gallery
         self._clock = clock
-        self._retention_ms = round(retention_days * MS_PER_DAY)
+        self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
         self._next_retention_ms = 0
 
@@ -57,13 +57,14 @@ class Janitor:
             await self._sleep(_LEASE_PERIOD_S)
 
     async def sweep(self) -> None:
-        """One round: leases always, retention when an hour has passed since the last time."""
+        """One round: leases and expired jobs always; pictures and history once an hour."""
         await self._workforce.sweep()
+        await self._store.erase_expired()
         now_ms = self._clock.now_ms()
         if now_ms < self._next_retention_ms:
             return
         self._next_retention_ms = now_ms + _RETENTION_PERIOD_MS
         pictures = await self._gallery.sweep()
-        jobs = await self._store.forget(now_ms - self._retention_ms)
+        jobs = await self._store.forget(now_ms - self._history_ms)
         if pictures or jobs:
             logger.info("retention: %d pictures and %d job records deleted", pictures, jobs)

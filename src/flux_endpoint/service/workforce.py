@@ -245,6 +245,8 @@ class Workforce:
             logger.warning("job %s lost its worker and waits again", job_id)
         for job_id in result.failed:
             logger.error("job %s lost its worker once too often and failed", job_id)
+        for job_id in result.timed_out:
+            logger.warning("job %s timed out", job_id)
         return result
 
 

@@ -15,10 +15,25 @@ class SweepResult:
     Attributes:
         requeued: ids of jobs whose worker was lost and that wait again.
         failed: ids of jobs whose worker was lost once too often.
+        timed_out: ids of jobs that ran or lived longer than their policy allows.
     """
 
     requeued: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    timed_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A name under which a client submits a job at most once, however often it sends it.
+
+    Attributes:
+        name: its Idempotency-Key; one name for each API key and endpoint.
+        request_hash: tells whether the body that came with it is the same.
+    """
+
+    name: str
+    request_hash: str
 
 
 class JobStore(Protocol):
@@ -27,16 +42,28 @@ class JobStore(Protocol):
     Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
     """
 
-    async def enqueue(self, job: Job) -> None:
+    async def enqueue(self, job: Job, once: Once | None = None) -> Job:
         """Write a new job, as it is: IN_QUEUE, or FAILED for one refused at the door. Durable on return.
 
+        Returns:
+            The job; with `once`, the one that was submitted under that name before, if it can still be read.
+
         Raises:
+            Conflict: the name came with another request before.
             ValueError: a job of that id exists, or its status is another one.
         """
         ...
 
     async def get(self, endpoint_id: str, job_id: str) -> Job:
         """Read one job.
+
+        Raises:
+            UnknownJob: no such job on that endpoint, or its time is over (`Job.expires_ms`): so for every verb.
+        """
+        ...
+
+    async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:
+        """Let the job end and vanish `ttl_ms` milliseconds from now, instead of when it would have.
 
         Raises:
             UnknownJob: no such job on that endpoint.
@@ -156,15 +183,25 @@ class JobStore(Protocol):
         ...
 
     async def sweep(self, max_retries: int) -> SweepResult:
-        """Take back every job whose lease has expired; FAILED when it was re-dispatched `max_retries` times before."""
+        """Make TIMED_OUT what ran or lived longer than its policy allows; take back every job whose lease has expired.
+
+        A job that was re-dispatched `max_retries` times before becomes FAILED.
+        """
         ...
 
     async def counts(self, endpoint_id: str) -> JobCounts:
         """How many jobs stand where."""
         ...
 
+    async def erase_expired(self) -> int:
+        """Erase input, output and the like of every terminal job that can no longer be read. Returns how many.
+
+        What stays (status, times, cost, error) is for the operator's figures only.
+        """
+        ...
+
     async def forget(self, finished_before_ms: int) -> int:
-        """Delete terminal jobs that ended before a time; ledger entries stay. Returns how many."""
+        """Delete erased jobs that ended before a time; ledger entries stay. Returns how many."""
         ...
 
 

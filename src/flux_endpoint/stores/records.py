@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.database import storable
-from flux_endpoint.stores.protocol import LedgerEntry
+from flux_endpoint.stores.protocol import LedgerEntry, Once
 
 
-def job_values(job: Job) -> dict[str, Any]:
+def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
     """A new job as a row of `schema.jobs`."""
     return {
         "id": job.id,
@@ -28,6 +28,16 @@ def job_values(job: Job) -> dict[str, Any]:
         "retries": job.retries,
         "output": None if job.output is None else dict(job.output),
         "error": None if job.error is None else storable(job.error),
+        "execution_timeout_ms": job.policy.execution_timeout_ms,
+        "ttl_ms": job.policy.ttl_ms,
+        "low_priority": int(job.policy.low_priority),
+        "webhook": job.webhook,
+        "s3_config": None if job.s3_config is None else dict(job.s3_config),
+        "retention_ms": job.retention_ms,
+        "expires_ms": job.expires_ms,
+        "progress": None if job.progress is None else dict(job.progress),
+        "once_name": None if once is None else storable(once.name),
+        "once_hash": None if once is None else once.request_hash,
     }
 
 
@@ -49,6 +59,12 @@ def to_job(row: Row[Any]) -> Job:
         retries=row.retries,
         output=row.output,
         error=row.error,
+        policy=Policy(row.execution_timeout_ms, row.ttl_ms, bool(row.low_priority)),
+        webhook=row.webhook,
+        s3_config=row.s3_config,
+        retention_ms=row.retention_ms,
+        expires_ms=row.expires_ms,
+        progress=row.progress,
     )
 
 

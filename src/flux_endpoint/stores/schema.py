@@ -38,8 +38,21 @@ jobs: Final = Table(
     Column("retries", Integer, nullable=False),
     Column("output", _Json),
     Column("error", Text),
-    # Until when `worker_id` holds the job. On a CANCELLED job: its worker has not been told to stop.
+    # Until when `worker_id` holds the job. On a CANCELLED or TIMED_OUT job: its worker has not been told to stop.
     Column("lease_expires_ms", BigInteger),
+    Column("execution_timeout_ms", BigInteger, nullable=False, server_default="600000"),
+    # Only where the client named one.
+    Column("ttl_ms", BigInteger),
+    Column("low_priority", Integer, nullable=False, server_default="0"),
+    Column("webhook", Text),
+    Column("s3_config", _Json),
+    Column("retention_ms", BigInteger),
+    # Nobody can read the job from then on. 0: it is over, and what the client sent and got has been erased.
+    Column("expires_ms", BigInteger),
+    Column("progress", _Json),
+    # The client's Idempotency-Key, and a hash of the body that came with it.
+    Column("once_name", Text),
+    Column("once_hash", Text),
     UniqueConstraint("id"),
 )
 
@@ -54,6 +67,21 @@ _ended = jobs.c.finished_ms.is_not(None)
 Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_ended)
 _retried = jobs.c.retries > 0
 Index("jobs_retried", jobs.c.endpoint_id, jobs.c.retries, sqlite_where=_retried, postgresql_where=_retried)
+
+_expiring = jobs.c.expires_ms > 0
+Index("jobs_by_expiry", jobs.c.expires_ms, sqlite_where=_expiring, postgresql_where=_expiring)
+_once = jobs.c.once_name.is_not(None)
+Index(
+    "jobs_once",
+    jobs.c.key_id,
+    jobs.c.endpoint_id,
+    jobs.c.once_name,
+    unique=True,
+    sqlite_where=_once,
+    postgresql_where=_once,
+)
+# Serves the listing of recent jobs.
+Index("jobs_by_arrival", jobs.c.endpoint_id, jobs.c.created_ms, jobs.c.seq)
 
 # What a running job has sent its client so far and the client has not read yet.
 chunks: Final = Table(

@@ -20,12 +20,13 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    null,
     or_,
     select,
     update,
 )
 
-from flux_endpoint.core.job import ALLOWED_MOVES, JobStatus
+from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
 from flux_endpoint.stores.schema import api_keys, chunks, jobs, ledger
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
@@ -33,12 +34,27 @@ _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _of_worker: ColumnElement[Any] = jobs.c.worker_id == bindparam("worker")
 _running: ColumnElement[Any] = jobs.c.status == JobStatus.IN_PROGRESS.value
-_untold: ColumnElement[Any] = and_(jobs.c.status == JobStatus.CANCELLED.value, jobs.c.lease_expires_ms.is_not(None))
+_untold: ColumnElement[Any] = and_(
+    jobs.c.status.in_([JobStatus.CANCELLED.value, JobStatus.TIMED_OUT.value]), jobs.c.lease_expires_ms.is_not(None)
+)
 # Typed, because PostgreSQL asks the type of every parameter before it sees a value.
 _now_ms = bindparam("now_ms", type_=BigInteger)
-_expires_ms = bindparam("expires_ms", type_=BigInteger)
+_expires_ms = bindparam("until_ms", type_=BigInteger)
 _retry = bindparam("retry", type_=Integer)
+_ended: ColumnElement[Any] = jobs.c.finished_ms.is_not(None)
 _claim_order = (jobs.c.created_ms, jobs.c.seq)
+_unexpired: ColumnElement[Any] = or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms)
+
+# When a job that ends now can no longer be read: after the server's retention or the client's time to live, whichever
+# is shorter.
+_ttl_end = jobs.c.created_ms + jobs.c.ttl_ms
+_retention_end = _now_ms + jobs.c.retention_ms
+_kept_until: ColumnElement[Any] = case(
+    (and_(jobs.c.retention_ms.is_(None), jobs.c.ttl_ms.is_(None)), cast(null(), BigInteger)),
+    (jobs.c.retention_ms.is_(None), _ttl_end),
+    (or_(jobs.c.ttl_ms.is_(None), _retention_end < _ttl_end), _retention_end),
+    else_=_ttl_end,
+)
 
 
 def _may_become(status: JobStatus) -> ColumnElement[Any]:
@@ -57,9 +73,9 @@ def _locked(condition: ColumnElement[Any], name: str) -> CTE:
     return select(jobs.c.seq).where(condition).order_by(*order).with_for_update().cte(name)
 
 
-GET_JOB: Final = select(jobs).where(_job, _of_endpoint)
+GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
-IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints))
+IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 COUNT_BY_STATUS: Final = select(jobs.c.status, func.count().label("jobs")).where(_of_endpoint).group_by(jobs.c.status)
 COUNT_RETRIES: Final = select(func.sum(jobs.c.retries)).where(_of_endpoint, jobs.c.retries > 0)
@@ -67,12 +83,20 @@ COUNT_RETRIES: Final = select(func.sum(jobs.c.retries)).where(_of_endpoint, jobs
 
 # (new) -> IN_QUEUE | FAILED
 ENQUEUE: Final = insert(jobs).inline()
+_once = and_(
+    jobs.c.key_id == bindparam("key"),
+    jobs.c.endpoint_id == bindparam("endpoint"),
+    jobs.c.once_name == bindparam("name"),
+)
+GET_ONCE: Final = select(jobs).where(_once, _unexpired)
+# The name of a job that can no longer be read is free again.
+FREE_ONCE: Final = update(jobs).where(_once, jobs.c.expires_ms <= _now_ms).values(once_name=None)
 
 # IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
 # are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.
 _oldest = (
     select(jobs.c.seq)
-    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints)
+    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired)
     .order_by(*_claim_order)
     .limit(bindparam("max_jobs", type_=Integer))
     .with_for_update(skip_locked=True)
@@ -113,7 +137,11 @@ COMPLETE: Final = (
         status=JobStatus.COMPLETED.value,
         output=bindparam("result"),
         finished_ms=_now_ms,
+        expires_ms=_kept_until,
         lease_expires_ms=None,
+        progress=None,
+        # Holds the client's credentials, which nobody needs any more.
+        s3_config=None,
     )
     .returning(jobs)
 )
@@ -129,21 +157,28 @@ FAIL: Final = (
         status=JobStatus.FAILED.value,
         error=bindparam("reason"),
         finished_ms=_now_ms,
+        expires_ms=_kept_until,
         lease_expires_ms=None,
+        progress=None,
     )
     .returning(jobs)
 )
 
 # IN_PROGRESS -> IN_QUEUE, at its old place, because the worker gave it back.
 GIVE_BACK: Final = (
-    update(jobs).where(_held_by_reporter).values(status=JobStatus.IN_QUEUE.value, lease_expires_ms=None).returning(jobs)
+    update(jobs)
+    .where(_held_by_reporter)
+    .values(status=JobStatus.IN_QUEUE.value, lease_expires_ms=None, progress=None)
+    .returning(jobs)
 )
 
 # IN_QUEUE | IN_PROGRESS -> CANCELLED. `lease_expires_ms` stays: the mark that a worker has yet to be told.
 CANCEL: Final = (
     update(jobs)
-    .where(_job, _of_endpoint, _may_become(JobStatus.CANCELLED))
-    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms)
+    .where(_job, _of_endpoint, _unexpired, _may_become(JobStatus.CANCELLED))
+    .values(
+        status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, s3_config=None
+    )
     .returning(jobs)
 )
 
@@ -153,6 +188,7 @@ RETRY: Final = (
     .where(
         _job,
         _of_endpoint,
+        _unexpired,
         jobs.c.status.in_([JobStatus.FAILED.value, JobStatus.TIMED_OUT.value]),
         jobs.c.started_ms.is_not(None),
     )
@@ -160,6 +196,9 @@ RETRY: Final = (
         status=JobStatus.IN_QUEUE.value,
         queued_ms=_now_ms,
         finished_ms=None,
+        expires_ms=func.coalesce(_ttl_end, _now_ms + DEFAULT_TTL_MS),
+        # Its worker may not have been told to stop yet; the claim token keeps it from interfering.
+        lease_expires_ms=None,
         retries=0,
         output=None,
         error=None,
@@ -172,11 +211,11 @@ _waiting = _locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value)
 PURGE: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_waiting.c.seq)))
-    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms)
-    .returning(jobs.c.id)
+    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, s3_config=None)
+    .returning(jobs)
 )
 
-# CANCELLED stays CANCELLED; its worker is told once.
+# CANCELLED and TIMED_OUT stay; the worker is told once.
 TAKE_STOPS: Final = update(jobs).where(_of_worker, _untold).values(lease_expires_ms=None).returning(jobs.c.id)
 
 # substr and not LIKE: SQLite's LIKE takes "W1" for "w1", and ids may hold its wildcards.
@@ -200,11 +239,13 @@ def _take_back(whose: ColumnElement[Any]) -> Any:
             status=case((_too_often, JobStatus.FAILED.value), else_=JobStatus.IN_QUEUE.value),
             error=case((_too_often, _timed_out_text), else_=None),
             finished_ms=case((_too_often, _now_ms), else_=None),
+            expires_ms=case((_too_often, _kept_until), else_=jobs.c.expires_ms),
+            progress=None,
             retries=case((_too_often, jobs.c.retries), else_=jobs.c.retries + _retry),
             queued_ms=case((_too_often, jobs.c.queued_ms), else_=_now_ms),
             lease_expires_ms=None,
         )
-        .returning(jobs.c.id, jobs.c.endpoint_id, jobs.c.status)
+        .returning(jobs)
     )
 
 
@@ -213,10 +254,69 @@ TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
 # A new worker of the same id must not be told to stop what the old one ran.
 FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)
 
-# (terminal) -> (gone), the oldest first; its ledger entry stays.
+# IN_PROGRESS -> TIMED_OUT. `lease_expires_ms` stays: the mark that the worker has yet to be told.
+_overdue = _locked(
+    and_(_running, jobs.c.lease_expires_ms.is_not(None), jobs.c.started_ms + jobs.c.execution_timeout_ms <= _now_ms),
+    "overdue",
+)
+TIME_OUT_RUNNING: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(select(_overdue.c.seq)))
+    .values(
+        status=JobStatus.TIMED_OUT.value,
+        error=literal("the job ran longer than its policy.executionTimeout of ", Text)
+        + cast(jobs.c.execution_timeout_ms, Text)
+        + literal(" ms", Text),
+        finished_ms=_now_ms,
+        expires_ms=_kept_until,
+        progress=None,
+    )
+    .returning(jobs)
+)
+
+# IN_QUEUE | IN_PROGRESS -> TIMED_OUT, and out of sight at once: its time to live is over. `expires_ms > 0` is what the
+# index `jobs_by_expiry` holds.
+_past: ColumnElement[Any] = and_(jobs.c.expires_ms > 0, jobs.c.expires_ms <= _now_ms)
+_outlived = _locked(and_(_past, _may_become(JobStatus.TIMED_OUT)), "outlived")
+END_OUTLIVED: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(select(_outlived.c.seq)))
+    .values(
+        status=JobStatus.TIMED_OUT.value,
+        error="the job's time to live was over before it was done",
+        finished_ms=_now_ms,
+        progress=None,
+    )
+    .returning(jobs)
+)
+
+# A terminal job that nobody can read any more: what the client sent and got is erased; figures stay.
+_faded = select(jobs.c.seq).where(_past, _ended).limit(bindparam("max_jobs", type_=Integer))
+ERASE: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(_faded))
+    .values(
+        input={}, output=None, webhook=None, s3_config=None, progress=None, once_name=None, once_hash=None, expires_ms=0
+    )
+    .returning(jobs.c.id)
+)
+
+# The client says for how much longer it wants to be able to read the job.
+SET_TTL: Final = (
+    update(jobs)
+    .where(_job, _of_endpoint, _unexpired)
+    .values(
+        expires_ms=_expires_ms,
+        # Counted from the submission, as the client's own would be.
+        ttl_ms=case((_ended, jobs.c.ttl_ms), else_=_expires_ms - jobs.c.created_ms),
+    )
+    .returning(jobs)
+)
+
+# (terminal, erased) -> (gone), the oldest first; its ledger entry stays.
 _oldest_ended = (
     select(jobs.c.seq)
-    .where(jobs.c.finished_ms < bindparam("before_ms", type_=BigInteger))
+    .where(jobs.c.finished_ms < bindparam("before_ms", type_=BigInteger), jobs.c.expires_ms == 0)
     .order_by(jobs.c.finished_ms)
     .limit(bindparam("max_jobs", type_=Integer))
 )

@@ -29,7 +29,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
-from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
@@ -105,8 +105,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         gallery = Gallery(images, clock, public_url, settings.image_retention_days)
         workforce = Workforce(store, gallery, catalog, clock, settings.lease_s)
         accounts = Accounts(store, clock)
-        janitor = Janitor(store, workforce, gallery, clock, settings.image_retention_days)
-        services = Services(EndpointService(store, catalog, clock), workforce, accounts, gallery, secrets.worker_token)
+        janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
+        endpoints = EndpointService(store, catalog, clock, _retention(settings))
+        services = Services(endpoints, workforce, accounts, gallery, secrets.worker_token)
         node = node_name(settings.data_dir)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, list(catalog))
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
@@ -206,6 +207,13 @@ async def _running_janitor(janitor: Janitor) -> AsyncIterator["asyncio.Task[None
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def _retention(settings: Settings) -> Retention:
+    def milliseconds(seconds: int) -> int | None:
+        return seconds * 1_000 or None
+
+    return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s))
 
 
 def _catalog(settings: Settings) -> dict[str, EndpointSpec]:

@@ -1,0 +1,24 @@
+"""What follows, in the same transaction, when a job becomes terminal."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from flux_endpoint.core.job import Job
+from flux_endpoint.stores import topics
+from flux_endpoint.stores.database import Transaction
+from flux_endpoint.stores.records import to_job
+
+
+def ended(transaction: Transaction, row: Row[Any]) -> Job:
+    """Note the end of a job. Every transition to a terminal state passes its row through here.
+
+    Args:
+        transaction: the one that made the transition.
+        row: the job afterwards, all columns of `schema.jobs`.
+    """
+    transaction.wake(topics.end_of(row.id))
+    if row.lease_expires_ms is not None:
+        # It ended under its worker's hands.
+        transaction.wake(topics.stop_for(row.worker_id))
+    return to_job(row)
