@@ -11,7 +11,9 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.service.limits import DEFAULT_RULES, RateRule, parse_rules
 
 PREFIX: Final = "FLUX_ENDPOINT_"
 _MAX_PORT: Final = 65_535
@@ -33,6 +35,11 @@ def _setting(default: Any, description: str, allowed: str, *, is_secret: bool = 
 def _fits_a_header(value: SecretStr) -> SecretStr:
     if not all("!" <= char <= "~" for char in value.get_secret_value()):
         raise ValueError("not printable")
+    return value
+
+
+def _are_rate_limits(value: str) -> str:
+    parse_rules(value)
     return value
 
 
@@ -164,6 +171,19 @@ class Settings(_EngineSettings):
         gt=0,
         le=3650,
     )
+
+    rate_limits: Annotated[str, AfterValidator(_are_rate_limits)] = _setting(
+        "on",
+        "How often one API key may ask: 'on' for Runpod's limits, 'off', or changes to some of them, as requests in "
+        "10 s and at once: run=5000/800,purge-queue=off.",
+        "on, off, or OPERATION=PER_10_S, OPERATION=PER_10_S/AT_ONCE and OPERATION=off joined by commas; operations "
+        f"are {', '.join(DEFAULT_RULES)}",
+    )
+
+    @property
+    def rate_rules(self) -> Mapping[Operation, RateRule]:
+        """`rate_limits` by operation; one that is missing has no limit."""
+        return parse_rules(self.rate_limits)
 
     @property
     def database_file(self) -> Path:

@@ -5,8 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.job import Completed, Failed, JobStatus
-from flux_endpoint.stores.protocol import ApiKey, LedgerEntry
+from flux_endpoint.stores.protocol import LedgerEntry
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

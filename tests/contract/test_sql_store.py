@@ -12,11 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import ApiKey, JobStore, Ledger
+from flux_endpoint.stores.protocol import JobStore, Ledger
 from flux_endpoint.stores.schema import metadata
 from flux_endpoint.stores.signals import Deadline, Signals, Topic
 from flux_endpoint.stores.sql import SqlStore

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from flux_endpoint import __version__
 from flux_endpoint.api import images, runpod, workers
+from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, json_reply
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
@@ -18,6 +19,7 @@ from flux_endpoint.core.errors import (
     LeaseLost,
     NotFound,
     StoreUnavailable,
+    TooManyRequests,
     Unauthenticated,
 )
 
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     InvalidRequest: 400,
     Unauthenticated: 401,
+    TooManyRequests: 429,
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,
@@ -49,6 +52,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (runpod, workers, images):
         app.include_router(module.router)
+    app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientLeft, _on_client_left)
@@ -67,7 +71,8 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
         # Its text may name a path or a host of the operator's.
         logger.error("%s %s: %s", request.method, request.url.path[:200], error)
         return json_reply({"error": "the server cannot reach its storage right now; try again"}, http_status_of(error))
-    return json_reply({"error": str(error)}, http_status_of(error))
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
+    return json_reply({"error": str(error)}, http_status_of(error), headers)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

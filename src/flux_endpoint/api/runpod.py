@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.http import decode_json, json_reply, read_body, secret_of, unless_client_leaves
+from flux_endpoint.api.doors import admit
+from flux_endpoint.api.http import decode_json, json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.services import services_of
+from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
-from flux_endpoint.stores.protocol import ApiKey
 
 # Contract section 1.2: how long /runsync holds, milliseconds.
 _WAIT_MS_MIN, _WAIT_MS_MAX, _WAIT_MS_DEFAULT = 1_000, 300_000, 90_000
@@ -30,6 +31,7 @@ JobId = Annotated[str, Path(description="As answered by /run or /runsync.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: schemas.json_response("The API key is missing, unknown or revoked.", schemas.ERROR_SCHEMA),
     404: schemas.json_response("No such endpoint or job.", schemas.ERROR_SCHEMA),
+    429: schemas.too_many_response(),
     503: schemas.json_response("The database did not answer.", schemas.ERROR_SCHEMA),
 }
 _CONFLICT = schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA)
@@ -64,7 +66,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     The query `wait` says how long at most: 1000 to 300000 milliseconds, 90000 when absent.
     """
     services = services_of(request)
-    key = await _authenticate(request)
+    key = await admit(request, endpoint_id, Operation.RUNSYNC)
     wait_s = _wait_s(request)
     job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
     if _is_refused(job):
@@ -78,7 +80,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
 @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
 async def run(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    key = await _authenticate(request)
+    key = await admit(request, endpoint_id, Operation.RUN)
     job = await _submit(request, endpoint_id, key, _RUN_LIMIT_BYTES, sync=False)
     if _is_refused(job):
         return json_reply(schemas.refused_body(job), 400)
@@ -92,7 +94,7 @@ async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     The query `ttl` lets the job vanish that many milliseconds from now: 1000 to 604800000.
     """
     services = services_of(request)
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.STATUS)
     job = await services.endpoints.status(endpoint_id, job_id, _ttl_ms(request))
     return json_reply(schemas.job_body(job, services.gallery))
 
@@ -111,7 +113,7 @@ async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) 
     without a pause, so a job that still runs is answered only when that time is over.
     """
     services = services_of(request)
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.STATUS)
     job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job_id, _wait_s(request)))
     return json_reply(schemas.job_body(job, services.gallery))
 
@@ -129,7 +131,7 @@ async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw. Each chunk is handed out once. The query
     `wait` says how long the call is held at most: 1000 to 300000 milliseconds, 8000 when absent.
     """
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.STATUS)
     wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
     news = services_of(request).endpoints.stream(endpoint_id, job_id, wait_s)
     job, chunks = await unless_client_leaves(request, news)
@@ -145,21 +147,21 @@ async def stream_by_post(request: Request, endpoint_id: EndpointId, job_id: JobI
 @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
 async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.CANCEL)
     return json_reply(schemas.accepted_body(await services_of(request).endpoints.cancel(endpoint_id, job_id)))
 
 
 @router.post("/retry/{job_id}", responses=_RETRY_RESPONSES, summary="Run a failed job again")
 async def retry(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Queue a FAILED or TIMED_OUT job again, under its id and with its seed."""
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.RETRY)
     return json_reply(schemas.accepted_body(await services_of(request).endpoints.retry(endpoint_id, job_id)))
 
 
 @router.post("/purge-queue", responses=_PURGE_RESPONSES, summary="Cancel all waiting jobs")
 async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
     """Cancel every job that waits on this endpoint; running ones go on."""
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.PURGE_QUEUE)
     return json_reply(schemas.purge_body(await services_of(request).endpoints.purge(endpoint_id)))
 
 
@@ -167,18 +169,13 @@ async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
 async def health(request: Request, endpoint_id: EndpointId) -> Response:
     """How many jobs and workers of this endpoint are in each state."""
     services = services_of(request)
-    await _authenticate(request)
+    await admit(request, endpoint_id, Operation.HEALTH)
     jobs = await services.endpoints.counts(endpoint_id)
     return json_reply(schemas.health_body(jobs, services.workforce.counts(endpoint_id)))
 
 
-async def _authenticate(request: Request) -> ApiKey:
-    return await services_of(request).accounts.authenticate(secret_of(request))
-
-
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:
     endpoints = services_of(request).endpoints
-    endpoints.spec(endpoint_id)
     try:
         envelope = decode_json(await read_body(request, limit_bytes))
     except InvalidRequest as error:

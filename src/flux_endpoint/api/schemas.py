@@ -202,4 +202,11 @@ def json_response(description: str, schema: JsonObject) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+def too_many_response() -> dict[str, Any]:
+    """OpenAPI response of a limit on how much may be asked in a time."""
+    seconds = {"description": "Whole seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
+    response = json_response("A rate limit is reached; nothing was done.", ERROR_SCHEMA)
+    return response | {"headers": {"Retry-After": seconds}}
+
+
 ENDPOINT_PARAMETER_EXAMPLE = FLUX_DEV.endpoint_id

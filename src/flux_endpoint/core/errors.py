@@ -4,6 +4,7 @@
     ├── InvalidRequest         the caller sent something wrong (HTTP 400)
     │   └── InvalidParameter   one field of `input` is wrong
     ├── Unauthenticated        no key, or a wrong one (401)
+    ├── TooManyRequests        a rate limit, or a full queue (429)
     ├── NotFound               (404)
     │   ├── UnknownEndpoint
     │   ├── UnknownJob
@@ -42,6 +43,19 @@ class InvalidParameter(InvalidRequest):
 
 class Unauthenticated(FluxEndpointError):
     """The request carries no key, or one that is unknown or revoked."""
+
+
+class TooManyRequests(FluxEndpointError):
+    """A limit on how much may be asked in a time is reached; nothing was done.
+
+    Args:
+        text: which limit, and when to come again.
+        retry_after_s: whole seconds after which it is worth trying again; at least 1.
+    """
+
+    def __init__(self, text: str, retry_after_s: int) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(FluxEndpointError):

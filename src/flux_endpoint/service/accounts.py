@@ -1,20 +1,45 @@
 """Who may call: API keys, kept by the hash of their secret."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from flux_endpoint.core import ids
+from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Unauthenticated
-from flux_endpoint.stores.protocol import ApiKey, Ledger
+from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule
+from flux_endpoint.stores.protocol import Ledger
+
+# A key revoked or changed by another process is believed in for this long.
+CACHE_MS: Final = 2_000
+# Some megabytes; a server with more keys in use than this reads some of them again.
+_CACHE_KEYS: Final = 10_000
 
 
 class Accounts:
-    """Creates, checks and revokes API keys."""
+    """Creates, checks and revokes API keys.
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    Args:
+        ledger: where keys are kept.
+        clock: ages the cache.
+        rules: how often a key may ask; counted here.
+        cache_ms: how long a key that was found is not looked up again; 0 to read the database at every request.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        rules: Mapping[Operation, RateRule] = DEFAULT_RULES,
+        cache_ms: int = CACHE_MS,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._limiter = RateLimiter(clock, rules)
+        self._cache_ms = cache_ms
+        # By hash: the key, and when it was read.
+        self._cache: dict[str, tuple[ApiKey, int]] = {}
 
     async def authenticate(self, secret: str) -> ApiKey:
         """The key a request is made with.
@@ -24,12 +49,34 @@ class Accounts:
         """
         if not secret:
             raise Unauthenticated("missing API key: send the header 'Authorization: Bearer <key>'")
-        key = await self._ledger.find_key(_hash(secret))
+        secret_hash = _hash(secret)
+        now_ms = self._clock.now_ms()
+        key, read_ms = self._cache.get(secret_hash, (None, 0))
+        if key is not None and 0 <= now_ms - read_ms < self._cache_ms:
+            return key
+        key = await self._ledger.find_key(secret_hash)
+        # Only good keys are remembered: guessing must not fill the memory, and a new key works at once.
+        self._cache.pop(secret_hash, None)
         if key is None:
             raise Unauthenticated("unknown API key: check the Authorization header")
         if key.revoked_ms is not None:
             raise Unauthenticated(f"API key '{key.name}' has been revoked")
+        if len(self._cache) >= _CACHE_KEYS:
+            self._cache.clear()
+        # Stamped with the time before the read: what changed meanwhile is not believed in for longer than promised.
+        self._cache[secret_hash] = (key, now_ms)
         return key
+
+    def enter(self, key: ApiKey, endpoint_id: str, operation: Operation) -> Callable[[], None]:
+        """Let one request of a key in.
+
+        Returns:
+            What to call, once, when the request is over.
+
+        Raises:
+            TooManyRequests: a rate limit is reached.
+        """
+        return self._limiter.enter(key, endpoint_id, operation)
 
     async def create(self, name: str, secret: str | None = None) -> tuple[ApiKey, str]:
         """Make a key.
@@ -60,7 +107,9 @@ class Accounts:
 
     async def revoke(self, key_id: str) -> bool:
         """Make a key useless from now on; False when there is none of that id."""
-        return await self._ledger.revoke_key(key_id, self._clock.now_ms())
+        is_known = await self._ledger.revoke_key(key_id, self._clock.now_ms())
+        self._cache.clear()
+        return is_known
 
 
 def _hash(secret: str) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.protocol import ApiKey, LedgerEntry
+from flux_endpoint.stores.protocol import LedgerEntry
 from flux_endpoint.stores.records import to_entry
 
 

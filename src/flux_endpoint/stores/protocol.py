@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
 
 
@@ -203,16 +204,6 @@ class JobStore(Protocol):
     async def forget(self, finished_before_ms: int) -> int:
         """Delete erased jobs that ended before a time; ledger entries stay. Returns how many."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A client's key without its secret. Times are milliseconds since 1970-01-01 UTC."""
-
-    id: str
-    name: str
-    created_ms: int
-    revoked_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         images = open_image_store(settings.resolved_image_store_url)
         gallery = Gallery(images, clock, public_url, settings.image_retention_days)
         workforce = Workforce(store, gallery, catalog, clock, settings.lease_s)
-        accounts = Accounts(store, clock)
+        accounts = Accounts(store, clock, settings.rate_rules)
         janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
         endpoints = EndpointService(store, catalog, clock, _retention(settings))
         services = Services(endpoints, workforce, accounts, gallery, secrets.worker_token)

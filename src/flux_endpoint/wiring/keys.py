@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import NotFound, SettingsError
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import ApiKey
 
 
 def create_key(settings: Settings, name: str) -> tuple[ApiKey, str]:

@@ -1,0 +1,163 @@
+"""How often a key may ask: counted in the memory of one gateway, by key, endpoint and operation."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import TooManyRequests
+
+_WINDOW_MS: Final = 10_000
+# A place frees when some request ends, and nobody knows when: soon, as a rule.
+_RETRY_WHEN_FULL_S: Final = 1
+# Counters that nobody used for a while are dropped this often.
+_TIDY_PERIOD_MS: Final = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class RateRule:
+    """Limits of one operation on one endpoint for one key; None for no limit.
+
+    Attributes:
+        per_window: requests admitted in any 10 seconds.
+        concurrent: requests admitted and not yet answered.
+    """
+
+    per_window: int | None = None
+    concurrent: int | None = None
+
+
+_UNLIMITED: Final = RateRule()
+
+# Runpod's numbers; what it does not name has those of its nearest relative.
+DEFAULT_RULES: Final[Mapping[Operation, RateRule]] = {
+    Operation.RUNSYNC: RateRule(2_000, 400),
+    Operation.RUN: RateRule(1_000, 200),
+    Operation.RETRY: RateRule(1_000, 200),
+    Operation.STATUS: RateRule(2_000, 400),
+    Operation.HEALTH: RateRule(2_000, 400),
+    Operation.CANCEL: RateRule(100, 20),
+    Operation.PURGE_QUEUE: RateRule(2, None),
+}
+
+
+def parse_rules(text: str) -> Mapping[Operation, RateRule]:
+    """Read the setting RATE_LIMITS: `on`, `off`, or changes such as `run=5000/800,cancel=off`.
+
+    A change gives requests per 10 seconds and, after a slash, requests at once; operations not named keep theirs.
+
+    Raises:
+        ValueError: an operation is unknown, or a number is not one above 0.
+    """
+    if text in ("on", "off"):
+        return DEFAULT_RULES if text == "on" else {}
+    return {**DEFAULT_RULES, **dict(map(_parse_rule, text.split(",")))}
+
+
+def _parse_rule(text: str) -> tuple[Operation, RateRule]:
+    name, _, limits = text.partition("=")
+    operation = Operation(name.strip())
+    if limits.strip() == "off":
+        return operation, _UNLIMITED
+    numbers = [int(number) for number in limits.split("/")]
+    if len(numbers) > 2 or min(numbers) < 1:
+        raise ValueError(f"'{limits}' is neither PER_10_S nor PER_10_S/AT_ONCE")
+    return operation, RateRule(*numbers)
+
+
+class _Window:
+    """The times of the requests admitted in the last `length_ms`: exact, and no longer than there were requests."""
+
+    __slots__ = ("_length_ms", "_times_ms")
+
+    def __init__(self, length_ms: int) -> None:
+        self._length_ms = length_ms
+        self._times_ms: deque[int] = deque()
+
+    def wait_ms(self, limit: int, now_ms: int) -> int:
+        """How long until one more fits; 0 when it does now."""
+        times_ms = self._times_ms
+        # Times from the future: the machine's clock was set back. They would lock the key out for as long.
+        while times_ms and not now_ms - self._length_ms < times_ms[0] <= now_ms:
+            times_ms.popleft()
+        return 0 if len(times_ms) < limit else times_ms[len(times_ms) - limit] + self._length_ms - now_ms
+
+    def note(self, now_ms: int) -> None:
+        """Count one request."""
+        self._times_ms.append(now_ms)
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether nothing was counted for a whole window."""
+        return not self._times_ms or self._times_ms[-1] <= now_ms - self._length_ms
+
+
+class _Gate:
+    """One operation of one key on one endpoint."""
+
+    __slots__ = ("inside", "window")
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.window = _Window(_WINDOW_MS)
+
+    def leave(self) -> None:
+        self.inside -= 1
+
+
+class RateLimiter:
+    """Admits requests or says when to come again. Only from the event loop's thread.
+
+    Args:
+        clock: moves the windows.
+        rules: limits by operation; one that is not named has none.
+    """
+
+    def __init__(self, clock: Clock, rules: Mapping[Operation, RateRule] = DEFAULT_RULES) -> None:
+        self._clock = clock
+        self._rules = rules
+        self._gates: dict[tuple[str, str, Operation], _Gate] = {}
+        self._tidy_ms = 0
+
+    def enter(self, key: ApiKey, endpoint_id: str, operation: Operation) -> Callable[[], None]:
+        """Count one request.
+
+        Returns:
+            What to call, once, when the request is over.
+
+        Raises:
+            TooManyRequests: a limit is reached; then nothing was counted.
+        """
+        now_ms = self._clock.now_ms()
+        self._tidy(now_ms)
+        rule = self._rules.get(operation, _UNLIMITED)
+        place = (key.id, endpoint_id, operation)
+        gate = self._gates.get(place) or self._gates.setdefault(place, _Gate())
+        if rule.concurrent is not None and gate.inside >= rule.concurrent:
+            raise TooManyRequests(
+                f"rate limit: {rule.concurrent} /{operation} requests of this API key are open at once, which is the "
+                f"limit; try again in {_RETRY_WHEN_FULL_S} s",
+                _RETRY_WHEN_FULL_S,
+            )
+        if rule.per_window is not None:
+            _require_room(gate.window, rule.per_window, now_ms, f"/{operation} requests in 10 s")
+            gate.window.note(now_ms)
+        gate.inside += 1
+        return gate.leave
+
+    def _tidy(self, now_ms: int) -> None:
+        if 0 <= now_ms - self._tidy_ms < _TIDY_PERIOD_MS:
+            return
+        self._tidy_ms = now_ms
+        self._gates = {
+            place: gate for place, gate in self._gates.items() if gate.inside or not gate.window.is_idle(now_ms)
+        }
+
+
+def _require_room(window: _Window, limit: int, now_ms: int, what: str) -> None:
+    wait_ms = window.wait_ms(limit, now_ms)
+    if wait_ms > 0:
+        wait_s = math.ceil(wait_ms / 1_000)
+        raise TooManyRequests(f"rate limit: at most {limit} {what} with one API key; try again in {wait_s} s", wait_s)
