@@ -1,15 +1,11 @@
 """The command `flux-endpoint`: what a person types, and what it says back."""
 
 import gc
-import importlib
-import inspect
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from flux_endpoint import __version__
+from flux_endpoint.cli_options import day, part, with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import (
     CheckpointError,
@@ -28,7 +25,7 @@ from flux_endpoint.core.errors import (
     Unauthenticated,
 )
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
-from flux_endpoint.settings import Settings, WorkerSettings, list_settings, load_settings
+from flux_endpoint.settings import Settings, WorkerSettings
 
 EXIT_CODES: Final[dict[type[FluxEndpointError], int]] = {
     # 2 is what a mistake on the command line has always ended with.
@@ -40,7 +37,6 @@ EXIT_CODES: Final[dict[type[FluxEndpointError], int]] = {
     NotFound: 78,
     FluxEndpointError: 1,
 }
-_SETTINGS_PANEL: Final = "Settings (each also as a variable: --port as FLUX_ENDPOINT_PORT)"
 
 app = typer.Typer(
     name="flux-endpoint",
@@ -77,45 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gc.freeze()
 
 
-def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> Callable[[Callable[..., None]], Any]:
-    """Give a command one option for each setting (or for those of `names`); they reach it as `settings`.
-
-    Values stay text here: `load_settings` checks them, so that options and variables get the same errors.
-    """
-    fields = [info for info in list_settings(kind) if not names or info.name.lower() in names]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        def run(**given: Any) -> None:
-            options = {info.name.lower(): given.pop(info.name.lower()) for info in fields}
-            command(settings=load_settings(kind, options), **given)
-
-        own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "settings"]
-        generated = []
-        for info in fields:
-            # Short for people; the long form is the setting's name.
-            declarations = [info.option, "--token"] if info.option == "--worker-token" else [info.option]
-            option = typer.Option(
-                *declarations,
-                help=f"{info.description} Default: {info.default}." if info.default else info.description,
-                metavar="TEXT",
-                show_default=False,
-                rich_help_panel=_SETTINGS_PANEL,
-            )
-            generated.append(
-                inspect.Parameter(
-                    info.name.lower(),
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=None,
-                    annotation=Annotated[str | None, option],
-                )
-            )
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature([*own, *generated])  # type: ignore[attr-defined]
-        return run
-
-    return decorate
-
-
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
@@ -140,7 +97,7 @@ def serve(*, settings: Settings) -> None:
 
     Ctrl-C ends everything within 5 seconds; a picture that is being made is made after the next start.
     """
-    if code := _part("gateway").serve(settings):
+    if code := part("gateway").serve(settings):
         raise typer.Exit(code)
 
 
@@ -159,7 +116,7 @@ def worker(
     Example:
     - `FLUX_ENDPOINT_WORKER_TOKEN=fxw_... flux-endpoint worker --gateway https://pictures.example.org`
     """
-    _part("worker").work(settings, exit_with_parent=exit_with_parent)
+    part("worker").work(settings, exit_with_parent=exit_with_parent)
 
 
 @app.command()
@@ -204,7 +161,7 @@ def generate(
         raise SettingsError(f"the folder of {output} does not exist")
     family = ModelFamily(endpoint.value)
     fields = {name: value for name, value in given.items() if value is not None}
-    request = _part("offline").check_request(family, fields)
+    request = part("offline").check_request(family, fields)
     started_s = time.monotonic()
     picture = _draw_with_progress(settings, family, request)
     taken_s = time.monotonic() - started_s
@@ -225,7 +182,7 @@ def create_key(
     Example:
     - `flux-endpoint keys create "web shop"`
     """
-    key, secret = _part("keys").create_key(settings, name)
+    key, secret = part("keys").create_key(settings, name)
     print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
 
 
@@ -234,8 +191,8 @@ def create_key(
 def list_keys(*, settings: Settings) -> None:
     """List all API keys, without their secrets."""
     table = Table("id", "name", "made", "revoked")
-    for key in _part("keys").list_keys(settings):
-        table.add_row(key.id, key.name, _day(key.created_ms), _day(key.revoked_ms) if key.revoked_ms else "")
+    for key in part("keys").list_keys(settings):
+        table.add_row(key.id, key.name, day(key.created_ms), day(key.revoked_ms) if key.revoked_ms else "")
     Console().print(table, markup=False)
 
 
@@ -249,7 +206,7 @@ def revoke_key(
     Example:
     - `flux-endpoint keys revoke 4f2a9c01be77`
     """
-    _part("keys").revoke_key(settings, key_id)
+    part("keys").revoke_key(settings, key_id)
     print(f"key {key_id} is revoked")
 
 
@@ -257,7 +214,7 @@ def revoke_key(
 def list_models() -> None:
     """List the models that are on this machine and can be used without a download."""
     table = Table("model", "size", "folder")
-    for model in _part("offline").list_local_models():
+    for model in part("offline").list_local_models():
         table.add_row(model.source, f"{model.size_bytes / 1e6:,.0f} MB", model.location)
     Console().print(table, markup=False)
 
@@ -282,19 +239,10 @@ def check_model(
         raise SettingsError("no Flux Schnell checkpoint: name one, or set FLUX_ENDPOINT_SCHNELL_MODEL")
     table = Table.grid(padding=(0, 2))
     family = ModelFamily.SCHNELL if schnell else ModelFamily.DEV
-    for name, value in _part("offline").check_model(wanted, family, settings.device):
+    for name, value in part("offline").check_model(wanted, family, settings.device):
         table.add_row(name, value)
     Console().print(table, markup=False)
     print("ok: this model runs here")
-
-
-def _part(name: str) -> ModuleType:
-    """Load the part of the program that one command needs.
-
-    Here and not at the top of the file, for this one reason: PyTorch, SQLAlchemy and the web framework take seconds
-    to import, and neither `--help` nor a worker's start may wait for those that it does not use.
-    """
-    return importlib.import_module(f"flux_endpoint.wiring.{name}")
 
 
 def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: GenerationRequest) -> Any:
@@ -308,7 +256,7 @@ def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: 
                 console.print(model.notice, markup=False, highlight=False)
             progress.reset(task, description="drawing", total=request.num_inference_steps)
 
-        return _part("offline").draw(settings, family, request, on_loaded, lambda _: progress.update(task, advance=1))
+        return part("offline").draw(settings, family, request, on_loaded, lambda _: progress.update(task, advance=1))
 
 
 def _format_of(output: Path) -> ImageFormat:
@@ -319,7 +267,3 @@ def _format_of(output: Path) -> ImageFormat:
             return ImageFormat.JPEG
         case _:
             raise SettingsError(f"{output} ends neither in .png nor in .jpg: rename it or give --image-format")
-
-
-def _day(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
