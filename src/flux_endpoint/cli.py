@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flux_endpoint import __version__
-from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint import __version__, cli_keys
+from flux_endpoint.cli_options import part, with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import (
     CheckpointError,
@@ -47,9 +47,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of clients.")
 models_app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
-app.add_typer(keys_app, name="keys")
+app.add_typer(cli_keys.app, name="keys")
 app.add_typer(models_app, name="models")
 
 
@@ -170,44 +169,6 @@ def generate(
         print(f"warning: {warning}", file=sys.stderr)
     size = f"{request.width} x {request.height}"
     print(f"{output}: {size}, {request.num_inference_steps} steps, seed {request.seed}, {taken_s:.1f} s with loading")
-
-
-@keys_app.command("create")
-@with_settings(Settings, "data_dir", "database_url")
-def create_key(
-    name: Annotated[str, typer.Argument(help="For people: who or what it is for.")], *, settings: Settings
-) -> None:
-    """Make an API key. Its secret is shown once; the server keeps only a hash of it.
-
-    Example:
-    - `flux-endpoint keys create "web shop"`
-    """
-    key, secret = part("keys").create_key(settings, name)
-    print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
-
-
-@keys_app.command("list")
-@with_settings(Settings, "data_dir", "database_url")
-def list_keys(*, settings: Settings) -> None:
-    """List all API keys, without their secrets."""
-    table = Table("id", "name", "made", "revoked")
-    for key in part("keys").list_keys(settings):
-        table.add_row(key.id, key.name, day(key.created_ms), day(key.revoked_ms) if key.revoked_ms else "")
-    Console().print(table, markup=False)
-
-
-@keys_app.command("revoke")
-@with_settings(Settings, "data_dir", "database_url")
-def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As in keys list.")], *, settings: Settings
-) -> None:
-    """Make an API key useless, at once and for good.
-
-    Example:
-    - `flux-endpoint keys revoke 4f2a9c01be77`
-    """
-    part("keys").revoke_key(settings, key_id)
-    print(f"key {key_id} is revoked")
 
 
 @models_app.command("list")

@@ -80,7 +80,7 @@ async def test_every_completed_job_is_one_entry_of_its_key(store, clock):
     first_ms = clock.now_ms()
     second = await complete(store, clock, key_id="key-2", cost_usd=Decimal("0.00000001"), endpoint_id=SCHNELL)
     second_ms = clock.now_ms()
-    third = await complete(store, clock, key_id="key-1", cost_usd=Decimal("92233720368.54775807"))
+    third = await complete(store, clock, key_id="key-1", cost_usd=Decimal("90000000000.12345678"))
     entries = [
         LedgerEntry(first.id, DEV, "key-1", first.cost_usd, first_ms),
         LedgerEntry(second.id, SCHNELL, "key-2", second.cost_usd, second_ms),

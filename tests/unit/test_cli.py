@@ -19,6 +19,7 @@ COMMANDS = [
     ["keys"],
     ["keys", "create"],
     ["keys", "list"],
+    ["keys", "update"],
     ["keys", "revoke"],
     ["models"],
     ["models", "list"],
@@ -49,6 +50,10 @@ def run(capsys):
         return code, *capsys.readouterr()
 
     return run_command
+
+
+async def make_database(url):
+    await (await open_store(url, SystemClock())).close()
 
 
 def assert_one_line(code, out, err, expected_code):
@@ -138,10 +143,7 @@ def test_generate_draws_a_seed_and_tells_it(run):
 def test_keys_are_made_listed_and_revoked(run, tmp_path):
     url = f"sqlite:///{tmp_path}/keys.db"
 
-    async def make_database():
-        await (await open_store(url, SystemClock())).close()
-
-    asyncio.run(make_database())
+    asyncio.run(make_database(url))
     code, out, _ = run("keys", "create", "web shop", "--database-url", url)
     secret = out.splitlines()[-1]
     assert code == 0
@@ -156,6 +158,36 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert out.count("UTC") == 2
     error = assert_one_line(*run("keys", "revoke", "none", "--database-url", url), expected_code=78)
     assert "no API key with the id 'none'" in error
+
+
+def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path):
+    url = f"sqlite:///{tmp_path}/keys.db"
+    asyncio.run(make_database(url))
+    limits = ["--read-only", "--endpoint", "one", "--endpoint", "two", "--usd-per-month", "12.5"]
+    code, out, err = run("keys", "create", "shop", *limits, "--requests-per-minute", "7", "--database-url", url)
+    assert code == 0, err
+    key_id = out.split()[1]
+
+    def row():
+        lines = run("keys", "list", "--database-url", url)[1].splitlines()
+        cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+        # An endpoint more is a line more.
+        return [" ".join(filter(None, column)) for column in zip(*cells, strict=True)][2:6]
+
+    def update(*options):
+        assert run("keys", "update", key_id, *options, "--database-url", url)[0] == 0
+
+    assert row() == ["read", "one two", "0.00 of 12.50", "7"]
+    update("--usd-per-month", "none")
+    assert row() == ["read", "one two", "0.00", "7"]
+    update("--full-access", "--requests-per-minute", "none", "--endpoint", "two")
+    assert row() == ["all", "two", "0.00", ""]
+    update("--endpoint", "none", "--usd-per-month", "3", "--read-only")
+    assert row() == ["read", "all", "0.00 of 3.00", ""]
+    for options in ([], ["--usd-per-month", "many"], ["--usd-per-month", "-1"], ["--requests-per-minute", "0"]):
+        assert_one_line(*run("keys", "update", key_id, *options, "--database-url", url), expected_code=2)
+    assert_one_line(*run("keys", "update", "none", "--read-only", "--database-url", url), expected_code=78)
+    assert row() == ["read", "all", "0.00 of 3.00", ""]
 
 
 def test_check_tells_what_a_model_is(run):

@@ -15,9 +15,11 @@ from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
     Conflict,
     FluxEndpointError,
+    Forbidden,
     InvalidRequest,
     LeaseLost,
     NotFound,
+    OverBudget,
     StoreUnavailable,
     TooManyRequests,
     Unauthenticated,
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     InvalidRequest: 400,
     Unauthenticated: 401,
+    OverBudget: 402,
+    Forbidden: 403,
     TooManyRequests: 429,
     NotFound: 404,
     Conflict: 409,

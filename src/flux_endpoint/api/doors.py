@@ -15,12 +15,13 @@ _LEAVING: Final = "flux_endpoint.leaving"
 
 
 async def admit(request: Request, endpoint_id: str, operation: Operation) -> ApiKey:
-    """Check the key of a request, that the endpoint exists, and the rate limits.
+    """Check the key of a request, that the endpoint exists, what the key opens, and the rate limits.
 
     The request counts as open until its answer is sent, a streamed one included, or its client has left.
 
     Raises:
         Unauthenticated: the key is missing, unknown or revoked.
+        Forbidden: the key does not open this operation or endpoint.
         UnknownEndpoint: no such endpoint is served here.
         TooManyRequests: a rate limit is reached.
     """

@@ -30,12 +30,17 @@ JobId = Annotated[str, Path(description="As answered by /run or /runsync.")]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: schemas.json_response("The API key is missing, unknown or revoked.", schemas.ERROR_SCHEMA),
+    403: schemas.json_response("The API key does not open this operation or endpoint.", schemas.ERROR_SCHEMA),
     404: schemas.json_response("No such endpoint or job.", schemas.ERROR_SCHEMA),
     429: schemas.too_many_response(),
     503: schemas.json_response("The database did not answer.", schemas.ERROR_SCHEMA),
 }
 _CONFLICT = schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA)
+_BUDGET = schemas.json_response(
+    "The job is beyond the API key's monthly budget; it was not queued.", schemas.ERROR_SCHEMA
+)
 _SUBMIT_RESPONSES = _ERRORS | {
+    402: _BUDGET,
     409: _CONFLICT,
     200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
     400: schemas.json_response(
@@ -46,7 +51,8 @@ _SUBMIT_RESPONSES = _ERRORS | {
 _HEALTH_RESPONSES = _ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
 _JOB_RESPONSES = _ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
 _RETRY_RESPONSES = _JOB_RESPONSES | {
-    409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA)
+    402: _BUDGET,
+    409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA),
 }
 _PURGE_RESPONSES = _ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
 _STREAM_RESPONSES = _ERRORS | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
@@ -94,8 +100,11 @@ async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     The query `ttl` lets the job vanish that many milliseconds from now: 1000 to 604800000.
     """
     services = services_of(request)
-    await admit(request, endpoint_id, Operation.STATUS)
-    job = await services.endpoints.status(endpoint_id, job_id, _ttl_ms(request))
+    key = await admit(request, endpoint_id, Operation.STATUS)
+    ttl_ms = _ttl_ms(request)
+    if ttl_ms is not None:
+        key.require_writing("/status?ttl=")
+    job = await services.endpoints.status(endpoint_id, job_id, ttl_ms)
     return json_reply(schemas.job_body(job, services.gallery))
 
 

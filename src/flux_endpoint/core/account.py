@@ -1,7 +1,17 @@
-"""Who may do what: API keys and the operations they open."""
+"""Who may do what: API keys, their limits, and the operations they open."""
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
+from typing import Final
+
+from flux_endpoint.core.errors import Forbidden, InvalidRequest
+from flux_endpoint.core.pricing import usd_to_units
+
+MAX_REQUESTS_PER_MINUTE: Final = 1_000_000
+MAX_USD_PER_MONTH: Final = Decimal(1_000_000_000)
+_ENDPOINT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 class Operation(StrEnum):
@@ -15,6 +25,59 @@ class Operation(StrEnum):
     PURGE_QUEUE = "purge-queue"
     HEALTH = "health"
 
+    @property
+    def changes_jobs(self) -> bool:
+        """Whether a key that is read only may not do it."""
+        return self not in (Operation.STATUS, Operation.HEALTH)
+
+    @property
+    def submits(self) -> bool:
+        """Whether it asks for work: what `requests_per_minute` counts."""
+        return self in (Operation.RUN, Operation.RUNSYNC, Operation.RETRY)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may not do. The default is a key that may do everything.
+
+    Attributes:
+        is_read_only: it may look, but not submit, cancel or purge.
+        endpoint_ids: the only endpoints it opens; None for all.
+        usd_per_month: what it may spend in a calendar month (UTC); None for any amount.
+        requests_per_minute: how many jobs it may ask for in any 60 seconds; None for as many as it likes.
+
+    Raises:
+        InvalidRequest: a value is out of range.
+    """
+
+    is_read_only: bool = False
+    endpoint_ids: frozenset[str] | None = None
+    usd_per_month: Decimal | None = None
+    requests_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.endpoint_ids is not None:
+            wrong = [name for name in sorted(self.endpoint_ids) if not _ENDPOINT_ID.fullmatch(name)]
+            if wrong or not self.endpoint_ids:
+                raise InvalidRequest(f"an endpoint id has 1 to 100 letters, digits, '-', '_' or '.', not {wrong}")
+        if self.usd_per_month is not None and not _is_amount(self.usd_per_month):
+            raise InvalidRequest(f"USD per month must be from 0 to {MAX_USD_PER_MONTH}, with at most 8 decimals")
+        if self.requests_per_minute is not None and not 1 <= self.requests_per_minute <= MAX_REQUESTS_PER_MINUTE:
+            raise InvalidRequest(f"requests per minute must be from 1 to {MAX_REQUESTS_PER_MINUTE}")
+
+
+NO_LIMITS: Final = KeyLimits()
+
+
+def _is_amount(amount_usd: Decimal) -> bool:
+    if not amount_usd.is_finite() or not 0 <= amount_usd <= MAX_USD_PER_MONTH:
+        return False
+    try:
+        usd_to_units(amount_usd)
+    except ValueError:
+        return False
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
@@ -24,3 +87,26 @@ class ApiKey:
     name: str
     created_ms: int
     revoked_ms: int | None = None
+    limits: KeyLimits = NO_LIMITS
+
+    def require(self, endpoint_id: str, operation: Operation) -> None:
+        """Pass if the key opens this operation of this endpoint.
+
+        Raises:
+            Forbidden: it does not.
+        """
+        if operation.changes_jobs:
+            self.require_writing(f"/{operation}")
+        opened = self.limits.endpoint_ids
+        if opened is not None and endpoint_id not in opened:
+            names = ", ".join(sorted(opened))
+            raise Forbidden(f"API key '{self.name}' does not open the endpoint '{endpoint_id[:80]}', only {names}")
+
+    def require_writing(self, what: str) -> None:
+        """Pass if the key may change jobs; `what` names the change in the error.
+
+        Raises:
+            Forbidden: it is read only.
+        """
+        if self.limits.is_read_only:
+            raise Forbidden(f"API key '{self.name}' is read only: it may not use {what}")

@@ -4,6 +4,8 @@
     ├── InvalidRequest         the caller sent something wrong (HTTP 400)
     │   └── InvalidParameter   one field of `input` is wrong
     ├── Unauthenticated        no key, or a wrong one (401)
+    ├── OverBudget             the key has spent what it may in this month (402)
+    ├── Forbidden              the key does not open this (403)
     ├── TooManyRequests        a rate limit, or a full queue (429)
     ├── NotFound               (404)
     │   ├── UnknownEndpoint
@@ -43,6 +45,14 @@ class InvalidParameter(InvalidRequest):
 
 class Unauthenticated(FluxEndpointError):
     """The request carries no key, or one that is unknown or revoked."""
+
+
+class OverBudget(FluxEndpointError):
+    """The job would cost more than what is left of its key's monthly budget; it was not queued."""
+
+
+class Forbidden(FluxEndpointError):
+    """The key is a good one, but not for this."""
 
 
 class TooManyRequests(FluxEndpointError):

@@ -21,6 +21,12 @@ def image_cost_usd(spec: ModelSpec, width_px: int, height_px: int) -> Decimal:
     return exact.quantize(COST_QUANTUM_USD, rounding=ROUND_HALF_UP)
 
 
+def show_usd(amount_usd: Decimal) -> str:
+    """An amount for people: every digit that matters, and at least two decimals."""
+    text = f"{amount_usd:,.8f}"
+    return text[:-6] + text[-6:].rstrip("0")
+
+
 def usd_to_units(amount_usd: Decimal) -> int:
     """An amount as whole hundred-millionths of a dollar: how databases without decimals keep it exact.
 

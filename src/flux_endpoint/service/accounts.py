@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 from flux_endpoint.core import ids
-from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.account import NO_LIMITS, ApiKey, KeyLimits, Operation
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import Unauthenticated
+from flux_endpoint.core.errors import NotFound, Unauthenticated
+from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
 from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule
 from flux_endpoint.stores.protocol import Ledger
 
@@ -74,22 +77,25 @@ class Accounts:
             What to call, once, when the request is over.
 
         Raises:
+            Forbidden: the key does not open that operation or endpoint.
             TooManyRequests: a rate limit is reached.
         """
+        key.require(endpoint_id, operation)
         return self._limiter.enter(key, endpoint_id, operation)
 
-    async def create(self, name: str, secret: str | None = None) -> tuple[ApiKey, str]:
+    async def create(self, name: str, secret: str | None = None, limits: KeyLimits = NO_LIMITS) -> tuple[ApiKey, str]:
         """Make a key.
 
         Args:
             name: for people, in listings.
             secret: a fixed secret; None draws one.
+            limits: what the key may not do.
 
         Returns:
             The key and its secret, which is shown here and never again.
         """
         secret = secret or ids.new_api_key()
-        key = ApiKey(id=ids.new_key_id(), name=name, created_ms=self._clock.now_ms())
+        key = ApiKey(id=ids.new_key_id(), name=name, created_ms=self._clock.now_ms(), limits=limits)
         await self._ledger.add_key(key, _hash(secret))
         return key, secret
 
@@ -104,6 +110,30 @@ class Accounts:
     async def list(self) -> Sequence[ApiKey]:
         """All keys, revoked ones too, oldest first."""
         return await self._ledger.list_keys()
+
+    async def spent_this_month(self) -> dict[str, Decimal]:
+        """USD charged to each key since the first of the month (UTC), by key id; keys without a charge are missing."""
+        now = from_ms(self._clock.now_ms())
+        month = Period.MONTH.start_of(now)
+        end = Period.MONTH.next_after(month)
+        spent_usd: dict[str, Decimal] = {}
+        for part in await self._ledger.usage(to_ms(month), to_ms(end), MS_PER_DAY):
+            spent_usd[part.key_id] = spent_usd.get(part.key_id, Decimal(0)) + part.amount_usd
+        return spent_usd
+
+    async def limit(self, key_id: str, change: Callable[[KeyLimits], KeyLimits]) -> ApiKey:
+        """Change the limits of a key; other gateways follow within `CACHE_MS`, and its budget holds at once.
+
+        Raises:
+            NotFound: there is no key of that id.
+        """
+        key = next((key for key in await self._ledger.list_keys() if key.id == key_id), None)
+        if key is None:
+            raise NotFound(f"there is no API key with the id '{key_id}'")
+        limits = change(key.limits)
+        await self._ledger.limit_key(key_id, limits)
+        self._cache.clear()
+        return replace(key, limits=limits)
 
     async def revoke(self, key_id: str) -> bool:
         """Make a key useless from now on; False when there is none of that id."""

@@ -11,6 +11,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import TooManyRequests
 
 _WINDOW_MS: Final = 10_000
+_MINUTE_MS: Final = 60_000
 # A place frees when some request ends, and nobody knows when: soon, as a rule.
 _RETRY_WHEN_FULL_S: Final = 1
 # Counters that nobody used for a while are dropped this often.
@@ -119,6 +120,8 @@ class RateLimiter:
         self._clock = clock
         self._rules = rules
         self._gates: dict[tuple[str, str, Operation], _Gate] = {}
+        # By key: the jobs it asked for, for its own limit.
+        self._minutes: dict[str, _Window] = {}
         self._tidy_ms = 0
 
     def enter(self, key: ApiKey, endpoint_id: str, operation: Operation) -> Callable[[], None]:
@@ -143,6 +146,11 @@ class RateLimiter:
             )
         if rule.per_window is not None:
             _require_room(gate.window, rule.per_window, now_ms, f"/{operation} requests in 10 s")
+        if key.limits.requests_per_minute is not None and operation.submits:
+            minute = self._minutes.setdefault(key.id, _Window(_MINUTE_MS))
+            _require_room(minute, key.limits.requests_per_minute, now_ms, "jobs in 60 s")
+            minute.note(now_ms)
+        if rule.per_window is not None:
             gate.window.note(now_ms)
         gate.inside += 1
         return gate.leave
@@ -154,6 +162,7 @@ class RateLimiter:
         self._gates = {
             place: gate for place, gate in self._gates.items() if gate.inside or not gate.window.is_idle(now_ms)
         }
+        self._minutes = {key_id: minute for key_id, minute in self._minutes.items() if not minute.is_idle(now_ms)}
 
 
 def _require_room(window: _Window, limit: int, now_ms: int, what: str) -> None:

@@ -13,8 +13,9 @@ from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended
+from flux_endpoint.stores.money import charge
 from flux_endpoint.stores.protocol import SweepResult
-from flux_endpoint.stores.records import charge_values, to_job
+from flux_endpoint.stores.records import to_job
 from flux_endpoint.stores.signals import Deadline, Signals
 
 # How often a claim that found only rows locked by others looks again at once.
@@ -91,7 +92,7 @@ class SqlClaims:
                 return _as_reported_before(transaction.connection, reporter, outcome)
             job = to_job(row)
             if isinstance(outcome, Completed):
-                transaction.connection.execute(sql.CHARGE, charge_values(job, now_ms))
+                charge(transaction.connection, job, now_ms)
             if job.status.is_terminal:
                 return ended(transaction, row)
             transaction.wake(topics.work_on(job.endpoint_id))

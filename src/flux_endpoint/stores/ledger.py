@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from flux_endpoint.core.account import ApiKey
-from flux_endpoint.stores import statements as sql
+from flux_endpoint.core.account import ApiKey, KeyLimits
+from flux_endpoint.core.pricing import units_to_usd
+from flux_endpoint.stores import account_statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.protocol import LedgerEntry
-from flux_endpoint.stores.records import to_entry
+from flux_endpoint.stores.protocol import ChargeSum, LedgerEntry, UsageSum
+from flux_endpoint.stores.records import limit_values, to_entry, to_key
 
 
 class SqlLedger:
@@ -23,7 +24,7 @@ class SqlLedger:
             "secret_hash": secret_hash,
             "created_ms": key.created_ms,
             "revoked_ms": key.revoked_ms,
-        }
+        } | limit_values(key.limits)
 
         def work(transaction: Transaction) -> None:
             transaction.connection.execute(sql.ADD_KEY, values)
@@ -34,12 +35,26 @@ class SqlLedger:
         """See `Ledger.find_key`."""
         values = {"hash": storable(secret_hash)}
         row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none())
-        return None if row is None else ApiKey(*row)
+        return None if row is None else to_key(row)
 
     async def list_keys(self) -> Sequence[ApiKey]:
         """See `Ledger.list_keys`."""
         rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
-        return [ApiKey(*row) for row in rows]
+        return [to_key(row) for row in rows]
+
+    async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
+        """See `Ledger.limit_key`."""
+        columns = limit_values(limits)
+        values = {
+            "key": storable(key_id),
+            "read_only": columns["is_read_only"],
+            "opened": columns["endpoint_ids"],
+            "units": columns["units_per_month"],
+            "requests": columns["requests_per_minute"],
+        }
+        return await self._database.write(
+            lambda transaction: transaction.connection.execute(sql.LIMIT_KEY, values).rowcount > 0
+        )
 
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """See `Ledger.revoke_key`."""
@@ -54,3 +69,26 @@ class SqlLedger:
         values = {} if key_id is None else {"key": storable(key_id)}
         rows = await self._database.read(lambda connection: connection.execute(query, values).all())
         return [to_entry(row) for row in rows]
+
+    async def charges(
+        self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Sequence[ChargeSum]:
+        """See `Ledger.charges`."""
+        values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
+        query = sql.SUM_CHARGES if key_id is None else sql.SUM_CHARGES_OF_KEY
+        if key_id is not None:
+            values["key"] = storable(key_id)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [ChargeSum(row.start_ms, int(row.charges), units_to_usd(int(row.units))) for row in rows]
+
+    async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
+        """See `Ledger.usage`."""
+        values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
+        query = sql.SUM_USAGE if key_id is None else sql.SUM_USAGE_OF_KEY
+        if key_id is not None:
+            values["key"] = storable(key_id)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [
+            UsageSum(row.start_ms, row.key_id, row.endpoint_id, int(row.charges), units_to_usd(int(row.units)))
+            for row in rows
+        ]

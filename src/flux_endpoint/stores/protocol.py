@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
 
 
@@ -51,6 +51,7 @@ class JobStore(Protocol):
 
         Raises:
             Conflict: the name came with another request before.
+            OverBudget: its key cannot pay for it beside what it has spent this month and promised to unfinished jobs.
             ValueError: a job of that id exists, or its status is another one.
         """
         ...
@@ -164,6 +165,7 @@ class JobStore(Protocol):
 
         Raises:
             Conflict: the job is in another state, or never was in the queue; nothing changed.
+            OverBudget: its key cannot pay for it any more.
             UnknownJob: no such job on that endpoint.
         """
         ...
@@ -217,6 +219,26 @@ class LedgerEntry:
     created_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChargeSum:
+    """What was charged from `start_ms` on, for one unit of time."""
+
+    start_ms: int
+    charges: int
+    amount_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """What one key was charged on one endpoint from `start_ms` on, for one unit of time."""
+
+    start_ms: int
+    key_id: str
+    endpoint_id: str
+    charges: int
+    amount_usd: Decimal
+
+
 class Ledger(Protocol):
     """Keys and charges. Charges are written by `JobStore.finish` only."""
 
@@ -236,10 +258,31 @@ class Ledger(Protocol):
         """All keys, oldest first."""
         ...
 
+    async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
+        """Replace the limits of a key; False when there is none of that id."""
+        ...
+
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """Revoke a key; False when there is none of that id. Revoking twice keeps the first time."""
         ...
 
     async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
         """Charges of one key or of all, oldest first."""
+        ...
+
+    async def charges(
+        self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Sequence[ChargeSum]:
+        """Sums of the charges of one key or of all, by units of time, oldest first; units without any are left out.
+
+        Args:
+            since_ms: a full hour; charges from then on.
+            until_ms: a full hour; charges before it.
+            unit_ms: an hour or a day, milliseconds; days begin at 00:00 UTC.
+            key_id: whose; None for all.
+        """
+        ...
+
+    async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
+        """As `charges`, for each key and endpoint; within a unit ordered by their ids."""
         ...

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.database import storable
@@ -68,17 +69,6 @@ def to_job(row: Row[Any]) -> Job:
     )
 
 
-def charge_values(job: Job, now_ms: int) -> dict[str, Any]:
-    """The row of `schema.ledger` that a completed job leaves."""
-    return {
-        "job_id": job.id,
-        "endpoint_id": job.endpoint_id,
-        "key_id": job.key_id,
-        "amount_units": usd_to_units(job.cost_usd),
-        "created_ms": now_ms,
-    }
-
-
 def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
     """A row of `schema.ledger` as an entry."""
     return LedgerEntry(
@@ -88,3 +78,24 @@ def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
         amount_usd=units_to_usd(row.amount_units),
         created_ms=row.created_ms,
     )
+
+
+def limit_values(limits: KeyLimits) -> dict[str, Any]:
+    """The limits of a key as columns of `schema.api_keys`."""
+    return {
+        "is_read_only": int(limits.is_read_only),
+        "endpoint_ids": None if limits.endpoint_ids is None else sorted(limits.endpoint_ids),
+        "units_per_month": None if limits.usd_per_month is None else usd_to_units(limits.usd_per_month),
+        "requests_per_minute": limits.requests_per_minute,
+    }
+
+
+def to_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
+    """A row of `schema.api_keys` as a key."""
+    limits = KeyLimits(
+        is_read_only=bool(row.is_read_only),
+        endpoint_ids=None if row.endpoint_ids is None else frozenset(row.endpoint_ids),
+        usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
+        requests_per_minute=row.requests_per_minute,
+    )
+    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits)

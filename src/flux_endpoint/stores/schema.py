@@ -65,6 +65,9 @@ _leased = jobs.c.lease_expires_ms.is_not(None)
 Index("jobs_leased", jobs.c.worker_id, jobs.c.lease_expires_ms, sqlite_where=_leased, postgresql_where=_leased)
 _ended = jobs.c.finished_ms.is_not(None)
 Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_ended)
+# What a key has promised to pay.
+_unfinished = jobs.c.finished_ms.is_(None)
+Index("jobs_promised", jobs.c.key_id, jobs.c.cost_units, sqlite_where=_unfinished, postgresql_where=_unfinished)
 _retried = jobs.c.retries > 0
 Index("jobs_retried", jobs.c.endpoint_id, jobs.c.retries, sqlite_where=_retried, postgresql_where=_retried)
 
@@ -102,6 +105,11 @@ api_keys: Final = Table(
     Column("secret_hash", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
+    Column("is_read_only", Integer, nullable=False, server_default="0"),
+    # A list of ids; null opens all endpoints.
+    Column("endpoint_ids", _Json),
+    Column("units_per_month", BigInteger),
+    Column("requests_per_minute", Integer),
     UniqueConstraint("id"),
     UniqueConstraint("secret_hash"),
 )
@@ -120,3 +128,16 @@ ledger: Final = Table(
     UniqueConstraint("job_id"),
 )
 Index("ledger_by_key", ledger.c.key_id, ledger.c.seq)
+
+# Sums of the ledger, kept with each charge: a bill over years reads thousands of rows instead of millions, and a budget
+# at most 744 for each endpoint.
+charges_by_hour: Final = Table(
+    "charges_by_hour",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),
+    Column("endpoint_id", Text, primary_key=True),
+    Column("charges", BigInteger, nullable=False),
+    Column("amount_units", BigInteger, nullable=False),
+)
+Index("charges_by_time", charges_by_hour.c.hour_ms)

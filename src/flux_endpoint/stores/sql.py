@@ -14,6 +14,7 @@ from flux_endpoint.stores.claims import SqlClaims
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended
 from flux_endpoint.stores.ledger import SqlLedger
+from flux_endpoint.stores.money import require_budget
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
@@ -55,6 +56,7 @@ class SqlStore(SqlClaims, SqlLedger):
                 return to_job(row)
             transaction.connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
+                require_budget(transaction.connection, job, self._clock.now_ms())
                 transaction.wake(topics.work_on(job.endpoint_id))
             return job
 
@@ -109,8 +111,10 @@ class SqlStore(SqlClaims, SqlLedger):
             row = transaction.connection.execute(sql.RETRY, reference).one_or_none()
             if row is None:
                 raise Conflict(_why_no_retry(_get_job(transaction.connection, reference)))
+            job = to_job(row)
+            require_budget(transaction.connection, job, self._clock.now_ms())
             transaction.wake(topics.work_on(row.endpoint_id))
-            return to_job(row)
+            return job
 
         return await self._database.write(work)
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
-from flux_endpoint.stores.schema import api_keys, chunks, jobs, ledger
+from flux_endpoint.stores.schema import chunks, jobs
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
 _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
@@ -145,9 +145,6 @@ COMPLETE: Final = (
     )
     .returning(jobs)
 )
-
-# In the same transaction as COMPLETE.
-CHARGE: Final = insert(ledger).inline()
 
 # IN_PROGRESS -> FAILED
 FAIL: Final = (
@@ -329,24 +326,3 @@ IS_CHUNK_WAITING: Final = select(exists().where(_chunk_of_job))
 # Read and deleted in one statement: each chunk is handed out once.
 TAKE_CHUNKS: Final = delete(chunks).where(_chunk_of_job).returning(chunks.c.seq, chunks.c.output)
 FORGET_CHUNKS: Final = delete(chunks).where(chunks.c.job_id.in_(bindparam("job_ids", expanding=True)))
-
-
-_key_columns = (api_keys.c.id, api_keys.c.name, api_keys.c.created_ms, api_keys.c.revoked_ms)
-ADD_KEY: Final = insert(api_keys).inline()
-FIND_KEY: Final = select(*_key_columns).where(api_keys.c.secret_hash == bindparam("hash"))
-LIST_KEYS: Final = select(*_key_columns).order_by(api_keys.c.created_ms, api_keys.c.seq)
-REVOKE_KEY: Final = (
-    update(api_keys)
-    .where(api_keys.c.id == bindparam("key"))
-    .values(revoked_ms=func.coalesce(api_keys.c.revoked_ms, _now_ms))
-)
-
-_entry_columns = (
-    ledger.c.job_id,
-    ledger.c.endpoint_id,
-    ledger.c.key_id,
-    ledger.c.amount_units,
-    ledger.c.created_ms,
-)
-LIST_ENTRIES: Final = select(*_entry_columns).order_by(ledger.c.seq)
-LIST_ENTRIES_OF_KEY: Final = LIST_ENTRIES.where(ledger.c.key_id == bindparam("key"))

@@ -6,32 +6,49 @@ answer.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 
-from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import NotFound, SettingsError
+from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import open_store
 
 
-def create_key(settings: Settings, name: str) -> tuple[ApiKey, str]:
+def create_key(settings: Settings, name: str, limits: KeyLimits) -> tuple[ApiKey, str]:
     """Make a key. Returns it and its secret, which cannot be read again."""
 
     async def work() -> tuple[ApiKey, str]:
         async with _accounts(settings) as accounts:
-            return await accounts.create(name)
+            return await accounts.create(name, limits=limits)
 
     return asyncio.run(work())
 
 
-def list_keys(settings: Settings) -> Sequence[ApiKey]:
-    """All keys, revoked ones too, oldest first."""
+def list_keys(settings: Settings) -> list[tuple[ApiKey, Decimal]]:
+    """All keys, revoked ones too, oldest first; each with the USD it has spent this month."""
 
-    async def work() -> Sequence[ApiKey]:
+    async def work() -> list[tuple[ApiKey, Decimal]]:
         async with _accounts(settings) as accounts:
-            return await accounts.list()
+            spent_usd = await accounts.spent_this_month()
+            return [(key, spent_usd.get(key.id, units_to_usd(0))) for key in await accounts.list()]
+
+    return asyncio.run(work())
+
+
+def limit_key(settings: Settings, key_id: str, change: Callable[[KeyLimits], KeyLimits]) -> ApiKey:
+    """Change the limits of a key; returns it as it is now.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+
+    async def work() -> ApiKey:
+        async with _accounts(settings) as accounts:
+            return await accounts.limit(key_id, change)
 
     return asyncio.run(work())
 

@@ -1,0 +1,142 @@
+"""`flux-endpoint keys`: make, list, limit and revoke the API keys of clients."""
+
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint.core.account import KeyLimits
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.pricing import show_usd
+from flux_endpoint.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Make, list, limit and revoke the API keys of clients.")
+
+# Lifts a limit.
+_NONE: Final = "none"
+_USD_HELP: Final = "What it may spend in a calendar month (UTC), such as 25 or 0.5; more is refused with 402."
+_REQUESTS_HELP: Final = (
+    "Jobs it may ask for in any 60 seconds; more are refused with 429. Looking at jobs is not counted."
+)
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="As in keys list.", show_default=False)]
+
+
+@app.command("create")
+@with_settings(Settings, "data_dir", "database_url")
+def create_key(
+    name: Annotated[str, typer.Argument(help="For people: who or what it is for.")],
+    *,
+    settings: Settings,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="May look at jobs and bills, but change nothing.")
+    ] = False,
+    endpoint: Annotated[list[str] | None, typer.Option(metavar="ID", help="Opens only this; may be repeated.")] = None,
+    usd_per_month: Annotated[str | None, typer.Option(metavar="USD", help=_USD_HELP)] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", help=_REQUESTS_HELP)] = None,
+) -> None:
+    """Make an API key. Its secret is shown once; the server keeps only a hash of it.
+
+    Examples:
+    - `flux-endpoint keys create "web shop"`
+
+    - `flux-endpoint keys create intern --usd-per-month 5 --endpoint black-forest-labs-flux-1-schnell`
+
+    - `flux-endpoint keys create dashboard --read-only`
+    """
+    limits = KeyLimits(
+        is_read_only=read_only,
+        endpoint_ids=frozenset(endpoint) if endpoint else None,
+        usd_per_month=None if usd_per_month is None else _usd(usd_per_month),
+        requests_per_minute=requests_per_minute,
+    )
+    key, secret = part("keys").create_key(settings, name, limits)
+    print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
+
+
+@app.command("list")
+@with_settings(Settings, "data_dir", "database_url")
+def list_keys(*, settings: Settings) -> None:
+    """List all API keys with their limits and what they have spent this month, without their secrets."""
+    table = Table("id", "name", "may", "endpoints", "USD this month", "jobs a minute", "made", "revoked")
+    for key, spent_usd in part("keys").list_keys(settings):
+        limits: KeyLimits = key.limits
+        budget = "" if limits.usd_per_month is None else f" of {show_usd(limits.usd_per_month)}"
+        table.add_row(
+            key.id,
+            key.name,
+            "read" if limits.is_read_only else "all",
+            "all" if limits.endpoint_ids is None else "\n".join(sorted(limits.endpoint_ids)),
+            f"{show_usd(spent_usd)}{budget}",
+            "" if limits.requests_per_minute is None else str(limits.requests_per_minute),
+            day(key.created_ms),
+            day(key.revoked_ms) if key.revoked_ms else "",
+        )
+    Console().print(table, markup=False)
+
+
+@app.command("update")
+@with_settings(Settings, "data_dir", "database_url")
+def update_key(
+    key_id: KeyId,
+    *,
+    settings: Settings,
+    read_only: Annotated[bool | None, typer.Option("--read-only/--full-access", help="What it may do.")] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Opens only this; may be repeated. 'none' opens all again.")
+    ] = None,
+    usd_per_month: Annotated[str | None, typer.Option(metavar="USD", help=f"{_USD_HELP} 'none' lifts it.")] = None,
+    requests_per_minute: Annotated[
+        str | None, typer.Option(metavar="N", help=f"{_REQUESTS_HELP} 'none' lifts it.")
+    ] = None,
+) -> None:
+    """Change or lift limits of an API key. What is not named stays; running servers follow within 2 seconds.
+
+    Examples:
+    - `flux-endpoint keys update 4f2a9c01be77 --usd-per-month 20 --requests-per-minute none`
+
+    - `flux-endpoint keys update 4f2a9c01be77 --full-access --endpoint none`
+    """
+    changes: dict[str, Any] = {}
+    if read_only is not None:
+        changes["is_read_only"] = read_only
+    if endpoint:
+        changes["endpoint_ids"] = None if endpoint == [_NONE] else frozenset(endpoint)
+    if usd_per_month is not None:
+        changes["usd_per_month"] = None if usd_per_month == _NONE else _usd(usd_per_month)
+    if requests_per_minute is not None:
+        changes["requests_per_minute"] = None if requests_per_minute == _NONE else _whole(requests_per_minute)
+    if not changes:
+        raise SettingsError("nothing to change: name at least one limit, see flux-endpoint keys update --help")
+    key = part("keys").limit_key(settings, key_id, lambda limits: replace(limits, **changes))
+    print(f"key {key.id} ({key.name}) is changed")
+
+
+@app.command("revoke")
+@with_settings(Settings, "data_dir", "database_url")
+def revoke_key(key_id: KeyId, *, settings: Settings) -> None:
+    """Make an API key useless for good; running servers follow within 2 seconds.
+
+    Example:
+    - `flux-endpoint keys revoke 4f2a9c01be77`
+    """
+    part("keys").revoke_key(settings, key_id)
+    print(f"key {key_id} is revoked")
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise SettingsError(f"--usd-per-month is '{text}'; allowed: an amount such as 25 or 0.5") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"--requests-per-minute is '{text}'; allowed: a whole number, or none") from None
