@@ -70,7 +70,6 @@ async def test_unknown_path_and_method_answer_json(gateway: Gateway) -> None:
     ("method", "operation"),
     [
         ("GET", "job-take/w"),
-        ("PUT", "job-image/w/j"),
         ("POST", "job-done/w/j"),
         ("POST", "job-stream/w/j"),
         ("GET", "job-stop/w"),
@@ -89,7 +88,7 @@ async def test_worker_is_told_what_is_wrong(gateway: Gateway, worker: HandWorker
     await gateway.submit()
     job = await worker.take()
     assert job is not None
-    assert (await worker.upload(job, b"GIF89a")).status_code == 400
+    assert (await worker.deliver(job, b"GIF89a")).status_code == 400
     headers = worker.headers
     url = f"{DEV}/job-done/worker-1/{job['id']}"
     assert (await gateway.client.post(url, content=b"[]", headers=headers)).status_code == 400

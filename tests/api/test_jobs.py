@@ -81,7 +81,7 @@ async def test_each_state_has_its_keys_and_no_others(gateway: Gateway, worker: H
     running = {"id": job_id, "status": "IN_PROGRESS", "delayTime": 70, "workerId": "worker-1"}
     assert await status(gateway, job_id) == running
     gateway.clock.advance(ms=500)
-    await worker.finish(job, warnings=["prompt was cut"])
+    await worker.finish(job, "prompt was cut")
     done = await status(gateway, job_id)
     assert done.pop("output")["warnings"] == ["prompt was cut"]
     assert done == running | {"status": "COMPLETED", "executionTime": 500}
@@ -122,7 +122,7 @@ async def test_cancel_reaches_the_worker_of_a_running_job(gateway: Gateway, work
     assert (await gateway.post(f"{DEV}/cancel/{job_id}", {})).json()["status"] == "CANCELLED"
     stop = await gateway.client.get(f"{DEV}/job-stop/worker-1", headers=worker.headers)
     assert stop.json() == {"jobsToStop": [job_id]}
-    late = await worker.upload(job)
+    late = await worker.deliver(job)
     assert late.status_code == 409
     assert (await worker.done(job, {"output": {"image_url": "http://x/y.png"}})).status_code == 409
     assert (await status(gateway, job_id))["status"] == "CANCELLED"
@@ -138,9 +138,8 @@ async def test_cancel_of_a_finished_job_changes_nothing(gateway: Gateway, worker
 async def test_a_completed_job_is_charged_once_to_its_key(gateway: Gateway, worker: HandWorker) -> None:
     job_id = await gateway.submit(width=512, height=256)
     job = await take(worker)
-    uploaded = (await worker.upload(job)).json()["imageKey"]
     for _ in range(2):
-        assert (await worker.done(job, {"output": {"image_key": uploaded}})).status_code == 200
+        assert (await worker.deliver(job)).status_code == 200
     (entry,) = await gateway.ledger.entries()
     (key,) = await gateway.services.accounts.list()
     assert (entry.job_id, entry.key_id, str(entry.amount_usd)) == (job_id, key.id, "0.00262144")

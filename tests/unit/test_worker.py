@@ -5,7 +5,6 @@ import contextlib
 import json
 import threading
 
-import httpx
 import pytest
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
@@ -13,6 +12,7 @@ from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.worker.client import Gateway
+from flux_endpoint.worker.connection import NoAnswer, Reply
 from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
 
@@ -39,13 +39,16 @@ def job(job_id, steps=2, lease_ms=30_000, endpoint_id=DEV, **changes):
     }
 
 
+def reply(status, content):
+    return Reply(status, json.dumps(content).encode())
+
+
 class GatewayInMemory:
     """The other side of the wire; notes what it is told, and holds questions as the real one does."""
 
     def __init__(self):
         self.jobs = asyncio.Queue()
         self.stops = asyncio.Queue()
-        self.images = asyncio.Queue()
         self.results = asyncio.Queue()
         self.pings = asyncio.Queue()
         self.takes = asyncio.Queue()
@@ -54,7 +57,6 @@ class GatewayInMemory:
         self.not_held = []
         self.image_gate = asyncio.Event()
         self.image_gate.set()
-        self.headers = []
 
     def trouble(self, operation, *answers):
         """What the next calls of an operation get instead of an answer: HTTP codes or exceptions."""
@@ -63,38 +65,39 @@ class GatewayInMemory:
     async def next(self, queue):
         return await asyncio.wait_for(queue.get(), DEADLINE_S)
 
-    async def handle(self, request):
-        _, _, _, operation, worker_id, *job_id = request.url.path.split("/")
+    async def request(self, method, path, query, body, media_type, patience):
+        """See `Connection.request`."""
+        _, _, _, operation, worker_id, *job_id = path.split("/")
         assert worker_id == "w-1"
-        self.headers.append(request.headers)
         if self.troubles.get(operation):
             trouble = self.troubles[operation].pop(0)
             if isinstance(trouble, Exception):
                 raise trouble
-            return httpx.Response(trouble, json={"error": "as the test wants it"})
-        return await getattr(self, "on_" + operation.replace("-", "_"))(request, *job_id)
+            return reply(trouble, {"error": "as the test wants it"})
+        if body is None:
+            return await getattr(self, "on_" + operation.replace("-", "_"))(dict(query))
+        assert query[:2] == [("claimToken", "3"), ("isStream", "false")]
+        warnings = [value for name, value in query[2:] if name == "warning"]
+        return await getattr(self, "on_" + operation.replace("-", "_"))(*job_id, media_type, body, warnings)
 
-    async def on_job_take(self, request):
-        self.takes.put_nowait(request.url.params["job_in_progress"])
-        return httpx.Response(200, json=await self.jobs.get())
+    async def on_job_take(self, query):
+        self.takes.put_nowait(query["job_in_progress"])
+        return reply(200, await self.jobs.get())
 
-    async def on_job_image(self, request, job_id):
-        assert request.url.params["claimToken"] == "3"
-        await self.image_gate.wait()
-        self.images.put_nowait((job_id, request.headers["content-type"], request.content))
-        return httpx.Response(200, json={"imageKey": f"key-of-{job_id}.png"})
+    async def on_job_done(self, job_id, media_type, body, warnings):
+        if media_type == "application/json":
+            self.results.put_nowait((job_id, json.loads(body)))
+        else:
+            await self.image_gate.wait()
+            self.results.put_nowait((job_id, (media_type, body, warnings)))
+        return reply(200, {})
 
-    async def on_job_done(self, request, job_id):
-        assert dict(request.url.params) == {"claimToken": "3", "isStream": "false"}
-        self.results.put_nowait((job_id, json.loads(request.content)))
-        return httpx.Response(200, json={})
+    async def on_job_stream(self, job_id, media_type, body, warnings):
+        return reply(200, {})
 
-    async def on_job_stream(self, request, job_id):
-        return httpx.Response(200, json={})
-
-    async def on_job_stop(self, request):
+    async def on_job_stop(self, query):
         self.stop_questions.put_nowait(None)
-        return httpx.Response(200, json={"jobsToStop": [await self.stops.get()]})
+        return reply(200, {"jobsToStop": [await self.stops.get()]})
 
     async def stop(self, job_id):
         """Tell the worker to stop a job; returns when it has heard."""
@@ -102,9 +105,9 @@ class GatewayInMemory:
         self.stops.put_nowait(job_id)
         await self.next(self.stop_questions)
 
-    async def on_ping(self, request):
-        self.pings.put_nowait(request.url.params.get("job_id", ""))
-        return httpx.Response(200, json={"jobsToStop": self.not_held})
+    async def on_ping(self, query):
+        self.pings.put_nowait(query.get("job_id", ""))
+        return reply(200, {"jobsToStop": self.not_held})
 
 
 class SteppedEngine:
@@ -151,36 +154,22 @@ async def working(gateway, engine, sleeps=None):
 
     thread = EngineThread()
     leave = asyncio.Event()
-    transport = httpx.MockTransport(gateway.handle)
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://gateway", headers={"Authorization": "t"}
-    ) as http:
-        worker = Worker(Gateway(http, [DEV], "w-1", "none", sleep), {DEV: engine}, thread)
-        task = asyncio.create_task(worker.run(leave))
-        try:
-            yield leave, task
-        finally:
-            leave.set()
-            engine.permits.release(1_000)
-            await asyncio.wait_for(asyncio.wait({task}), DEADLINE_S)
-            assert await asyncio.to_thread(thread.close, DEADLINE_S)
+    worker = Worker(Gateway(gateway, [DEV], "w-1", "none", sleep), {DEV: engine}, thread)
+    task = asyncio.create_task(worker.run(leave))
+    try:
+        yield leave, task
+    finally:
+        leave.set()
+        engine.permits.release(1_000)
+        await asyncio.wait_for(asyncio.wait({task}), DEADLINE_S)
+        assert await asyncio.to_thread(thread.close, DEADLINE_S)
 
 
-async def test_a_job_is_drawn_uploaded_and_reported():
+async def test_a_job_is_drawn_and_its_picture_handed_in():
     gateway, engine = GatewayInMemory(), SteppedEngine(100, warnings=("the prompt was cut",))
     gateway.jobs.put_nowait(job("a"))
     async with working(gateway, engine):
-        assert await gateway.next(gateway.images) == ("a", "image/png", PNG)
-        expected = {"output": {"image_key": "key-of-a.png", "warnings": ["the prompt was cut"]}}
-        assert await gateway.next(gateway.results) == ("a", expected)
-    assert all(headers["authorization"] == "t" for headers in gateway.headers)
-
-
-async def test_warnings_are_left_out_when_there_are_none():
-    gateway, engine = GatewayInMemory(), SteppedEngine(100)
-    gateway.jobs.put_nowait(job("a"))
-    async with working(gateway, engine):
-        assert await gateway.next(gateway.results) == ("a", {"output": {"image_key": "key-of-a.png"}})
+        assert await gateway.next(gateway.results) == ("a", ("image/png", PNG, ["the prompt was cut"]))
 
 
 async def test_the_next_job_runs_while_the_last_picture_is_on_its_way():
@@ -222,7 +211,7 @@ async def test_a_stopped_job_reports_nothing_and_the_next_one_follows():
         gateway.jobs.put_nowait(job("b", steps=1))
         # One permit ends the step of a; its 49 others are never taken.
         engine.permits.release(2)
-        assert await gateway.next(gateway.results) == ("b", {"output": {"image_key": "key-of-b.png"}})
+        assert await gateway.next(gateway.results) == ("b", ("image/png", PNG, []))
         assert engine.closed.is_set()
         assert gateway.results.empty()
 
@@ -234,7 +223,6 @@ async def test_a_stop_that_overtakes_its_job_is_not_lost():
         gateway.jobs.put_nowait(job("a"))
         gateway.jobs.put_nowait(job("b"))
         assert (await gateway.next(gateway.results))[0] == "b"
-        assert gateway.images.qsize() == 1
 
 
 async def test_an_engine_that_fails_fails_its_job_only():
@@ -248,7 +236,7 @@ async def test_an_engine_that_fails_fails_its_job_only():
         engine.error = None
         engine.permits.release(100)
         gateway.jobs.put_nowait(job("b"))
-        assert (await gateway.next(gateway.results))[1] == {"output": {"image_key": "key-of-b.png"}}
+        assert (await gateway.next(gateway.results))[1] == ("image/png", PNG, [])
 
 
 async def test_a_job_that_is_none_of_ours_fails():
@@ -263,9 +251,8 @@ async def test_a_job_that_is_none_of_ours_fails():
 
 async def test_a_gateway_that_is_away_is_waited_for():
     gateway, engine, sleeps = GatewayInMemory(), SteppedEngine(100), []
-    gateway.trouble("job-take", httpx.ConnectError("refused"), 503)
-    gateway.trouble("job-image", httpx.ReadError("cut"), 502, 500, 429, 503, 503, 503)
-    gateway.trouble("job-done", 503)
+    gateway.trouble("job-take", NoAnswer("refused"), 503)
+    gateway.trouble("job-done", NoAnswer("cut"), 502, 500, 429, 503, 503, 503)
     gateway.jobs.put_nowait(job("a"))
     async with working(gateway, engine, sleeps):
         assert (await gateway.next(gateway.results))[0] == "a"
@@ -275,7 +262,7 @@ async def test_a_gateway_that_is_away_is_waited_for():
 
 async def test_a_lost_lease_drops_the_picture_and_the_worker_goes_on():
     gateway, engine = GatewayInMemory(), SteppedEngine(100)
-    gateway.trouble("job-image", 409)
+    gateway.trouble("job-done", 409)
     gateway.jobs.put_nowait(job("a"))
     gateway.jobs.put_nowait(job("b"))
     async with working(gateway, engine):
@@ -283,9 +270,18 @@ async def test_a_lost_lease_drops_the_picture_and_the_worker_goes_on():
     assert gateway.results.empty()
 
 
+async def test_a_report_the_gateway_refuses_twice_is_dropped_and_the_worker_goes_on():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    gateway.trouble("job-done", 400, 400)
+    gateway.jobs.put_nowait(job("a"))
+    gateway.jobs.put_nowait(job("b"))
+    async with working(gateway, engine):
+        assert (await gateway.next(gateway.results))[0] == "b"
+
+
 async def test_a_picture_the_gateway_refuses_fails_the_job():
     gateway, engine = GatewayInMemory(), SteppedEngine(100)
-    gateway.trouble("job-image", 400)
+    gateway.trouble("job-done", 400)
     gateway.jobs.put_nowait(job("a"))
     async with working(gateway, engine):
         job_id, result = await gateway.next(gateway.results)
@@ -325,7 +321,7 @@ async def test_a_leaving_worker_hands_in_the_picture_that_is_on_its_way():
         leave.set()
         gateway.image_gate.set()
         await asyncio.wait_for(task, DEADLINE_S)
-    assert await gateway.next(gateway.results) == ("a", {"output": {"image_key": "key-of-a.png"}})
+    assert await gateway.next(gateway.results) == ("a", ("image/png", PNG, []))
 
 
 async def test_the_lease_is_kept_while_a_step_takes_long():

@@ -1,4 +1,4 @@
-"""The worker protocol: Runpod's own, plus one PUT for the picture."""
+"""The worker protocol: Runpod's own, whose `job-done` may also be the picture itself."""
 
 import hmac
 from collections.abc import Mapping
@@ -38,22 +38,19 @@ async def job_take(request: Request, endpoint_ids: str, worker_id: str) -> Respo
     )
 
 
-@router.put("/job-image/{worker_id}/{job_id}")
-async def job_image(request: Request, endpoint_ids: str, worker_id: str, job_id: str) -> Response:
-    """Keep the picture of a running job; the answer names it for `job-done`."""
-    services = _authenticate(request)
-    data = await read_body(request, _IMAGE_LIMIT_BYTES)
-    key = await services.workforce.save_image(endpoint_ids, job_id, worker_id, _claim_token(request), data)
-    return json_reply({"imageKey": key})
-
-
 @router.post("/job-done/{worker_id}/{job_id}")
 async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: str) -> Response:
-    """The end of a job."""
+    """The end of a job: a JSON result or, from our own worker, the picture's file and each `warning` in the query."""
     services = _authenticate(request)
-    # Official workers send JSON under a form's content type.
-    result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
-    await services.workforce.done(endpoint_ids.split(","), worker_id, job_id, _claim_token(request), result)
+    served, token = endpoint_ids.split(","), _claim_token(request)
+    if request.headers.get("content-type", "").startswith("image/"):
+        data = await read_body(request, _IMAGE_LIMIT_BYTES)
+        warnings = request.query_params.getlist("warning")
+        await services.workforce.deliver(served, worker_id, job_id, token, data, warnings)
+    else:
+        # Official workers send JSON under a form's content type.
+        result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
+        await services.workforce.done(served, worker_id, job_id, token, result)
     return json_reply({})
 
 

@@ -1,16 +1,16 @@
-"""What a worker can do: take a job, keep its lease, hand in the picture, report the end."""
+"""What a worker can do: take a job, keep its lease, report the end."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
+from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.core.job import Claim, Failed, JobStatus, Outcome, Returned
 from flux_endpoint.service.gallery import Gallery
@@ -82,36 +82,15 @@ class Workforce:
         worker.has_taken = True
         deadline_ms = self._clock.now_ms() + round(hold_s * 1_000)
         while worker_id not in self._lost:
+            # Looking costs a fraction of a claim that finds nothing, which is a transaction.
+            left_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1_000)
+            if not await self._store.wait_for_work(endpoint_ids, left_s):
+                break
             claims = await self._claim_or_give_back(worker_id, endpoint_ids)
             if claims:
                 worker.jobs[claims[0].job.id] = claims[0].job.endpoint_id
                 return claims[0]
-            left_s = (deadline_ms - self._clock.now_ms()) / 1_000
-            if left_s <= 0 or not await self._store.wait_for_work(endpoint_ids, left_s):
-                break
         return None
-
-    async def save_image(self, endpoint_id: str, job_id: str, worker_id: str, token: int | None, data: bytes) -> str:
-        """Keep the picture of a running job, before its end is reported.
-
-        Returns:
-            The image key, to be named in the report.
-
-        Raises:
-            LeaseLost: the job is not held by this worker and token.
-            InvalidRequest: the bytes are neither a PNG nor a JPEG.
-            UnknownJob: no such job.
-        """
-        job = await self._store.get(endpoint_id, job_id)
-        is_holder = job.worker_id == worker_id and token in (None, job.claim_token)
-        if job.status is not JobStatus.IN_PROGRESS or not is_holder:
-            raise LeaseLost(f"job {job_id} is {job.status} and not held by this worker")
-        for image_format, magic in _MAGIC.items():
-            if data.startswith(magic):
-                key = ids.new_image_key(image_format.extension)
-                await self._gallery.save(key, data)
-                return key
-        raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
 
     async def send_chunk(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
         """Pass something on to the client of a running job before its end.
@@ -124,6 +103,35 @@ class Workforce:
         if result.get("output") is None:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
         await self._store.append_chunk(job_id, worker_id, token, result["output"])
+
+    async def deliver(
+        self,
+        endpoint_ids: Collection[str],
+        worker_id: str,
+        job_id: str,
+        token: int | None,
+        data: bytes,
+        warnings: Sequence[str],
+    ) -> None:
+        """End a job with its picture. A picture whose report is refused is nobody's, and goes with its retention.
+
+        Args:
+            endpoint_ids: endpoints the worker serves; the job is of one of them.
+            worker_id: who reports.
+            job_id: the claimed job.
+            token: see `JobStore.finish`.
+            data: the file.
+            warnings: sentences for the client; usually none.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            InvalidRequest: the bytes are neither a PNG nor a JPEG.
+            UnknownJob: no such job.
+        """
+        output: dict[str, Any] = {"image_key": await self._save(data)}
+        if warnings:
+            output["warnings"] = list(warnings)
+        await self.done(endpoint_ids, worker_id, job_id, token, {"output": output})
 
     async def done(
         self,
@@ -214,6 +222,14 @@ class Workforce:
         return WorkerCounts(
             idle=idle, initializing=initializing, ready=idle + running, running=running, unhealthy=unhealthy
         )
+
+    async def _save(self, data: bytes) -> str:
+        for image_format, magic in _MAGIC.items():
+            if data.startswith(magic):
+                key = ids.new_image_key(image_format.extension)
+                await self._gallery.save(key, data)
+                return key
+        raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
 
     async def _claim_or_give_back(self, worker_id: str, endpoint_ids: Collection[str]) -> list[Claim]:
         claiming = asyncio.ensure_future(self._store.claim(worker_id, endpoint_ids, 1, self._lease_s))

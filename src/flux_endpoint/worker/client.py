@@ -1,24 +1,23 @@
-"""The gateway as a worker sees it: Runpod's worker protocol over HTTP, plus one PUT for the picture."""
+"""The gateway as a worker sees it: Runpod's worker protocol, whose `job-done` may also be the picture itself."""
 
 import asyncio
-import ipaddress
+import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
-
-import httpx
 
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotFound, Unauthenticated
 from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.worker.connection import Connection, NoAnswer, Patience, QueryPairs, Reply
 
 logger = logging.getLogger(__name__)
 
 # The gateway holds `job-take` and `job-stop` for 20 s, Runpod's own for up to 90 s; the rest answers in milliseconds.
-_HOLD_TIMEOUT: Final = httpx.Timeout(10, read=100)
-_REPORT_TIMEOUT: Final = httpx.Timeout(10, read=30, write=60)
-_PING_TIMEOUT: Final = httpx.Timeout(5)
+_HOLD: Final = Patience(silence_s=100)
+# The upload of 7 MB at 256 kbit/s takes 220 s.
+_REPORT: Final = Patience(silence_s=30, total_s=300)
+_PING: Final = Patience(silence_s=5, total_s=10)
 # The first retry catches a kept-alive connection that the gateway had just closed; a restart takes seconds.
 _FIRST_BACKOFF_S: Final = 0.1
 _LAST_BACKOFF_S: Final = 2.0
@@ -48,7 +47,7 @@ class Gateway:
     Every call is repeated until the gateway gives an answer: a restart of it goes unnoticed but for the delay.
 
     Args:
-        http: the connection; `connect` makes one.
+        connection: to the gateway; carries the worker token.
         endpoint_ids: endpoints to take jobs of.
         worker_id: this worker's name.
         device: what it runs on, as shown by the gateway.
@@ -57,13 +56,13 @@ class Gateway:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        connection: Connection,
         endpoint_ids: Collection[str],
         worker_id: str,
         device: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._http = http
+        self._connection = connection
         self._all = ",".join(sorted(endpoint_ids))
         self._worker_id = worker_id
         self._device = device
@@ -80,8 +79,8 @@ class Gateway:
         body = await self._ask(
             "GET",
             f"/v2/{self._all}/job-take/{self._worker_id}",
-            timeout=_HOLD_TIMEOUT,
-            params={"gpu": self._device, "job_in_progress": int(is_busy)},
+            _HOLD,
+            query=[("gpu", self._device), ("job_in_progress", str(int(is_busy)))],
         )
         if body is None:
             return None
@@ -93,37 +92,26 @@ class Gateway:
             lease_s=body["leaseMs"] / 1_000,
         )
 
-    async def save_image(self, job: TakenJob, data: bytes, image_format: ImageFormat) -> str:
-        """Upload a finished picture. Returns the image key to be named in the report.
+    async def deliver(self, job: TakenJob, data: bytes, image_format: ImageFormat, warnings: Sequence[str]) -> None:
+        """End a job with its picture.
 
         Raises:
             LeaseLost: the job is no longer this worker's.
             InvalidRequest: the gateway does not want these bytes.
         """
-        body = await self._ask(
-            "PUT",
-            self._path_of(job, "job-image"),
-            timeout=_REPORT_TIMEOUT,
-            params={"claimToken": job.claim_token},
-            content=data,
-            headers={"Content-Type": image_format.media_type},
+        query = [*_claim(job), *(("warning", warning) for warning in warnings)]
+        await self._ask(
+            "POST", self._path_of(job, "job-done"), _REPORT, query=query, body=data, media_type=image_format.media_type
         )
-        return str(body["imageKey"])
 
     async def report(self, job: TakenJob, result: Mapping[str, Any]) -> None:
-        """Tell the end of a job: `{"output": …}`, `{"error": …}` or `{"returned": true}`.
+        """Tell the end of a job that has no picture: `{"error": …}` or `{"returned": true}`.
 
         Raises:
             LeaseLost: the job is no longer this worker's.
             InvalidRequest: the gateway does not understand the result.
         """
-        await self._ask(
-            "POST",
-            self._path_of(job, "job-done"),
-            timeout=_REPORT_TIMEOUT,
-            params={"claimToken": job.claim_token, "isStream": "false"},
-            json=result,
-        )
+        await self._tell(job, "job-done", result)
 
     async def send_progress(self, job: TakenJob, progress: Mapping[str, Any]) -> None:
         """Tell the job's client how far it is.
@@ -131,41 +119,48 @@ class Gateway:
         Raises:
             LeaseLost: the job is no longer this worker's.
         """
-        await self._ask(
-            "POST",
-            self._path_of(job, "job-stream"),
-            timeout=_REPORT_TIMEOUT,
-            params={"claimToken": job.claim_token, "isStream": "false"},
-            json={"output": progress},
-        )
+        await self._tell(job, "job-stream", {"output": progress})
 
     async def stops(self) -> list[str]:
         """Ids of jobs to stop; empty when there was none for as long as the gateway holds the question."""
-        body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", timeout=_HOLD_TIMEOUT)
+        body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", _HOLD)
         return list(body["jobsToStop"]) if body else []
 
     async def ping(self, job_ids: Collection[str]) -> list[str]:
         """Renew the leases of these jobs. Returns those that are no longer this worker's."""
-        params = {"job_id": ",".join(job_ids)} if job_ids else {}
-        body = await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", timeout=_PING_TIMEOUT, params=params)
+        query = [("job_id", ",".join(job_ids))] if job_ids else []
+        body = await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
         return list(body["jobsToStop"]) if body else []
 
     def _path_of(self, job: TakenJob, operation: str) -> str:
         return f"/v2/{job.endpoint_id}/{operation}/{self._worker_id}/{job.id}"
 
-    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+    async def _tell(self, job: TakenJob, operation: str, result: Mapping[str, Any]) -> None:
+        path, body = self._path_of(job, operation), json.dumps(result).encode()
+        await self._ask("POST", path, _REPORT, query=_claim(job), body=body, media_type="application/json")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        patience: Patience,
+        *,
+        query: QueryPairs = (),
+        body: bytes | None = None,
+        media_type: str | None = None,
+    ) -> Any:
         """The JSON of a 200, None for a 204. Anything that may pass is tried again, for ever."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
-                response = await self._http.request(method, path, **options)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}".rstrip(": ")
+                reply = await self._connection.request(method, path, query, body, media_type, patience)
+            except NoAnswer as error:
+                problem = str(error)
             else:
-                if response.status_code < 500 and response.status_code != _TOO_MANY_REQUESTS:
+                if reply.status < 500 and reply.status != _TOO_MANY_REQUESTS:
                     self._note_answer()
-                    return _content_of(response)
-                problem = f"HTTP {response.status_code}: {_reason_of(response)}"
+                    return _content_of(reply)
+                problem = f"HTTP {reply.status}: {reply.reason}"
             self._note_silence(path, problem, backoff_s)
             await self._sleep(backoff_s)
             backoff_s = min(_LAST_BACKOFF_S, 2 * backoff_s)
@@ -185,44 +180,21 @@ class Gateway:
             logger.info("gateway answers again")
 
 
-def connect(base_url: str, token: str) -> httpx.AsyncClient:
-    """An HTTP connection that carries the worker token."""
-    return httpx.AsyncClient(
-        base_url=base_url.rstrip("/"),
-        # Raw, without "Bearer": as Runpod's workers send it.
-        headers={"Authorization": token},
-        limits=httpx.Limits(keepalive_expiry=20),
-        # A proxy for the internet must not get the calls to a gateway on this machine.
-        trust_env=not _is_loopback(base_url),
-    )
+def _claim(job: TakenJob) -> list[tuple[str, str]]:
+    return [("claimToken", str(job.claim_token)), ("isStream", "false")]
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _content_of(response: httpx.Response) -> Any:
-    match response.status_code:
+def _content_of(reply: Reply) -> Any:
+    match reply.status:
         case 200:
-            return response.json()
+            return reply.json()
         case 204:
             return None
         case 401 | 403:
-            raise Unauthenticated(f"the gateway refused the worker token ({_reason_of(response)})")
+            raise Unauthenticated(f"the gateway refused the worker token ({reply.reason})")
         case 404:
-            raise NotFound(f"the gateway does not know this: {_reason_of(response)}")
+            raise NotFound(f"the gateway does not know this: {reply.reason}")
         case 409:
-            raise LeaseLost(_reason_of(response))
+            raise LeaseLost(reply.reason)
         case status:
-            raise InvalidRequest(f"the gateway refused with HTTP {status}: {_reason_of(response)}")
-
-
-def _reason_of(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200] or response.reason_phrase
+            raise InvalidRequest(f"the gateway refused with HTTP {status}: {reply.reason}")

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from flux_endpoint.core.errors import FluxEndpointError, GenerationStopped, InvalidRequest, LeaseLost, NotFound
 from flux_endpoint.core.generation import GenerationRequest
@@ -146,21 +146,18 @@ class Worker:
 
     async def _report(self, job: TakenJob, drawn: EncodedImage | Failed) -> None:
         try:
+            if isinstance(drawn, Failed):
+                await self._gateway.report(job, {"error": drawn.error})
+                return
             try:
-                await self._gateway.report(job, await self._result_of(job, drawn))
+                await self._gateway.deliver(job, drawn.data, drawn.image_format, drawn.warnings)
             except InvalidRequest as error:
                 logger.error("job %s: %s", job.id, error)
                 await self._gateway.report(job, {"error": str(error)})
+        except InvalidRequest as error:
+            logger.error("job %s: result dropped: %s", job.id, error)
         except (LeaseLost, NotFound) as error:
             logger.warning("job %s is no longer ours, result dropped: %s", job.id, error)
-
-    async def _result_of(self, job: TakenJob, drawn: EncodedImage | Failed) -> dict[str, Any]:
-        if isinstance(drawn, Failed):
-            return {"error": drawn.error}
-        output: dict[str, Any] = {"image_key": await self._gateway.save_image(job, drawn.data, drawn.image_format)}
-        if drawn.warnings:
-            output["warnings"] = list(drawn.warnings)
-        return {"output": output}
 
     async def _listen_for_stops(self) -> None:
         while True:

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
 
+import uvloop
+
 from flux_endpoint.engine.protocol import Engine
-from flux_endpoint.worker.client import Gateway, connect
+from flux_endpoint.worker.client import Gateway
+from flux_endpoint.worker.connection import HttpConnection
 from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
 
@@ -50,7 +53,8 @@ def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[st
         Unauthenticated: the worker token is wrong.
         NotFound: the gateway does not serve these endpoints.
     """
-    asyncio.run(_work(gateway_url, token, worker_id, engines, EngineThread()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(gateway_url, token, worker_id, engines, EngineThread()))
     # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
     # apart, seconds. The job has been given back, and the system frees what a process held.
     logging.shutdown()
@@ -71,9 +75,9 @@ async def _work(
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, leave.set)
     device = next(iter(engines.values())).info.device
-    async with connect(gateway_url, token) as http:
+    async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
-        await Worker(Gateway(http, list(engines), worker_id, device), engines, thread).run(leave)
+        await Worker(Gateway(connection, list(engines), worker_id, device), engines, thread).run(leave)
     logger.info("worker %s left", worker_id)
 
 
