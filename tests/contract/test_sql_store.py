@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,6 +17,7 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
+from flux_endpoint.stores import sqlite as sqlite_module
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.protocol import JobStore, Ledger
 from flux_endpoint.stores.schema import metadata
@@ -196,6 +198,24 @@ async def test_a_busy_sqlite_file_is_waited_for(sqlite_url, clock):
         other.execute("COMMIT")
     await enqueued
     assert await store.get(DEV, job.id) == job
+    await store.close()
+
+
+async def test_the_log_of_a_busy_sqlite_file_stays_short(sqlite_url, clock, monkeypatch):
+    monkeypatch.setattr(sqlite_module, "_WRITES_PER_CHECKPOINT", 10)
+    store = await open_store(sqlite_url, clock)
+
+    def log_bytes():
+        return Path(sqlite_url.removeprefix("sqlite:///") + "-wal").stat().st_size
+
+    sizes = []
+    for _ in range(10):
+        for _ in range(10):
+            await store.enqueue(sample_job(clock))
+        # In the writing thread, behind the checkpoint.
+        await store.purge("elsewhere")
+        sizes.append(log_bytes())
+    assert sizes[-1] < 3 * sizes[0]
     await store.close()
 
 

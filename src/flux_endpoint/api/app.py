@@ -54,7 +54,8 @@ def create_app(services: Services) -> FastAPI:
     # FastAPI's own documentation page loads its script from a public host; this one carries it along.
     app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
     app.state.services = services
-    for module in (runpod, workers, images):
+    # Routes are tried in turn: a worker asks twice a job and a client once.
+    for module in (workers, runpod, images):
         app.include_router(module.router)
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)

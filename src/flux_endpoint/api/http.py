@@ -71,16 +71,28 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Resul
     Raises:
         ClientLeft: the client went first.
     """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_until_disconnected(request))
+    task = asyncio.current_task()
+    assert task is not None
+    has_left = False
+
+    def leave(watcher: "asyncio.Task[None]") -> None:
+        nonlocal has_left
+        if not watcher.cancelled():
+            has_left = True
+            task.cancel()
+
+    watcher = asyncio.create_task(_until_disconnected(request))
+    watcher.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeft
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        # Somebody else may want this task gone as well: then `uncancel` leaves a count.
+        if has_left and not task.uncancel():
+            raise ClientLeft from None
+        raise
     finally:
+        watcher.remove_done_callback(leave)
         watcher.cancel()
-        task.cancel()
 
 
 async def _until_disconnected(request: Request) -> None:

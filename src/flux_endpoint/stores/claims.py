@@ -45,7 +45,7 @@ class SqlClaims:
         }
         for _ in range(_CLAIM_ATTEMPTS):
             rows = await self._database.write(
-                lambda transaction: transaction.connection.execute(sql.CLAIM, values).all()
+                lambda transaction: transaction.connection.execute(sql.CLAIM, values).all(), is_quick=True
             )
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._is_work_waiting(values["endpoints"]):
@@ -67,7 +67,9 @@ class SqlClaims:
 
     async def _is_work_waiting(self, endpoints: Sequence[str]) -> bool:
         values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
-        return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)))
+        return await self._database.read(
+            lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)), is_quick=True
+        )
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `JobStore.renew`."""
@@ -78,7 +80,9 @@ class SqlClaims:
             "job_ids": [storable(job_id) for job_id in job_ids],
             "until_ms": self._clock.now_ms() + round(lease_s * 1_000),
         }
-        held = await self._database.write(lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)))
+        held = await self._database.write(
+            lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)), is_quick=True
+        )
         return frozenset(job_ids) - held
 
     async def finish(self, job_id: str, worker_id: str, token: int | None, outcome: Outcome) -> Job:
@@ -98,7 +102,7 @@ class SqlClaims:
             transaction.wake(topics.work_on(job.endpoint_id))
             return job
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_quick=True)
 
     async def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any) -> None:
         """See `JobStore.append_chunk`."""
@@ -111,7 +115,7 @@ class SqlClaims:
             transaction.connection.execute(sql.APPEND_CHUNK, values)
             transaction.wake(topics.chunk_of(values["job_id"]))
 
-        await self._database.write(work)
+        await self._database.write(work, is_quick=True)
 
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `JobStore.wait_for_stops`."""
@@ -120,7 +124,9 @@ class SqlClaims:
         with self._signals.listen([topics.stop_for(worker["worker"])]) as listener:
             while True:
                 # Asked first: most calls find nothing, and need not queue for the writer.
-                if await self._database.read(lambda connection: connection.scalar(sql.IS_STOP_WAITING, worker)):
+                if await self._database.read(
+                    lambda connection: connection.scalar(sql.IS_STOP_WAITING, worker), is_quick=True
+                ):
                     stops = await self._database.write(
                         lambda transaction: list(transaction.connection.scalars(sql.TAKE_STOPS, worker))
                     )

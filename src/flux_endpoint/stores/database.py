@@ -31,7 +31,7 @@ class Transaction:
 
 
 class Database(Protocol):
-    """Runs work, which is written synchronously: SQLite runs it in a thread, PostgreSQL between awaits.
+    """Runs work, which is written synchronously: SQLite runs it whole, PostgreSQL between awaits.
 
     Attributes:
         recheck_s: how long a sleeper may trust the signals of its own process before it must look again.
@@ -39,16 +39,24 @@ class Database(Protocol):
 
     recheck_s: float
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """Run work that changes nothing.
+
+        Args:
+            work: called with the connection.
+            is_quick: an index answers it within microseconds; SQLite then does it on the spot.
 
         Raises:
             StoreUnavailable: the database did not answer.
         """
         ...
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False) -> T:
         """Run work in one transaction: all of it is kept when it returns, nothing when it raises.
+
+        Args:
+            work: called with the transaction.
+            is_quick: it changes a few rows found by an index; SQLite then does it on the spot.
 
         Raises:
             StoreUnavailable: the database did not answer; nothing changed.

@@ -53,13 +53,13 @@ class PostgresDatabase:
         """Connect and bring the tables up to date."""
         await self.write(lambda transaction: upgrade(transaction.connection))
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """Run work on one connection of the pool; every statement sees the latest commit."""
         with self._errors_translated():
             async with self._autocommit.connect() as connection:
                 return await connection.run_sync(work)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False) -> T:
         """Run work on one connection of the pool, in one transaction."""
         with self._errors_translated():
             async with self._engine.begin() as connection:

@@ -61,17 +61,17 @@ class SqlStore(SqlClaims, SqlLedger):
             return job
 
         try:
-            return await self._database.write(work)
+            return await self._database.write(work, is_quick=True)
         except ValueError:
             if once is None:
                 raise
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
-            return await self._database.write(work)
+            return await self._database.write(work, is_quick=True)
 
     async def get(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.get`."""
         reference = self._reference(endpoint_id, job_id)
-        return await self._database.read(lambda connection: _get_job(connection, reference))
+        return await self._database.read(lambda connection: _get_job(connection, reference), is_quick=True)
 
     async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:
         """See `JobStore.set_ttl`."""
@@ -146,10 +146,10 @@ class SqlStore(SqlClaims, SqlLedger):
         deadline = Deadline(timeout_s, self._database.recheck_s)
         with self._signals.listen([topics.end_of(reference["job"]), topics.chunk_of(reference["job"])]) as listener:
             # Asked first: most calls find nothing, and need not queue for the writer.
-            while not await self._database.read(is_worth_it):
+            while not await self._database.read(is_worth_it, is_quick=True):
                 if not await deadline.sleep(listener):
                     break
-        return await self._database.write(work)
+        return await self._database.write(work, is_quick=True)
 
     async def counts(self, endpoint_id: str) -> JobCounts:
         """See `JobStore.counts`; TIMED_OUT counts as failed, CANCELLED as nothing."""

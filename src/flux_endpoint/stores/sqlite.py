@@ -1,52 +1,75 @@
-"""Runs work on a SQLite file: one thread that writes, a few that read beside it."""
+"""Runs work on a SQLite file: quick work on the spot, all other in threads."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.stores.database import Transaction, dump_json, errors_translated
 from flux_endpoint.stores.migrate import upgrade
-from flux_endpoint.stores.signals import Signals
+from flux_endpoint.stores.signals import Signals, Topic
 
 T = TypeVar("T")
 
 # Another process (the command line beside the server) holds the file for milliseconds; seconds mean that it hangs.
 _BUSY_TIMEOUT_MS: Final = 10_000
 
-# 16 MB. A checkpoint waits for the disk; SQLite's own 1000 pages are full after a hundred transactions of ours.
-_CHECKPOINT_PAGES: Final = 4_000
+# About 16 MB of log. A checkpoint waits for the disk, so the thread makes it and never the event loop.
+_WRITES_PER_CHECKPOINT: Final = 400
 
 # So that one long count does not hold up the many short questions.
 _READERS: Final = 4
 
 
-def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    # Readers and the writer do not wait for each other.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-    cursor.close()
+class _Locked(StoreUnavailable):
+    """Another connection has been writing for longer than this one waits."""
+
+
+def _engine(url: URL, *, busy_timeout_ms: int, readers: int = 0) -> Engine:
+    """Connections of one kind.
+
+    Args:
+        url: of the file.
+        busy_timeout_ms: how long they wait for another writer.
+        readers: how many connections that only read; 0 for one that writes.
+    """
+
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
+        # Readers and the writer do not wait for each other.
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA wal_autocheckpoint=0")
+        cursor.close()
+
+    # Outside a transaction every statement sees the latest commit.
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_size": readers} if readers else {}
+    engine = create_engine(url, json_serializer=dump_json, **options)
+    event.listen(engine, "connect", prepare)
+    return engine
 
 
 class SqliteDatabase:
-    """SQLite allows one writer, so there is one: a thread that takes the work in the order it comes.
+    """SQLite allows one writer at a time, and answers a question by an index faster than a thread can be woken for it.
 
-    The driver is the standard library's. A whole transaction costs one hop to the thread and back; the asyncio driver
-    hops for every statement, which measured three times slower.
+    So quick work runs on the spot, in the event loop. Its connection never waits: when another one is writing, the
+    work goes to the writing thread, which does, as everything goes that may take long or waits for the disk.
 
     Args:
         path: the file, made when missing; its folder must exist.
+        signals: fired after a commit.
     """
 
     # Only the command line writes beside the server, and never anything the server sleeps for.
@@ -54,52 +77,89 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, signals: Signals) -> None:
         url = URL.create("sqlite", database=str(path))
-        self._write_engine = create_engine(url, json_serializer=dump_json)
-        # Outside a transaction every statement sees the latest commit.
-        self._read_engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS)
-        for engine in (self._write_engine, self._read_engine):
-            event.listen(engine, "connect", _prepare)
+        self._quick_engine = _engine(url, busy_timeout_ms=0)
+        self._write_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
+        self._read_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS, readers=_READERS + 1)
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "sqlite-read")
-        # Kept open, and used in the writing thread only.
+        # Kept open: the first is used in the writing thread only, the others in the event loop only.
         self._writer: Connection | None = None
+        self._quick_writer: Connection | None = None
+        self._quick_reader: Connection | None = None
+        self._writes = 0
         self._is_closed = False
 
     async def open(self) -> None:
         """Connect and bring the tables up to date."""
         await self._run(self._write_thread, self._connect)
+        with errors_translated():
+            self._quick_writer = self._quick_engine.connect()
+            self._quick_reader = self._read_engine.connect()
 
     def _connect(self) -> None:
         self._writer = self._write_engine.connect()
-        self._write(lambda transaction: upgrade(transaction.connection))
+        self._write(self._writer, lambda transaction: upgrade(transaction.connection))
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run work in a reading thread; every statement sees the latest commit."""
+    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
+        """See `Database.read`. Every statement sees the latest commit."""
+        if is_quick and self._quick_reader is not None:
+            with errors_translated():
+                return work(self._quick_reader)
         return await self._run(self._read_threads, partial(self._read, work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with self._read_engine.connect() as connection:
             return work(connection)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run work in the writing thread, in one transaction."""
-        return await self._run(self._write_thread, partial(self._write, work))
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False) -> T:
+        """See `Database.write`."""
+        if self._is_closed:
+            raise StoreUnavailable("The database is closed")
+        self._writes += 1
+        if self._writes % _WRITES_PER_CHECKPOINT == 0:
+            self._write_thread.submit(self._checkpoint)
+        if is_quick and self._quick_writer is not None:
+            try:
+                with errors_translated():
+                    result, topics = self._write(self._quick_writer, work)
+            except _Locked:
+                pass
+            else:
+                self._signals.fire(topics)
+                return result
+        return await self._run(self._write_thread, partial(self._write_in_thread, work))
 
-    def _write(self, work: Callable[[Transaction], T]) -> T:
+    def _write_in_thread(self, work: Callable[[Transaction], T]) -> T:
         if self._writer is None:
             raise StoreUnavailable("The database is not open")
-        with self._writer.begin():
-            # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
-            # changed something in between.
-            self._writer.exec_driver_sql("BEGIN IMMEDIATE")
-            transaction = Transaction(self._writer)
-            result = work(transaction)
-        if transaction.topics:
+        result, topics = self._write(self._writer, work)
+        if topics:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
-            self._loop.call_soon_threadsafe(self._signals.fire, transaction.topics)
+            self._loop.call_soon_threadsafe(self._signals.fire, topics)
         return result
+
+    def _write(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[T, list[Topic]]:
+        with connection.begin():
+            try:
+                # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
+                # changed something in between.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except OperationalError as error:
+                if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                    raise _Locked(f"The database did not answer: {error.orig}") from error
+                raise
+            transaction = Transaction(connection)
+            result = work(transaction)
+        return result, transaction.topics
+
+    def _checkpoint(self) -> None:
+        # Writers wait meanwhile, in the queue of this thread; the log of busy ones would else grow without end.
+        if self._writer is not None:
+            with suppress(OperationalError):
+                self._writer.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
+            self._writer.rollback()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._is_closed:
@@ -111,6 +171,11 @@ class SqliteDatabase:
         """Let running work end, then close the file."""
         if self._is_closed:
             return
+        for connection in (self._quick_writer, self._quick_reader):
+            if connection is not None:
+                connection.close()
+        self._quick_writer = self._quick_reader = None
+        self._quick_engine.dispose()
         closing = self._loop.run_in_executor(self._write_thread, self._disconnect)
         self._is_closed = True
         with errors_translated():
