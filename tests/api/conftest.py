@@ -18,9 +18,11 @@ from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.protocol import Ledger
+from flux_endpoint.stores.sql import SqlStore
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
@@ -39,6 +41,7 @@ class Gateway:
     clock: ManualClock
     janitor: Janitor
     ledger: Ledger
+    store: SqlStore
 
     async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         return await self.client.post(path, json=body, **options)
@@ -114,6 +117,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         workforce=workforce,
         accounts=Accounts(store, clock),
         gallery=gallery,
+        watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
         worker_token=WORKER_TOKEN,
         hold_s=0.05,
     )
@@ -121,7 +125,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     transport = httpx.ASGITransport(create_app(services))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock), store)
+        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock), store, store)
     await store.close()
 
 

@@ -75,7 +75,7 @@ async def test_bad_wait_is_refused_in_the_words_of_the_service(gateway: Gateway,
 
 async def test_each_state_has_its_keys_and_no_others(gateway: Gateway, worker: HandWorker) -> None:
     job_id = await gateway.submit()
-    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE"}
+    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE", "queuePosition": 1}
     gateway.clock.advance(ms=70)
     job = await take(worker)
     running = {"id": job_id, "status": "IN_PROGRESS", "delayTime": 70, "workerId": "worker-1"}
@@ -166,7 +166,7 @@ async def test_a_lost_worker_costs_one_retry_then_the_job_fails(gateway: Gateway
     await take(worker)
     gateway.clock.advance(s=31)
     await gateway.janitor.sweep()
-    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE"}
+    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE", "queuePosition": 1}
     await take(worker)
     gateway.clock.advance(s=31)
     await gateway.janitor.sweep()
@@ -216,7 +216,7 @@ async def test_a_failed_job_can_be_retried_and_is_charged_once(gateway: Gateway,
     gateway.clock.advance(s=60)
     reply = await gateway.post(f"{DEV}/retry/{job_id}")
     assert (reply.status_code, reply.json()) == (200, {"id": job_id, "status": "IN_QUEUE"})
-    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE"}
+    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE", "queuePosition": 1}
     gateway.clock.advance(ms=40)
     second = await take(worker)
     assert second["input"] == first["input"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobStatus
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -81,3 +81,18 @@ async def test_chunks_nobody_read_are_forgotten_with_their_job(store, clock):
     await store.enqueue(sample_job(clock, id=claim.job.id))
     job, chunks = await store.take_chunks(DEV, claim.job.id, 0)
     assert (job.status, chunks) == (JobStatus.IN_QUEUE, [])
+
+
+async def test_progress_comes_with_the_chunk_stays_with_the_job_and_goes_with_the_attempt(store, clock):
+    claim = await claimed_job(store, clock)
+    await store.append_chunk(claim.job.id, "worker-a", claim.token, "chunk", {"step": 1, "total": 2, "preview": "x"})
+    await store.append_chunk(claim.job.id, "worker-a", claim.token, "no progress")
+    job, chunks = await store.take_chunks(DEV, claim.job.id, 0)
+    assert (job.progress, chunks) == ({"step": 1, "total": 2, "preview": "x"}, ["chunk", "no progress"])
+    await store.append_chunk(claim.job.id, "worker-a", claim.token, "chunk", {"step": 2, "total": 2})
+    assert (await store.get(DEV, claim.job.id)).progress == {"step": 2, "total": 2}
+    with pytest.raises(LeaseLost):
+        await store.append_chunk(claim.job.id, "worker-b", None, "chunk", {"step": 1, "total": 1})
+    assert (await store.get(DEV, claim.job.id)).progress == {"step": 2, "total": 2}
+    await store.finish(claim.job.id, "worker-a", claim.token, Returned())
+    assert (await store.get(DEV, claim.job.id)).progress is None

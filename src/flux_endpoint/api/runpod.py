@@ -1,14 +1,12 @@
 """The public operations of an endpoint, in the shapes of the Runpod contract."""
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Path, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.http import decode_json, json_reply, read_body, unless_client_leaves
-from flux_endpoint.api.services import services_of
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
+from flux_endpoint.api.services import Services, services_of
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
@@ -23,23 +21,11 @@ _MAX_DIGITS = 12
 _RUN_LIMIT_BYTES = 10 * 2**20
 _RUNSYNC_LIMIT_BYTES = 20 * 2**20
 
-EndpointId = Annotated[
-    str, Path(description="Which model.", examples=[schemas.ENDPOINT_PARAMETER_EXAMPLE], alias="endpoint_id")
-]
-JobId = Annotated[str, Path(description="As answered by /run or /runsync.")]
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    401: schemas.json_response("The API key is missing, unknown or revoked.", schemas.ERROR_SCHEMA),
-    403: schemas.json_response("The API key does not open this operation or endpoint.", schemas.ERROR_SCHEMA),
-    404: schemas.json_response("No such endpoint or job.", schemas.ERROR_SCHEMA),
-    429: schemas.too_many_response(),
-    503: schemas.json_response("The database did not answer.", schemas.ERROR_SCHEMA),
-}
 _CONFLICT = schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA)
 _BUDGET = schemas.json_response(
     "The job is beyond the API key's monthly budget; it was not queued.", schemas.ERROR_SCHEMA
 )
-_SUBMIT_RESPONSES = _ERRORS | {
+_SUBMIT_RESPONSES = ERRORS | {
     402: _BUDGET,
     409: _CONFLICT,
     200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
@@ -48,21 +34,18 @@ _SUBMIT_RESPONSES = _ERRORS | {
         {"anyOf": [schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
     ),
 }
-_HEALTH_RESPONSES = _ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
-_JOB_RESPONSES = _ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
+_HEALTH_RESPONSES = ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
+_JOB_RESPONSES = ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
 _RETRY_RESPONSES = _JOB_RESPONSES | {
     402: _BUDGET,
     409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA),
 }
-_PURGE_RESPONSES = _ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
-_STREAM_RESPONSES = _ERRORS | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
+_PURGE_RESPONSES = ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
+_STREAM_RESPONSES = ERRORS | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
 _SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
 
 
-# Named so that the OpenAPI page has its "Authorize" button; the raw form of the header is checked by hand below.
-_BEARER = Security(HTTPBearer(auto_error=False, description="An API key."))
-
-router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[_BEARER])
+router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
 
 
 @router.post("/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Make a picture and wait")
@@ -79,7 +62,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
         return json_reply(schemas.refused_body(job), 400)
     job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
-        return json_reply(schemas.accepted_body(job))
+        return json_reply(schemas.waiting_body(job))
     return json_reply(schemas.job_body(job, services.gallery))
 
 
@@ -95,7 +78,7 @@ async def run(request: Request, endpoint_id: EndpointId) -> Response:
 
 @router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
 async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-    """Where a job stands, and its picture when it is done.
+    """Where a job stands, its place in the queue or its progress, and its picture when it is done.
 
     The query `ttl` lets the job vanish that many milliseconds from now: 1000 to 604800000.
     """
@@ -105,7 +88,7 @@ async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     if ttl_ms is not None:
         key.require_writing("/status?ttl=")
     job = await services.endpoints.status(endpoint_id, job_id, ttl_ms)
-    return json_reply(schemas.job_body(job, services.gallery))
+    return json_reply(await _job_body(services, job))
 
 
 @router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
@@ -124,7 +107,7 @@ async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) 
     services = services_of(request)
     await admit(request, endpoint_id, Operation.STATUS)
     job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job_id, _wait_s(request)))
-    return json_reply(schemas.job_body(job, services.gallery))
+    return json_reply(await _job_body(services, job))
 
 
 @router.post("/status-sync/{job_id}", responses=_JOB_RESPONSES, summary="Wait for a job (for clients that POST)")
@@ -137,8 +120,9 @@ async def status_sync_by_post(request: Request, endpoint_id: EndpointId, job_id:
 async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """What a job has sent since the last call, held until there is something or the job is done.
 
-    The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw. Each chunk is handed out once. The query
-    `wait` says how long the call is held at most: 1000 to 300000 milliseconds, 8000 when absent.
+    The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw; the last of these also has `preview`, a small
+    picture as a `data:` URL, when there is one. Each chunk is handed out once. The query `wait` says how long the call
+    is held at most: 1000 to 300000 milliseconds, 8000 when absent.
     """
     await admit(request, endpoint_id, Operation.STATUS)
     wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
@@ -191,6 +175,10 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
         return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
     once_name = request.headers.get("idempotency-key")
     return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync, once_name=once_name)
+
+
+async def _job_body(services: Services, job: Job) -> schemas.JsonObject:
+    return schemas.job_body(job, services.gallery, await services.endpoints.queue_position(job))
 
 
 def _is_refused(job: Job) -> bool:

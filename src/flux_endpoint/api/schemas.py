@@ -6,22 +6,28 @@ from typing import Any
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
 from flux_endpoint.core.job import Job, JobCounts, JobStatus
+from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.workforce import WorkerCounts
+from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
 
 
-def job_body(job: Job, gallery: Gallery) -> JsonObject:
+def job_body(
+    job: Job, gallery: Gallery, queue_position: int | None = None, *, with_preview: bool = False
+) -> JsonObject:
     """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null."""
     body: JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
+        _put(body, "queuePosition", queue_position)
         return body
     _put(body, "delayTime", job.delay_time_ms)
     _put(body, "executionTime", job.execution_time_ms)
     _put(body, "workerId", job.worker_id)
     if job.retries:
         body["retries"] = job.retries
+    _put(body, "progress", _progress(job, with_preview=with_preview))
     if job.status is JobStatus.COMPLETED:
         body["output"] = _output(job, gallery)
     _put(body, "error", job.error)
@@ -31,6 +37,13 @@ def job_body(job: Job, gallery: Gallery) -> JsonObject:
 def accepted_body(job: Job) -> JsonObject:
     """A job as `/run` and `/cancel` show it."""
     return {"id": job.id, "status": job.status.value}
+
+
+def waiting_body(job: Job) -> JsonObject:
+    """A job as `/runsync` shows it when the wait is over."""
+    body = accepted_body(job)
+    _put(body, "progress", _progress(job, with_preview=False))
+    return body
 
 
 def refused_body(job: Job) -> JsonObject:
@@ -45,7 +58,12 @@ def purge_body(removed: int) -> JsonObject:
 
 def stream_body(job: Job, chunks: Sequence[Any]) -> JsonObject:
     """News of a job, as `/stream` shows them: clients index `stream` and `output` unguarded."""
-    return {"status": job.status.value, "stream": [{"output": chunk} for chunk in chunks]}
+    outputs = list(chunks)
+    latest = max((index for index, chunk in enumerate(outputs) if read_progress(chunk)), default=None)
+    progress = _progress(job, with_preview=True) or {}
+    if latest is not None and PREVIEW in progress:
+        outputs[latest] = {**outputs[latest], PREVIEW: progress[PREVIEW]}
+    return {"status": job.status.value, "stream": [{"output": output} for output in outputs]}
 
 
 def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
@@ -78,6 +96,13 @@ def _output(job: Job, gallery: Gallery) -> JsonObject:
     # The documentation promises image_url, the live service sends result: clients read either.
     body = {"image_url": url, "result": url, "cost": float(job.cost_usd), "seed": job.input["seed"]}
     return body | output
+
+
+def _progress(job: Job, *, with_preview: bool) -> JsonObject | None:
+    progress = read_progress(job.progress)
+    if progress is None:
+        return None
+    return dict(progress) if with_preview else without_preview(progress)
 
 
 def _put(body: JsonObject, name: str, value: Any) -> None:
@@ -152,6 +177,22 @@ def _object(properties: JsonObject, required: list[str] | None = None) -> JsonOb
 _INTEGER: JsonObject = {"type": "integer"}
 _STRING: JsonObject = {"type": "string"}
 
+PROGRESS_SCHEMA: JsonObject = _object(
+    {
+        "step": {"type": "integer", "minimum": 0, "description": "Steps done."},
+        "total": {"type": "integer", "minimum": 0, "description": "Steps in all."},
+        "eta_ms": {"type": "integer", "minimum": 0, "description": "Milliseconds until the last of them is done."},
+    },
+    ["step", "total"],
+)
+
+EVENTS_EXAMPLE = (
+    "retry: 2000\n\n"
+    'id: 5d1c3bd2a1c0f7e4\nevent: status\ndata: {"id":"eaebd6e7-u1","status":"IN_QUEUE","queuePosition":1}\n\n'
+    'id: 0b9f0d0a3c6e4a11\nevent: status\ndata: {"id":"eaebd6e7-u1","status":"IN_PROGRESS","delayTime":12,'
+    '"workerId":"local-0","progress":{"step":7,"total":28,"eta_ms":5250,"preview":"data:image/jpeg;base64,..."}}\n\n'
+)
+
 JOB_SCHEMA: JsonObject = _object(
     {
         "id": _STRING,
@@ -160,6 +201,13 @@ JOB_SCHEMA: JsonObject = _object(
         "executionTime": _INTEGER | {"description": "Milliseconds from the last attempt's start to the end."},
         "workerId": _STRING,
         "retries": _INTEGER | {"description": "How often a lost worker sent the job back to the queue."},
+        "queuePosition": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_QUEUE_POSITION,
+            "description": f"While it waits: 1 for the next; {MAX_QUEUE_POSITION} from there on.",
+        },
+        "progress": PROGRESS_SCHEMA | {"description": "While it runs, once its worker has told."},
         "output": _object(
             {
                 "image_url": {"type": "string", "format": "uri"},

@@ -7,6 +7,7 @@ from fastapi import Request
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.workforce import Workforce
 
 
@@ -24,6 +25,7 @@ class Services:
     workforce: Workforce
     accounts: Accounts
     gallery: Gallery
+    watch: JobWatch
     worker_token: str
     hold_s: float = 20
 

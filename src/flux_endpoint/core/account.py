@@ -19,7 +19,7 @@ class Operation(StrEnum):
 
     RUN = "run"
     RUNSYNC = "runsync"
-    STATUS = "status"  # and status-sync and stream: one limit for all ways to look at a job
+    STATUS = "status"  # and status-sync, stream and events: one limit for all ways to look at a job
     CANCEL = "cancel"
     RETRY = "retry"
     PURGE_QUEUE = "purge-queue"

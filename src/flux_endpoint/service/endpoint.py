@@ -161,6 +161,10 @@ class EndpointService:
         self.spec(endpoint_id)
         return await self._store.wait(endpoint_id, job_id, timeout_s)
 
+    async def queue_position(self, job: Job) -> int | None:
+        """See `JobStore.queue_position`."""
+        return await self._store.queue_position(job)
+
     async def stream(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """The job and what it has sent since the last call; waits up to `timeout_s` seconds for news or the end.
 

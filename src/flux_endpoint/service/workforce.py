@@ -13,6 +13,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.core.job import Claim, Failed, JobStatus, Outcome, Returned
+from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.stores.protocol import JobStore, SweepResult
 
@@ -102,7 +103,12 @@ class Workforce:
         """
         if result.get("output") is None:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
-        await self._store.append_chunk(job_id, worker_id, token, result["output"])
+        chunk = result["output"]
+        progress = read_progress(chunk)
+        if progress is not None and PREVIEW in progress:
+            # Chunks wait until somebody reads them: pictures must not pile up.
+            chunk = without_preview(chunk)
+        await self._store.append_chunk(job_id, worker_id, token, chunk, progress)
 
     async def deliver(
         self,

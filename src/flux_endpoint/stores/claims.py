@@ -1,7 +1,7 @@
 """The workers' half of the store: claims, reports and what becomes of lost workers' jobs."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -12,7 +12,7 @@ from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Out
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.endings import ended
+from flux_endpoint.stores.endings import ended, waits_again
 from flux_endpoint.stores.money import charge
 from flux_endpoint.stores.protocol import SweepResult
 from flux_endpoint.stores.records import to_job
@@ -43,10 +43,15 @@ class SqlClaims:
             "now_ms": now_ms,
             "until_ms": expires_ms,
         }
+
+        def work(transaction: Transaction) -> Sequence[Row[Any]]:
+            claimed = transaction.connection.execute(sql.CLAIM, values).all()
+            for row in claimed:
+                transaction.wake(topics.move_of(row.id))
+            return claimed
+
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(
-                lambda transaction: transaction.connection.execute(sql.CLAIM, values).all(), is_quick=True
-            )
+            rows = await self._database.write(work, is_quick=True)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._is_work_waiting(values["endpoints"]):
                 break
@@ -99,12 +104,19 @@ class SqlClaims:
                 charge(transaction.connection, job, now_ms)
             if job.status.is_terminal:
                 return ended(transaction, row)
-            transaction.wake(topics.work_on(job.endpoint_id))
+            waits_again(transaction, row)
             return job
 
         return await self._database.write(work, is_quick=True)
 
-    async def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any) -> None:
+    async def append_chunk(
+        self,
+        job_id: str,
+        worker_id: str,
+        token: int | None,
+        output: Any,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
         """See `JobStore.append_chunk`."""
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         values = {"job_id": reporter["job"], "output": output}
@@ -113,6 +125,8 @@ class SqlClaims:
             if not transaction.connection.scalar(sql.IS_HELD_BY_REPORTER, reporter):
                 raise _not_held(transaction.connection, reporter)
             transaction.connection.execute(sql.APPEND_CHUNK, values)
+            if progress is not None:
+                transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(topics.chunk_of(values["job_id"]))
 
         await self._database.write(work, is_quick=True)
@@ -207,7 +221,7 @@ def _swept(transaction: Transaction, rows: Sequence[Row[Any]]) -> SweepResult:
     requeued = [row for row in rows if row.status == JobStatus.IN_QUEUE]
     failed = [row for row in rows if row.status == JobStatus.FAILED]
     for row in requeued:
-        transaction.wake(topics.work_on(row.endpoint_id))
+        waits_again(transaction, row)
     for row in failed:
         ended(transaction, row)
     return SweepResult(requeued=tuple(row.id for row in requeued), failed=tuple(row.id for row in failed))

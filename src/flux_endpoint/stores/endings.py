@@ -1,4 +1,4 @@
-"""What follows, in the same transaction, when a job becomes terminal."""
+"""What follows, in the same transaction, when a job becomes terminal or goes back to the queue."""
 
 from typing import Any
 
@@ -22,3 +22,14 @@ def ended(transaction: Transaction, row: Row[Any]) -> Job:
         # It ended under its worker's hands.
         transaction.wake(topics.stop_for(row.worker_id))
     return to_job(row)
+
+
+def waits_again(transaction: Transaction, row: Row[Any]) -> None:
+    """Note that a job is back in the queue.
+
+    Args:
+        transaction: the one that put it back.
+        row: the job afterwards.
+    """
+    transaction.wake(topics.work_on(row.endpoint_id))
+    transaction.wake(topics.move_of(row.id))

@@ -1,9 +1,9 @@
 """What the rest of the project asks of the place where jobs, keys and charges are kept."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
@@ -22,6 +22,10 @@ class SweepResult:
     requeued: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     timed_out: tuple[str, ...] = ()
+
+
+# Counting this far in the index takes a millisecond, however long the queue is.
+MAX_QUEUE_POSITION: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,28 @@ class JobStore(Protocol):
         """
         ...
 
+    async def wait_for_change(self, endpoint_id: str, job_id: str, seen: Job, timeout_s: float) -> Job:
+        """The job as soon as it differs from `seen`, or as it stands after `timeout_s` seconds.
+
+        Sleeps, never polls hot. While the store is draining it answers at once.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nobody waits any more, because the process is about to end."""
+        ...
+
+    async def queue_position(self, job: Job) -> int | None:
+        """Which of the waiting jobs of its endpoint a job is, 1 for the next; None unless it is IN_QUEUE.
+
+        Counts no further than `MAX_QUEUE_POSITION`, which stands for all places from there on.
+        """
+        ...
+
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
         """Hand up to `limit` waiting jobs to one worker, oldest first.
 
@@ -123,7 +149,14 @@ class JobStore(Protocol):
         """
         ...
 
-    async def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any) -> None:
+    async def append_chunk(
+        self,
+        job_id: str,
+        worker_id: str,
+        token: int | None,
+        output: Any,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep something a running job sends its client before the end; `output` is any JSON value but null.
 
         Args:
@@ -131,6 +164,7 @@ class JobStore(Protocol):
             worker_id: who reports.
             token: see `finish`.
             output: goes to the client as it is.
+            progress: becomes `Job.progress` in the same transaction; None leaves that as it was.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.

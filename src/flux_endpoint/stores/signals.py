@@ -76,6 +76,11 @@ class Signals:
             for listener in listeners:
                 listener.dismiss()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether nobody is to fall asleep any more."""
+        return self._is_draining
+
     def fire_all(self) -> None:
         """Wake everybody: the store is closing."""
         self.fire(tuple(self._listeners))

@@ -6,28 +6,30 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import Conflict, UnknownJob
+from flux_endpoint.core.errors import Conflict
 from flux_endpoint.core.job import Job, JobCounts, JobStatus
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.claims import SqlClaims
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.endings import ended
+from flux_endpoint.stores.endings import ended, waits_again
 from flux_endpoint.stores.ledger import SqlLedger
 from flux_endpoint.stores.money import require_budget
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
+from flux_endpoint.stores.views import SqlViews, get_job
 
 # Deleting this many takes milliseconds; nobody else can write to SQLite meanwhile.
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlLedger):
+class SqlStore(SqlClaims, SqlViews, SqlLedger):
     """Implements `JobStore` and, inherited, `Ledger`. Open it with `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
         SqlClaims.__init__(self, database, signals, clock)
+        SqlViews.__init__(self, database, signals, clock)
         SqlLedger.__init__(self, database)
 
     def drain(self) -> None:
@@ -68,11 +70,6 @@ class SqlStore(SqlClaims, SqlLedger):
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
             return await self._database.write(work, is_quick=True)
 
-    async def get(self, endpoint_id: str, job_id: str) -> Job:
-        """See `JobStore.get`."""
-        reference = self._reference(endpoint_id, job_id)
-        return await self._database.read(lambda connection: _get_job(connection, reference), is_quick=True)
-
     async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:
         """See `JobStore.set_ttl`."""
         reference = self._reference(endpoint_id, job_id)
@@ -80,7 +77,7 @@ class SqlStore(SqlClaims, SqlLedger):
 
         def work(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.SET_TTL, values).one_or_none()
-            return _get_job(transaction.connection, reference) if row is None else to_job(row)
+            return get_job(transaction.connection, reference) if row is None else to_job(row)
 
         return await self._database.write(work)
 
@@ -99,7 +96,7 @@ class SqlStore(SqlClaims, SqlLedger):
 
         def work(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.CANCEL, reference).one_or_none()
-            return _get_job(transaction.connection, reference) if row is None else ended(transaction, row)
+            return get_job(transaction.connection, reference) if row is None else ended(transaction, row)
 
         return await self._database.write(work)
 
@@ -110,10 +107,10 @@ class SqlStore(SqlClaims, SqlLedger):
         def work(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.RETRY, reference).one_or_none()
             if row is None:
-                raise Conflict(_why_no_retry(_get_job(transaction.connection, reference)))
+                raise Conflict(_why_no_retry(get_job(transaction.connection, reference)))
             job = to_job(row)
             require_budget(transaction.connection, job, self._clock.now_ms())
-            transaction.wake(topics.work_on(row.endpoint_id))
+            waits_again(transaction, row)
             return job
 
         return await self._database.write(work)
@@ -135,12 +132,12 @@ class SqlStore(SqlClaims, SqlLedger):
         reference = self._reference(endpoint_id, job_id)
 
         def work(transaction: Transaction) -> tuple[Job, list[Any]]:
-            found = _get_job(transaction.connection, reference)
+            found = get_job(transaction.connection, reference)
             rows = transaction.connection.execute(sql.TAKE_CHUNKS, reference).all()
             return found, [row.output for row in sorted(rows, key=lambda row: row.seq)]
 
         def is_worth_it(connection: Connection) -> bool:
-            found = _get_job(connection, reference)
+            found = get_job(connection, reference)
             return found.status.is_terminal or bool(connection.scalar(sql.IS_CHUNK_WAITING, reference))
 
         deadline = Deadline(timeout_s, self._database.recheck_s)
@@ -191,17 +188,6 @@ class SqlStore(SqlClaims, SqlLedger):
             total += batch
             if batch < _DELETE_AT_ONCE:
                 return total
-
-    def _reference(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
-        """A job as a client names it, now: one whose time is over does not exist."""
-        return {"job": storable(job_id), "endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
-
-
-def _get_job(connection: Connection, reference: dict[str, Any]) -> Job:
-    row = connection.execute(sql.GET_JOB, reference).one_or_none()
-    if row is None:
-        raise UnknownJob(f"There is no job {reference['job']} on the endpoint {reference['endpoint']}")
-    return to_job(row)
 
 
 def _sent_before(connection: Connection, values: dict[str, Any]) -> Row[Any] | None:

@@ -129,6 +129,9 @@ _held_by_reporter = and_(
     jobs.c.claim_token == func.coalesce(bindparam("token", type_=BigInteger), jobs.c.claim_token),
 )
 
+# IN_PROGRESS stays IN_PROGRESS, with news.
+SET_PROGRESS: Final = update(jobs).where(_held_by_reporter).values(progress=bindparam("news"))
+
 # IN_PROGRESS -> COMPLETED
 COMPLETE: Final = (
     update(jobs)

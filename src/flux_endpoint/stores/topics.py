@@ -13,6 +13,11 @@ def chunk_of(job_id: str) -> Topic:
     return Topic("chunk of job", job_id)
 
 
+def move_of(job_id: str) -> Topic:
+    """The job has been claimed or waits again."""
+    return Topic("move of job", job_id)
+
+
 def work_on(endpoint_id: str) -> Topic:
     """A job may be waiting on the endpoint."""
     return Topic("work on endpoint", endpoint_id)

@@ -32,6 +32,7 @@ from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import PREFIX, Settings, url_host
 from flux_endpoint.stores.connect import open_store
@@ -107,7 +108,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         accounts = Accounts(store, clock, settings.rate_rules)
         janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
         endpoints = EndpointService(store, catalog, clock, _retention(settings))
-        services = Services(endpoints, workforce, accounts, gallery, secrets.worker_token)
+        services = Services(endpoints, workforce, accounts, gallery, JobWatch(store), secrets.worker_token)
         node = node_name(settings.data_dir)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, list(catalog))
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.

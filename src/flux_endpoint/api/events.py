@@ -1,0 +1,84 @@
+"""Server-sent events: one job, followed as it goes. For `curl -N`, and for the playground."""
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from flux_endpoint.api import schemas
+from flux_endpoint.api.doors import admit
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
+from flux_endpoint.api.services import Services, services_of
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.errors import StoreUnavailable, UnknownJob
+from flux_endpoint.core.job import Job
+
+logger = logging.getLogger(__name__)
+
+# How long a client shall wait before it comes back when the connection breaks.
+_RETRY_MS: Final = 2_000
+_RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
+    200: {
+        "description": "Messages `event: status`, whose `data` is the body of `/status`; `gone` when its time is over.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": schemas.EVENTS_EXAMPLE}},
+    },
+    204: {"description": "The client has seen the end already, as its `Last-Event-ID` shows: do not come back."},
+}
+
+router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
+
+
+@router.get("/events/{job_id}", responses=_RESPONSES, response_class=Response, summary="Follow a job, live")
+async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+    """The job at once, then at each change of its state, its place in the queue or its progress.
+
+    The stream ends with the job; the last message has its output. Looking on takes nothing away: any number of
+    clients may, and `/stream` has its chunks all the same. A comment every ten seconds keeps proxies from hanging up.
+    """
+    services = services_of(request)
+    await admit(request, endpoint_id, Operation.STATUS)
+    job = await services.endpoints.status(endpoint_id, job_id)
+    seen_id = request.headers.get("last-event-id")
+    if seen_id is not None and job.status.is_terminal and seen_id == _id_of(_data_of(services, job, None)):
+        return Response(status_code=204)
+    # Proxies must pass each message on at once; the second header says so to nginx.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_messages(services, job, seen_id), headers=headers, media_type="text/event-stream")
+
+
+async def _messages(services: Services, job: Job, seen_id: str | None) -> AsyncIterator[str]:
+    yield f"retry: {_RETRY_MS}\n\n"
+    try:
+        async for sight in services.watch.follow(job):
+            if sight is None:
+                yield ": nothing new\n\n"
+                continue
+            data = _data_of(services, sight.job, sight.queue_position)
+            message_id = _id_of(data)
+            # What differs may be nothing that clients see; or they saw it before their connection broke.
+            if message_id != seen_id:
+                seen_id = message_id
+                yield f"id: {message_id}\nevent: status\ndata: {data}\n\n"
+    except UnknownJob as error:
+        yield f"event: gone\ndata: {_json({'error': str(error)})}\n\n"
+    except StoreUnavailable as error:
+        # The client comes back by itself, and is then told as every other.
+        logger.error("events of job %s: %s", job.id, error)
+
+
+def _data_of(services: Services, job: Job, queue_position: int | None) -> str:
+    return _json(schemas.job_body(job, services.gallery, queue_position, with_preview=True))
+
+
+def _json(body: object) -> str:
+    # Escaped to ASCII as everywhere, and so without line ends, which would end the field.
+    return json.dumps(body, separators=(",", ":"), allow_nan=False)
+
+
+def _id_of(data: str) -> str:
+    """Names what a message says, on every gateway alike: a client that comes back is told only what is new to it."""
+    return hashlib.sha256(data.encode()).hexdigest()[:16]

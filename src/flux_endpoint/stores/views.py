@@ -1,0 +1,75 @@
+"""The readers' half of the store: where a job stands, and what has changed since it was seen last."""
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import UnknownJob
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.stores import statements as sql
+from flux_endpoint.stores import topics
+from flux_endpoint.stores import view_statements as views
+from flux_endpoint.stores.database import Database, storable
+from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
+from flux_endpoint.stores.records import to_job
+from flux_endpoint.stores.signals import Deadline, Signals
+
+
+class SqlViews:
+    """Implements the verbs of `JobStore` that only look."""
+
+    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+        self._database = database
+        self._signals = signals
+        self._clock = clock
+
+    @property
+    def is_draining(self) -> bool:
+        """See `JobStore.is_draining`."""
+        return self._signals.is_draining
+
+    async def get(self, endpoint_id: str, job_id: str) -> Job:
+        """See `JobStore.get`."""
+        reference = self._reference(endpoint_id, job_id)
+        return await self._database.read(lambda connection: get_job(connection, reference), is_quick=True)
+
+    async def wait_for_change(self, endpoint_id: str, job_id: str, seen: Job, timeout_s: float) -> Job:
+        """See `JobStore.wait_for_change`."""
+        deadline = Deadline(timeout_s, self._database.recheck_s)
+        name = storable(job_id)
+        moments = (topics.end_of(name), topics.chunk_of(name), topics.move_of(name))
+        with self._signals.listen(moments) as listener:
+            while True:
+                job = await self.get(endpoint_id, job_id)
+                if job != seen or not await deadline.sleep(listener):
+                    return job
+
+    async def queue_position(self, job: Job) -> int | None:
+        """See `JobStore.queue_position`."""
+        if job.status is not JobStatus.IN_QUEUE:
+            return None
+        values = {
+            "job": job.id,
+            "endpoint": job.endpoint_id,
+            "created": job.created_ms,
+            "max_jobs": MAX_QUEUE_POSITION - 1,
+        }
+        ahead = await self._database.read(lambda connection: connection.scalar(views.COUNT_AHEAD, values))
+        return 1 + (ahead or 0)
+
+    def _reference(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
+        """A job as a client names it, now: one whose time is over does not exist."""
+        return {"job": storable(job_id), "endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
+
+
+def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
+    """The job of a reference.
+
+    Raises:
+        UnknownJob: there is none, or its time is over.
+    """
+    row = connection.execute(sql.GET_JOB, reference).one_or_none()
+    if row is None:
+        raise UnknownJob(f"There is no job {reference['job']} on the endpoint {reference['endpoint']}")
+    return to_job(row)

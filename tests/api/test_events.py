@@ -1,0 +1,190 @@
+"""`/events`: one job, followed live by any number of onlookers."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import API_KEY, DEV, SCHNELL, Gateway, HandWorker
+
+pytestmark = pytest.mark.anyio
+FIGURES = {"step": 3, "total": 28, "eta_ms": 2500}
+PREVIEW = "data:image/jpeg;base64,/9j/4AAQ"
+
+
+class Onlooker:
+    """Reads one stream as it comes, by hand: httpx would wait for its end."""
+
+    def __init__(self, gateway: Gateway, path: str, **headers: str) -> None:
+        self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._has_left = asyncio.Event()
+        app = gateway.client._transport.app  # type: ignore[attr-defined]
+        names = {"authorization": API_KEY} | {name.replace("_", "-"): value for name, value in headers.items()}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+        }
+        self.task = asyncio.create_task(app(scope, self._receive, self._sent.put))
+
+    async def _receive(self) -> dict[str, Any]:
+        await self._has_left.wait()
+        return {"type": "http.disconnect"}
+
+    def leave(self) -> None:
+        self._has_left.set()
+
+    async def piece(self) -> str:
+        """The next piece of the body; empty at the end."""
+        async with asyncio.timeout(20):
+            while (message := await self._sent.get())["type"] != "http.response.body":
+                pass
+        return message["body"].decode()
+
+    async def block(self, *, comments: bool = False) -> str:
+        """The next block that is no comment, or, with `comments`, that is one."""
+        while (piece := await self.piece()) and piece.startswith(":") is not comments:
+            pass
+        return piece
+
+    async def status(self) -> dict[str, Any]:
+        """The next message, taken apart."""
+        block = await self.block()
+        assert block.endswith("\n\n"), block
+        lines = dict(line.split(": ", 1) for line in block.rstrip().split("\n"))
+        assert lines.keys() == {"id", "event", "data"}
+        assert lines["event"] == "status"
+        return json.loads(lines["data"])
+
+
+async def onlooker_of(gateway: Gateway, job_id: str) -> Onlooker:
+    onlooker = Onlooker(gateway, f"{DEV}/events/{job_id}")
+    assert await onlooker.block() == "retry: 2000\n\n"
+    return onlooker
+
+
+async def test_a_job_is_followed_from_the_queue_to_its_picture(gateway: Gateway, worker: HandWorker) -> None:
+    first, second = await gateway.submit(), await gateway.submit()
+    onlookers = [await onlooker_of(gateway, second) for _ in range(2)]
+    for onlooker in onlookers:
+        assert await onlooker.status() == {"id": second, "status": "IN_QUEUE", "queuePosition": 2}
+    job = await worker.take()
+    assert job is not None
+    assert job["id"] == first
+    for onlooker in onlookers:
+        assert (await onlooker.status())["queuePosition"] == 1
+    job = await worker.take()
+    assert job is not None
+    running = {"id": second, "status": "IN_PROGRESS", "delayTime": 0, "workerId": "worker-1"}
+    for onlooker in onlookers:
+        assert await onlooker.status() == running
+    await worker.send(job, FIGURES | {"preview": PREVIEW})
+    for onlooker in onlookers:
+        assert await onlooker.status() == running | {"progress": FIGURES | {"preview": PREVIEW}}
+    # Looking on takes nothing away from /stream.
+    assert (await gateway.get(f"{DEV}/stream/{second}")).json()["stream"] == [
+        {"output": FIGURES | {"preview": PREVIEW}}
+    ]
+    await worker.finish(job)
+    whole = (await gateway.get(f"{DEV}/status/{second}")).json()
+    assert whole["status"] == "COMPLETED"
+    for onlooker in onlookers:
+        assert await onlooker.status() == whole
+        assert await onlooker.piece() == ""
+        await onlooker.task
+    assert len(gateway.store._signals) == 0
+
+
+async def test_the_whole_of_a_finished_job_is_one_message(gateway: Gateway, worker: HandWorker) -> None:
+    await gateway.submit()
+    job = await worker.take()
+    assert job is not None
+    await worker.done(job, {"error": "out of\nmemory"})
+    reply = await gateway.get(f"{DEV}/events/{job['id']}")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert reply.headers["cache-control"] == "no-store"
+    retry, message, rest = reply.text.split("\n\n")
+    assert (retry, rest) == ("retry: 2000", "")
+    id_line, event_line, data_line = message.split("\n")
+    assert event_line == "event: status"
+    assert json.loads(data_line.removeprefix("data: ")) == (await gateway.get(f"{DEV}/status/{job['id']}")).json()
+    # A browser that comes back by itself is sent away for good.
+    again = await gateway.get(f"{DEV}/events/{job['id']}", headers={"Last-Event-ID": id_line.removeprefix("id: ")})
+    assert (again.status_code, again.content) == (204, b"")
+    stale = await gateway.get(f"{DEV}/events/{job['id']}", headers={"Last-Event-ID": "0123456789abcdef"})
+    assert stale.text == reply.text
+
+
+async def test_whoever_comes_back_is_told_only_what_is_new(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await gateway.submit()
+    onlooker = await onlooker_of(gateway, job_id)
+    seen = (await onlooker.block()).split("\n")[0].removeprefix("id: ")
+    onlooker.leave()
+    back = Onlooker(gateway, f"{DEV}/events/{job_id}", last_event_id=seen)
+    assert await back.block() == "retry: 2000\n\n"
+    assert (await back.block(comments=True)).startswith(": ")
+    await gateway.post(f"{DEV}/cancel/{job_id}")
+    assert await back.status() == {"id": job_id, "status": "CANCELLED"}
+
+
+async def test_silence_is_broken_by_comments(gateway: Gateway) -> None:
+    onlooker = await onlooker_of(gateway, await gateway.submit())
+    await onlooker.status()
+    for _ in range(2):
+        assert await onlooker.block(comments=True) == ": nothing new\n\n"
+    onlooker.leave()
+    await onlooker.task
+
+
+async def test_an_onlooker_who_leaves_is_forgotten(gateway: Gateway) -> None:
+    onlooker = await onlooker_of(gateway, await gateway.submit())
+    await onlooker.status()
+    onlooker.leave()
+    async with asyncio.timeout(20):
+        await onlooker.task
+    assert len(gateway.store._signals) == 0
+
+
+async def test_the_end_of_the_process_ends_the_stream(gateway: Gateway) -> None:
+    onlooker = await onlooker_of(gateway, await gateway.submit())
+    await onlooker.status()
+    gateway.store.drain()
+    while await onlooker.piece():
+        pass
+    await onlooker.task
+
+
+async def test_a_job_whose_time_is_over_is_gone(gateway: Gateway) -> None:
+    job_id = await gateway.submit()
+    onlooker = await onlooker_of(gateway, job_id)
+    await onlooker.status()
+    gateway.clock.advance(days=1)
+    block = await onlooker.block()
+    assert block.startswith("event: gone\ndata: {")
+    assert job_id in json.loads(block.split("data: ")[1])["error"]
+    assert await onlooker.piece() == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "code"),
+    [
+        (f"{DEV}/events/no-such-job", {}, 404),
+        (f"{SCHNELL}/events/{{job_id}}", {}, 404),
+        ("/v2/no-such-endpoint/events/{job_id}", {}, 404),
+        (f"{DEV}/events/{{job_id}}", {"Authorization": "Bearer wrong"}, 401),
+        (f"{DEV}/events/{{job_id}}", {"Authorization": ""}, 401),
+    ],
+)
+async def test_errors_come_before_the_stream(gateway: Gateway, path: str, headers: dict[str, str], code: int) -> None:
+    job_id = await gateway.submit()
+    reply: httpx.Response = await gateway.get(path.format(job_id=job_id), headers=headers)
+    assert (reply.status_code, reply.headers["content-type"]) == (code, "application/json")
+    assert reply.json()["error"]

@@ -1,0 +1,114 @@
+"""The contract of the verbs of `JobStore` that only look, on every database."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from flux_endpoint.core.errors import UnknownJob
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
+from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+
+pytestmark = pytest.mark.anyio
+
+
+async def places(store, jobs):
+    return [await store.queue_position(await store.get(job.endpoint_id, job.id)) for job in jobs]
+
+
+async def test_the_place_in_the_queue_is_the_order_of_the_claims(store, clock):
+    jobs = [sample_job(clock) for _ in range(5)]
+    # In the same millisecond the one that was written first is first.
+    jobs[3] = dataclasses.replace(jobs[3], created_ms=jobs[2].created_ms)
+    elsewhere = sample_job(clock, endpoint_id=SCHNELL)
+    for job in [*jobs, elsewhere]:
+        await store.enqueue(job)
+    assert await places(store, [*jobs, elsewhere]) == [1, 2, 3, 4, 5, 1]
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store.cancel(DEV, jobs[2].id)
+    assert await places(store, jobs) == [None, 1, None, 2, 3]
+    # Back at its old place.
+    await store.finish(claim.job.id, "w", claim.token, Returned())
+    assert await places(store, jobs) == [1, 2, None, 3, 4]
+
+
+async def test_a_place_is_counted_to_a_limit(store, clock, monkeypatch):
+    monkeypatch.setattr("flux_endpoint.stores.views.MAX_QUEUE_POSITION", 3)
+    jobs = [sample_job(clock) for _ in range(5)]
+    for job in jobs:
+        await store.enqueue(job)
+    assert await places(store, jobs) == [1, 2, 3, 3, 3]
+    assert MAX_QUEUE_POSITION == 10_000
+
+
+async def change(store, claim, event):
+    match event:
+        case "chunk":
+            await store.append_chunk(claim.job.id, "w", claim.token, 1, {"step": 1, "total": 2})
+        case "completed":
+            await store.finish(claim.job.id, "w", claim.token, Completed({"image_url": "x"}))
+        case "failed":
+            await store.finish(claim.job.id, "w", claim.token, Failed("no"))
+        case "returned":
+            await store.finish(claim.job.id, "w", claim.token, Returned())
+        case "cancelled":
+            await store.cancel(DEV, claim.job.id)
+        case "released":
+            await store.release("w", counts_as_retry=True, max_retries=1)
+
+
+@pytest.mark.parametrize("event", ["chunk", "completed", "failed", "returned", "cancelled", "released"])
+async def test_an_onlooker_sleeps_until_the_job_changes(store, clock, event):
+    await store.enqueue(sample_job(clock))
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    onlookers = [asyncio.create_task(store.wait_for_change(DEV, claim.job.id, claim.job, 30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await change(store, claim, event)
+    async with asyncio.timeout(20):
+        seen = await asyncio.gather(*onlookers)
+    now = await store.get(DEV, claim.job.id)
+    assert seen == [now] * 3
+    assert now != claim.job
+
+
+async def test_an_onlooker_hears_of_the_claim_and_of_a_retry(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    onlooker = asyncio.create_task(store.wait_for_change(DEV, job.id, job, 30))
+    await asyncio.sleep(0)
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    async with asyncio.timeout(20):
+        assert await onlooker == claim.job
+    failed = await store.finish(job.id, "w", claim.token, Failed("no"))
+    onlooker = asyncio.create_task(store.wait_for_change(DEV, job.id, failed, 30))
+    await asyncio.sleep(0)
+    await store.retry(DEV, job.id)
+    async with asyncio.timeout(20):
+        assert (await onlooker).status is JobStatus.IN_QUEUE
+
+
+async def test_nothing_changes_for_as_long_as_the_onlooker_waits(store, clock):
+    job = sample_job(clock)
+    await store.enqueue(job)
+    assert await store.wait_for_change(DEV, job.id, job, 0.05) == job
+    # What changed before the call is no news to wait for.
+    assert await store.wait_for_change(DEV, job.id, dataclasses.replace(job, retries=1), 30) == job
+    assert not store.is_draining
+    store.drain()
+    assert store.is_draining
+    async with asyncio.timeout(20):
+        assert await store.wait_for_change(DEV, job.id, job, 60) == job
+    with pytest.raises(UnknownJob):
+        await store.wait_for_change(SCHNELL, job.id, job, 30)
+
+
+async def test_an_onlooker_at_another_gateway_hears_of_it_too(store, open_another, clock):
+    other = await open_another()
+    job = sample_job(clock)
+    await store.enqueue(job)
+    onlooker = asyncio.create_task(other.wait_for_change(DEV, job.id, job, 30))
+    await asyncio.sleep(0)
+    await store.cancel(DEV, job.id)
+    async with asyncio.timeout(20):
+        assert (await onlooker).status is JobStatus.CANCELLED
