@@ -49,18 +49,70 @@ async def in_thread(progress, *steps):
         await asyncio.to_thread(progress.note, step)
 
 
-async def test_the_latest_step_is_sent_once_a_period_with_the_time_left():
+async def due(progress):
+    """Returns when a pause has ended and the next step will be sent."""
+    while not progress._is_due:  # noqa: ASYNC110 (a plain flag, because another thread reads it)
+        await asyncio.sleep(0)
+
+
+async def test_the_first_step_after_a_pause_is_sent_with_the_time_left():
     gateway, clock = NotedGateway(), HandClock()
     progress = Progress(gateway, JOB, clock.sleep, lambda: clock.now_s)
     async with progress.sending():
-        await in_thread(progress, StepDone(1, 10), StepDone(2, 10))
+        await in_thread(progress, StepDone(1, 10))
         assert gateway.sent.empty()
         clock.end_pause(4)
+        await due(progress)
+        await in_thread(progress, StepDone(2, 10))
         assert await gateway.sent.get() == ("job-1", {"step": 2, "total": 10, "eta_ms": 16_000})
-        clock.end_pause(1)
         await in_thread(progress, StepDone(3, 10))
-        assert (await gateway.sent.get())[1] == {"step": 3, "total": 10, "eta_ms": 11_667}
+        clock.end_pause(1)
+        await due(progress)
+        assert gateway.sent.empty()
+        await in_thread(progress, StepDone(4, 10))
+        assert (await gateway.sent.get())[1] == {"step": 4, "total": 10, "eta_ms": 7_500}
     assert gateway.sent.empty()
+
+
+async def test_the_last_step_is_sent_while_the_picture_is_decoded_and_nothing_after_it():
+    gateway, clock = NotedGateway(), HandClock()
+    progress = Progress(gateway, JOB, clock.sleep, lambda: clock.now_s)
+    async with progress.sending():
+        await in_thread(progress, StepDone(9, 10), StepDone(10, 10))
+        clock.end_pause(4)
+        assert await gateway.sent.get() == ("job-1", {"step": 10, "total": 10, "eta_ms": 0})
+        clock.end_pause(4)
+        await asyncio.sleep(0.01)
+    assert gateway.sent.empty()
+
+
+async def test_a_preview_is_made_for_the_step_that_is_sent_only():
+    gateway, clock, made = NotedGateway(), HandClock(), []
+
+    def step(number):
+        return StepDone(number, 10, lambda: made.append(number) or b"jpeg")
+
+    progress = Progress(gateway, JOB, clock.sleep, lambda: clock.now_s)
+    async with progress.sending():
+        await in_thread(progress, step(1), step(2))
+        clock.end_pause(1)
+        await due(progress)
+        await in_thread(progress, step(3))
+        sent = (await gateway.sent.get())[1]
+        await in_thread(progress, step(4))
+    assert sent["preview"] == "data:image/jpeg;base64,anBlZw=="
+    assert made == [3]
+
+
+async def test_a_preview_that_fails_is_left_out(caplog):
+    gateway, clock = NotedGateway(), HandClock()
+    progress = Progress(gateway, JOB, clock.sleep, lambda: clock.now_s)
+    async with progress.sending():
+        clock.end_pause(1)
+        await due(progress)
+        await in_thread(progress, StepDone(1, 2, lambda: 1 // 0))
+        assert (await gateway.sent.get())[1] == {"step": 1, "total": 2, "eta_ms": 1_000}
+    assert "no preview of step 1" in caplog.text
 
 
 async def test_a_picture_that_is_done_at_once_sends_nothing():
@@ -75,6 +127,7 @@ async def test_a_refusal_ends_the_progress_and_not_the_job():
     gateway, clock = NotedGateway(LeaseLost("cancelled")), HandClock()
     progress = Progress(gateway, JOB, clock.sleep, lambda: clock.now_s)
     async with progress.sending():
-        await in_thread(progress, StepDone(1, 10))
         clock.end_pause(1)
+        await due(progress)
+        await in_thread(progress, StepDone(1, 10))
         await gateway.sent.get()

@@ -37,7 +37,7 @@ def denoise_step(
     latents: Tensor,
     timestep: Tensor,
     conditions: Conditions,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Move a picture from one noise level to the next.
 
     Args:
@@ -48,14 +48,26 @@ def denoise_step(
         conditions: of this picture.
 
     Returns:
-        Packed latents at the next noise level, same shape and dtype.
+        Packed latents at the next noise level, and the velocity that led there; both of the same shape and dtype.
     """
     prediction = predict(transformer, latents, timestep, conditions.positive, conditions)
     if conditions.negative is not None:
         away = predict(transformer, latents, timestep, conditions.negative, conditions)
         prediction = away + conditions.true_cfg_scale * (prediction - away)
     moved: Tensor = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-    return moved
+    return moved, prediction
+
+
+@torch.inference_mode()
+def predict_clean(latents: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """Where the picture would end if the velocity stayed as it is: the latents without their noise.
+
+    Args:
+        latents: of any layout, at noise level `sigma`.
+        velocity: from data to noise, same shape.
+        sigma: scalar, 0 to 1.
+    """
+    return latents - sigma.to(latents.dtype) * velocity
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Generator
+from functools import partial
 
 import torch
 
@@ -9,9 +10,9 @@ from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.decode import crop_to, decode_latents
-from flux_endpoint.engine.denoise import Conditions, denoise_step
+from flux_endpoint.engine.denoise import Conditions, denoise_step, predict_clean
 from flux_endpoint.engine.encode import encode_image
-from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.layout import check_family
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
@@ -118,8 +119,10 @@ class FluxEngine:
         )
         # 4. From noise to latents, step by step.
         for step, timestep in enumerate(scheduler.timesteps, start=1):
-            latents = denoise_step(model.transformer, scheduler, latents, timestep, conditions)
-            yield StepDone(step, request.num_inference_steps)
+            latents, velocity = denoise_step(model.transformer, scheduler, latents, timestep, conditions)
+            sigma = scheduler.sigmas[step]
+            preview = partial(self._preview, model, request, size, latents, velocity, sigma)
+            yield StepDone(step, request.num_inference_steps, preview)
         # 5. Latents to pixels, of the size asked for.
         pixels = crop_to(decode_latents(model.vae, unpack_latents(latents, size)), request.width, request.height)
         # 6. Pixels to a file that says how it was made.
@@ -127,6 +130,18 @@ class FluxEngine:
         prompts = (("prompt", positive), ("negative_prompt", negative))
         warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
         return EncodedImage(data, request.image_format, request.width, request.height, warnings)
+
+    @staticmethod
+    def _preview(
+        model: LoadedModel,
+        request: GenerationRequest,
+        size: RenderSize,
+        latents: torch.Tensor,
+        velocity: torch.Tensor,
+        sigma: torch.Tensor,
+    ) -> bytes:
+        clean = unpack_latents(predict_clean(latents, velocity, sigma), size)
+        return model.previewer.encode(clean, request.width, request.height)
 
     def close(self) -> None:
         """See `Engine.close`."""

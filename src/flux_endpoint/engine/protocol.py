@@ -1,7 +1,7 @@
 """What the rest of the project knows of an engine."""
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flux_endpoint.core.catalog import ModelFamily
@@ -15,10 +15,13 @@ class StepDone:
     Attributes:
         step: 1 to `total`.
         total: number of steps of this picture.
+        preview: makes a small JPEG of what the picture will become; to be called before the next step, by the thread
+            that steps. It costs nothing until then. None for an engine without previews.
     """
 
     step: int
     total: int
+    preview: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

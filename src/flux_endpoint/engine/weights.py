@@ -24,6 +24,7 @@ from flux_endpoint.engine.headers import TensorHeader
 from flux_endpoint.engine.layout import CLIP, T5, TRANSFORMER, VAE, Checkpoint, check_kind, check_layout
 from flux_endpoint.engine.memory import available_bytes
 from flux_endpoint.engine.original_layout import original_tensors, plain_name, split_original
+from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
@@ -47,6 +48,7 @@ class LoadedModel:
     text: TextEncoder
     transformer: FluxTransformer2DModel
     vae: AutoencoderKL
+    previewer: Previewer
     scheduler_config: Mapping[str, Any]
     device: torch.device
     dtype: torch.dtype
@@ -174,6 +176,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
         transformer=checkpoint.transformer,
         vae=checkpoint.vae,
+        previewer=Previewer(checkpoint.vae),
         scheduler_config=checkpoint.scheduler_config,
         device=device,
         dtype=dtype,

@@ -1,12 +1,14 @@
 """Tells the client of a running job how far it is, without holding up the steps."""
 
 import asyncio
+import base64
 import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.engine.protocol import StepDone
@@ -16,10 +18,26 @@ logger = logging.getLogger(__name__)
 
 # Often enough for a progress bar. A picture that is done sooner sends nothing.
 _PERIOD_S: Final = 0.4
+_JPEG_URL: Final = "data:image/jpeg;base64,"
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A step without what it holds on to, and its preview if one was made."""
+
+    step: int
+    total: int
+    preview: bytes | None
+
+    @property
+    def is_last(self) -> bool:
+        return self.step == self.total
 
 
 class Progress:
     """The steps of one job: noted by the engine's thread, sent by the event loop.
+
+    A preview is made, by the engine's thread between two steps, only for the step that will be sent.
 
     Args:
         gateway: who passes it on.
@@ -41,27 +59,48 @@ class Progress:
         self._monotonic_s = monotonic_s
         self._loop = asyncio.get_running_loop()
         self._started_s = monotonic_s()
-        self._latest: StepDone | None = None
+        self._latest: _Noted | None = None
         self._is_new = asyncio.Event()
+        # Set by the event loop, read by the engine's thread: a step too early or too late does no harm.
+        self._is_due = False
 
     def note(self, step: StepDone) -> None:
         """A step is done; called in the engine's thread."""
-        self._loop.call_soon_threadsafe(self._note, step)
+        preview = self._preview_of(step) if self._is_due and step.preview else None
+        self._loop.call_soon_threadsafe(self._note, _Noted(step.step, step.total, preview))
 
-    def _note(self, step: StepDone) -> None:
-        self._latest = step
+    def _preview_of(self, step: StepDone) -> bytes | None:
+        assert step.preview is not None
+        try:
+            return step.preview()
+        except Exception:
+            # Out of memory, for instance: the picture itself may still come out.
+            logger.exception("job %s: no preview of step %d", self._job.id, step.step)
+            return None
+
+    def _note(self, noted: _Noted) -> None:
+        self._latest = noted
         self._is_new.set()
 
     async def _send_for_ever(self) -> None:
-        while True:
+        while self._latest is None or not self._latest.is_last:
             await self._sleep(_PERIOD_S)
-            await self._is_new.wait()
-            self._is_new.clear()
-            step = self._latest
-            assert step is not None
-            elapsed_ms = (self._monotonic_s() - self._started_s) * 1_000
-            eta_ms = round(elapsed_ms / step.step * (step.total - step.step))
-            await self._gateway.send_progress(self._job, {"step": step.step, "total": step.total, "eta_ms": eta_ms})
+            if self._latest is None or not self._latest.is_last:
+                # The next step, which shall have a preview, and not the last one, which has none.
+                self._is_new.clear()
+                self._is_due = True
+                await self._is_new.wait()
+                self._is_due = False
+            await self._gateway.send_progress(self._job, self._message(self._latest))
+
+    def _message(self, noted: _Noted | None) -> dict[str, Any]:
+        assert noted is not None
+        elapsed_ms = (self._monotonic_s() - self._started_s) * 1_000
+        eta_ms = round(elapsed_ms / noted.step * (noted.total - noted.step))
+        message = {"step": noted.step, "total": noted.total, "eta_ms": eta_ms}
+        if noted.preview is None:
+            return message
+        return message | {"preview": _JPEG_URL + base64.b64encode(noted.preview).decode()}
 
     async def _send(self) -> None:
         try:
