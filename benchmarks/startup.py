@@ -8,9 +8,7 @@ second start. Both make one 1024 x 1024 picture of 28 steps with the embedded mo
 
 import argparse
 import json
-import os
 import secrets
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.load import free_port, plain_environment
 from benchmarks.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
@@ -29,19 +28,11 @@ DEV = "/v2/black-forest-labs-flux-1-dev"
 PICTURE = {"input": {"prompt": "A serene mountain landscape at sunset", "seed": 42, "image_format": "png"}}
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def start_and_draw(data_dir: Path) -> dict[str, float]:
     """Start a server, wait until it accepts requests, make one picture, stop it. Returns seconds since the start."""
     key, port = secrets.token_hex(), free_port()
     settings = {"PORT": str(port), "DATA_DIR": str(data_dir), "API_KEY": key}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLUX_ENDPOINT_")}
-    environment |= {f"FLUX_ENDPOINT_{name}": value for name, value in settings.items()}
+    environment = plain_environment() | {f"FLUX_ENDPOINT_{name}": value for name, value in settings.items()}
     start = time.perf_counter()
     command = [sys.executable, "-m", "flux_endpoint", "serve"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
