@@ -108,6 +108,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/status-sync/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/stream/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/events/{job_id}": ["get"],
+        "/v2/{endpoint_id}/requests": ["get"],
         "/v2/{endpoint_id}/retry/{job_id}": ["post"],
         "/v2/{endpoint_id}/purge-queue": ["post"],
         "/v2/{endpoint_id}/health": ["get"],

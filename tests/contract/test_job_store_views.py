@@ -112,3 +112,75 @@ async def test_an_onlooker_at_another_gateway_hears_of_it_too(store, open_anothe
     await store.cancel(DEV, job.id)
     async with asyncio.timeout(20):
         assert (await onlooker).status is JobStatus.CANCELLED
+
+
+async def listed(store, *statuses, limit=100, before=None, endpoint_id=DEV):
+    jobs, rest = await store.recent(endpoint_id, statuses, limit, before)
+    return [job.id for job in jobs], rest
+
+
+async def test_a_listing_is_newest_first_and_by_endpoint(store, clock):
+    jobs = [sample_job(clock) for _ in range(4)]
+    # In the same millisecond the one that was written last is the newest.
+    jobs[2] = dataclasses.replace(jobs[2], created_ms=jobs[1].created_ms)
+    for job in [*jobs, sample_job(clock, endpoint_id=SCHNELL)]:
+        await store.enqueue(job)
+    assert await listed(store) == ([job.id for job in reversed(jobs)], None)
+    assert await listed(store, endpoint_id="elsewhere") == ([], None)
+
+
+@pytest.mark.parametrize("statuses", [(), (JobStatus.IN_QUEUE, JobStatus.CANCELLED)])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_pages_miss_nothing_and_repeat_nothing_while_jobs_arrive(store, clock, limit, statuses):
+    jobs = [sample_job(clock) for _ in range(7)]
+    # Three in one millisecond, which pages of one and two cut in between.
+    jobs[2:5] = [dataclasses.replace(job, created_ms=jobs[2].created_ms) for job in jobs[2:5]]
+    for job in jobs:
+        await store.enqueue(job)
+    for job in jobs[::2]:
+        await store.cancel(DEV, job.id)
+    seen, before = [], None
+    while True:
+        page, before = await listed(store, *statuses, limit=limit, before=before)
+        assert len(page) == min(limit, 7 - len(seen))
+        seen += page
+        if before is None:
+            break
+        await store.enqueue(sample_job(clock))
+    assert seen == [job.id for job in reversed(jobs)]
+
+
+async def test_a_listing_is_filtered_by_status(store, clock):
+    jobs = [sample_job(clock) for _ in range(5)]
+    for job in jobs:
+        await store.enqueue(job)
+    await store.cancel(DEV, jobs[4].id)
+    first, second = await store.claim("w", [DEV], 2, LEASE_S)
+    await store.finish(first.job.id, "w", first.token, Completed({"image_url": "x"}))
+    await store.finish(second.job.id, "w", second.token, Failed("no"))
+    ids = [job.id for job in jobs]
+    assert await listed(store, JobStatus.COMPLETED) == ([ids[0]], None)
+    assert await listed(store, JobStatus.FAILED, JobStatus.CANCELLED) == ([ids[4], ids[1]], None)
+    assert await listed(store, JobStatus.FAILED, JobStatus.FAILED) == ([ids[1]], None)
+    assert await listed(store, JobStatus.IN_PROGRESS) == ([], None)
+    assert await listed(store, *JobStatus) == (ids[::-1], None)
+
+
+async def test_a_listing_shows_figures_and_neither_inputs_nor_results(store, clock):
+    job = sample_job(clock, webhook="https://example.com/", s3_config={"accessSecret": "x"}, retention_ms=1_000)
+    await store.enqueue(job)
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store.append_chunk(job.id, "w", claim.token, 1, {"step": 1, "total": 2})
+    ((running,), _) = await store.recent(DEV, [], 1)
+    hidden = {"input": {}, "webhook": None, "s3_config": None, "progress": None}
+    assert running == dataclasses.replace(claim.job, **hidden)
+    finished = await store.finish(job.id, "w", claim.token, Failed("x" * 2_000))
+    ((failed,), _) = await store.recent(DEV, [], 1)
+    assert failed == dataclasses.replace(finished, **hidden, error="x" * 1_000)
+    # What can no longer be read is listed all the same, erased or not.
+    clock.advance(s=2)
+    for _ in range(2):
+        with pytest.raises(UnknownJob):
+            await store.get(DEV, job.id)
+        assert (await listed(store))[0] == [job.id]
+        await store.erase_expired()

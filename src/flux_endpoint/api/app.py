@@ -8,7 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from flux_endpoint import __version__
-from flux_endpoint.api import events, images, runpod, workers
+from flux_endpoint.api import events, images, requests, runpod, workers
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, json_reply
 from flux_endpoint.api.services import Services
@@ -55,7 +55,7 @@ def create_app(services: Services) -> FastAPI:
     app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
     app.state.services = services
     # Routes are tried in turn: a worker asks twice a job and a client once.
-    for module in (workers, runpod, events, images):
+    for module in (workers, runpod, events, requests, images):
         app.include_router(module.router)
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)

@@ -24,11 +24,12 @@ class Operation(StrEnum):
     RETRY = "retry"
     PURGE_QUEUE = "purge-queue"
     HEALTH = "health"
+    REQUESTS = "requests"
 
     @property
     def changes_jobs(self) -> bool:
         """Whether a key that is read only may not do it."""
-        return self not in (Operation.STATUS, Operation.HEALTH)
+        return self not in (Operation.STATUS, Operation.HEALTH, Operation.REQUESTS)
 
     @property
     def submits(self) -> bool:

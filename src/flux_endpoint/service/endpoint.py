@@ -1,6 +1,6 @@
 """What a client can do: submit a job, wait for it, read it, cancel it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from flux_endpoint.core.envelope import TTL_MS, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.pricing import units_to_usd
-from flux_endpoint.stores.protocol import JobStore, Once
+from flux_endpoint.stores.protocol import JobStore, Once, Place
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
@@ -164,6 +164,17 @@ class EndpointService:
     async def queue_position(self, job: Job) -> int | None:
         """See `JobStore.queue_position`."""
         return await self._store.queue_position(job)
+
+    async def recent(
+        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None
+    ) -> tuple[list[Job], Place | None]:
+        """See `JobStore.recent`.
+
+        Raises:
+            UnknownEndpoint: no such endpoint is served here.
+        """
+        self.spec(endpoint_id)
+        return await self._store.recent(endpoint_id, statuses, limit, before)
 
     async def stream(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """The job and what it has sent since the last call; waits up to `timeout_s` seconds for news or the end.

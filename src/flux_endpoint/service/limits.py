@@ -42,6 +42,7 @@ DEFAULT_RULES: Final[Mapping[Operation, RateRule]] = {
     Operation.HEALTH: RateRule(2_000, 400),
     Operation.CANCEL: RateRule(100, 20),
     Operation.PURGE_QUEUE: RateRule(2, None),
+    Operation.REQUESTS: RateRule(10, 2),
 }
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from flux_endpoint.core.account import ApiKey, KeyLimits
-from flux_endpoint.core.job import Claim, Job, JobCounts, Outcome
+from flux_endpoint.core.job import Claim, Job, JobCounts, JobStatus, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,14 @@ class SweepResult:
 
 # Counting this far in the index takes a millisecond, however long the queue is.
 MAX_QUEUE_POSITION: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job is in the order of arrival: by its submission, and among those of the same millisecond by `seq`."""
+
+    created_ms: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,23 @@ class JobStore(Protocol):
         """Which of the waiting jobs of its endpoint a job is, 1 for the next; None unless it is IN_QUEUE.
 
         Counts no further than `MAX_QUEUE_POSITION`, which stands for all places from there on.
+        """
+        ...
+
+    async def recent(
+        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None = None
+    ) -> tuple[list[Job], Place | None]:
+        """Figures of the jobs of an endpoint, newest first, those that can no longer be read included.
+
+        Args:
+            endpoint_id: where they were sent.
+            statuses: only those in one of these states; all when empty.
+            limit: how many at most, above 0.
+            before: only those that came before this place.
+
+        Returns:
+            The jobs, without what the client sent and got: `input` is empty and `output`, `webhook`, `s3_config` and
+            `progress` are None, a long `error` is cut. And the place from which on there are more; None at the end.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import JSON, BigInteger, Integer, and_, bindparam, func, literal, not_, null, select
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.schema import jobs
@@ -24,3 +24,26 @@ _ahead = (
     .subquery()
 )
 COUNT_AHEAD: Final = select(func.count()).select_from(_ahead)
+
+# A listing shows figures: what the client sent and got stays where it is, and may be erased already. Errors of foreign
+# workers may be as long as a traceback.
+_SHOWN_ERROR_CHARS: Final = 1_000
+_hidden = {
+    "input": literal({}, JSON),
+    "error": func.substr(jobs.c.error, 1, _SHOWN_ERROR_CHARS),
+    **{name: null() for name in ("output", "webhook", "s3_config", "progress")},
+}
+_figures = [_hidden[column.name].label(column.name) if column.name in _hidden else column for column in jobs.c]
+_before_ms, _before_seq = (bindparam(name, type_=BigInteger) for name in ("before_ms", "before_seq"))
+# The newest first, from a place on. Walks backwards through `jobs_by_arrival`, or `jobs_by_place` for one status.
+RECENT: Final = (
+    select(*_figures)
+    .where(
+        jobs.c.endpoint_id == bindparam("endpoint"),
+        jobs.c.created_ms <= _before_ms,
+        not_(and_(jobs.c.created_ms == _before_ms, jobs.c.seq >= _before_seq)),
+    )
+    .order_by(jobs.c.created_ms.desc(), jobs.c.seq.desc())
+    .limit(bindparam("max_jobs", type_=Integer))
+)
+RECENT_OF_STATUS: Final = RECENT.where(jobs.c.status == bindparam("wanted"))

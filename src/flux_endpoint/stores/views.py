@@ -1,8 +1,9 @@
 """The readers' half of the store: where a job stands, and what has changed since it was seen last."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import UnknownJob
@@ -11,9 +12,11 @@ from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores import view_statements as views
 from flux_endpoint.stores.database import Database, storable
-from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
+from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION, Place
 from flux_endpoint.stores.records import to_job
 from flux_endpoint.stores.signals import Deadline, Signals
+
+_NEWEST: Final = Place(2**63 - 1, 2**63 - 1)
 
 
 class SqlViews:
@@ -57,6 +60,34 @@ class SqlViews:
         }
         ahead = await self._database.read(lambda connection: connection.scalar(views.COUNT_AHEAD, values))
         return 1 + (ahead or 0)
+
+    async def recent(
+        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None = None
+    ) -> tuple[list[Job], Place | None]:
+        """See `JobStore.recent`."""
+        place = before or _NEWEST
+        values = {
+            "endpoint": storable(endpoint_id),
+            "before_ms": place.created_ms,
+            "before_seq": place.seq,
+            "max_jobs": limit + 1,
+        }
+
+        def work(connection: Connection) -> list[Row[Any]]:
+            if not statuses:
+                return list(connection.execute(views.RECENT, values))
+            # One walk for each: together they would pass over all jobs of the other states.
+            rows = [
+                row
+                for status in frozenset(statuses)
+                for row in connection.execute(views.RECENT_OF_STATUS, values | {"wanted": status.value})
+            ]
+            return sorted(rows, key=lambda row: (row.created_ms, row.seq), reverse=True)
+
+        rows = await self._database.read(work)
+        shown = rows[:limit]
+        rest = Place(shown[-1].created_ms, shown[-1].seq) if len(rows) > limit else None
+        return [to_job(row) for row in shown], rest
 
     def _reference(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
         """A job as a client names it, now: one whose time is over does not exist."""

@@ -1,0 +1,137 @@
+"""The listing of recent jobs."""
+
+import re
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from flux_endpoint.api import schemas
+from flux_endpoint.api.doors import admit
+from flux_endpoint.api.http import json_reply
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, query_parameter, whole_number
+from flux_endpoint.api.services import services_of
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.stores.protocol import Place
+
+_MAX_LIMIT: Final = 100
+_DEFAULT_LIMIT: Final = 20
+# Milliseconds and a row's number, as a page before gave them out.
+_CURSOR: Final = re.compile(r"(\d{1,15})-(\d{1,18})", re.ASCII)
+
+_INTEGER: schemas.JsonObject = {"type": "integer"}
+_MILLISECONDS: schemas.JsonObject = {"type": "integer", "description": "Milliseconds since 1970-01-01 UTC."}
+_REQUEST_SCHEMA: schemas.JsonObject = {
+    "type": "object",
+    "required": ["id", "status", "createdAt", "cost"],
+    "properties": {
+        "id": {"type": "string"},
+        "status": {"type": "string", "enum": [status.value for status in JobStatus]},
+        "createdAt": _MILLISECONDS,
+        "startedAt": _MILLISECONDS,
+        "completedAt": _MILLISECONDS,
+        "delayTime": _INTEGER,
+        "executionTime": _INTEGER,
+        "workerId": {"type": "string"},
+        "retries": _INTEGER,
+        "cost": {"type": "number", "description": "US dollars: charged, or to be charged; 0 if it ended otherwise."},
+        "error": {"type": "string"},
+    },
+}
+_PAGE_SCHEMA: schemas.JsonObject = {
+    "type": "object",
+    "required": ["requests", "limit", "hasMore"],
+    "properties": {
+        "requests": {"type": "array", "items": _REQUEST_SCHEMA},
+        "limit": _INTEGER,
+        "hasMore": {"type": "boolean"},
+        "nextCursor": {"type": "string", "description": "`cursor` of the next page; absent on the last."},
+    },
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
+    200: schemas.json_response("The newest jobs.", _PAGE_SCHEMA),
+    400: schemas.json_response("A query parameter is wrong.", schemas.ERROR_SCHEMA),
+}
+_EXTRA = {
+    "parameters": [
+        query_parameter(
+            "status",
+            {"type": "string", "example": "FAILED,TIMED_OUT"},
+            "Only jobs in these states, joined by commas.",
+        ),
+        query_parameter(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT, "default": _DEFAULT_LIMIT},
+            "How many at most.",
+        ),
+        query_parameter(
+            "cursor",
+            {"type": "string", "pattern": f"^{_CURSOR.pattern}$"},
+            "`nextCursor` of the page before; without it, the newest jobs.",
+        ),
+    ]
+}
+
+router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
+
+
+@router.get("/requests", responses=_RESPONSES, openapi_extra=_EXTRA, summary="List recent jobs")
+async def requests(request: Request, endpoint_id: EndpointId) -> Response:
+    """The jobs of this endpoint, newest first: states, times and costs, but neither prompts nor pictures.
+
+    Jobs whose result has expired are listed for as long as the server keeps their figures. Pages stay as they are
+    while new jobs arrive.
+    """
+    await admit(request, endpoint_id, Operation.REQUESTS)
+    statuses = _statuses(request)
+    limit = whole_number(request, "limit", _DEFAULT_LIMIT, 1, _MAX_LIMIT)
+    jobs, rest = await services_of(request).endpoints.recent(endpoint_id, statuses, limit, _cursor(request))
+    body: schemas.JsonObject = {"requests": list(map(_line, jobs)), "limit": limit, "hasMore": rest is not None}
+    if rest is not None:
+        body["nextCursor"] = f"{rest.created_ms}-{rest.seq}"
+    return json_reply(body)
+
+
+def _line(job: Job) -> schemas.JsonObject:
+    is_unpaid = job.status.is_terminal and job.status is not JobStatus.COMPLETED
+    line = {
+        "id": job.id,
+        "status": job.status.value,
+        "createdAt": job.created_ms,
+        "completedAt": job.finished_ms,
+        "cost": 0 if is_unpaid else float(job.cost_usd),
+        "error": job.error,
+        "retries": job.retries or None,
+    }
+    # A job that waits again has not been started, as far as its client is concerned.
+    if job.status is not JobStatus.IN_QUEUE:
+        line |= {
+            "startedAt": job.started_ms,
+            "delayTime": job.delay_time_ms,
+            "executionTime": job.execution_time_ms,
+            "workerId": job.worker_id,
+        }
+    return {name: value for name, value in line.items() if value is not None}
+
+
+def _statuses(request: Request) -> list[JobStatus]:
+    text = request.query_params.get("status")
+    if text is None:
+        return []
+    try:
+        return [JobStatus(name.strip()) for name in text.split(",")]
+    except ValueError:
+        raise InvalidRequest(
+            f"status is invalid; must be one or several of {', '.join(JobStatus)}, joined by commas"
+        ) from None
+
+
+def _cursor(request: Request) -> Place | None:
+    text = request.query_params.get("cursor")
+    if text is None:
+        return None
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise InvalidRequest("cursor is invalid; must be the nextCursor of an answer")
+    return Place(int(match[1]), int(match[2]))
