@@ -146,6 +146,11 @@ class Settings(_EngineSettings):
         ge=1,
         le=_MAX_LEASE_S,
     )
+    endpoints_file: Path | None = _setting(
+        None,
+        "File that declares endpoints of your own beside the FLUX ones (docs/guides/workers.md).",
+        "a TOML file",
+    )
     image_retention_days: float = _setting(
         7, "Days after which a picture can no longer be fetched.", "a number above 0, at most 3650", gt=0, le=3650
     )

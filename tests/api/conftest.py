@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.watch import JobWatch
+from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.protocol import Ledger
@@ -26,6 +29,9 @@ from flux_endpoint.stores.sql import SqlStore
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
+# An endpoint of one's own beside the FLUX ones.
+ECHO = "/v2/echo"
+ENDPOINTS = {**FLUX_ENDPOINTS, "echo": CustomEndpoint("echo", "Echo", usd_per_job=Decimal("0.001"))}
 API_KEY = "fxe_test-key"
 WORKER_TOKEN = "fxw_test-token"
 PUBLIC_URL = "http://pictures.example:8000"
@@ -111,15 +117,16 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
     gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, PUBLIC_URL)
-    workforce = Workforce(store, gallery, FLUX_ENDPOINTS, clock)
+    workforce = Workforce(store, store, gallery, ENDPOINTS, clock)
     services = Services(
-        endpoints=EndpointService(store, FLUX_ENDPOINTS, clock),
+        endpoints=EndpointService(store, ENDPOINTS, clock),
         workforce=workforce,
         accounts=Accounts(store, clock),
         gallery=gallery,
         watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
-        worker_token=WORKER_TOKEN,
+        worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         hold_s=0.05,
+        hot_loop_s=0,
     )
     await services.accounts.ensure("test", API_KEY)
     transport = httpx.ASGITransport(create_app(services))

@@ -252,7 +252,7 @@ async def test_purge_cancels_what_waits_and_nothing_else(gateway: Gateway, worke
 
 
 async def test_health_counts_jobs_and_workers(gateway: Gateway, worker: HandWorker) -> None:
-    gateway.services.workforce.expect("worker-0", ["black-forest-labs-flux-1-dev"])
+    await gateway.services.workforce.expect("worker-0", ["black-forest-labs-flux-1-dev"])
     for _ in range(3):
         await gateway.submit()
     await worker.finish(await take(worker))
@@ -262,7 +262,10 @@ async def test_health_counts_jobs_and_workers(gateway: Gateway, worker: HandWork
         "workers": {"idle": 0, "initializing": 1, "ready": 1, "running": 1, "throttled": 0, "unhealthy": 0},
     }
     gateway.clock.advance(s=61)
-    assert (await gateway.get(f"{DEV}/health")).json()["workers"]["unhealthy"] == 2
+    assert (await gateway.get(f"{DEV}/health")).json()["workers"] == {
+        # What is being started may take its time; what was at work and fell silent may not.
+        **{"idle": 0, "initializing": 1, "ready": 0, "running": 0, "throttled": 0, "unhealthy": 1}
+    }
 
 
 async def test_records_of_finished_jobs_are_forgotten_with_their_pictures(gateway: Gateway, worker: HandWorker) -> None:

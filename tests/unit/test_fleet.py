@@ -40,7 +40,7 @@ class Diary:
 def make_fleet(diary, code, workers=1, **options):
     options = {"backoff": Backoff(0.01, 0.01), "on_worker_lost": diary.note_lost, "environment": {}} | options
     command = [sys.executable, "-I", "-S", "-c", code]
-    return LocalFleet(command, workers=workers, node="node", on_worker_starts=diary.started.put_nowait, **options)
+    return LocalFleet(command, workers=workers, node="node", on_worker_starts=diary.started.put, **options)
 
 
 async def until(question):
@@ -106,7 +106,7 @@ async def test_a_report_that_fails_does_not_end_the_slot(caplog):
     try:
         await diary.next_started()
         await diary.next_started()
-        assert "could not be put back at once" in caplog.text
+        assert "could not be noted at once" in caplog.text
     finally:
         await fleet.stop()
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request, Response
 
@@ -57,10 +58,22 @@ def decode_json(data: bytes) -> Any:
         InvalidRequest: it is not JSON, not UTF-8, or nested deeper than can be read.
     """
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         # ValueError covers JSONDecodeError, UnicodeDecodeError and integers of more than 4,300 digits.
         raise InvalidRequest("Invalid request: the body is not valid JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    # Python's own extension of JSON: NaN, Infinity, -Infinity.
+    raise InvalidRequest(f"Invalid request: the body is not valid JSON: it contains {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidRequest(f"Invalid request: the body contains a number that is too large: {text[:40]}")
+    return number
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -164,7 +164,7 @@ async def health(request: Request, endpoint_id: EndpointId) -> Response:
     services = services_of(request)
     await admit(request, endpoint_id, Operation.HEALTH)
     jobs = await services.endpoints.counts(endpoint_id)
-    return json_reply(schemas.health_body(jobs, services.workforce.counts(endpoint_id)))
+    return json_reply(schemas.health_body(jobs, await services.workforce.counts(endpoint_id)))
 
 
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:

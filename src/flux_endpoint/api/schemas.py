@@ -1,14 +1,14 @@
 """The wire: what clients send and get. Wire names live here and in the OpenAPI description only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
-from flux_endpoint.core.job import Job, JobCounts, JobStatus
+from flux_endpoint.core.job import POSTED, Job, JobCounts, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.gallery import Gallery
-from flux_endpoint.service.workforce import WorkerCounts
+from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
@@ -28,8 +28,7 @@ def job_body(
     if job.retries:
         body["retries"] = job.retries
     _put(body, "progress", _progress(job, with_preview=with_preview))
-    if job.status is JobStatus.COMPLETED:
-        body["output"] = _output(job, gallery)
+    _put(body, "output", _output(job, gallery))
     _put(body, "error", job.error)
     return body
 
@@ -87,8 +86,16 @@ def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
     }
 
 
-def _output(job: Job, gallery: Gallery) -> JsonObject:
-    output = dict(job.output or {})
+def _output(job: Job, gallery: Gallery) -> Any:
+    """What the client sees of a result, or of what a worker posted before the end; None for nothing."""
+    is_flux = job.endpoint_id in CATALOG
+    if job.status is JobStatus.IN_PROGRESS:
+        posted = (job.progress or {}).get(POSTED)
+        # The AI SDK, made for pictures, breaks off at an output that is no object.
+        return posted if not is_flux or isinstance(posted, Mapping) else None
+    if not is_flux or job.status is not JobStatus.COMPLETED:
+        return job.output
+    output = dict(job.output)
     key = output.pop("image_key", None)
     if key is None:
         return output | {"cost": float(job.cost_usd)}

@@ -8,6 +8,7 @@ from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.watch import JobWatch
+from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 
 
@@ -16,9 +17,10 @@ class Services:
     """The floor below, as the HTTP edge sees it.
 
     Attributes:
-        worker_token: the secret of the workers; API keys do not open their routes, nor the other way round.
+        worker_tokens: the secrets of the workers; API keys do not open their routes, nor the other way round.
         hold_s: how long `job-take` and `job-stop` are held when there is nothing to tell. Official workers give up
             after 90 s.
+        hot_loop_s: how long a worker waits for a refusal after which Runpod's SDK asks again without a pause.
     """
 
     endpoints: EndpointService
@@ -26,8 +28,9 @@ class Services:
     accounts: Accounts
     gallery: Gallery
     watch: JobWatch
-    worker_token: str
+    worker_tokens: WorkerTokens
     hold_s: float = 20
+    hot_loop_s: float = 2
 
 
 def services_of(request: Request) -> Services:

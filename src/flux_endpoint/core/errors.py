@@ -52,7 +52,7 @@ class OverBudget(FluxEndpointError):
 
 
 class Forbidden(FluxEndpointError):
-    """The key is a good one, but not for this."""
+    """The key or worker token is a good one, but not for this."""
 
 
 class TooManyRequests(FluxEndpointError):

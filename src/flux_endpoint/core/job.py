@@ -57,6 +57,10 @@ class Policy:
 DEFAULT_TTL_MS: Final = 86_400_000
 
 
+# Where `Job.progress` holds what a worker posted as the output so far.
+POSTED: Final = "output"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The durable record of one request. Times are milliseconds since 1970-01-01 UTC.
@@ -72,7 +76,7 @@ class Job:
         worker_id: who holds or held it last.
         claim_token: raised by one at each claim; a report with an older token is refused.
         retries: how often a lost worker sent it back to the queue.
-        output: what the worker returned; None until COMPLETED.
+        output: what the worker returned, any JSON value; None until the end, and when it returned nothing.
         error: why it FAILED or TIMED_OUT, a sentence a person can act on.
         policy: limits of this one job.
         webhook: URL that is told the end; None when nobody is.
@@ -95,7 +99,7 @@ class Job:
     worker_id: str | None = None
     claim_token: int = 0
     retries: int = 0
-    output: Mapping[str, Any] | None = None
+    output: Any = None
     error: str | None = None
     policy: Policy = Policy()
     webhook: str | None = None
@@ -134,16 +138,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The work is done; `output` is what the client gets (before URLs are made of image keys)."""
+    """The work is done; `output` is what the client gets (before URLs are made of image keys), None for nothing."""
 
-    output: Mapping[str, Any]
+    output: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The work failed for good; nothing is charged."""
+    """The work failed for good; nothing is charged. `output` is what the worker had all the same, None for nothing."""
 
     error: str
+    output: Any = None
 
 
 @dataclass(frozen=True, slots=True)

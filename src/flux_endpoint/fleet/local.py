@@ -41,6 +41,7 @@ class _Slot:
     worker_id: str
     process: "asyncio.subprocess.Process | None" = None
     restarts: int = 0
+    is_restarting: bool = False
 
 
 class LocalFleet:
@@ -54,7 +55,7 @@ class LocalFleet:
         environment: the whole environment of the children, secrets included: other users can read arguments.
         workers: how many.
         node: starts all worker ids, so that a successor knows which jobs its predecessor's workers held.
-        on_worker_starts: called with the id of every worker before it is started.
+        on_worker_starts: awaited with the id of every worker before it is started.
         on_worker_lost: awaited with the id of every worker that died.
         backoff: pause before a restart.
         leave_s: how long `stop` waits before it ends what has not left.
@@ -66,7 +67,7 @@ class LocalFleet:
         environment: Mapping[str, str],
         workers: int,
         node: str,
-        on_worker_starts: Callable[[str], None],
+        on_worker_starts: Callable[[str], Awaitable[object]],
         on_worker_lost: Callable[[str], Awaitable[object]],
         backoff: Backoff = Backoff(),
         leave_s: float = LEAVE_S,
@@ -103,6 +104,13 @@ class LocalFleet:
                 _signal(slot.process, signal.SIGKILL)
             await asyncio.gather(*keepers)
 
+    async def restart(self, worker_id: str) -> None:
+        """Ask one worker to leave; another takes its place. Does nothing for a worker of somebody else's."""
+        for slot in self._slots:
+            if slot.worker_id == worker_id:
+                slot.is_restarting = True
+                _signal(slot.process, signal.SIGTERM)
+
     async def list(self) -> Sequence[WorkerProcess]:
         """The workers that should be running."""
         return [
@@ -121,8 +129,13 @@ class LocalFleet:
                 if not self._refused.done():
                     self._refused.set_result(exit_code)
                 return
-            logger.error("worker %s died: %s", slot.worker_id, _cause_of(exit_code))
-            await self._report_lost(slot.worker_id)
+            if slot.is_restarting:
+                logger.info("worker %s left, another takes its place", slot.worker_id)
+                pause_s = self._backoff.first_s
+            else:
+                logger.error("worker %s died: %s", slot.worker_id, _cause_of(exit_code))
+            slot.is_restarting = False
+            await self._tell(self._on_worker_lost, slot.worker_id)
             if time.monotonic() - started_s > _HEALTHY_AFTER_S:
                 pause_s = self._backoff.first_s
             with contextlib.suppress(TimeoutError):
@@ -133,7 +146,7 @@ class LocalFleet:
             slot.worker_id = self._new_worker_id(slot.number)
 
     async def _run(self, slot: _Slot) -> int:
-        self._on_worker_starts(slot.worker_id)
+        await self._tell(self._on_worker_starts, slot.worker_id)
         try:
             process = slot.process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -155,12 +168,12 @@ class LocalFleet:
             if process.stdin:
                 process.stdin.close()
 
-    async def _report_lost(self, worker_id: str) -> None:
+    async def _tell(self, listener: Callable[[str], Awaitable[object]], worker_id: str) -> None:
         try:
-            await self._on_worker_lost(worker_id)
+            await listener(worker_id)
         except Exception:
-            # Its lease will run out: later, but surely. The slot must live on.
-            logger.exception("the jobs of worker %s could not be put back at once", worker_id)
+            # Of a lost worker the leases will run out: later, but surely. The slot must live on.
+            logger.exception("the start or the end of worker %s could not be noted at once", worker_id)
 
     def _new_worker_id(self, number: int) -> str:
         return f"{self._node}-w{number}-{secrets.token_hex(3)}"

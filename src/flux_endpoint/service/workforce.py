@@ -3,21 +3,25 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
+from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.generation import ImageFormat
-from flux_endpoint.core.job import Claim, Failed, JobStatus, Outcome, Returned
+from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.reports import read_report
+from flux_endpoint.service.roster import Member, Roster, WorkerCounts
 from flux_endpoint.stores.protocol import JobStore, SweepResult
+from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Runpod re-dispatches the job of a lost worker once.
 MAX_RETRIES: Final = 1
@@ -25,47 +29,39 @@ MAX_RETRIES: Final = 1
 _MAGIC: Final = {ImageFormat.PNG: b"\x89PNG\r\n\x1a\n", ImageFormat.JPEG: b"\xff\xd8\xff"}
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCounts:
-    """How many workers of an endpoint are in each state, by Runpod's names; `ready` are idle or running."""
-
-    idle: int = 0
-    initializing: int = 0
-    ready: int = 0
-    running: int = 0
-    throttled: int = 0
-    unhealthy: int = 0
-
-
-@dataclass(slots=True)
-class _Worker:
-    endpoint_ids: frozenset[str]
-    seen_ms: int
-    has_taken: bool = False
-    # Endpoint ids by the ids of the jobs it holds.
-    jobs: dict[str, str] = field(default_factory=dict)
-
-
 class Workforce:
     """The worker protocol, without its HTTP.
 
+    Worker ids are those of `worker_name`: they hold the token's id, so that nobody passes for the worker of another
+    token. Whoever names a job must hold it.
+
     Args:
         store: the queue.
+        workers: what all gateways on one database know of the workers.
         gallery: where pictures go.
         catalog: the endpoints served here, by id.
         clock: tells which workers have gone silent.
         lease_s: how long a claim lasts unless renewed.
+        on_leaving: awaited with the id of a worker that asks to be restarted.
     """
 
     def __init__(
-        self, store: JobStore, gallery: Gallery, catalog: Mapping[str, EndpointSpec], clock: Clock, lease_s: float = 30
+        self,
+        store: JobStore,
+        workers: WorkerStore,
+        gallery: Gallery,
+        catalog: Mapping[str, EndpointSpec],
+        clock: Clock,
+        lease_s: float = 30,
+        on_leaving: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._gallery = gallery
         self._catalog = catalog
         self._clock = clock
         self._lease_s = lease_s
-        self._workers: dict[str, _Worker] = {}
+        self._on_leaving = on_leaving
+        self._roster = Roster(workers, clock, self.lease_ms)
         self._lost: set[str] = set()
 
     @property
@@ -73,25 +69,50 @@ class Workforce:
         """How long a claim lasts unless renewed."""
         return round(self._lease_s * 1_000)
 
-    async def take(self, worker_id: str, endpoint_ids: Collection[str], hold_s: float) -> Claim | None:
-        """The oldest waiting job of these endpoints, as soon as there is one; None after `hold_s` seconds.
+    async def take(
+        self,
+        worker_id: str,
+        endpoint_ids: Collection[str],
+        hold_s: float,
+        limit: int = 1,
+        check_right: Callable[[], Awaitable[object]] | None = None,
+    ) -> list[Claim]:
+        """Up to `limit` of the oldest waiting jobs of these endpoints, as soon as there is one; or none in the end.
+
+        A worker that is unhealthy, or was to be restarted and was not, gets none.
+
+        Args:
+            worker_id: who asks.
+            endpoint_ids: the endpoints it serves.
+            hold_s: seconds to wait for the first job.
+            limit: at most so many.
+            check_right: awaited before each claim; raises when the worker's token is revoked meanwhile.
 
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
         """
-        worker = self._seen(worker_id, endpoint_ids)
-        worker.has_taken = True
+        self._check_endpoints(endpoint_ids)
+        member = await self._roster.see(worker_id, endpoint_ids)
+        await self._roster.begin_take(member)
         deadline_ms = self._clock.now_ms() + round(hold_s * 1_000)
-        while worker_id not in self._lost:
-            # Looking costs a fraction of a claim that finds nothing, which is a transaction.
-            left_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1_000)
-            if not await self._store.wait_for_work(endpoint_ids, left_s):
-                break
-            claims = await self._claim_or_give_back(worker_id, endpoint_ids)
-            if claims:
-                worker.jobs[claims[0].job.id] = claims[0].job.endpoint_id
-                return claims[0]
-        return None
+        with self._roster.holding(member, is_take=True):
+            while worker_id not in self._lost:
+                left_s = (deadline_ms - self._clock.now_ms()) / 1_000
+                if member.is_withheld:
+                    if await _happens(member.available, left_s):
+                        continue
+                    break
+                # Looking costs a fraction of a claim that finds nothing, which is a transaction.
+                if not await self._store.wait_for_work(endpoint_ids, max(0.0, left_s)):
+                    break
+                if member.is_withheld:
+                    continue
+                if check_right:
+                    await check_right()
+                claims = await self._claim_or_give_back(member, endpoint_ids, limit)
+                if claims:
+                    return claims
+        return []
 
     async def send_chunk(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
         """Pass something on to the client of a running job before its end.
@@ -134,6 +155,12 @@ class Workforce:
             InvalidRequest: the bytes are neither a PNG nor a JPEG.
             UnknownJob: no such job.
         """
+        member = self._roster.get(worker_id)
+        if not member or job_id not in member.jobs:
+            # Asked before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own.
+            job = await self._job_of(job_id, endpoint_ids)
+            if job.worker_id != worker_id:
+                raise LeaseLost(f"The worker {worker_id} does not hold the job {job_id}")
         output: dict[str, Any] = {"image_key": await self._save(data)}
         if warnings:
             output["warnings"] = list(warnings)
@@ -161,73 +188,136 @@ class Workforce:
             UnknownJob: no such job.
         """
         if result.get("status") == JobStatus.IN_PROGRESS.value:
-            await self.ping(worker_id, [job_id])
+            await self._note_progress(worker_id, job_id, token, result)
             return
-        worker = self._workers.get(worker_id)
-        endpoint_id = worker.jobs.get(job_id) if worker else None
-        spec = self._catalog[endpoint_id or await self._endpoint_of(job_id, endpoint_ids)]
-        await self._store.finish(job_id, worker_id, token, _outcome_of(result, spec))
-        if worker:
-            worker.jobs.pop(job_id, None)
-            worker.seen_ms = self._clock.now_ms()
+        member = self._roster.get(worker_id)
+        endpoint_id = member.jobs.get(job_id) if member else None
+        try:
+            spec = self._catalog[endpoint_id or (await self._job_of(job_id, endpoint_ids)).endpoint_id]
+            await self._store.finish(job_id, worker_id, token, read_report(job_id, result, spec))
+            if member:
+                member.jobs.pop(job_id, None)
+        finally:
+            if result.get("stopPod") is True:
+                await self._let_leave(member or await self._roster.see(worker_id, endpoint_ids))
 
-    async def ping(self, worker_id: str, job_ids: Collection[str]) -> frozenset[str]:
-        """Renew the leases of a worker; returns the jobs it named that are no longer its own."""
+    async def fail(self, worker_id: str, job_id: str, token: int | None, reason: str) -> None:
+        """End a job whose worker sent something as its result that cannot be used.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        await self._store.finish(job_id, worker_id, token, Failed(reason))
+        member = self._roster.get(worker_id)
+        if member:
+            member.jobs.pop(job_id, None)
+
+    async def ping(self, worker_id: str, endpoint_ids: Collection[str], job_ids: Collection[str]) -> frozenset[str]:
+        """Renew the leases of a worker, which is well; returns the jobs it named that are no longer its own.
+
+        Raises:
+            UnknownEndpoint: one of the endpoints is not served here.
+        """
+        self._check_endpoints(endpoint_ids)
+        member = await self._roster.see(worker_id, endpoint_ids)
+        if member.state is WorkerState.UNHEALTHY:
+            logger.warning("worker %s is well again", worker_id)
+            await self._roster.move(member, WorkerState.READY)
         not_held = await self._store.renew(worker_id, job_ids, self._lease_s) if job_ids else frozenset()
-        worker = self._workers.get(worker_id)
-        if worker:
-            worker.seen_ms = self._clock.now_ms()
-            for job_id in worker.jobs.keys() - (set(job_ids) - not_held):
-                del worker.jobs[job_id]
+        for job_id in not_held:
+            member.jobs.pop(job_id, None)
         return not_held
 
-    async def stops(self, worker_id: str, hold_s: float) -> list[str]:
-        """Jobs this worker must stop, each told once; waits up to `hold_s` seconds for the first."""
-        stops = await self._store.wait_for_stops(worker_id, hold_s)
-        worker = self._workers.get(worker_id)
-        if worker:
-            for job_id in stops:
-                worker.jobs.pop(job_id, None)
+    async def ping_unhealthy(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
+        """A worker says that it cannot work: its jobs are taken back, and it gets none until it says that it is well.
+
+        Raises:
+            UnknownEndpoint: one of the endpoints is not served here.
+        """
+        self._check_endpoints(endpoint_ids)
+        logger.error("worker %s is unhealthy: %s", worker_id, reason)
+        member = await self._roster.see(worker_id, endpoint_ids)
+        await self._roster.move(member, WorkerState.UNHEALTHY, reason)
+        member.jobs.clear()
+        self._log(await self._store.release_worker(worker_id, max_retries=MAX_RETRIES))
+
+    async def stops(self, worker_id: str, endpoint_ids: Collection[str], hold_s: float) -> list[str]:
+        """Jobs this worker must stop, each told once; waits up to `hold_s` seconds for the first.
+
+        Raises:
+            UnknownEndpoint: one of the endpoints is not served here.
+        """
+        self._check_endpoints(endpoint_ids)
+        member = await self._roster.see(worker_id, endpoint_ids)
+        with self._roster.holding(member, is_take=False):
+            if member.state is WorkerState.LEAVING:
+                stops = await self._store.wait_for_stops(worker_id, hold_s)
+            else:
+                # A process that ends after its job is held up by this call.
+                stops = await _unless(member.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
+        for job_id in stops:
+            member.jobs.pop(job_id, None)
         return stops
 
-    def expect(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
+    async def expect(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
         """Note that a worker is being started; it counts as initializing until it first asks for a job."""
-        self._seen(worker_id, endpoint_ids)
+        await self._roster.see(worker_id, endpoint_ids)
 
     async def lost(self, worker_id: str) -> SweepResult:
         """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
         self._lost.add(worker_id)
-        self._workers.pop(worker_id, None)
+        await self._roster.drop(worker_id)
         return self._log(await self._store.release(worker_id, counts_as_retry=True, max_retries=MAX_RETRIES))
 
     async def recover(self, worker_id_prefix: str) -> SweepResult:
         """After a restart: jobs that the workers of the process before held go back to the queue, unblamed."""
+        await self._roster.drop(worker_id_prefix)
         return self._log(await self._store.release(worker_id_prefix, counts_as_retry=False, max_retries=MAX_RETRIES))
 
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, and forget workers that have been silent for long."""
-        gone_ms = self._clock.now_ms() - 10 * self.lease_ms
-        self._workers = {name: worker for name, worker in self._workers.items() if worker.seen_ms > gone_ms}
+        await self._roster.sweep()
         return self._log(await self._store.sweep(MAX_RETRIES))
 
-    def counts(self, endpoint_id: str) -> WorkerCounts:
+    async def counts(self, endpoint_id: str) -> WorkerCounts:
         """How many workers of an endpoint are in each state."""
-        silent_ms = self._clock.now_ms() - 2 * self.lease_ms
-        idle = initializing = running = unhealthy = 0
-        for worker in self._workers.values():
-            if endpoint_id not in worker.endpoint_ids:
-                continue
-            if worker.seen_ms < silent_ms:
-                unhealthy += 1
-            elif not worker.has_taken:
-                initializing += 1
-            elif worker.jobs:
-                running += 1
-            else:
-                idle += 1
-        return WorkerCounts(
-            idle=idle, initializing=initializing, ready=idle + running, running=running, unhealthy=unhealthy
-        )
+        return await self._roster.counts(endpoint_id)
+
+    async def _let_leave(self, member: Member) -> None:
+        logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)
+        await self._roster.move(member, WorkerState.LEAVING, "asked to be restarted")
+        if self._on_leaving:
+            await self._on_leaving(member.id)
+
+    async def _note_progress(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
+        try:
+            output = result.get("output")
+            news = {} if output is None else {**(read_progress(output) or {}), POSTED: output}
+            await self._store.set_progress(job_id, worker_id, token, news)
+        except (LeaseLost, UnknownJob) as error:
+            # Runpod's SDK sends progress from a thread of its own: it may come after the end.
+            logger.debug("job %s: progress came too late: %s", job_id, error)
+
+    async def _claim_or_give_back(self, member: Member, endpoint_ids: Collection[str], limit: int) -> list[Claim]:
+        claiming = asyncio.ensure_future(self._store.claim(member.id, endpoint_ids, limit, self._lease_s))
+        try:
+            claims = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # The worker hung up while the claim was being written: without this the job would wait for its lease.
+            await self._give_back(await claiming)
+            raise
+        if member.is_withheld:
+            # It became so while the claim was being written.
+            await self._give_back(claims)
+            return []
+        for claim in claims:
+            member.jobs[claim.job.id] = claim.job.endpoint_id
+        return claims
+
+    async def _give_back(self, claims: Collection[Claim]) -> None:
+        for claim in claims:
+            await self._store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
 
     async def _save(self, data: bytes) -> str:
         for image_format, magic in _MAGIC.items():
@@ -237,30 +327,17 @@ class Workforce:
                 return key
         raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
 
-    async def _claim_or_give_back(self, worker_id: str, endpoint_ids: Collection[str]) -> list[Claim]:
-        claiming = asyncio.ensure_future(self._store.claim(worker_id, endpoint_ids, 1, self._lease_s))
-        try:
-            return await asyncio.shield(claiming)
-        except asyncio.CancelledError:
-            # The worker hung up while the claim was being written: without this the job would wait for its lease.
-            for claim in await claiming:
-                await self._store.finish(claim.job.id, worker_id, claim.token, Returned())
-            raise
-
-    async def _endpoint_of(self, job_id: str, endpoint_ids: Collection[str]) -> str:
-        """Which of the endpoints a job is on that this process did not hand out itself."""
+    async def _job_of(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
+        """A job that this process did not hand out itself; it is on one of the endpoints."""
         for endpoint_id in self._catalog.keys() & set(endpoint_ids):
             with contextlib.suppress(UnknownJob):
-                return (await self._store.get(endpoint_id, job_id)).endpoint_id
+                return await self._store.get(endpoint_id, job_id)
         raise UnknownJob(f"There is no job {job_id}")
 
-    def _seen(self, worker_id: str, endpoint_ids: Collection[str]) -> _Worker:
+    def _check_endpoints(self, endpoint_ids: Collection[str]) -> None:
         unknown = sorted(set(endpoint_ids) - self._catalog.keys())
         if unknown or not endpoint_ids:
             raise UnknownEndpoint(f"unknown endpoint '{', '.join(unknown)[:80]}'")
-        worker = self._workers.setdefault(worker_id, _Worker(frozenset(endpoint_ids), 0))
-        worker.seen_ms = self._clock.now_ms()
-        return worker
 
     def _log(self, result: SweepResult) -> SweepResult:
         for job_id in result.requeued:
@@ -272,11 +349,20 @@ class Workforce:
         return result
 
 
-def _outcome_of(result: Mapping[str, Any], spec: EndpointSpec) -> Outcome:
-    """Read a report in the form of contract section 5.3."""
-    if result.get("returned") is True:
-        return Returned()
-    error = result.get("error")
-    if error is not None:
-        return Failed(error if isinstance(error, str) else str(error))
-    return spec.conclude(result.get("output"))
+async def _happens(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(max(0.0, timeout_s)):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of the work; None when the event came first."""
+    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        watcher.cancel()

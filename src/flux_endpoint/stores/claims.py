@@ -131,6 +131,18 @@ class SqlClaims:
 
         await self._database.write(work, is_quick=True)
 
+    async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
+        """See `JobStore.set_progress`."""
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        values = reporter | {"news": dict(progress)}
+
+        def work(transaction: Transaction) -> None:
+            if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
+                raise _not_held(transaction.connection, reporter)
+            transaction.wake(topics.chunk_of(storable(job_id)))
+
+        await self._database.write(work)
+
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `JobStore.wait_for_stops`."""
         worker = {"worker": storable(worker_id)}
@@ -165,6 +177,18 @@ class SqlClaims:
 
         return await self._database.write(work)
 
+    async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
+        """See `JobStore.release_worker`."""
+        values = {
+            "worker": storable(worker_id),
+            "now_ms": self._clock.now_ms(),
+            "retry": 1,
+            "max_retries": max_retries,
+        }
+        return await self._database.write(
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM, values).all())
+        )
+
     async def sweep(self, max_retries: int) -> SweepResult:
         """See `JobStore.sweep`."""
         now = {"now_ms": self._clock.now_ms()}
@@ -187,10 +211,10 @@ def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcom
     """Write the outcome if the reporter holds the job; None, and nothing written, if it does not."""
     match outcome:
         case Completed(output=output):
-            values = reporter | {"result": dict(output), "now_ms": now_ms}
+            values = reporter | {"result": output, "now_ms": now_ms}
             return connection.execute(sql.COMPLETE, values).one_or_none()
-        case Failed(error=error):
-            values = reporter | {"reason": storable(error), "now_ms": now_ms}
+        case Failed(error=error, output=output):
+            values = reporter | {"reason": storable(error), "result": output, "now_ms": now_ms}
             return connection.execute(sql.FAIL, values).one_or_none()
         case Returned():
             return connection.execute(sql.GIVE_BACK, reporter).one_or_none()

@@ -197,6 +197,21 @@ class JobStore(Protocol):
         """
         ...
 
+    async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
+        """Keep the latest news of a running job in place of those before.
+
+        Args:
+            job_id: the running job.
+            worker_id: who reports.
+            token: see `finish`.
+            progress: becomes `Job.progress`.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        ...
+
     async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """The job and the chunks nobody has read yet, in the order they came; each is handed out once.
 
@@ -242,6 +257,10 @@ class JobStore(Protocol):
 
         With `counts_as_retry` a job that was already re-dispatched `max_retries` times becomes FAILED.
         """
+        ...
+
+    async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
+        """Take all jobs back from one worker that lives on but cannot work; counted as for a lost one."""
         ...
 
     async def sweep(self, max_retries: int) -> SweepResult:

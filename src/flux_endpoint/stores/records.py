@@ -27,7 +27,7 @@ def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
         "worker_id": job.worker_id,
         "claim_token": job.claim_token,
         "retries": job.retries,
-        "output": None if job.output is None else dict(job.output),
+        "output": job.output,
         "error": None if job.error is None else storable(job.error),
         "execution_timeout_ms": job.policy.execution_timeout_ms,
         "ttl_ms": job.policy.ttl_ms,

@@ -141,3 +141,30 @@ charges_by_hour: Final = Table(
     Column("amount_units", BigInteger, nullable=False),
 )
 Index("charges_by_time", charges_by_hour.c.hour_ms)
+
+worker_tokens: Final = Table(
+    "worker_tokens",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False),
+    # A JSON list; NULL is good for all endpoints.
+    Column("endpoint_ids", _Json),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    UniqueConstraint("id"),
+    UniqueConstraint("secret_hash"),
+)
+
+# What all gateways on one database know of the workers. Its token is the part of the id before a colon.
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("endpoint_ids", _Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)

@@ -19,18 +19,20 @@ from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
 from flux_endpoint.stores.views import SqlViews, get_job
+from flux_endpoint.stores.workers import SqlWorkers
 
 # Deleting this many takes milliseconds; nobody else can write to SQLite meanwhile.
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlLedger):
-    """Implements `JobStore` and, inherited, `Ledger`. Open it with `connect.open_store`."""
+class SqlStore(SqlClaims, SqlViews, SqlLedger, SqlWorkers):
+    """Implements `JobStore` and, inherited, `Ledger` and `WorkerStore`. Open it with `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
         SqlClaims.__init__(self, database, signals, clock)
         SqlViews.__init__(self, database, signals, clock)
         SqlLedger.__init__(self, database)
+        SqlWorkers.__init__(self, database)
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""

@@ -156,6 +156,7 @@ FAIL: Final = (
     .values(
         status=JobStatus.FAILED.value,
         error=bindparam("reason"),
+        output=bindparam("result"),
         finished_ms=_now_ms,
         expires_ms=_kept_until,
         lease_expires_ms=None,
@@ -250,6 +251,7 @@ def _take_back(whose: ColumnElement[Any]) -> Any:
 
 
 TAKE_BACK_EXPIRED: Final = _take_back(_expired)
+TAKE_BACK_FROM: Final = _take_back(_of_worker)
 TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
 # A new worker of the same id must not be told to stop what the old one ran.
 FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)

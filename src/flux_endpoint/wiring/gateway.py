@@ -33,6 +33,7 @@ from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.watch import JobWatch
+from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import PREFIX, Settings, url_host
 from flux_endpoint.stores.connect import open_store
@@ -98,19 +99,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     port = listener.getsockname()[1]
     public_url = settings.resolved_public_url(port)
     secrets = _secrets(settings)
-    catalog = _catalog(settings)
+    flux_ids = _flux_ids(settings)
+    catalog = _catalog(settings, flux_ids)
     clock = SystemClock()
     async with _open_store(settings, clock) as store:
         # 1. The parts, from the bottom floor up.
         images = open_image_store(settings.resolved_image_store_url)
         gallery = Gallery(images, clock, public_url, settings.image_retention_days)
-        workforce = Workforce(store, gallery, catalog, clock, settings.lease_s)
+        workforce = Workforce(store, store, gallery, catalog, clock, settings.lease_s, lambda name: fleet.restart(name))
         accounts = Accounts(store, clock, settings.rate_rules)
         janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
         endpoints = EndpointService(store, catalog, clock, _retention(settings))
-        services = Services(endpoints, workforce, accounts, gallery, JobWatch(store), secrets.worker_token)
+        worker_tokens = WorkerTokens(store, clock, secrets.worker_token)
+        services = Services(endpoints, workforce, accounts, gallery, JobWatch(store), worker_tokens)
         node = node_name(settings.data_dir)
-        fleet = _fleet(settings, secrets.worker_token, port, node, workforce, list(catalog))
+        fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
         await workforce.recover(f"{node}-")
@@ -217,9 +220,20 @@ def _retention(settings: Settings) -> Retention:
     return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s))
 
 
-def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
+def _flux_ids(settings: Settings) -> list[str]:
     offered = {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
-    return {endpoint_id: FLUX_ENDPOINTS[endpoint_id] for endpoint_id, source in offered.items() if source is not None}
+    return [endpoint_id for endpoint_id, source in offered.items() if source is not None]
+
+
+def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]:
+    catalog = {endpoint_id: FLUX_ENDPOINTS[endpoint_id] for endpoint_id in flux_ids}
+    if settings.endpoints_file is not None:
+        # Here and not above: the schema library takes a tenth of a second to import, and few need it.
+        from flux_endpoint.wiring.endpoints_file import read_endpoints_file
+
+        custom = read_endpoints_file(settings.endpoints_file, FLUX_ENDPOINTS.keys())
+        catalog |= {endpoint.endpoint_id: endpoint for endpoint in custom}
+    return catalog
 
 
 def _secrets(settings: Settings) -> _Secrets:

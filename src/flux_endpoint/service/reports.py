@@ -1,0 +1,67 @@
+"""Reads what a worker says at the end of a job (contract section 5.3)."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.job import Failed, Outcome, Returned
+
+logger = logging.getLogger(__name__)
+
+_MAX_ERROR_CHARS: Final = 10_000
+# Where a person's words are in the error objects that handlers return, the most telling first.
+_MESSAGE_KEYS: Final = ("error_message", "message", "msg", "detail", "description", "error", "reason")
+_TRACEBACK_MARK: Final = "\ntraceback:"
+
+
+def read_report(job_id: str, result: Mapping[str, Any], spec: EndpointSpec) -> Outcome:
+    """What a report makes of its job. A traceback goes to the log and not to the client."""
+    if result.get("returned") is True:
+        return Returned()
+    error = result.get("error")
+    # Runpod's SDK leaves the key out where a handler returned a falsy error; other workers may not.
+    if error is None or error is False:
+        return spec.conclude(result.get("output"))
+    sentence, traceback = _sentence_of(error)
+    if traceback:
+        logger.warning("job %s: the handler raised %s\n%s", job_id, sentence, traceback)
+    return Failed(sentence[:_MAX_ERROR_CHARS], output=result.get("output"))
+
+
+def _sentence_of(error: Any) -> tuple[str, str]:
+    """An error of a handler in words, and its traceback, empty when it has none."""
+    if isinstance(error, str):
+        details = _json_object(error)
+        if details is not None and isinstance(details.get("error_message"), str):
+            return _raised(details), str(details.get("error_traceback", ""))
+        text, _, traceback = error.partition(_TRACEBACK_MARK)
+        return text.strip() or "the worker reported an error without saying which", traceback.strip()
+    return _words_in(error), ""
+
+
+def _raised(details: Mapping[str, Any]) -> str:
+    """`ValueError: bad size` from an exception as Runpod's SDK writes it down."""
+    # "<class 'package.module.Name'>"
+    kind = str(details.get("error_type", "")).removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
+    message = details["error_message"].strip()
+    return ": ".join(part for part in (kind, message) if part) or "the handler raised an exception without a message"
+
+
+def _words_in(error: Any) -> str:
+    if isinstance(error, Mapping):
+        for key in _MESSAGE_KEYS:
+            if isinstance(error.get(key), str) and error[key].strip():
+                return str(error[key]).strip()
+    return json.dumps(error, ensure_ascii=False)
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

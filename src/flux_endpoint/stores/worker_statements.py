@@ -1,0 +1,61 @@
+"""The statements about workers and their tokens. Trap: see `statements.py`."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Integer, and_, bindparam, case, delete, func, insert, select, update
+
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores.schema import jobs, worker_tokens, workers
+
+_seen_at = bindparam("seen_at", type_=BigInteger)
+_of_id = workers.c.id == bindparam("worker")
+
+_token_columns = (
+    worker_tokens.c.id,
+    worker_tokens.c.name,
+    worker_tokens.c.endpoint_ids,
+    worker_tokens.c.created_ms,
+    worker_tokens.c.revoked_ms,
+)
+ADD_TOKEN: Final = insert(worker_tokens).inline()
+FIND_TOKEN: Final = select(*_token_columns).where(worker_tokens.c.secret_hash == bindparam("hash"))
+LIST_TOKENS: Final = select(*_token_columns).order_by(worker_tokens.c.created_ms, worker_tokens.c.seq)
+REVOKE_TOKEN: Final = (
+    update(worker_tokens)
+    .where(worker_tokens.c.id == bindparam("token"))
+    .values(revoked_ms=func.coalesce(worker_tokens.c.revoked_ms, bindparam("now_ms", type_=BigInteger)))
+)
+
+GET_WORKER: Final = select(workers).where(_of_id)
+ADD_WORKER: Final = insert(workers).inline()
+_sighting = {
+    "endpoint_ids": bindparam("endpoints", type_=workers.c.endpoint_ids.type),
+    # Of two gateways that write about the same time, the later sighting stands.
+    "seen_ms": case((workers.c.seen_ms > _seen_at, workers.c.seen_ms), else_=_seen_at),
+}
+SEE_WORKER: Final = update(workers).where(_of_id).values(**_sighting).returning(workers)
+SET_WORKER: Final = (
+    update(workers)
+    .where(_of_id)
+    .values(
+        **_sighting,
+        state=bindparam("new_state"),
+        reason=bindparam("new_reason"),
+        since_ms=bindparam("new_since_ms", type_=BigInteger),
+    )
+    .returning(workers)
+)
+LIST_WORKERS: Final = select(workers).where(workers.c.seen_ms >= _seen_at).order_by(workers.c.id)
+# The first condition is implied by the second; it lets the database use the small index of what is in flight.
+COUNT_RUNNING: Final = (
+    select(jobs.c.worker_id, func.count().label("jobs"))
+    .where(jobs.c.lease_expires_ms.is_not(None), jobs.c.status == JobStatus.IN_PROGRESS.value)
+    .group_by(jobs.c.worker_id)
+)
+# substr and not LIKE: see `statements.py`.
+FORGET_WORKERS: Final = delete(workers).where(
+    and_(
+        func.substr(workers.c.id, 1, bindparam("prefix_chars", type_=Integer)) == bindparam("prefix"),
+        workers.c.seen_ms < _seen_at,
+    )
+)
