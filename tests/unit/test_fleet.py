@@ -82,6 +82,28 @@ async def test_a_worker_that_ends_by_itself_is_replaced_too(caplog):
         await fleet.stop()
 
 
+async def test_a_worker_is_restarted_on_request(caplog):
+    caplog.set_level("INFO")
+    diary = Diary()
+    fleet = make_fleet(diary, PATIENT)
+    await fleet.start()
+    try:
+        first = await diary.next_started()
+        await fleet.restart("somebody-else")
+
+        async def pid():
+            return (await fleet.list())[0].pid
+
+        await until(pid)
+        await fleet.restart(first)
+        assert await diary.next_lost() == first
+        assert await diary.next_started() != first
+        assert f"worker {first} left, another takes its place" in caplog.text
+        assert "died" not in caplog.text
+    finally:
+        await fleet.stop()
+
+
 @pytest.mark.parametrize("code", [2, 78])
 async def test_a_worker_that_refuses_its_settings_is_not_replaced(code):
     diary = Diary()

@@ -11,11 +11,11 @@ from decimal import Decimal
 
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.clock import SystemClock
-from flux_endpoint.core.errors import NotFound, SettingsError
+from flux_endpoint.core.errors import NotFound
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.settings import Settings
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.wiring.existing_store import open_existing_store
 
 
 def create_key(settings: Settings, name: str, limits: KeyLimits) -> tuple[ApiKey, str]:
@@ -70,14 +70,5 @@ def revoke_key(settings: Settings, key_id: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
-    if settings.database_url is None and not settings.database_file.exists():
-        # A key in a database that no server reads would look as good as any other.
-        raise SettingsError(
-            f"no server has used DATA_DIR {settings.data_dir} yet; name the right one with --data-dir, or start it once"
-        )
-    clock = SystemClock()
-    store = await open_store(settings.resolved_database_url, clock)
-    try:
-        yield Accounts(store, clock)
-    finally:
-        await store.close()
+    async with open_existing_store(settings) as store:
+        yield Accounts(store, SystemClock())

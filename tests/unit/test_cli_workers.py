@@ -1,0 +1,121 @@
+"""The commands `workers`, without a server."""
+
+import asyncio
+import os
+import re
+
+import pytest
+
+from flux_endpoint.cli import main
+from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.service.worker_tokens import WorkerTokens
+from flux_endpoint.settings import PREFIX
+from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run(capsys):
+    def run_command(*arguments):
+        code = 0
+        try:
+            main(["workers", *arguments])
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture
+def url(tmp_path):
+    async def make():
+        store = await open_store(url, SystemClock())
+        now_ms = SystemClock().now_ms()
+        for worker_id, state, reason, ago_s in (("pod-1", "ready", "", 200), ("pod-2", "unhealthy", "gpu: [hot]", 1)):
+            seen_ms = now_ms - ago_s * 1_000
+            record = WorkerRecord(worker_id, frozenset({"shout"}), WorkerState(state), reason, seen_ms, seen_ms)
+            await store.note_worker(record, with_state=True)
+        await store.close()
+
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    asyncio.run(make())
+    return url
+
+
+@pytest.mark.parametrize("command", [[], ["create"], ["list"], ["revoke"], ["env"]], ids=" ".join)
+def test_every_command_has_a_help(run, command):
+    code, out, err = run(*command, "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: " in out
+
+
+def test_tokens_are_made_listed_and_revoked(run, url):
+    code, out, err = run("create", "lab [GPUs]", "--endpoint", "b", "--endpoint", "a", "--database-url", url)
+    assert code == 0, err
+    token_id, secret = out.split()[2], out.split()[-1]
+    assert secret.startswith("fxw_")
+    assert run("create", "all", "--database-url", url)[0] == 0
+
+    async def authenticate():
+        store = await open_store(url, SystemClock())
+        try:
+            return await WorkerTokens(store, SystemClock()).authenticate(secret)
+        finally:
+            await store.close()
+
+    assert asyncio.run(authenticate()).endpoint_ids == frozenset({"a", "b"})
+    _, out, _ = run("list", "--database-url", url)
+    assert secret not in out
+    assert re.search(rf"{token_id} │ lab \[GPUs\] │ a, b +│ .* UTC +│ +│", out)
+    assert re.search(r"│ all +│ all +│", out)
+    code, out, _ = run("revoke", token_id, "--database-url", url)
+    assert (code, out) == (0, f"worker token {token_id} is revoked; running servers notice within 5 seconds\n")
+    _, out, _ = run("list", "--database-url", url)
+    assert re.search(rf"{token_id} .* UTC │ .* UTC │", out)
+    code, out, err = run("revoke", "none", "--database-url", url)
+    assert (code, out) == (78, "")
+    assert "no worker token with the id 'none'" in err
+
+
+def test_the_list_shows_what_the_workers_do(run, url):
+    _, out, _ = run("list", "--database-url", url)
+    assert re.search(r"│ pod-1 +│ ready +│ 3 min ago +│ 0 +│ shout +│", out)
+    assert re.search(r"│ pod-2 +│ unhealthy: gpu: \[hot\] +│ \d+ s ago +│ 0 +│ shout +│", out)
+
+
+def test_the_environment_is_that_of_the_contract(run):
+    options = ("--gateway", "https://x.example/", "--token", "fxw_'s", "--worker-id", "pod-1")
+    code, out, err = run("env", "shout", *options, "--format", "docker")
+    assert code == 0, err
+    assert dict(line.split("=", 1) for line in out.splitlines()) == {
+        "RUNPOD_WEBHOOK_GET_JOB": "https://x.example/v2/shout/job-take/$ID?gpu=unknown",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": "https://x.example/v2/shout/job-done/$RUNPOD_POD_ID/$ID?gpu=unknown",
+        "RUNPOD_WEBHOOK_POST_STREAM": "https://x.example/v2/shout/job-stream/$RUNPOD_POD_ID/$ID?gpu=unknown",
+        "RUNPOD_WEBHOOK_PING": "https://x.example/v2/shout/ping/$RUNPOD_POD_ID?gpu=unknown",
+        "RUNPOD_AI_API_KEY": "fxw_'s",
+        "RUNPOD_POD_ID": "pod-1",
+        "RUNPOD_ENDPOINT_ID": "shout",
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true",
+    }
+    _, out, _ = run("env", "shout", *options)
+    assert "export RUNPOD_WEBHOOK_GET_JOB='https://x.example/v2/shout/job-take/$ID?gpu=unknown'\n" in out
+    assert """export RUNPOD_AI_API_KEY='fxw_'"'"'s'\n""" in out
+    drawn = {run("env", "shout", *options[:-2])[1] for _ in range(2)}
+    assert len(drawn) == 2
+
+
+def test_the_environment_needs_a_token(run):
+    code, out, err = run("env", "shout")
+    assert (code, out) == (2, "")
+    assert "FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing" in err
