@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.service.endpoint import MAX_QUEUED
 from flux_endpoint.service.limits import DEFAULT_RULES, RateRule, parse_rules
 
 PREFIX: Final = "FLUX_ENDPOINT_"
@@ -183,6 +184,14 @@ class Settings(_EngineSettings):
         "10 s and at once: run=5000/800,purge-queue=off.",
         "on, off, or OPERATION=PER_10_S, OPERATION=PER_10_S/AT_ONCE and OPERATION=off joined by commas; operations "
         f"are {', '.join(DEFAULT_RULES)}",
+    )
+
+    max_queued: int = _setting(
+        MAX_QUEUED,
+        "Jobs of one endpoint that may wait; more are answered with 429.",
+        "a whole number from 1 to 10000000",
+        ge=1,
+        le=10_000_000,
     )
 
     @property

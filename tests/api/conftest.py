@@ -16,8 +16,10 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.watch import JobWatch
@@ -125,6 +127,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         gallery=gallery,
         watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
+        billing=Billing(store, clock),
+        estimates=Estimates(store),
         hold_s=0.05,
         hot_loop_s=0,
     )

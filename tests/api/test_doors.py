@@ -19,6 +19,7 @@ OPERATIONS = [
     ("POST", "retry/some-id"),
     ("POST", "purge-queue"),
     ("GET", "health"),
+    ("POST", "estimate"),
 ]
 
 
@@ -112,6 +113,9 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/retry/{job_id}": ["post"],
         "/v2/{endpoint_id}/purge-queue": ["post"],
         "/v2/{endpoint_id}/health": ["get"],
+        "/v2/{endpoint_id}/estimate": ["post"],
+        "/v2/billing": ["get"],
+        "/v2/billing/endpoints": ["get"],
         "/images/{key}": ["get"],
     }
     body = document["paths"]["/v2/{endpoint_id}/run"]["post"]["requestBody"]

@@ -16,7 +16,7 @@ from flux_endpoint.core.job import Completed, Failed, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
 from flux_endpoint.stores import migrate
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import ChargeSum, UsageSum
+from flux_endpoint.stores.protocol import ChargeSum, EndpointLoad, PastRun, UsageSum
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +241,31 @@ async def test_the_sums_are_those_of_the_ledger_under_load(store, open_another, 
             hour_ms = entry.created_ms - entry.created_ms % MS_PER_HOUR
             expected[hour_ms] = expected.get(hour_ms, Decimal(0)) + entry.amount_usd
         assert {part.start_ms: part.amount_usd for part in sums} == expected
+
+
+async def test_the_load_is_what_waits_and_what_runs(store, clock):
+    assert await store.load(DEV) == EndpointLoad(0, 0)
+    for _ in range(5):
+        await store.enqueue(sample_job(clock))
+    await store.enqueue(sample_job(clock, endpoint_id=SCHNELL))
+    (claim, _) = await store.claim("worker-a", [DEV], 2, LEASE_S)
+    assert await store.load(DEV) == EndpointLoad(3, 2)
+    await store.finish(claim.job.id, "worker-a", claim.token, Completed({}))
+    assert await store.load(DEV) == EndpointLoad(3, 1)
+
+
+async def test_past_runs_are_the_latest_first_and_outlive_the_jobs(store, clock):
+    for steps in (10, 20, 30):
+        await store.enqueue(sample_job(clock, input={"width": 1000, "height": 1000, "num_inference_steps": steps}))
+        (claim,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
+        clock.advance(ms=steps * 100)
+        await store.finish(claim.job.id, "worker-a", claim.token, Completed({}))
+    await complete(store, clock, endpoint_id=SCHNELL)
+    clock.advance(days=100)
+    await store.sweep(1)
+    assert await store.past_runs(DEV, 2) == [PastRun(3_000, 30.0), PastRun(2_000, 20.0)]
+    assert len(await store.past_runs(DEV, 100)) == 3
+    assert await store.past_runs(SCHNELL, 100) == [PastRun(0, 1.0)]
 
 
 async def test_charges_from_before_the_sums_are_added_up_by_the_upgrade(tmp_path):

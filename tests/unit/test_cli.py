@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -21,6 +23,7 @@ COMMANDS = [
     ["keys", "list"],
     ["keys", "update"],
     ["keys", "revoke"],
+    ["usage"],
     ["models"],
     ["models", "list"],
     ["models", "check"],
@@ -188,6 +191,44 @@ def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path):
         assert_one_line(*run("keys", "update", key_id, *options, "--database-url", url), expected_code=2)
     assert_one_line(*run("keys", "update", "none", "--read-only", "--database-url", url), expected_code=78)
     assert row() == ["read", "all", "0.00 of 3.00", ""]
+
+
+def test_usage_is_shown_by_bucket_key_and_endpoint(run, tmp_path):
+    url = f"sqlite:///{tmp_path}/keys.db"
+    asyncio.run(make_database(url))
+    key_id = run("keys", "create", "web shop", "--database-url", url)[1].split()[1]
+    hour_ms = 1_700_000_000_000 // 3_600_000 * 3_600_000
+    with closing(sqlite3.connect(tmp_path / "keys.db")) as connection, connection:
+        for key, hours, endpoint, jobs, units in (
+            (key_id, 0, "dev", 2, 419_430_400_000),
+            (key_id, 1, "dev", 1, 4),
+            ("gone", 24, "schnell", 1, 251_658),
+        ):
+            connection.execute(
+                "INSERT INTO charges_by_hour VALUES (?, ?, ?, ?, ?)",
+                (hour_ms + hours * 3_600_000, key, endpoint, jobs, units),
+            )
+    options = ("--since", "2023-11-01", "--until", "2023-12-01", "--database-url", url)
+    code, out, err = run("usage", *options)
+    assert code == 0, err
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    assert rows == [
+        ["2023-11-14", "web shop", "dev", "3", "4,194.30400004"],
+        ["2023-11-15", "gone", "schnell", "1", "0.00251658"],
+        ["total", "", "", "4", "4,194.30651662"],
+    ]
+    code, out, _ = run("usage", *options, "--bucket", "hour", "--key", key_id, "--csv")
+    assert out.splitlines() == [
+        "start,end,key_id,key_name,endpoint_id,jobs,usd",
+        f"2023-11-14T22:00:00Z,2023-11-14T23:00:00Z,{key_id},web shop,dev,2,4194.30400000",
+        f"2023-11-14T23:00:00Z,2023-11-15T00:00:00Z,{key_id},web shop,dev,1,0.00000004",
+    ]
+    assert run("usage", "--database-url", url)[0] == 0
+    error = assert_one_line(*run("usage", "--since", "soon", "--database-url", url), expected_code=2)
+    assert "--since is 'soon'" in error
+    wrong_order = ("--since", "2023-11-02", "--until", "2023-11-01")
+    assert_one_line(*run("usage", *wrong_order, "--database-url", url), expected_code=2)
+    assert_one_line(*run("usage", "--key", "nobody", "--database-url", url), expected_code=78)
 
 
 def test_check_tells_what_a_model_is(run):

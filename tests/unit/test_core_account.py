@@ -23,13 +23,14 @@ def test_a_read_only_key_changes_nothing(operation):
 
 
 def test_a_read_only_key_may_look():
-    for operation in (Operation.STATUS, Operation.HEALTH):
+    for operation in (Operation.STATUS, Operation.HEALTH, Operation.ESTIMATE, Operation.BILLING):
         key(is_read_only=True).require("dev", operation)
 
 
 def test_a_restricted_key_opens_its_endpoints_only():
     restricted = key(endpoint_ids=frozenset({"dev", "own"}))
     restricted.require("own", Operation.RUN)
+    restricted.require(None, Operation.BILLING)
     with pytest.raises(Forbidden, match="'laptop' does not open the endpoint 'schnell', only dev, own"):
         restricted.require("schnell", Operation.STATUS)
 

@@ -8,14 +8,15 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from flux_endpoint import __version__
-from flux_endpoint.api import events, images, requests, runpod, workers
+from flux_endpoint.api import billing, estimate, events, images, requests, runpod, workers
 from flux_endpoint.api.doors import Doors
-from flux_endpoint.api.http import ClientLeft, json_reply
+from flux_endpoint.api.http import ClientLeft, error_reply
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
     Conflict,
     FluxEndpointError,
     Forbidden,
+    InvalidQuery,
     InvalidRequest,
     LeaseLost,
     NotFound,
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 # A subclass answers with the code of its nearest base in this table.
 HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     InvalidRequest: 400,
+    InvalidQuery: 422,
     Unauthenticated: 401,
     OverBudget: 402,
     Forbidden: 403,
@@ -55,7 +57,7 @@ def create_app(services: Services) -> FastAPI:
     app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
     app.state.services = services
     # Routes are tried in turn: a worker asks twice a job and a client once.
-    for module in (workers, runpod, events, requests, images):
+    for module in (workers, runpod, events, requests, estimate, billing, images):
         app.include_router(module.router)
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)
@@ -75,15 +77,16 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
     if isinstance(error, StoreUnavailable):
         # Its text may name a path or a host of the operator's.
         logger.error("%s %s: %s", request.method, request.url.path[:200], error)
-        return json_reply({"error": "the server cannot reach its storage right now; try again"}, http_status_of(error))
+        return error_reply(request, http_status_of(error), "the server cannot reach its storage right now; try again")
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
-    return json_reply({"error": str(error)}, http_status_of(error), headers)
+    problems = error.problems if isinstance(error, InvalidQuery) else None
+    return error_reply(request, http_status_of(error), str(error), headers, problems)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    return json_reply({"error": text}, error.status_code, dict(error.headers or {}))
+    return error_reply(request, error.status_code, text, dict(error.headers or {}))
 
 
 async def _on_client_left(request: Request, error: Exception) -> Response:
@@ -92,4 +95,4 @@ async def _on_client_left(request: Request, error: Exception) -> Response:
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     # The traceback goes to the log through uvicorn; the client learns that it is not at fault.
-    return json_reply({"error": "internal error: the server's log has the details"}, 500)
+    return error_reply(request, 500, "internal error: the server's log has the details")

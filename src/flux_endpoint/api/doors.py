@@ -14,10 +14,11 @@ from flux_endpoint.core.account import ApiKey, Operation
 _LEAVING: Final = "flux_endpoint.leaving"
 
 
-async def admit(request: Request, endpoint_id: str, operation: Operation) -> ApiKey:
+async def admit(request: Request, endpoint_id: str | None, operation: Operation) -> ApiKey:
     """Check the key of a request, that the endpoint exists, what the key opens, and the rate limits.
 
-    The request counts as open until its answer is sent, a streamed one included, or its client has left.
+    `endpoint_id` is None for what belongs to no endpoint. The request counts as open until its answer is sent, a
+    streamed one included, or its client has left.
 
     Raises:
         Unauthenticated: the key is missing, unknown or revoked.
@@ -27,7 +28,8 @@ async def admit(request: Request, endpoint_id: str, operation: Operation) -> Api
     """
     services = services_of(request)
     key = await services.accounts.authenticate(secret_of(request))
-    services.endpoints.spec(endpoint_id)
+    if endpoint_id is not None:
+        services.endpoints.spec(endpoint_id)
     request.scope[_LEAVING].append(services.accounts.enter(key, endpoint_id, operation))
     return key
 

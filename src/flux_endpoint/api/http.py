@@ -4,13 +4,18 @@ import asyncio
 import json
 import math
 from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from http import HTTPStatus
+from typing import Any, Final, NoReturn, TypeVar
 
 from fastapi import Request, Response
 
 from flux_endpoint.core.errors import InvalidRequest
 
 Result = TypeVar("Result")
+
+
+# Their clients expect the errors of Runpod's second API, not those of an endpoint.
+_PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
 
 
 class ClientLeft(Exception):
@@ -22,6 +27,32 @@ def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | N
     # Escaped to ASCII: a foreign worker's text may hold lone surrogates, which UTF-8 cannot.
     data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
     return Response(data, status_code, headers, media_type="application/json")
+
+
+def error_reply(
+    request: Request,
+    status_code: int,
+    text: str,
+    headers: dict[str, str] | None = None,
+    problems: list[str] | None = None,
+) -> Response:
+    """An error: `{"error": text}`; on the paths of Runpod's control plane a problem document (RFC 9457).
+
+    Args:
+        request: whose path decides on the form.
+        status_code: of the answer.
+        text: a sentence a person can act on.
+        headers: of the answer.
+        problems: the sentences that `text` is made of, where there are several.
+    """
+    if request.url.path not in _PROBLEM_PATHS:
+        return json_reply({"error": text}, status_code, headers)
+    body: dict[str, object] = {"title": HTTPStatus(status_code).phrase, "status": status_code, "detail": text}
+    if problems:
+        body["errors"] = problems
+    reply = json_reply(body, status_code, headers)
+    reply.headers["content-type"] = "application/problem+json"
+    return reply
 
 
 def secret_of(request: Request) -> str:

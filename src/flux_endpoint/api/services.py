@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.worker_tokens import WorkerTokens
@@ -29,6 +31,8 @@ class Services:
     gallery: Gallery
     watch: JobWatch
     worker_tokens: WorkerTokens
+    billing: Billing
+    estimates: Estimates
     hold_s: float = 20
     hot_loop_s: float = 2
 

@@ -25,11 +25,19 @@ class Operation(StrEnum):
     PURGE_QUEUE = "purge-queue"
     HEALTH = "health"
     REQUESTS = "requests"
+    ESTIMATE = "estimate"
+    BILLING = "billing"
 
     @property
     def changes_jobs(self) -> bool:
         """Whether a key that is read only may not do it."""
-        return self not in (Operation.STATUS, Operation.HEALTH, Operation.REQUESTS)
+        return self not in (
+            Operation.STATUS,
+            Operation.HEALTH,
+            Operation.REQUESTS,
+            Operation.ESTIMATE,
+            Operation.BILLING,
+        )
 
     @property
     def submits(self) -> bool:
@@ -90,8 +98,8 @@ class ApiKey:
     revoked_ms: int | None = None
     limits: KeyLimits = NO_LIMITS
 
-    def require(self, endpoint_id: str, operation: Operation) -> None:
-        """Pass if the key opens this operation of this endpoint.
+    def require(self, endpoint_id: str | None, operation: Operation) -> None:
+        """Pass if the key opens this operation of this endpoint (None: of the server).
 
         Raises:
             Forbidden: it does not.
@@ -99,7 +107,7 @@ class ApiKey:
         if operation.changes_jobs:
             self.require_writing(f"/{operation}")
         opened = self.limits.endpoint_ids
-        if opened is not None and endpoint_id not in opened:
+        if opened is not None and endpoint_id is not None and endpoint_id not in opened:
             names = ", ".join(sorted(opened))
             raise Forbidden(f"API key '{self.name}' does not open the endpoint '{endpoint_id[:80]}', only {names}")
 

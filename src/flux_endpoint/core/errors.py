@@ -2,7 +2,8 @@
 
     FluxEndpointError
     ├── InvalidRequest         the caller sent something wrong (HTTP 400)
-    │   └── InvalidParameter   one field of `input` is wrong
+    │   ├── InvalidParameter   one field of `input` is wrong
+    │   └── InvalidQuery       a query about money is wrong (422)
     ├── Unauthenticated        no key, or a wrong one (401)
     ├── OverBudget             the key has spent what it may in this month (402)
     ├── Forbidden              the key does not open this (403)
@@ -41,6 +42,18 @@ class InvalidParameter(InvalidRequest):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"Invalid parameter: {field} {problem}")
         self.field = field
+
+
+class InvalidQuery(InvalidRequest):
+    """A query has parameters that are wrong.
+
+    Args:
+        problems: one sentence each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Unauthenticated(FluxEndpointError):

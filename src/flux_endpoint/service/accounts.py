@@ -70,7 +70,7 @@ class Accounts:
         self._cache[secret_hash] = (key, now_ms)
         return key
 
-    def enter(self, key: ApiKey, endpoint_id: str, operation: Operation) -> Callable[[], None]:
+    def enter(self, key: ApiKey, endpoint_id: str | None, operation: Operation) -> Callable[[], None]:
         """Let one request of a key in.
 
         Returns:

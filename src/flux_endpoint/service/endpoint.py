@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
@@ -11,11 +11,20 @@ from flux_endpoint.core.envelope import TTL_MS, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.pricing import units_to_usd
-from flux_endpoint.stores.protocol import JobStore, Once, Place
+from flux_endpoint.service.limits import QueueCap
+from flux_endpoint.stores.protocol import JobStore, LoadStore, Once, Place
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
 _MAX_ONCE_CHARS: Final = 255
+
+
+# On Runpod 20 workers may have so many before them; counting them takes a millisecond.
+MAX_QUEUED: Final = 10_000
+
+
+class QueueStore(JobStore, LoadStore, Protocol):
+    """What is asked of the store here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +47,22 @@ class EndpointService:
         catalog: the endpoints served here, by id.
         clock: stamps submissions.
         retention: how long ended jobs can be read.
+        max_queued: how many jobs of one endpoint may wait.
     """
 
     def __init__(
         self,
-        store: JobStore,
+        store: QueueStore,
         catalog: Mapping[str, EndpointSpec],
         clock: Clock,
         retention: Retention = Retention(),
+        max_queued: int = MAX_QUEUED,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._clock = clock
         self._retention = retention
+        self._cap = QueueCap(store, clock, max_queued)
 
     def spec(self, endpoint_id: str) -> EndpointSpec:
         """The catalogue entry of an endpoint.
@@ -83,6 +95,8 @@ class EndpointService:
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             Conflict: the name came with another body before.
+            TooManyRequests: the queue of the endpoint is full.
+            OverBudget: the key cannot pay for the job.
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
         """
         spec = self.spec(endpoint_id)
@@ -92,6 +106,7 @@ class EndpointService:
             accepted = spec.accept(envelope.input)
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
+        await self._cap.require_room(endpoint_id)
         now_ms = self._clock.now_ms()
         ttl_ms = envelope.policy.ttl_ms
         job = Job(

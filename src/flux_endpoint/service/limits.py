@@ -1,4 +1,4 @@
-"""How often a key may ask: counted in the memory of one gateway, by key, endpoint and operation."""
+"""How much may be asked: how often by one key, counted in the memory of one gateway, and how much may wait."""
 
 import math
 from collections import deque
@@ -9,11 +9,16 @@ from typing import Final
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import TooManyRequests
+from flux_endpoint.stores.protocol import LoadStore
 
 _WINDOW_MS: Final = 10_000
 _MINUTE_MS: Final = 60_000
 # A place frees when some request ends, and nobody knows when: soon, as a rule.
 _RETRY_WHEN_FULL_S: Final = 1
+# Many thousand jobs do not go away in less.
+_RETRY_WHEN_QUEUE_IS_FULL_S: Final = 5
+_COUNT_PERIOD_MS: Final = 1_000
+_COUNT_PERIOD_WHEN_FULL_MS: Final = 100
 # Counters that nobody used for a while are dropped this often.
 _TIDY_PERIOD_MS: Final = 60_000
 
@@ -41,6 +46,8 @@ DEFAULT_RULES: Final[Mapping[Operation, RateRule]] = {
     Operation.STATUS: RateRule(2_000, 400),
     Operation.HEALTH: RateRule(2_000, 400),
     Operation.CANCEL: RateRule(100, 20),
+    Operation.ESTIMATE: RateRule(1_000, 200),
+    Operation.BILLING: RateRule(100, 20),
     Operation.PURGE_QUEUE: RateRule(2, None),
     Operation.REQUESTS: RateRule(10, 2),
 }
@@ -120,12 +127,12 @@ class RateLimiter:
     def __init__(self, clock: Clock, rules: Mapping[Operation, RateRule] = DEFAULT_RULES) -> None:
         self._clock = clock
         self._rules = rules
-        self._gates: dict[tuple[str, str, Operation], _Gate] = {}
+        self._gates: dict[tuple[str, str | None, Operation], _Gate] = {}
         # By key: the jobs it asked for, for its own limit.
         self._minutes: dict[str, _Window] = {}
         self._tidy_ms = 0
 
-    def enter(self, key: ApiKey, endpoint_id: str, operation: Operation) -> Callable[[], None]:
+    def enter(self, key: ApiKey, endpoint_id: str | None, operation: Operation) -> Callable[[], None]:
         """Count one request.
 
         Returns:
@@ -164,6 +171,46 @@ class RateLimiter:
             place: gate for place, gate in self._gates.items() if gate.inside or not gate.window.is_idle(now_ms)
         }
         self._minutes = {key_id: minute for key_id, minute in self._minutes.items() if not minute.is_idle(now_ms)}
+
+
+class QueueCap:
+    """Refuses jobs of an endpoint whose queue is full.
+
+    The queue is counted once a second, and the jobs let in since are added: the cap is exceeded by no more than what
+    other gateways let in within a second.
+
+    Args:
+        store: knows the queue.
+        clock: tells when to count again.
+        max_queued: how many jobs of one endpoint may wait.
+    """
+
+    def __init__(self, store: LoadStore, clock: Clock, max_queued: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._max_queued = max_queued
+        # By endpoint: how many wait, and when they were counted.
+        self._queues: dict[str, tuple[int, int]] = {}
+
+    async def require_room(self, endpoint_id: str) -> None:
+        """Let one more job in.
+
+        Raises:
+            TooManyRequests: the queue is full.
+        """
+        now_ms = self._clock.now_ms()
+        waiting, counted_ms = self._queues.get(endpoint_id, (0, -_COUNT_PERIOD_MS))
+        period_ms = _COUNT_PERIOD_MS if waiting < self._max_queued else _COUNT_PERIOD_WHEN_FULL_MS
+        if not 0 <= now_ms - counted_ms < period_ms:
+            waiting, counted_ms = (await self._store.load(endpoint_id)).waiting, now_ms
+        if waiting >= self._max_queued:
+            self._queues[endpoint_id] = (waiting, counted_ms)
+            raise TooManyRequests(
+                f"the queue of this endpoint is full: {waiting} jobs wait, and {self._max_queued} may; "
+                f"try again in {_RETRY_WHEN_QUEUE_IS_FULL_S} s",
+                _RETRY_WHEN_QUEUE_IS_FULL_S,
+            )
+        self._queues[endpoint_id] = (waiting + 1, counted_ms)
 
 
 def _require_room(window: _Window, limit: int, now_ms: int, what: str) -> None:

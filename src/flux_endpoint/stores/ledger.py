@@ -34,7 +34,9 @@ class SqlLedger:
     async def find_key(self, secret_hash: str) -> ApiKey | None:
         """See `Ledger.find_key`."""
         values = {"hash": storable(secret_hash)}
-        row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none())
+        row = await self._database.read(
+            lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none(), is_quick=True
+        )
         return None if row is None else to_key(row)
 
     async def list_keys(self) -> Sequence[ApiKey]:

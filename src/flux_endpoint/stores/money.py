@@ -6,6 +6,7 @@ from flux_endpoint.core.errors import OverBudget
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
+from flux_endpoint.core.work import work_of
 from flux_endpoint.stores import account_statements as sql
 from flux_endpoint.stores.database import storable
 
@@ -45,6 +46,8 @@ def charge(connection: Connection, job: Job, now_ms: int) -> None:
         "key_id": job.key_id,
         "amount_units": usd_to_units(job.cost_usd),
         "created_ms": now_ms,
+        "execution_ms": job.execution_time_ms,
+        "work": work_of(job.input),
     }
     connection.execute(sql.CHARGE, entry)
     # Last, because PostgreSQL keeps this row locked until the end of the transaction.

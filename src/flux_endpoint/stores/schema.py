@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 # Named constraints: Alembic can only change what has a name.
 metadata: Final = MetaData(
@@ -124,23 +124,29 @@ ledger: Final = Table(
     Column("key_id", Text, nullable=False),
     Column("amount_units", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    # How long the last attempt took and how much work it was (`core/work.py`); null on entries from before 0005.
+    Column("execution_ms", BigInteger),
+    Column("work", Double),
     # The last line of defence against charging twice.
     UniqueConstraint("job_id"),
 )
 Index("ledger_by_key", ledger.c.key_id, ledger.c.seq)
+Index("ledger_by_endpoint", ledger.c.endpoint_id, ledger.c.seq)
 
 # Sums of the ledger, kept with each charge: a bill over years reads thousands of rows instead of millions, and a budget
 # at most 744 for each endpoint.
 charges_by_hour: Final = Table(
     "charges_by_hour",
     metadata,
-    Column("key_id", Text, primary_key=True),
+    # The hour first, and in SQLite no other order on the disk: the bill of all keys reads neighbours.
     Column("hour_ms", BigInteger, primary_key=True),
+    Column("key_id", Text, primary_key=True),
     Column("endpoint_id", Text, primary_key=True),
     Column("charges", BigInteger, nullable=False),
     Column("amount_units", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
-Index("charges_by_time", charges_by_hour.c.hour_ms)
+Index("charges_by_key", charges_by_hour.c.key_id, charges_by_hour.c.hour_ms)
 
 worker_tokens: Final = Table(
     "worker_tokens",

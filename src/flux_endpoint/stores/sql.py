@@ -14,6 +14,7 @@ from flux_endpoint.stores.claims import SqlClaims
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended, waits_again
 from flux_endpoint.stores.ledger import SqlLedger
+from flux_endpoint.stores.load import SqlLoad
 from flux_endpoint.stores.money import require_budget
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
@@ -25,8 +26,8 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlLedger, SqlWorkers):
-    """Implements `JobStore` and, inherited, `Ledger` and `WorkerStore`. Open it with `connect.open_store`."""
+class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers):
+    """Implements `JobStore` and, inherited, `LoadStore`, `Ledger` and `WorkerStore`; see `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
         SqlClaims.__init__(self, database, signals, clock)

@@ -29,7 +29,9 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService, Retention
+from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.watch import JobWatch
@@ -109,9 +111,17 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         workforce = Workforce(store, store, gallery, catalog, clock, settings.lease_s, lambda name: fleet.restart(name))
         accounts = Accounts(store, clock, settings.rate_rules)
         janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
-        endpoints = EndpointService(store, catalog, clock, _retention(settings))
-        worker_tokens = WorkerTokens(store, clock, secrets.worker_token)
-        services = Services(endpoints, workforce, accounts, gallery, JobWatch(store), worker_tokens)
+        endpoints = EndpointService(store, catalog, clock, _retention(settings), settings.max_queued)
+        services = Services(
+            endpoints=endpoints,
+            workforce=workforce,
+            accounts=accounts,
+            gallery=gallery,
+            watch=JobWatch(store),
+            billing=Billing(store, clock),
+            estimates=Estimates(store),
+            worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
+        )
         node = node_name(settings.data_dir)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.

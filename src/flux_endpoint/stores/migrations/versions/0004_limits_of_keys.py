@@ -23,16 +23,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "charges_by_hour",
-        sa.Column("key_id", sa.Text, nullable=False),
         sa.Column("hour_ms", sa.BigInteger, nullable=False),
+        sa.Column("key_id", sa.Text, nullable=False),
         sa.Column("endpoint_id", sa.Text, nullable=False),
         sa.Column("charges", sa.BigInteger, nullable=False),
         sa.Column("amount_units", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("key_id", "hour_ms", "endpoint_id", name="pk_charges_by_hour"),
+        sa.PrimaryKeyConstraint("hour_ms", "key_id", "endpoint_id", name="pk_charges_by_hour"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("charges_by_time", "charges_by_hour", ["hour_ms"])
+    op.create_index("charges_by_key", "charges_by_hour", ["key_id", "hour_ms"])
     op.execute(
-        "INSERT INTO charges_by_hour (key_id, hour_ms, endpoint_id, charges, amount_units) "
-        "SELECT key_id, created_ms - created_ms % 3600000, endpoint_id, COUNT(*), SUM(amount_units) FROM ledger "
-        "GROUP BY key_id, created_ms - created_ms % 3600000, endpoint_id"
+        "INSERT INTO charges_by_hour (hour_ms, key_id, endpoint_id, charges, amount_units) "
+        "SELECT created_ms - created_ms % 3600000, key_id, endpoint_id, COUNT(*), SUM(amount_units) FROM ledger "
+        "GROUP BY created_ms - created_ms % 3600000, key_id, endpoint_id"
     )

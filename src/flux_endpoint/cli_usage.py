@@ -1,0 +1,77 @@
+"""`flux-endpoint usage`: who was charged what."""
+
+import csv
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flux_endpoint.cli_options import part, with_settings
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.periods import Period
+from flux_endpoint.core.pricing import show_usd
+from flux_endpoint.settings import Settings
+
+_MINUTE: Final = "%Y-%m-%d %H:%M"
+
+
+@with_settings(Settings, "data_dir", "database_url")
+def usage(
+    *,
+    settings: Settings,
+    since: Annotated[str | None, typer.Option(help="Day or time, UTC, such as 2026-11-01; else 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="As --since, not included; now if not given.")] = None,
+    bucket: Annotated[Period, typer.Option(help="What to add up by.")] = Period.DAY,
+    key: Annotated[str | None, typer.Option(metavar="ID", help="Of this API key only.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values instead of a table.")] = False,
+) -> None:
+    """Show how many jobs (pictures, on the FLUX endpoints) each API key was charged for, and how much.
+
+    Whole buckets are shown, in UTC; those without a charge are left out.
+
+    Examples:
+    - `flux-endpoint usage --bucket month --since 2026-01-01`
+
+    - `flux-endpoint usage --key 4f2a9c01be77 --csv > usage.csv`
+    """
+    start, end = _time("--since", since), _time("--until", until)
+    records = part("usage").read_usage(settings, bucket, start, end, key)
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("start", "end", "key_id", "key_name", "endpoint_id", "jobs", "usd"))
+        for record in records:
+            names = (record.key_id, record.key_name, record.endpoint_id)
+            writer.writerow((_show(record.start), _show(record.end), *names, record.jobs, f"{record.amount_usd:f}"))
+        return
+    table = Table("from (UTC)", "key", "endpoint", show_footer=True)
+    table.columns[0].footer = "total"
+    total_usd = sum((record.amount_usd for record in records), Decimal(0))
+    table.add_column("jobs", justify="right", footer=f"{sum(record.jobs for record in records):,}")
+    table.add_column("USD", justify="right", footer=show_usd(total_usd))
+    for record in records:
+        table.add_row(
+            record.start.strftime(_MINUTE if bucket is Period.HOUR else "%Y-%m-%d"),
+            record.key_name or record.key_id,
+            record.endpoint_id,
+            f"{record.jobs:,}",
+            show_usd(record.amount_usd),
+        )
+    Console().print(table, markup=False)
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{option} is '{text}'; allowed: a day or time such as 2026-11-01T12:00") from None
+
+
+def _show(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

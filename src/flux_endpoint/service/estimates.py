@@ -1,0 +1,74 @@
+"""What a job would cost and how long it would take, told from what this server did lately."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flux_endpoint.core.endpoint import PricedInput
+from flux_endpoint.core.work import work_of
+from flux_endpoint.stores.protocol import EndpointLoad, LoadStore, PastRun
+
+# Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
+_PAST_RUNS: Final = 100
+# Of these, so many nearest in size decide: small pictures spend a larger part of their time outside the steps.
+_NEAREST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What to expect of a job submitted now.
+
+    Attributes:
+        execution_ms: on a worker; None while no job of the endpoint was completed yet.
+        queue_ms: before that; None when it cannot be told: no worker is there, or jobs wait and none was completed yet.
+        jobs_ahead: waiting or running on the endpoint.
+    """
+
+    execution_ms: int | None
+    queue_ms: int | None
+    jobs_ahead: int
+
+
+class Estimates:
+    """Foretells; queues and charges nothing."""
+
+    def __init__(self, store: LoadStore) -> None:
+        self._store = store
+
+    async def estimate(self, endpoint_id: str, accepted: PricedInput, workers: int) -> Estimate:
+        """What to expect of a job.
+
+        Args:
+            endpoint_id: where it would be queued.
+            accepted: its input.
+            workers: how many serve the endpoint.
+        """
+        runs = await self._store.past_runs(endpoint_id, _PAST_RUNS)
+        load = await self._store.load(endpoint_id)
+        return Estimate(
+            execution_ms=expected_ms(runs, work_of(accepted.input)),
+            queue_ms=_queue_ms(runs, load, workers),
+            jobs_ahead=load.waiting + load.running,
+        )
+
+
+def expected_ms(runs: Sequence[PastRun], work: float) -> int | None:
+    """Milliseconds that so much work will take: the median pace of the runs most like it; None without any run."""
+    if not runs:
+        return None
+    nearest = sorted(runs, key=lambda run: abs(math.log(run.work / work)))[:_NEAREST]
+    return round(statistics.median(run.execution_ms / run.work for run in nearest) * work)
+
+
+def _queue_ms(runs: Sequence[PastRun], load: EndpointLoad, workers: int) -> int | None:
+    if workers == 0:
+        return None
+    if load.waiting + load.running < workers:
+        return 0
+    if not runs:
+        return None
+    # A running job has on average half of its time before it.
+    typical_ms = statistics.median(run.execution_ms for run in runs)
+    return round((load.waiting + load.running / 2) * typical_ms / workers)
