@@ -35,13 +35,14 @@ class _Locked(StoreUnavailable):
     """Another connection has been writing for longer than this one waits."""
 
 
-def _engine(url: URL, *, busy_timeout_ms: int, readers: int = 0) -> Engine:
+def _engine(url: URL, *, busy_timeout_ms: int, pool_size: int = 1, is_autocommit: bool = False) -> Engine:
     """Connections of one kind.
 
     Args:
         url: of the file.
         busy_timeout_ms: how long they wait for another writer.
-        readers: how many connections that only read; 0 for one that writes.
+        pool_size: how many are kept.
+        is_autocommit: outside an explicit transaction every statement stands alone and sees the latest commit.
     """
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -54,9 +55,8 @@ def _engine(url: URL, *, busy_timeout_ms: int, readers: int = 0) -> Engine:
         cursor.execute("PRAGMA wal_autocheckpoint=0")
         cursor.close()
 
-    # Outside a transaction every statement sees the latest commit.
-    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_size": readers} if readers else {}
-    engine = create_engine(url, json_serializer=dump_json, **options)
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if is_autocommit else {}
+    engine = create_engine(url, json_serializer=dump_json, pool_size=pool_size, **options)
     event.listen(engine, "connect", prepare)
     return engine
 
@@ -77,17 +77,17 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, signals: Signals) -> None:
         url = URL.create("sqlite", database=str(path))
-        self._quick_engine = _engine(url, busy_timeout_ms=0)
+        self._quick_engine = _engine(url, busy_timeout_ms=0, is_autocommit=True)
         self._write_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
-        self._read_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS, readers=_READERS + 1)
+        self._read_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS, pool_size=_READERS, is_autocommit=True)
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "sqlite-read")
-        # Kept open: the first is used in the writing thread only, the others in the event loop only.
+        # Kept open: one for the writing thread only, the other for the event loop only. That one reads and writes:
+        # a second one would have to read again every page that the first has changed.
         self._writer: Connection | None = None
-        self._quick_writer: Connection | None = None
-        self._quick_reader: Connection | None = None
+        self._quick: Connection | None = None
         self._writes = 0
         self._is_closed = False
 
@@ -95,8 +95,7 @@ class SqliteDatabase:
         """Connect and bring the tables up to date."""
         await self._run(self._write_thread, self._connect)
         with errors_translated():
-            self._quick_writer = self._quick_engine.connect()
-            self._quick_reader = self._read_engine.connect()
+            self._quick = self._quick_engine.connect()
 
     def _connect(self) -> None:
         self._writer = self._write_engine.connect()
@@ -104,9 +103,9 @@ class SqliteDatabase:
 
     async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """See `Database.read`. Every statement sees the latest commit."""
-        if is_quick and self._quick_reader is not None:
-            with errors_translated():
-                return work(self._quick_reader)
+        if is_quick and self._quick is not None:
+            with errors_translated(), self._quick.begin():
+                return work(self._quick)
         return await self._run(self._read_threads, partial(self._read, work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -120,10 +119,10 @@ class SqliteDatabase:
         self._writes += 1
         if self._writes % _WRITES_PER_CHECKPOINT == 0:
             self._write_thread.submit(self._checkpoint)
-        if is_quick and self._quick_writer is not None:
+        if is_quick and self._quick is not None:
             try:
                 with errors_translated():
-                    result, topics = self._write(self._quick_writer, work)
+                    result, topics = self._write(self._quick, work)
             except _Locked:
                 pass
             else:
@@ -171,10 +170,9 @@ class SqliteDatabase:
         """Let running work end, then close the file."""
         if self._is_closed:
             return
-        for connection in (self._quick_writer, self._quick_reader):
-            if connection is not None:
-                connection.close()
-        self._quick_writer = self._quick_reader = None
+        if self._quick is not None:
+            self._quick.close()
+            self._quick = None
         self._quick_engine.dispose()
         closing = self._loop.run_in_executor(self._write_thread, self._disconnect)
         self._is_closed = True
