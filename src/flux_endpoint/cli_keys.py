@@ -62,7 +62,11 @@ def create_key(
 @with_settings(Settings, "data_dir", "database_url")
 def list_keys(*, settings: Settings) -> None:
     """List all API keys with their limits and what they have spent this month, without their secrets."""
-    table = Table("id", "name", "may", "endpoints", "USD this month", "jobs a minute", "made", "revoked")
+    table = Table()
+    # Whole in the narrowest window: the other commands want it.
+    table.add_column("id", no_wrap=True)
+    for title in ("name", "may", "endpoints", "USD this month", "jobs a minute", "made", "revoked"):
+        table.add_column(title, overflow="fold")
     for key, spent_usd in part("keys").list_keys(settings):
         limits: KeyLimits = key.limits
         budget = "" if limits.usd_per_month is None else f" of {show_usd(limits.usd_per_month)}"

@@ -163,7 +163,7 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert "no API key with the id 'none'" in error
 
 
-def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path):
+def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/keys.db"
     asyncio.run(make_database(url))
     limits = ["--read-only", "--endpoint", "one", "--endpoint", "two", "--usd-per-month", "12.5"]
@@ -176,6 +176,10 @@ def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path):
         cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
         # An endpoint more is a line more.
         return [" ".join(filter(None, column)) for column in zip(*cells, strict=True)][2:6]
+
+    monkeypatch.setenv("COLUMNS", "60")
+    assert key_id in run("keys", "list", "--database-url", url)[1]
+    monkeypatch.setenv("COLUMNS", "200")
 
     def update(*options):
         assert run("keys", "update", key_id, *options, "--database-url", url)[0] == 0
