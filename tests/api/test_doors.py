@@ -119,7 +119,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/images/{key}": ["get"],
     }
     body = document["paths"]["/v2/{endpoint_id}/run"]["post"]["requestBody"]
-    dev, schnell = body["content"]["application/json"]["schema"]["properties"]["input"]["anyOf"]
+    dev, schnell, *_own = body["content"]["application/json"]["schema"]["properties"]["input"]["anyOf"]
     assert dev["properties"]["width"]["multipleOf"] == 64
     assert dev["properties"]["num_inference_steps"]["default"] == 28
     assert schnell["properties"]["num_inference_steps"]["maximum"] == 8

@@ -1,6 +1,7 @@
 """The worker protocol over HTTP, as a worker of somebody else's speaks it (contract section 5)."""
 
 import asyncio
+import dataclasses
 import json
 import logging
 from typing import Any
@@ -8,8 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from flux_endpoint.api.app import create_app
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
+from flux_endpoint.service.custom import CustomEndpoint
+from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.workforce import Workforce
-from tests.api.conftest import API_KEY, DEV, ECHO, SCHNELL, WORKER_TOKEN, Gateway, HandWorker
+from tests.api.conftest import API_KEY, DEV, ECHO, ENDPOINTS, SCHNELL, WORKER_TOKEN, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +121,14 @@ async def test_wrong_input_of_an_endpoint_of_ones_own_is_refused(gateway: Gatewa
     assert "NaN" in reply.json()["error"]
 
 
+async def test_an_endpoint_of_ones_own_has_an_estimate_and_a_listing(gateway: Gateway) -> None:
+    reply = await gateway.post(f"{ECHO}/estimate", {"input": {"any": "thing"}})
+    assert (reply.status_code, reply.json()["cost"]) == (200, 0.001)
+    job_id = await submit(gateway)
+    listing = (await gateway.get(f"{ECHO}/requests")).json()
+    assert [one["id"] for one in listing["requests"]] == [job_id]
+
+
 async def test_a_foreign_worker_may_serve_flux_and_must_return_a_picture(gateway: Gateway) -> None:
     worker = ForeignWorker(gateway, endpoint=DEV)
     for output, expected in (({"image_url": "https://x.example/a.png"}, "COMPLETED"), ({"text": "sorry"}, "FAILED")):
@@ -182,6 +195,21 @@ async def test_a_result_that_cannot_be_used_fails_the_job_with_the_reason(
     assert body["status"] == "FAILED"
     assert body["error"].startswith("the worker's result was refused: ")
     assert reason in body["error"]
+
+
+@pytest.mark.parametrize("opening", [b'{"a":', b"["])
+async def test_what_is_nested_too_deep_is_refused_on_both_sides(
+    gateway: Gateway, foreign: ForeignWorker, opening: bytes
+) -> None:
+    closing = b"}" if opening.startswith(b"{") else b"]"
+    # With the two braces around it, 100 levels are allowed.
+    fine, deep = (b"{" + b'"x":' + opening * n + b"1" + closing * n + b"}" for n in (98, 99))
+    for content, code in ((fine, 200), (deep, 400), (b"[" * 100_000, 400)):
+        reply = await gateway.client.post(f"{ECHO}/run", content=b'{"input": ' + content + b"}")
+        assert reply.status_code == code
+    job_id = (await foreign.take())["id"]
+    assert (await foreign.post("job-done", job_id, b'{"output": ' + deep + b"}")).status_code == 400
+    assert (await status(gateway, job_id))["status"] == "FAILED"
 
 
 # --- Progress and streams --------------------------------------------------------------------------------------------
@@ -546,3 +574,34 @@ async def test_two_endpoints_in_one_url_are_served_in_order(gateway: Gateway) ->
     worker = ForeignWorker(gateway, endpoint=f"{ECHO},black-forest-labs-flux-1-schnell")
     first, second = await submit(gateway, SCHNELL), await submit(gateway)
     assert [(await worker.take())["id"] for _ in range(2)] == [first, second]
+
+
+# --- The OpenAPI document --------------------------------------------------------------------------------------------
+
+
+async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gateway) -> None:
+    schema = {"required": ["n"], "properties": {"n": {"maximum": 3}}}
+    referring = {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}
+    catalog = ENDPOINTS | {
+        "small": CustomEndpoint("small", "Small", input_schema=schema),
+        "referring": CustomEndpoint("referring", "Referring", input_schema=referring),
+    }
+    store = gateway.store
+    endpoints = EndpointService(store, catalog, gateway.clock)
+    document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints)).openapi()
+    for operation in ("run", "runsync", "estimate"):
+        body = document["paths"][f"/v2/{{endpoint_id}}/{operation}"]["post"]["requestBody"]
+        inputs = body["content"]["application/json"]["schema"]["properties"]["input"]["anyOf"]
+        titles = [one["title"] for one in inputs]
+        assert titles == [
+            "Flux Dev input",
+            "Flux Schnell input",
+            "Echo input (endpoint echo)",
+            "Small input (endpoint small)",
+            "Referring input (endpoint referring)",
+        ]
+        assert inputs[3] == schema | {"type": "object", "title": titles[3]}
+        assert inputs[4] == {"type": "object", "title": titles[4]}
+    # One application's endpoints are not another's.
+    flux_only = dataclasses.replace(gateway.services, endpoints=EndpointService(store, FLUX_ENDPOINTS, gateway.clock))
+    assert "endpoint small" not in json.dumps(create_app(flux_only).openapi())

@@ -11,6 +11,7 @@ from flux_endpoint import __version__
 from flux_endpoint.api import billing, estimate, events, images, requests, runpod, workers
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, error_reply
+from flux_endpoint.api.openapi import describe_own_endpoints
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
     Conflict,
@@ -59,6 +60,7 @@ def create_app(services: Services) -> FastAPI:
     # Routes are tried in turn: a worker asks twice a job and a client once.
     for module in (workers, runpod, events, requests, estimate, billing, images):
         app.include_router(module.router)
+    describe_own_endpoints(app, services.endpoints.specs)
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)
     app.add_exception_handler(HTTPException, _on_http_error)

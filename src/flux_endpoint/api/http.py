@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 
 # Their clients expect the errors of Runpod's second API, not those of an endpoint.
 _PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
+# What is nested deeper could be read here, and then be too deep for a writer or checker further down.
+_MAX_DEPTH: Final = 100
 
 
 class ClientLeft(Exception):
@@ -89,10 +91,24 @@ def decode_json(data: bytes) -> Any:
         InvalidRequest: it is not JSON, not UTF-8, or nested deeper than can be read.
     """
     try:
-        return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+        # Most bodies have fewer brackets than may be nested, and need no look inside.
+        if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _is_deeper_than(value, _MAX_DEPTH):
+            raise RecursionError
+        return value
     except (ValueError, RecursionError):
         # ValueError covers JSONDecodeError, UnicodeDecodeError and integers of more than 4,300 digits.
         raise InvalidRequest("Invalid request: the body is not valid JSON") from None
+
+
+def _is_deeper_than(value: Any, levels: int) -> bool:
+    containers = [value]
+    for _ in range(levels):
+        children = (child for one in containers for child in (one.values() if isinstance(one, dict) else one))
+        containers = [child for child in children if isinstance(child, dict | list)]
+        if not containers:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -200,6 +200,16 @@ EVENTS_EXAMPLE = (
     '"workerId":"local-0","progress":{"step":7,"total":28,"eta_ms":5250,"preview":"data:image/jpeg;base64,..."}}\n\n'
 )
 
+_PICTURE_SCHEMA: JsonObject = _object(
+    {
+        "image_url": {"type": "string", "format": "uri"},
+        "result": {"type": "string", "format": "uri", "description": "The same URL."},
+        "cost": {"type": "number", "description": "US dollars."},
+        "seed": _INTEGER | {"description": "The seed used; draws the same picture again."},
+        "warnings": {"type": "array", "items": _STRING},
+    }
+)
+
 JOB_SCHEMA: JsonObject = _object(
     {
         "id": _STRING,
@@ -215,15 +225,10 @@ JOB_SCHEMA: JsonObject = _object(
             "description": f"While it waits: 1 for the next; {MAX_QUEUE_POSITION} from there on.",
         },
         "progress": PROGRESS_SCHEMA | {"description": "While it runs, once its worker has told."},
-        "output": _object(
-            {
-                "image_url": {"type": "string", "format": "uri"},
-                "result": {"type": "string", "format": "uri", "description": "The same URL."},
-                "cost": {"type": "number", "description": "US dollars."},
-                "seed": _INTEGER | {"description": "The seed used; draws the same picture again."},
-                "warnings": {"type": "array", "items": _STRING},
-            }
-        ),
+        "output": {
+            "description": "Of a COMPLETED job; of a running one, what its worker posted as progress.",
+            "anyOf": [_PICTURE_SCHEMA, {"description": "What a worker of somebody else's returned, as it is."}],
+        },
         "error": _STRING,
     },
     ["id", "status"],

@@ -33,6 +33,11 @@ class EndpointSpec(Protocol):
         """For people."""
         ...
 
+    @property
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """JSON schema of `input`, where the operator gave one."""
+        ...
+
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
         """Check a client's `input` and price it.
 
@@ -61,6 +66,11 @@ class FluxEndpoint:
     def display_name(self) -> str:
         """See `EndpointSpec.display_name`."""
         return self.model.display_name
+
+    @property
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """See `EndpointSpec.input_schema`; the limits of a model are in the catalogue."""
+        return None
 
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""

@@ -67,7 +67,7 @@ class CustomEndpoint:
         self._display_name = display_name
         self.description = description
         self.usd_per_job = usd_per_job.quantize(COST_QUANTUM_USD)
-        self.input_schema = input_schema
+        self._input_schema = input_schema
         self._validator = None if input_schema is None else _validator(input_schema)
 
     @property
@@ -79,6 +79,11 @@ class CustomEndpoint:
     def display_name(self) -> str:
         """See `EndpointSpec.display_name`."""
         return self._display_name
+
+    @property
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """See `EndpointSpec.input_schema`."""
+        return self._input_schema
 
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
         """See `EndpointSpec.accept`; the worker gets what the client sent, unchanged."""

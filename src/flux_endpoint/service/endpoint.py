@@ -64,6 +64,11 @@ class EndpointService:
         self._retention = retention
         self._cap = QueueCap(store, clock, max_queued)
 
+    @property
+    def specs(self) -> Collection[EndpointSpec]:
+        """The endpoints served here."""
+        return self._catalog.values()
+
     def spec(self, endpoint_id: str) -> EndpointSpec:
         """The catalogue entry of an endpoint.
 
