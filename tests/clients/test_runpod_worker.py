@@ -53,6 +53,15 @@ def handler(job):
         yield {"number": number}
 runpod.serverless.start({"handler": handler, "return_aggregate_stream": True})
 """
+THREE_AT_ONCE = """
+import asyncio
+import runpod
+
+async def handler(job):
+    await asyncio.sleep(600)
+
+runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda current: 3})
+"""
 FLUX = """
 import runpod
 runpod.serverless.start({"handler": lambda job: {"image_url": "https://pictures.example/" + job["input"]["prompt"]}})
@@ -197,6 +206,15 @@ def test_a_generator_streams(client: httpx.Client, start_worker: StartWorker) ->
     assert body["status"] == "COMPLETED"
     assert chunks == [{"number": number} for number in range(3)]
     assert client.get(f"/anything/status/{job_id}").json()["output"] == chunks
+
+
+def test_a_worker_takes_as_many_as_it_runs_at_once(client: httpx.Client, start_worker: StartWorker) -> None:
+    job_ids = [submit(client, "anything") for _ in range(4)]
+    start_worker(THREE_AT_ONCE, "anything")
+    for job_id in job_ids[:3]:
+        wait_status(client, "anything", job_id, "IN_PROGRESS")
+    health = client.get("/anything/health").json()
+    assert (health["jobs"]["inProgress"], health["jobs"]["inQueue"], health["workers"]["running"]) == (3, 1, 1)
 
 
 def test_a_worker_that_asks_for_a_refresh_waits_for_its_restart(

@@ -13,7 +13,7 @@ _SUBMISSIONS: Final = ("/v2/{endpoint_id}/run", "/v2/{endpoint_id}/runsync", "/v
 
 
 def describe_own_endpoints(app: FastAPI, specs: Collection[EndpointSpec]) -> None:
-    """Add the input of every endpoint that is not in the catalogue to what `/run`, `/runsync` and `/estimate` accept."""
+    """Add the input of every endpoint that is not in the catalogue to what the routes for submissions accept."""
     own = [_input_schema(spec) for spec in specs if spec.endpoint_id not in CATALOG]
     if not own:
         return
