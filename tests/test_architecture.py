@@ -58,10 +58,11 @@ def test_files_and_functions_stay_small(path):
         ("import flux_endpoint.cli", GATEWAY_STRANGERS | WORKER_STRANGERS),
         ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS),
         ("import flux_endpoint.wiring.keys", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore"}),
+        ("import flux_endpoint.wiring.webhooks", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore", "aiohttp"}),
         ("import flux_endpoint.wiring.worker", GATEWAY_STRANGERS | WORKER_STRANGERS),
         ("import flux_endpoint.wiring.offline", GATEWAY_STRANGERS | WORKER_STRANGERS),
     ],
-    ids=["cli", "gateway", "keys", "worker", "offline"],
+    ids=["cli", "gateway", "keys", "webhooks", "worker", "offline"],
 )
 def test_each_process_loads_its_own_part_only(start, strangers):
     assert not loaded_by(start) & strangers

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flux_endpoint import __version__, cli_keys, cli_usage, cli_workers
+from flux_endpoint import __version__, cli_keys, cli_usage, cli_webhooks, cli_workers
 from flux_endpoint.cli_options import part, with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import (
@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_webhooks.app, name="webhooks")
 app.add_typer(cli_workers.app, name="workers")
 app.command()(cli_usage.usage)
 app.add_typer(models_app, name="models")

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.outbound import OutboundRules, parse_outbound_allow
 from flux_endpoint.service.endpoint import MAX_QUEUED
 from flux_endpoint.service.limits import DEFAULT_RULES, RateRule, parse_rules
 
@@ -36,6 +37,11 @@ def _setting(default: Any, description: str, allowed: str, *, is_secret: bool = 
 def _fits_a_header(value: SecretStr) -> SecretStr:
     if not all("!" <= char <= "~" for char in value.get_secret_value()):
         raise ValueError("not printable")
+    return value
+
+
+def _is_outbound_allow(value: str) -> str:
+    parse_outbound_allow(value)
     return value
 
 
@@ -198,6 +204,18 @@ class Settings(_EngineSettings):
     def rate_rules(self) -> Mapping[Operation, RateRule]:
         """`rate_limits` by operation; one that is missing has no limit."""
         return parse_rules(self.rate_limits)
+
+    outbound_allow: Annotated[str, AfterValidator(_is_outbound_allow)] = _setting(
+        "",
+        "Places beside the public internet that webhooks and buckets of clients may be at: hosts, host:port and "
+        "networks, joined by commas. Default: none; private, loopback and link-local addresses are refused.",
+        "hosts, host:port and networks such as 10.0.0.0/8, joined by commas",
+    )
+
+    @property
+    def outbound_rules(self) -> OutboundRules:
+        """`outbound_allow`, read."""
+        return parse_outbound_allow(self.outbound_allow)
 
     @property
     def database_file(self) -> Path:

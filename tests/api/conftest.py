@@ -1,6 +1,7 @@
 """A gateway inside the test's own event loop, with a clock the test moves and a worker it plays by hand."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,11 +11,15 @@ import httpx
 import pytest
 
 from flux_endpoint.api.app import create_app
+from flux_endpoint.api.schemas import webhook_body
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
+from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
+from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.custom import CustomEndpoint
@@ -22,7 +27,9 @@ from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.watch import JobWatch
+from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
@@ -50,6 +57,8 @@ class Gateway:
     janitor: Janitor
     ledger: Ledger
     store: SqlStore
+    deliverer: Deliverer
+    sender: "FakeSender"
 
     async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         return await self.client.post(path, json=body, **options)
@@ -62,6 +71,39 @@ class Gateway:
         reply = await self.post(f"{endpoint}/run", {"input": {"prompt": "a lake"} | fields})
         assert reply.status_code == 200, reply.text
         return reply.json()["id"]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request that went out to a place a client named."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class FakeSender:
+    """Implements `Sender` without a network: keeps what was sent and answers what the test wants."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.answers: list[int | FluxEndpointError] = []
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
+        self.sent.append(Sent(method, url, headers, body))
+        answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, FluxEndpointError):
+            raise answer
+        return Answer(answer, b"<Error><Code>AccessDenied</Code></Error>" if answer == 403 else b"")
+
+
+async def no_sleep(_: float) -> None:
+    """A pause that a test does not wait for."""
 
 
 class HandWorker:
@@ -119,7 +161,10 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
     gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, PUBLIC_URL)
-    workforce = Workforce(store, store, gallery, ENDPOINTS, clock)
+    sender = FakeSender()
+    pictures = Pictures(gallery, sender, sign_object, sleep=no_sleep)
+    workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
+    deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, "gateway-1")
     services = Services(
         endpoints=EndpointService(store, ENDPOINTS, clock),
         workforce=workforce,
@@ -136,7 +181,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     transport = httpx.ASGITransport(create_app(services))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        yield Gateway(client, services, clock, Janitor(store, workforce, gallery, clock), store, store)
+        janitor = Janitor(store, workforce, gallery, store, clock)
+        yield Gateway(client, services, clock, janitor, store, store, deliverer, sender)
     await store.close()
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from flux_endpoint import __version__
 from flux_endpoint.cli import main
-from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.core.clock import ManualClock, SystemClock
+from flux_endpoint.core.webhook import Attempt, DeliveryState
 from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings
 from flux_endpoint.stores.connect import open_store
+from tests.contract.samples import DEV, sample_job
 
 COMMANDS = [
     [],
@@ -24,6 +26,10 @@ COMMANDS = [
     ["keys", "update"],
     ["keys", "revoke"],
     ["usage"],
+    ["webhooks"],
+    ["webhooks", "list"],
+    ["webhooks", "replay"],
+    ["webhooks", "secret"],
     ["models"],
     ["models", "list"],
     ["models", "check"],
@@ -101,6 +107,10 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
         (["keys", "list"], "no server has used DATA_DIR data yet"),
+        (["webhooks", "list"], "no server has used DATA_DIR data yet"),
+        (["webhooks", "replay"], "name one webhook by its id, or give --failed"),
+        (["webhooks", "replay", "msg_1", "--failed"], "name one webhook by its id, or give --failed"),
+        (["serve", "--outbound-allow", "10.0.0.1/8"], "FLUX_ENDPOINT_OUTBOUND_ALLOW (option --outbound-allow)"),
         (["keys", "create", "x", "--database-url", "mysql://u:geheim@h/d"], "FLUX_ENDPOINT_DATABASE_URL"),
     ],
 )
@@ -233,6 +243,54 @@ def test_usage_is_shown_by_bucket_key_and_endpoint(run, tmp_path):
     wrong_order = ("--since", "2023-11-02", "--until", "2023-11-01")
     assert_one_line(*run("usage", *wrong_order, "--database-url", url), expected_code=2)
     assert_one_line(*run("usage", "--key", "nobody", "--database-url", url), expected_code=78)
+
+
+def test_webhooks_are_listed_and_sent_again(run, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/webhooks.db"
+    monkeypatch.setenv("FLUX_ENDPOINT_DATABASE_URL", url)
+    clock = ManualClock()
+
+    async def fill():
+        store = await open_store(url, clock)
+        for state, error in ((DeliveryState.DELIVERED, None), (DeliveryState.FAILED, "HTTP 500; exactly 200 counts")):
+            job = sample_job(clock, webhook="https://user:geheim@hooks.example/flux?token=geheim")
+            await store.enqueue(job)
+            await store.cancel(DEV, job.id)
+            (delivery,) = await store.claim_due("gateway-1", 1, [], 20_000)
+            await store.report(delivery, Attempt(state, code=500 if error else 200, error=error))
+        await store.close()
+
+    asyncio.run(fill())
+    code, out, err = run("webhooks", "list")
+    assert (code, err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "msg_" in line]
+    assert [row[5] for row in rows] == ["failed", "delivered"]
+    assert "geheim" not in out
+    assert "https://hooks.exa" in out
+    _, out, _ = run("webhooks", "list", "--failed")
+    assert out.count("msg_") == 1
+    _, out, _ = run("webhooks", "list", "--job", "none")
+    assert "msg_" not in out
+    assert run("webhooks", "replay", "--failed") == (0, "1 webhooks will be sent again\n", "")
+    assert run("webhooks", "replay", "--failed") == (0, "0 webhooks will be sent again\n", "")
+    error = assert_one_line(*run("webhooks", "replay", "msg_none"), expected_code=78)
+    assert "no webhook delivery with the id 'msg_none'" in error
+
+
+def test_the_secret_of_webhooks_is_shown_and_rotated(run, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/webhooks.db"
+    monkeypatch.setenv("FLUX_ENDPOINT_DATABASE_URL", url)
+    asyncio.run(make_database(url))
+    key_id = run("keys", "create", "shop")[1].split()[1]
+    code, secret, err = run("webhooks", "secret", key_id)
+    assert (code, err) == (0, "")
+    assert secret.startswith("whsec_")
+    assert run("webhooks", "secret", key_id)[1] == secret
+    _, rotated, note = run("webhooks", "secret", key_id, "--rotate")
+    assert rotated != secret
+    assert "the secret before goes on signing until" in note
+    assert run("webhooks", "secret", key_id)[1] == rotated
+    assert_one_line(*run("webhooks", "secret", "none"), expected_code=78)
 
 
 def test_check_tells_what_a_model_is(run):

@@ -33,6 +33,11 @@ def job_body(
     return body
 
 
+def webhook_body(job: Job, gallery: Gallery) -> JsonObject:
+    """A job as its webhook is told: the body of `/status`, and what was asked. The input is the complete one."""
+    return job_body(job, gallery) | {"input": dict(job.input), "webhook": job.webhook}
+
+
 def accepted_body(job: Job) -> JsonObject:
     """A job as `/run` and `/cancel` show it."""
     return {"id": job.id, "status": job.status.value}
@@ -97,9 +102,10 @@ def _output(job: Job, gallery: Gallery) -> Any:
         return job.output
     output = dict(job.output)
     key = output.pop("image_key", None)
-    if key is None:
+    # Not of ours: it lies in the client's bucket, or a foreign worker put it somewhere.
+    url = output.get("image_url") if key is None else gallery.url(key)
+    if url is None or "seed" not in job.input:
         return output | {"cost": float(job.cost_usd)}
-    url = gallery.url(key)
     # The documentation promises image_url, the live service sends result: clients read either.
     body = {"image_url": url, "result": url, "cost": float(job.cost_usd), "seed": job.input["seed"]}
     return body | output

@@ -15,6 +15,9 @@
     ├── Conflict               the job is in a state that does not allow this (409)
     ├── LeaseLost              a worker reports on a job that is no longer its own (409)
     ├── StoreUnavailable       the database did not answer (503)
+    ├── OutboundRefused        a place that a client named must not be called
+    ├── OutboundFailed         a place that a client named did not answer
+    ├── BucketFailed           a client's own bucket did not take its picture
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
     └── GenerationStopped      a running generation was told to stop
@@ -107,6 +110,18 @@ class LeaseLost(FluxEndpointError):
 
 class StoreUnavailable(FluxEndpointError):
     """The database did not answer; no job changed status."""
+
+
+class OutboundRefused(FluxEndpointError):
+    """A client named a place that this server must not call; nothing was sent."""
+
+
+class OutboundFailed(FluxEndpointError):
+    """A client named a place that gave no answer; whether it heard the request is unknown."""
+
+
+class BucketFailed(FluxEndpointError):
+    """The bucket that a client named for its picture did not take it; the text says why."""
 
 
 class SettingsError(FluxEndpointError):

@@ -1,5 +1,6 @@
 """Names that nobody can guess or mint twice."""
 
+import base64
 import re
 import secrets
 import uuid
@@ -33,6 +34,16 @@ def new_worker_token() -> str:
 def new_key_id() -> str:
     """A short public name for an API key: safe in logs and listings."""
     return secrets.token_hex(6)
+
+
+def new_webhook_id() -> str:
+    """The name of one webhook message; starts with `msg_`."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def new_webhook_secret() -> str:
+    """A secret to sign webhooks with, in the form of the Standard Webhooks scheme: `whsec_<base64>`."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def new_image_key(extension: str) -> str:

@@ -7,9 +7,10 @@ from typing import Any, Final, Protocol
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.envelope import TTL_MS, fingerprint, parse_envelope
+from flux_endpoint.core.envelope import TTL_MS, Envelope, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
+from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.limits import QueueCap
 from flux_endpoint.stores.protocol import JobStore, LoadStore, Once, Place
@@ -48,6 +49,7 @@ class EndpointService:
         clock: stamps submissions.
         retention: how long ended jobs can be read.
         max_queued: how many jobs of one endpoint may wait.
+        outbound: which places clients may name.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class EndpointService:
         clock: Clock,
         retention: Retention = Retention(),
         max_queued: int = MAX_QUEUED,
+        outbound: OutboundRules = PUBLIC_ONLY,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._clock = clock
         self._retention = retention
         self._cap = QueueCap(store, clock, max_queued)
+        self._outbound = outbound
 
     @property
     def specs(self) -> Collection[EndpointSpec]:
@@ -108,6 +112,7 @@ class EndpointService:
         once = _once(once_name, body)
         try:
             envelope = parse_envelope(body)
+            self._check_places(envelope)
             accepted = spec.accept(envelope.input)
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
@@ -244,6 +249,13 @@ class EndpointService:
         """
         self.spec(endpoint_id)
         return await self._store.counts(endpoint_id)
+
+    def _check_places(self, envelope: Envelope) -> None:
+        """Refuse addresses that would be refused later anyway; names are looked up only when they are called."""
+        if envelope.webhook is not None:
+            self._outbound.check_literal("webhook", envelope.webhook)
+        if envelope.s3_config is not None:
+            self._outbound.check_literal("s3Config.endpointUrl", envelope.s3_config["endpointUrl"])
 
 
 def _once(name: str | None, body: object) -> Once | None:

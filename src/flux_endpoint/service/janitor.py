@@ -8,6 +8,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
 from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.protocol import JobStore
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,9 @@ class Janitor:
         store: swept of what clients can no longer read, and of jobs that ended `history_days` ago.
         workforce: swept of leases that ran out.
         gallery: swept of expired pictures.
+        outbox: its log is swept like the history of jobs.
         clock: decides what has expired.
-        history_days: how long the figures of a job that nobody can read any more are kept.
+        history_days: how long the figures of a job that nobody can read any more, and the log of webhooks, are kept.
         sleep: waits between sweeps; tests hand in their own.
     """
 
@@ -35,6 +37,7 @@ class Janitor:
         store: JobStore,
         workforce: Workforce,
         gallery: Gallery,
+        outbox: Outbox,
         clock: Clock,
         history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -42,6 +45,7 @@ class Janitor:
         self._store = store
         self._workforce = workforce
         self._gallery = gallery
+        self._outbox = outbox
         self._clock = clock
         self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
@@ -66,5 +70,6 @@ class Janitor:
         self._next_retention_ms = now_ms + _RETENTION_PERIOD_MS
         pictures = await self._gallery.sweep()
         jobs = await self._store.forget(now_ms - self._history_ms)
-        if pictures or jobs:
-            logger.info("retention: %d pictures and %d job records deleted", pictures, jobs)
+        webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)
+        if pictures or jobs or webhooks:
+            logger.info("retention: %d pictures, %d job records and %d webhooks deleted", pictures, jobs, webhooks)

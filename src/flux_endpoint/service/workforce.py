@@ -6,14 +6,12 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.errors import BucketFailed, InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.roster import Member, Roster, WorkerCounts
 from flux_endpoint.stores.protocol import JobStore, SweepResult
@@ -25,8 +23,6 @@ Result = TypeVar("Result")
 
 # Runpod re-dispatches the job of a lost worker once.
 MAX_RETRIES: Final = 1
-# First bytes of the two formats; what else a worker uploads is refused.
-_MAGIC: Final = {ImageFormat.PNG: b"\x89PNG\r\n\x1a\n", ImageFormat.JPEG: b"\xff\xd8\xff"}
 
 
 class Workforce:
@@ -38,7 +34,7 @@ class Workforce:
     Args:
         store: the queue.
         workers: what all gateways on one database know of the workers.
-        gallery: where pictures go.
+        pictures: where pictures go.
         catalog: the endpoints served here, by id.
         clock: tells which workers have gone silent.
         lease_s: how long a claim lasts unless renewed.
@@ -49,14 +45,14 @@ class Workforce:
         self,
         store: JobStore,
         workers: WorkerStore,
-        gallery: Gallery,
+        pictures: Pictures,
         catalog: Mapping[str, EndpointSpec],
         clock: Clock,
         lease_s: float = 30,
         on_leaving: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
-        self._gallery = gallery
+        self._pictures = pictures
         self._catalog = catalog
         self._clock = clock
         self._lease_s = lease_s
@@ -156,15 +152,13 @@ class Workforce:
             UnknownJob: no such job.
         """
         member = self._roster.get(worker_id)
-        if not member or job_id not in member.jobs:
-            # Asked before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own.
-            job = await self._job_of(job_id, endpoint_ids)
-            if job.worker_id != worker_id:
-                raise LeaseLost(f"The worker {worker_id} does not hold the job {job_id}")
-        output: dict[str, Any] = {"image_key": await self._save(data)}
-        if warnings:
-            output["warnings"] = list(warnings)
-        await self.done(endpoint_ids, worker_id, job_id, token, {"output": output})
+        endpoint_id = member.jobs.get(job_id) if member else None
+        # Read before a byte is kept: it says where the picture goes, and a token must not fill the disk with pictures
+        # of jobs that are not its own.
+        job = await self._job_of(job_id, endpoint_ids if endpoint_id is None else [endpoint_id])
+        if job.worker_id != worker_id:
+            raise LeaseLost(f"The worker {worker_id} does not hold the job {job_id}")
+        await self.done(endpoint_ids, worker_id, job_id, token, await self._kept(job, data, warnings))
 
     async def done(
         self,
@@ -319,16 +313,19 @@ class Workforce:
         for claim in claims:
             await self._store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
 
-    async def _save(self, data: bytes) -> str:
-        for image_format, magic in _MAGIC.items():
-            if data.startswith(magic):
-                key = ids.new_image_key(image_format.extension)
-                await self._gallery.save(key, data)
-                return key
-        raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
+    async def _kept(self, job: Job, data: bytes, warnings: Sequence[str]) -> dict[str, Any]:
+        """Keep a picture; the report that ends its job."""
+        if job.s3_config is not None and job.status is not JobStatus.IN_PROGRESS:
+            # It is over: nothing goes to the client's bucket. The store knows whether this was reported before.
+            return {"error": f"job {job.id} is {job.status}"}
+        try:
+            output = await self._pictures.keep(job, data)
+        except BucketFailed as error:
+            return {"error": str(error)}
+        return {"output": output | ({"warnings": list(warnings)} if warnings else {})}
 
     async def _job_of(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
-        """A job that this process did not hand out itself; it is on one of the endpoints."""
+        """A job that is on one of the endpoints."""
         for endpoint_id in self._catalog.keys() & set(endpoint_ids):
             with contextlib.suppress(UnknownJob):
                 return await self._store.get(endpoint_id, job_id)

@@ -7,6 +7,7 @@ from sqlalchemy import Row
 from flux_endpoint.core.job import Job
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Transaction
+from flux_endpoint.stores.outbox import add_delivery
 from flux_endpoint.stores.records import to_job
 
 
@@ -21,6 +22,8 @@ def ended(transaction: Transaction, row: Row[Any]) -> Job:
     if row.lease_expires_ms is not None:
         # It ended under its worker's hands.
         transaction.wake(topics.stop_for(row.worker_id))
+    if row.webhook is not None:
+        add_delivery(transaction, row)
     return to_job(row)
 
 

@@ -6,6 +6,7 @@ from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.stores import account_statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
+from flux_endpoint.stores.outbox import add_secret
 from flux_endpoint.stores.protocol import ChargeSum, LedgerEntry, UsageSum
 from flux_endpoint.stores.records import limit_values, to_entry, to_key
 
@@ -28,6 +29,7 @@ class SqlLedger:
 
         def work(transaction: Transaction) -> None:
             transaction.connection.execute(sql.ADD_KEY, values)
+            add_secret(transaction.connection, key.id)
 
         await self._database.write(work)
 

@@ -1,5 +1,6 @@
 """Rows of the database as the records of the product, and back."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Row
@@ -42,8 +43,8 @@ def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
     }
 
 
-def to_job(row: Row[Any]) -> Job:
-    """A row of `schema.jobs` as a job."""
+def to_job(row: Row[Any] | SimpleNamespace) -> Job:
+    """A row of `schema.jobs`, or what was kept of one, as a job."""
     return Job(
         id=row.id,
         endpoint_id=row.endpoint_id,

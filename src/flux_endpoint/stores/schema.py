@@ -174,3 +174,60 @@ workers: Final = Table(
     Column("since_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
 )
+
+# Ends of jobs that somebody has to be told, and the log of how that went.
+webhook_deliveries: Final = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    # Of the job at its end.
+    Column("status", Text, nullable=False),
+    # A snapshot of its row: the job may be erased or retried before it is told. NULL: erased.
+    Column("job", _Json),
+    Column("url", Text),
+    # Without what is secret in it.
+    Column("shown_url", Text, nullable=False),
+    # Scheme, host and port.
+    Column("origin", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    # When to send it next; while it is being sent: when it is taken for lost. NULL: it is over.
+    Column("due_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("claim_token", BigInteger, nullable=False),
+    # Which gateway is sending it right now.
+    Column("gateway", Text),
+    Column("code", Integer),
+    Column("error", Text),
+    UniqueConstraint("id"),
+)
+_is_due = webhook_deliveries.c.due_ms.is_not(None)
+Index(
+    "webhook_deliveries_due",
+    webhook_deliveries.c.due_ms,
+    webhook_deliveries.c.seq,
+    sqlite_where=_is_due,
+    postgresql_where=_is_due,
+)
+_is_told = webhook_deliveries.c.ended_ms.is_not(None)
+Index(
+    "webhook_deliveries_by_end",
+    webhook_deliveries.c.ended_ms,
+    sqlite_where=_is_told,
+    postgresql_where=_is_told,
+)
+Index("webhook_deliveries_by_job", webhook_deliveries.c.job_id)
+
+# In the clear, because signing needs them. No foreign key: one for the key of a job that outlived it may be made.
+webhook_secrets: Final = Table(
+    "webhook_secrets",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("previous", Text),
+    Column("previous_until_ms", BigInteger),
+)

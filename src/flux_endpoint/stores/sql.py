@@ -16,6 +16,7 @@ from flux_endpoint.stores.endings import ended, waits_again
 from flux_endpoint.stores.ledger import SqlLedger
 from flux_endpoint.stores.load import SqlLoad
 from flux_endpoint.stores.money import require_budget
+from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
@@ -26,14 +27,15 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers):
-    """Implements `JobStore` and, inherited, `LoadStore`, `Ledger` and `WorkerStore`; see `connect.open_store`."""
+class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox):
+    """Implements `JobStore` and, inherited, `LoadStore`, `Ledger`, `WorkerStore` and `Outbox`; see `open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
         SqlClaims.__init__(self, database, signals, clock)
         SqlViews.__init__(self, database, signals, clock)
         SqlLedger.__init__(self, database)
         SqlWorkers.__init__(self, database)
+        SqlOutbox.__init__(self, database, signals, clock)
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
@@ -183,6 +185,7 @@ class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers):
             job_ids = transaction.connection.scalars(statement, limits).all()
             if job_ids:
                 transaction.connection.execute(sql.FORGET_CHUNKS, {"job_ids": job_ids})
+                erase_delivered(transaction.connection, job_ids)
             return len(job_ids)
 
         total = 0

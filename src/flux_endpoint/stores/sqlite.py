@@ -72,7 +72,7 @@ class SqliteDatabase:
         signals: fired after a commit.
     """
 
-    # Only the command line writes beside the server, and never anything the server sleeps for.
+    # Only the command line writes beside the server; of that, the server sleeps for webhooks to replay only.
     recheck_s = 5.0
 
     def __init__(self, path: Path, signals: Signals) -> None:

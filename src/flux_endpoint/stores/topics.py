@@ -26,3 +26,8 @@ def work_on(endpoint_id: str) -> Topic:
 def stop_for(worker_id: str) -> Topic:
     """The worker must stop a job."""
     return Topic("stop for worker", worker_id)
+
+
+def webhook_due() -> Topic:
+    """A webhook may have to be sent."""
+    return Topic("webhook", "due")

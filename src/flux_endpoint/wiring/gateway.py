@@ -9,17 +9,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from flux_endpoint import __version__
 from flux_endpoint.api.app import create_app
+from flux_endpoint.api.schemas import webhook_body
 from flux_endpoint.api.services import Services
 from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
@@ -27,14 +29,18 @@ from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LocalFleet, node_name
+from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
+from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.watch import JobWatch
+from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import PREFIX, Settings, url_host
@@ -108,10 +114,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         # 1. The parts, from the bottom floor up.
         images = open_image_store(settings.resolved_image_store_url)
         gallery = Gallery(images, clock, public_url, settings.image_retention_days)
-        workforce = Workforce(store, store, gallery, catalog, clock, settings.lease_s, lambda name: fleet.restart(name))
+        sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
+        pictures = Pictures(gallery, sender, sign_object)
+        workforce = Workforce(
+            store, store, pictures, catalog, clock, settings.lease_s, lambda name: fleet.restart(name)
+        )
         accounts = Accounts(store, clock, settings.rate_rules)
-        janitor = Janitor(store, workforce, gallery, clock, settings.job_history_days)
-        endpoints = EndpointService(store, catalog, clock, _retention(settings), settings.max_queued)
+        janitor = Janitor(store, workforce, gallery, store, clock, settings.job_history_days)
+        endpoints = EndpointService(
+            store, catalog, clock, _retention(settings), settings.max_queued, settings.outbound_rules
+        )
         services = Services(
             endpoints=endpoints,
             workforce=workforce,
@@ -123,6 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
         )
         node = node_name(settings.data_dir)
+        deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
@@ -133,33 +146,33 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         async with (
             _running_fleet(fleet),
             _running(create_app(services), listener) as server,
-            _running_janitor(janitor) as sweeps,
+            _running_beside(janitor.run()) as sweeps,
+            _running_beside(deliverer.run()) as webhooks,
         ):
             # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
             gc.freeze()
             try:
                 new_key = secrets.api_key if secrets.is_api_key_new else None
                 print(greeting(settings, public_url, list(catalog), secrets.api_key_file, new_key), flush=True)
-                return await _until_the_end(leave, fleet, server, sweeps)
+                return await _until_the_end(leave, fleet, {server, sweeps, webhooks})
             finally:
                 await fleet.stop()
+                await _end(webhooks)
                 store.drain()
 
 
-async def _until_the_end(
-    leave: asyncio.Event, fleet: LocalFleet, server: "asyncio.Task[None]", sweeps: "asyncio.Task[None]"
-) -> int:
+async def _until_the_end(leave: asyncio.Event, fleet: LocalFleet, running: "set[asyncio.Task[None]]") -> int:
     asked = asyncio.create_task(leave.wait())
     refused = asyncio.create_task(fleet.wait_refused())
     try:
-        done, _ = await asyncio.wait({asked, refused, server, sweeps}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({asked, refused, *running}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         asked.cancel()
         refused.cancel()
     if refused in done:
         # The worker has said why, in one line on the same standard error.
         return refused.result()
-    for task in done & {server, sweeps}:
+    for task in done & running:
         task.result()
     return 0
 
@@ -214,13 +227,17 @@ async def _running(app: FastAPI, listener: socket.socket) -> AsyncIterator["asyn
 
 
 @contextlib.asynccontextmanager
-async def _running_janitor(janitor: Janitor) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(janitor.run())
+async def _running_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(work)
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await _end(task)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _retention(settings: Settings) -> Retention:

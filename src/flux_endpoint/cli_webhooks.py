@@ -1,0 +1,97 @@
+"""`flux-endpoint webhooks`: the delivery log, sending again, and the secrets that sign."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.webhook import DeliveryRecord
+from flux_endpoint.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="See what became of webhooks, send them again, show what signs them.")
+
+
+@app.command("list")
+@with_settings(Settings, "data_dir", "database_url")
+def list_deliveries(
+    *,
+    settings: Settings,
+    failed: Annotated[bool, typer.Option("--failed", help="Only those that were given up or refused.")] = False,
+    job: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one job.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+) -> None:
+    """List webhooks and what became of them, newest first.
+
+    Users, passwords and queries of URLs are not shown.
+    """
+    table = Table()
+    # Whole on a narrow screen too: it is what replay wants.
+    table.add_column("id", no_wrap=True)
+    for name in ("time", "job", "ended", "url", "state", "attempts", "answer"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("ended", "state"))
+    for record in part("webhooks").list_deliveries(settings, limit=limit, job_id=job, failed=failed):
+        table.add_row(
+            record.id,
+            day(record.created_ms),
+            record.job_id,
+            record.status.value,
+            record.shown_url,
+            record.state.value,
+            str(record.attempts),
+            _answer_in(record),
+        )
+    Console().print(table, markup=False)
+
+
+@app.command("replay")
+@with_settings(Settings, "data_dir", "database_url")
+def replay(
+    delivery: Annotated[str | None, typer.Argument(metavar="[ID]", help="As in webhooks list.")] = None,
+    *,
+    settings: Settings,
+    failed: Annotated[bool, typer.Option("--failed", help="All that were given up or refused.")] = False,
+) -> None:
+    """Have the server send webhooks once more, with the same `webhook-id` and a new signature.
+
+    Examples:
+    - `flux-endpoint webhooks replay msg_0f3a...`
+
+    - `flux-endpoint webhooks replay --failed`
+    """
+    if (delivery is None) is not failed:
+        raise SettingsError("name one webhook by its id, or give --failed: flux-endpoint webhooks list shows the ids")
+    if delivery is not None:
+        part("webhooks").replay(settings, delivery)
+        print(f"webhook {delivery} will be sent again")
+    else:
+        print(f"{part('webhooks').replay_failed(settings)} webhooks will be sent again")
+
+
+@app.command("secret")
+@with_settings(Settings, "data_dir", "database_url")
+def show_secret(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As in keys list.")],
+    *,
+    settings: Settings,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Draw another one; the old one signs beside it for 24 hours.")
+    ] = False,
+) -> None:
+    """Print the secret that signs the webhooks of an API key, for the receiver to check them with.
+
+    Example:
+    - `flux-endpoint webhooks secret 4f2a9c01be77`
+    """
+    secret = part("webhooks").secret_of(settings, key_id, rotate=rotate)
+    print(secret.secret)
+    if secret.previous_until_ms is not None:
+        typer.echo(f"the secret before goes on signing until {day(secret.previous_until_ms)}", err=True)
+
+
+def _answer_in(record: DeliveryRecord) -> str:
+    if record.error is not None:
+        return record.error
+    return "" if record.code is None else f"HTTP {record.code}"

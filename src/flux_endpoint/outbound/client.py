@@ -1,0 +1,180 @@
+"""The HTTP client for places that clients name: it connects to no address that it has not judged itself."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from flux_endpoint.core.errors import OutboundFailed, OutboundRefused
+from flux_endpoint.core.outbound import OutboundRules, literal_address
+from flux_endpoint.outbound.protocol import Answer
+
+# Enough for the code in a bucket's refusal; of a webhook's answer nothing is needed.
+_READ_BYTES: Final = 2_048
+_READ_S: Final = 1.0
+
+# As `socket.getaddrinfo` answers, and its own type of an answer.
+LookUp = Callable[[str, int], Sequence[tuple[Any, ...]]]
+
+
+def _look_up(host: str, port: int) -> Sequence[tuple[Any, ...]]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+class GuardedSender:
+    """Implements `Sender`.
+
+    Args:
+        rules: which addresses may be called.
+        user_agent: how the server calls itself.
+        look_up: finds the addresses of a name; called in a thread of its own.
+    """
+
+    def __init__(self, rules: OutboundRules, user_agent: str, look_up: LookUp = _look_up) -> None:
+        self._rules = rules
+        self._user_agent = user_agent
+        self._look_up = look_up
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
+        """See `Sender.send`."""
+        try:
+            # `encoded`: a signed URL must go out exactly as it was signed.
+            target = URL(url, encoded=True)
+        except ValueError:
+            raise OutboundFailed("the URL cannot be read") from None
+        host, port = target.host or "", target.port or 0
+        guard = _Guard(self._rules, host, port, self._look_up)
+        # A name is never looked up for an address: it goes straight to the socket.
+        literal = literal_address(host)
+        if literal is not None and (reason := self._rules.why_refused(host, port, literal)):
+            raise OutboundRefused(reason)
+        # One connection for one request: the next one judges the name anew.
+        connector = aiohttp.TCPConnector(
+            resolver=guard, socket_factory=guard.open_socket, use_dns_cache=False, force_close=True
+        )
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s),
+                    headers={"User-Agent": self._user_agent},
+                    auto_decompress=False,
+                    # A proxy would look the name up once more, and connect where it likes.
+                    trust_env=False,
+                ) as session,
+                session.request(method, target, headers=headers, data=body, allow_redirects=False) as response,
+            ):
+                return Answer(response.status, await _start_of(response))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if guard.refusal is not None:
+                raise OutboundRefused(guard.refusal) from None
+            raise OutboundFailed(_why(error, host, timeout_s)) from None
+
+
+class _Guard(AbstractResolver):
+    """Judges the addresses of one host: all that its name has before the first is tried, and each as it is called."""
+
+    def __init__(self, rules: OutboundRules, host: str, port: int, look_up: LookUp) -> None:
+        self._rules = rules
+        self._host = host
+        self._port = port
+        self._look_up = look_up
+        self.refusal: str | None = None
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of the name, if all of them may be called: a name with both kinds is not to be trusted."""
+        found = await _in_thread(lambda: self._look_up(host, port))
+        results: list[ResolveResult] = []
+        for answered_family, _, protocol, _, (address, *_) in found:
+            self._judge(address)
+            results.append(
+                {
+                    "hostname": host,
+                    "host": address,
+                    "port": port,
+                    "family": answered_family,
+                    "proto": protocol,
+                    "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                }
+            )
+        return results
+
+    def open_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
+        """The last gate: a socket for the very address that is about to be called."""
+        family, kind, protocol, _, (address, *_) = addr_info
+        self._judge(address)
+        return socket.socket(family, kind, protocol)
+
+    def _judge(self, address: str) -> None:
+        self.refusal = self._rules.why_refused(self._host, self._port, ip_address(address))
+        if self.refusal is not None:
+            raise PermissionError(self.refusal)
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    # The code has come, which is all that most callers need: a receiver that dawdles over the rest is not waited for.
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(_READ_S):
+            return await response.content.read(_READ_BYTES)
+    return b""
+
+
+async def _in_thread(work: Callable[[], Sequence[tuple[Any, ...]]]) -> Sequence[tuple[Any, ...]]:
+    """Run a look-up in a thread of its own, which nobody waits for once the caller's time is up.
+
+    A pool would not do: slow name servers would fill it, and the process waits for its threads at the end.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Sequence[tuple[Any, ...]]] = loop.create_future()
+
+    def settle(found: Sequence[tuple[Any, ...]] | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(found or ())
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        try:
+            found, problem = work(), None
+        except Exception as error:
+            found, problem = None, error
+        # The loop is closed when the process ends meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found, problem)
+
+    threading.Thread(target=run, name="look-up", daemon=True).start()
+    return await future
+
+
+def _why(error: Exception, host: str, timeout_s: float) -> str:
+    """A sentence without the URL, whose path and query may be secret."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout_s:g} s"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {host} was not found"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {host} is not valid"
+        case aiohttp.ClientConnectorError():
+            return f"{host} cannot be reached: {error.os_error.strerror or type(error.os_error).__name__}"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed before the answer"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+        case _:
+            return f"the exchange broke off ({type(error).__name__})"

@@ -1,0 +1,38 @@
+"""What the rest of the project asks of the way out to places that clients name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a place said.
+
+    Attributes:
+        status: its HTTP code.
+        start: the first bytes of the body, at most 2 KiB.
+    """
+
+    status: int
+    start: bytes
+
+
+class Sender(Protocol):
+    """Sends one request; safe to call concurrently."""
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
+        """Ask once. Redirects are answers like any other: they are not followed.
+
+        Args:
+            method: POST or PUT.
+            url: http or https; user and password in it are sent as Basic authorization.
+            headers: beside those that HTTP needs.
+            body: sent as it is.
+            timeout_s: for all of it, from the look-up of the name to the answer.
+
+        Raises:
+            OutboundRefused: the rules forbid the address; nothing was sent.
+            OutboundFailed: no answer came; the text says why, without the URL.
+        """
+        ...

@@ -1,0 +1,187 @@
+"""Tells the ends of jobs to the URLs that clients named, from an outbox that survives restarts."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed, OutboundRefused
+from flux_endpoint.core.job import Job
+from flux_endpoint.core.outbound import origin_of, without_secrets
+from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryState, signature_header
+from flux_endpoint.outbound.protocol import Sender
+from flux_endpoint.stores.outbox_protocol import Outbox
+
+logger = logging.getLogger(__name__)
+
+# Contract section 2: two more attempts, ten seconds apart, unless the receiver answers 200.
+MAX_ATTEMPTS: Final = 3
+SPACING_MS: Final = 10_000
+DELIVERED_CODE: Final = 200
+# Not documented by Runpod; what its local server grants.
+ATTEMPT_TIMEOUT_S: Final = 10.0
+# An attempt and its report take less; after it, whoever claimed the delivery is taken for dead.
+LEASE_MS: Final = 20_000
+MAX_AT_ONCE: Final = 64
+# From so many on, a receiver gets no more for now: one that is slow must not hold up the others.
+MAX_PER_ORIGIN: Final = 8
+# Signals wake earlier; this only bounds the wait.
+_LONGEST_WAIT_S: Final = 60.0
+_PAUSE_S: Final = 1.0
+# Of the shutdown, for what is on its way; the rest is sent after the next start.
+_GRACE_S: Final = 0.5
+
+
+class Deliverer:
+    """Sends what is in the outbox for as long as the gateway runs.
+
+    Args:
+        outbox: what has to be sent.
+        sender: the way out.
+        render: the body that tells the end of a job.
+        clock: stamps the messages.
+        gateway: name of this gateway, the same after a restart and like no other's.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sender: Sender,
+        render: Callable[[Job], Mapping[str, Any]],
+        clock: Clock,
+        gateway: str,
+    ) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._render = render
+        self._clock = clock
+        self._gateway = gateway
+        # The receivers of what is on its way.
+        self._sending: dict[asyncio.Task[None], str] = {}
+        self._freed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send until cancelled. What a killed predecessor had begun is sent again first, under the same ids."""
+        try:
+            await self._release()
+            while True:
+                try:
+                    await self._send_or_wait()
+                except FluxEndpointError as error:
+                    logger.warning("webhooks wait: %s", error)
+                    await asyncio.sleep(_PAUSE_S)
+        finally:
+            await self._stop()
+
+    async def send_due(self) -> int:
+        """Send everything that is due now, and return when it is reported. Returns how many."""
+        total = 0
+        while started := await self._start_due():
+            total += started
+            await asyncio.gather(*self._sending)
+        return total
+
+    async def _send_or_wait(self) -> None:
+        # First, so that no end of a sending is missed.
+        self._freed.clear()
+        if len(self._sending) >= MAX_AT_ONCE:
+            await self._freed.wait()
+        elif not await self._start_due():
+            due = self._outbox.wait_for_due(self._busy_origins(), _LONGEST_WAIT_S)
+            await _first_of(due, self._freed.wait())
+
+    async def _start_due(self) -> int:
+        busy = self._busy_origins()
+        batch = await self._outbox.claim_due(self._gateway, MAX_PER_ORIGIN, busy, LEASE_MS)
+        for delivery in batch:
+            task = asyncio.create_task(self._deliver(delivery))
+            self._sending[task] = origin_of(delivery.url)
+            task.add_done_callback(self._forget)
+        return len(batch)
+
+    def _busy_origins(self) -> list[str]:
+        return [origin for origin, sending in Counter(self._sending.values()).items() if sending >= MAX_PER_ORIGIN]
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        del self._sending[task]
+        self._freed.set()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            attempt = await self._attempt(delivery)
+        except Exception:
+            logger.exception("webhook %s of job %s", delivery.id, delivery.job.id)
+            attempt = self._next(delivery, None, "internal error: the server's log has the details")
+        _log(delivery, attempt)
+        try:
+            await self._outbox.report(delivery, attempt)
+        except FluxEndpointError as error:
+            logger.error("webhook %s will be sent again, because this could not be noted: %s", delivery.id, error)
+
+    async def _attempt(self, delivery: Delivery) -> Attempt:
+        # Escaped to ASCII, as the answers of the API are: a foreign worker's text may hold what UTF-8 cannot.
+        body = json.dumps(self._render(delivery.job), separators=(",", ":"), allow_nan=False).encode()
+        now_s = self._clock.now_ms() // 1_000
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(now_s),
+            "webhook-signature": signature_header(delivery.secrets, delivery.id, now_s, body),
+        }
+        try:
+            answer = await self._sender.send("POST", delivery.url, headers, body, ATTEMPT_TIMEOUT_S)
+        except OutboundRefused as error:
+            return Attempt(DeliveryState.REFUSED, error=str(error))
+        except OutboundFailed as error:
+            return self._next(delivery, None, str(error))
+        if answer.status == DELIVERED_CODE:
+            return Attempt(DeliveryState.DELIVERED, code=answer.status)
+        is_redirect = 300 <= answer.status < 400
+        problem = "redirects are not followed" if is_redirect else f"exactly {DELIVERED_CODE} counts as received"
+        return self._next(delivery, answer.status, f"HTTP {answer.status}; {problem}")
+
+    def _next(self, delivery: Delivery, code: int | None, error: str) -> Attempt:
+        if delivery.attempts + 1 >= MAX_ATTEMPTS:
+            return Attempt(DeliveryState.FAILED, code=code, error=error)
+        return Attempt(DeliveryState.WAITING, self._clock.now_ms() + SPACING_MS, code, error)
+
+    async def _stop(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_GRACE_S)
+        for task in list(self._sending):
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        with contextlib.suppress(FluxEndpointError):
+            await self._outbox.release_due(self._gateway)
+
+    async def _release(self) -> None:
+        try:
+            await self._outbox.release_due(self._gateway)
+        except FluxEndpointError as error:
+            # They come back all the same, when their leases end.
+            logger.warning("webhooks of the process before wait for their leases: %s", error)
+
+
+def _log(delivery: Delivery, attempt: Attempt) -> None:
+    place = without_secrets(delivery.url)
+    if attempt.state is DeliveryState.DELIVERED:
+        logger.debug("webhook %s of job %s delivered to %s", delivery.id, delivery.job.id, place)
+        return
+    what = "will be tried again" if attempt.state is DeliveryState.WAITING else attempt.state.value
+    logger.warning("webhook %s of job %s to %s %s: %s", delivery.id, delivery.job.id, place, what, attempt.error)
+
+
+async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()

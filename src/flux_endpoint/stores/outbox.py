@@ -1,0 +1,263 @@
+"""Webhooks in the SQL database: an outbox, its log, and the secrets that sign."""
+
+from collections.abc import Collection, Sequence
+from types import SimpleNamespace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row
+
+from flux_endpoint.core import ids
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import Conflict, NotFound
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.core.outbound import origin_of, without_secrets
+from flux_endpoint.core.webhook import (
+    ROTATION_MS,
+    Attempt,
+    Delivery,
+    DeliveryRecord,
+    DeliveryState,
+    WebhookSecret,
+)
+from flux_endpoint.stores import outbox_statements as sql
+from flux_endpoint.stores import topics
+from flux_endpoint.stores.database import Database, Transaction, storable
+from flux_endpoint.stores.records import to_job
+from flux_endpoint.stores.schema import jobs
+from flux_endpoint.stores.signals import Deadline, Signals
+
+# Nobody else can write to SQLite meanwhile.
+_DELETE_AT_ONCE: Final = 500
+# Not for the receiver, or of no use to it.
+_LEFT_OUT: Final = {"s3_config", "progress", "once_name", "once_hash", "lease_expires_ms"}
+_COLUMNS: Final = tuple(column.name for column in jobs.columns)
+
+
+def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
+    """Note that the end of a job has to be told.
+
+    Args:
+        transaction: the one that ended it.
+        row: the job afterwards, with a webhook.
+    """
+    values = {
+        "id": ids.new_webhook_id(),
+        "job_id": row.id,
+        "key_id": row.key_id,
+        "status": row.status,
+        "job": {name: getattr(row, name) for name in _COLUMNS if name not in _LEFT_OUT},
+        "url": row.webhook,
+        "shown_url": without_secrets(row.webhook),
+        "origin": origin_of(row.webhook),
+        "created_ms": row.finished_ms,
+        "state": DeliveryState.WAITING.value,
+        "due_ms": row.finished_ms,
+        "attempts": 0,
+        "claim_token": 0,
+    }
+    transaction.connection.execute(sql.ADD, values)
+    transaction.wake(topics.webhook_due())
+
+
+class SqlOutbox:
+    """Implements `Outbox`."""
+
+    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+        self._database = database
+        self._signals = signals
+        self._clock = clock
+
+    async def claim_due(
+        self, gateway: str, limit: int, busy_origins: Collection[str], lease_ms: int
+    ) -> Sequence[Delivery]:
+        """See `Outbox.claim_due`."""
+        now_ms = self._clock.now_ms()
+        values = {
+            "holder": storable(gateway),
+            "max_deliveries": limit,
+            "busy": list(busy_origins),
+            "now_ms": now_ms,
+            "until_ms": now_ms + lease_ms,
+        }
+
+        def work(transaction: Transaction) -> list[Delivery]:
+            rows = transaction.connection.execute(sql.CLAIM, values).all()
+            secrets = _secrets_of(transaction.connection, {row.key_id for row in rows}, now_ms) if rows else {}
+            return [_to_delivery(row, secrets[row.key_id]) for row in sorted(rows, key=lambda row: row.seq)]
+
+        # Asked first: most calls find nothing, and need not queue for the writer.
+        next_due_ms = await self._next_due_ms(busy_origins)
+        if next_due_ms is None or next_due_ms > now_ms:
+            return []
+        return await self._database.write(work)
+
+    async def wait_for_due(self, busy_origins: Collection[str], timeout_s: float) -> None:
+        """See `Outbox.wait_for_due`."""
+        with self._signals.listen([topics.webhook_due()]) as listener:
+            next_due_ms = await self._next_due_ms(busy_origins)
+            if next_due_ms is not None:
+                timeout_s = min(timeout_s, (next_due_ms - self._clock.now_ms()) / 1_000)
+            await Deadline(timeout_s, self._database.recheck_s).sleep(listener)
+
+    async def _next_due_ms(self, busy_origins: Collection[str]) -> int | None:
+        busy = {"busy": list(busy_origins)}
+        return await self._database.read(lambda connection: connection.scalar(sql.NEXT_DUE, busy))
+
+    async def report(self, delivery: Delivery, attempt: Attempt) -> bool:
+        """See `Outbox.report`; what has arrived is erased at once when its job can no longer be read."""
+        now_ms = self._clock.now_ms()
+        values = {
+            "delivery": delivery.id,
+            "token": delivery.claim_token,
+            "new_state": attempt.state.value,
+            "until_ms": attempt.due_ms,
+            "end_ms": None if attempt.state is DeliveryState.WAITING else now_ms,
+            "new_code": attempt.code,
+            "problem": None if attempt.error is None else storable(attempt.error),
+        }
+
+        def work(transaction: Transaction) -> bool:
+            job_id = transaction.connection.scalar(sql.REPORT, values)
+            if job_id is None:
+                return False
+            job = {"job": job_id, "now_ms": now_ms}
+            is_over = attempt.state is DeliveryState.DELIVERED
+            if is_over and not transaction.connection.scalar(sql.IS_JOB_READABLE, job):
+                erase_delivered(transaction.connection, [job_id])
+            return True
+
+        return await self._database.write(work)
+
+    async def release_due(self, gateway: str) -> int:
+        """See `Outbox.release_due`."""
+        values = {"holder": storable(gateway), "now_ms": self._clock.now_ms()}
+        return await self._database.write(
+            lambda transaction: transaction.connection.execute(sql.RELEASE, values).rowcount
+        )
+
+    async def deliveries(self, *, limit: int, job_id: str | None = None, failed: bool = False) -> list[DeliveryRecord]:
+        """See `Outbox.deliveries`."""
+        values: dict[str, Any] = {"max_deliveries": limit}
+        if job_id is None:
+            query = sql.LOG_FAILED if failed else sql.LOG
+        else:
+            query = sql.LOG_FAILED_OF_JOB if failed else sql.LOG_OF_JOB
+            values["job"] = storable(job_id)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [_to_record(row) for row in rows]
+
+    async def replay(self, delivery_id: str) -> None:
+        """See `Outbox.replay`."""
+        values = {"delivery": storable(delivery_id), "now_ms": self._clock.now_ms()}
+
+        def work(transaction: Transaction) -> None:
+            if transaction.connection.execute(sql.REPLAY, values).rowcount:
+                transaction.wake(topics.webhook_due())
+                return
+            row = transaction.connection.execute(sql.GET, values).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no webhook delivery with the id '{delivery_id}'; see webhooks list")
+            if row.state == DeliveryState.WAITING:
+                raise Conflict(f"the webhook delivery {delivery_id} is on its way anyhow")
+            raise Conflict(f"what the webhook delivery {delivery_id} sent was erased together with its job")
+
+        await self._database.write(work)
+
+    async def replay_failed(self) -> int:
+        """See `Outbox.replay_failed`."""
+        values = {"now_ms": self._clock.now_ms()}
+
+        def work(transaction: Transaction) -> int:
+            transaction.wake(topics.webhook_due())
+            return transaction.connection.execute(sql.REPLAY_FAILED, values).rowcount
+
+        return await self._database.write(work)
+
+    async def forget_deliveries(self, ended_before_ms: int) -> int:
+        """See `Outbox.forget_deliveries`."""
+        values = {"before_ms": ended_before_ms, "max_deliveries": _DELETE_AT_ONCE}
+        total = 0
+        while True:
+            batch = await self._database.write(
+                lambda transaction: transaction.connection.execute(sql.FORGET, values).rowcount
+            )
+            total += batch
+            if batch < _DELETE_AT_ONCE:
+                return total
+
+    async def webhook_secret(self, key_id: str) -> WebhookSecret:
+        """See `Outbox.webhook_secret`."""
+        return await self._database.write(lambda transaction: self._known_secret(transaction, storable(key_id)))
+
+    async def rotate_webhook_secret(self, key_id: str) -> WebhookSecret:
+        """See `Outbox.rotate_webhook_secret`."""
+        key = storable(key_id)
+        values = {"key": key, "drawn": ids.new_webhook_secret(), "until_ms": self._clock.now_ms() + ROTATION_MS}
+
+        def work(transaction: Transaction) -> WebhookSecret:
+            # There must be one to rotate.
+            self._known_secret(transaction, key)
+            transaction.connection.execute(sql.ROTATE_SECRET, values)
+            return self._known_secret(transaction, key)
+
+        return await self._database.write(work)
+
+    def _known_secret(self, transaction: Transaction, key_id: str) -> WebhookSecret:
+        if not transaction.connection.scalar(sql.HAS_KEY, {"key": key_id}):
+            raise NotFound(f"there is no API key with the id '{key_id}'; see flux-endpoint keys list")
+        return _secrets_of(transaction.connection, {key_id}, self._clock.now_ms())[key_id]
+
+
+def add_secret(connection: Connection, key_id: str) -> None:
+    """Draw the secret that signs the webhooks of a key, unless it has one."""
+    connection.execute(sql.ADD_SECRET, {"key": key_id, "drawn": ids.new_webhook_secret()})
+
+
+def erase_delivered(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Erase what was sent about jobs and has arrived; who was told when stays in the log."""
+    connection.execute(sql.ERASE_DELIVERED, {"job_ids": job_ids})
+
+
+def _secrets_of(connection: Connection, key_ids: set[str], now_ms: int) -> dict[str, WebhookSecret]:
+    """The secrets of keys, drawn where there are none yet."""
+    keys = {"keys": sorted(key_ids)}
+    rows = connection.execute(sql.GET_SECRETS, keys).all()
+    if len(rows) < len(key_ids):
+        for key_id in sorted(key_ids - {row.key_id for row in rows}):
+            add_secret(connection, key_id)
+        rows = connection.execute(sql.GET_SECRETS, keys).all()
+    return {row.key_id: _to_secret(row, now_ms) for row in rows}
+
+
+def _to_secret(row: Row[Any], now_ms: int) -> WebhookSecret:
+    if row.previous is None or row.previous_until_ms <= now_ms:
+        return WebhookSecret(row.secret)
+    return WebhookSecret(row.secret, row.previous, row.previous_until_ms)
+
+
+def _to_delivery(row: Row[Any], secret: WebhookSecret) -> Delivery:
+    # A snapshot taken before an upgrade lacks the columns that came with it.
+    snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | row.job))
+    return Delivery(
+        id=row.id,
+        job=to_job(snapshot),
+        url=row.url,
+        secrets=[secret.secret] if secret.previous is None else [secret.secret, secret.previous],
+        attempts=row.attempts,
+        claim_token=row.claim_token,
+    )
+
+
+def _to_record(row: Row[Any]) -> DeliveryRecord:
+    return DeliveryRecord(
+        id=row.id,
+        job_id=row.job_id,
+        status=JobStatus(row.status),
+        shown_url=row.shown_url,
+        created_ms=row.created_ms,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        code=row.code,
+        error=row.error,
+        can_replay=bool(row.can_replay),
+    )

@@ -1,0 +1,83 @@
+"""What the rest of the project asks of the place where webhooks wait and their log is kept."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryRecord, WebhookSecret
+
+
+class Outbox(Protocol):
+    """Webhooks to send. `JobStore` writes one in the same transaction as each end of a job that has a webhook.
+
+    Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
+    """
+
+    async def claim_due(
+        self, gateway: str, limit: int, busy_origins: Collection[str], lease_ms: int
+    ) -> Sequence[Delivery]:
+        """Hand up to `limit` deliveries that are due to one gateway, the longest overdue first.
+
+        None is ever held by two gateways. One that is not reported within `lease_ms` is handed out again.
+
+        Args:
+            gateway: who sends them, see `release_due`.
+            limit: at most so many.
+            busy_origins: receivers (`core.outbound.origin_of`) that get nothing now.
+            lease_ms: longer than an attempt can take.
+        """
+        ...
+
+    async def wait_for_due(self, busy_origins: Collection[str], timeout_s: float) -> None:
+        """Return when a delivery may be due to a receiver that is not busy, or after `timeout_s` seconds."""
+        ...
+
+    async def report(self, delivery: Delivery, attempt: Attempt) -> bool:
+        """Write down how an attempt went; False, and nothing written, when the claim was lost meanwhile."""
+        ...
+
+    async def release_due(self, gateway: str) -> int:
+        """Let what a gateway has claimed and not reported be sent now: it has ended. Returns how many."""
+        ...
+
+    async def deliveries(self, *, limit: int, job_id: str | None = None, failed: bool = False) -> list[DeliveryRecord]:
+        """The log, newest first.
+
+        Args:
+            limit: at most so many.
+            job_id: only those of one job.
+            failed: only those that were given up or refused.
+        """
+        ...
+
+    async def replay(self, delivery_id: str) -> None:
+        """Send a delivery that is over once more, under the same id, with as many attempts as the first time.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is on its way anyhow, or what was sent is no longer kept.
+        """
+        ...
+
+    async def replay_failed(self) -> int:
+        """Send everything once more that was given up or refused. Returns how many."""
+        ...
+
+    async def forget_deliveries(self, ended_before_ms: int) -> int:
+        """Delete deliveries that were over before a time from the log. Returns how many."""
+        ...
+
+    async def webhook_secret(self, key_id: str) -> WebhookSecret:
+        """What signs the webhooks of an API key; made if there is none yet.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        ...
+
+    async def rotate_webhook_secret(self, key_id: str) -> WebhookSecret:
+        """Draw another secret; the one before goes on signing for `core.webhook.ROTATION_MS`.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        ...

@@ -1,0 +1,146 @@
+"""A picture for a bucket that its client named."""
+
+import pytest
+
+from flux_endpoint.core.errors import OutboundFailed, OutboundRefused
+from tests.api.conftest import DEV, PNG_BYTES, Gateway, HandWorker
+
+pytestmark = pytest.mark.anyio
+
+BUCKET = {
+    "accessId": "their-id",
+    "accessSecret": "their-secret",
+    "bucketName": "pictures",
+    "endpointUrl": "https://s3.eu-west-1.example.com",
+}
+
+
+async def submit(gateway: Gateway, **extra: str) -> str:
+    body = {"input": {"prompt": "a lake", "image_format": "png", "seed": 7}, "s3Config": BUCKET | extra}
+    reply = await gateway.post(f"{DEV}/run", body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["id"]
+
+
+async def take(worker: HandWorker) -> dict:
+    job = await worker.take()
+    assert job is not None
+    return job
+
+
+async def test_the_picture_goes_there_and_the_client_gets_a_signed_link(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await submit(gateway)
+    await worker.finish(await take(worker))
+    (sent,) = gateway.sender.sent
+    assert (sent.method, sent.body) == ("PUT", PNG_BYTES)
+    assert sent.url.startswith(f"https://s3.eu-west-1.example.com/pictures/{job_id}.png?X-Amz-Algorithm=")
+    assert sent.headers == {"Content-Type": "image/png"}
+    status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
+    assert status["status"] == "COMPLETED"
+    output = status["output"]
+    assert output["image_url"].startswith(f"https://s3.eu-west-1.example.com/pictures/{job_id}.png?")
+    assert "X-Amz-Expires=604800" in output["image_url"]
+    assert "X-Amz-Credential=their-id%2F" in output["image_url"]
+    assert "their-secret" not in str(status)
+    assert (output["result"], output["seed"]) == (output["image_url"], 7)
+    assert [entry.job_id for entry in await gateway.ledger.entries()] == [job_id]
+    assert await gateway.services.gallery.sweep() == 0
+
+
+async def test_object_path_is_a_prefix(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await submit(gateway, objectPath="/2026/my cats/")
+    await worker.finish(await take(worker))
+    assert f"/pictures/2026/my%20cats/{job_id}.png?" in gateway.sender.sent[0].url
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries", "error"),
+    [
+        (
+            [403],
+            1,
+            "s3Config: the picture could not be stored in the bucket 'pictures': HTTP 403 AccessDenied",
+        ),
+        ([503, 503, 503], 3, "s3Config: the picture could not be stored in the bucket 'pictures': HTTP 503"),
+        (
+            [OutboundFailed("no answer within 8 s")] * 3,
+            3,
+            "s3Config: the picture could not be stored in the bucket 'pictures': no answer within 8 s",
+        ),
+        ([OutboundRefused("no")], 1, "s3Config.endpointUrl cannot be called: no"),
+    ],
+    ids=["refused", "broken", "silent", "forbidden"],
+)
+async def test_a_bucket_that_does_not_take_it_fails_the_job_and_nothing_is_charged(
+    gateway: Gateway, worker: HandWorker, answers, tries, error
+) -> None:
+    job_id = await submit(gateway)
+    gateway.sender.answers = list(answers)
+    job = await take(worker)
+    # Twice, as when the answer was lost on its way to the worker.
+    for _ in range(2):
+        assert (await worker.deliver(job)).status_code == 200
+    status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
+    assert (status["status"], status["error"]) == ("FAILED", error)
+    assert len(gateway.sender.sent) == tries
+    assert await gateway.ledger.entries() == []
+
+
+async def test_a_bucket_that_is_busy_for_a_moment_is_asked_again(gateway: Gateway, worker: HandWorker) -> None:
+    job_id = await submit(gateway)
+    gateway.sender.answers = [503]
+    await worker.finish(await take(worker))
+    assert (await gateway.get(f"{DEV}/status/{job_id}")).json()["status"] == "COMPLETED"
+    assert len(gateway.sender.sent) == 2
+
+
+async def test_the_operators_own_credentials_never_sign_for_a_client(
+    gateway: Gateway, worker: HandWorker, monkeypatch
+) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "operator-id",
+        "AWS_SECRET_ACCESS_KEY": "operator-secret",
+        "AWS_SESSION_TOKEN": "operator-token",
+        "AWS_ENDPOINT_URL": "http://operator.example",
+        "AWS_REGION": "operator-region",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_REQUEST_PAYER": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    job_id = await submit(gateway)
+    await worker.finish(await take(worker))
+    (sent,) = gateway.sender.sent
+    assert "operator" not in sent.url
+    assert sent.url.startswith(f"https://s3.eu-west-1.example.com/pictures/{job_id}.png?")
+    assert "X-Amz-Signature=" in sent.url
+
+
+async def test_a_worker_that_lost_the_job_reaches_no_bucket(gateway: Gateway, worker: HandWorker) -> None:
+    await submit(gateway)
+    job = await take(worker)
+    gateway.clock.advance(s=60)
+    await gateway.janitor.sweep()
+    assert (await worker.deliver(job)).status_code == 409
+    assert gateway.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "start", "region"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", "https://s3.eu-west-1.amazonaws.com/pictures/", "eu-west-1"),
+        ("https://pictures.s3.eu-west-1.amazonaws.com", "https://pictures.s3.eu-west-1.amazonaws.com/", "eu-west-1"),
+        ("https://s3.amazonaws.com", "https://s3.amazonaws.com/pictures/", "us-east-1"),
+        ("https://fra1.digitaloceanspaces.com", "https://fra1.digitaloceanspaces.com/pictures/", "fra1"),
+        ("https://a1.r2.cloudflarestorage.com", "https://a1.r2.cloudflarestorage.com/pictures/", "auto"),
+        ("http://minio.example:9000/", "http://minio.example:9000/pictures/", "us-east-1"),
+    ],
+)
+async def test_the_region_is_read_from_the_endpoint(
+    gateway: Gateway, worker: HandWorker, endpoint, start, region
+) -> None:
+    job_id = await submit(gateway, endpointUrl=endpoint)
+    await worker.finish(await take(worker))
+    (sent,) = gateway.sender.sent
+    assert sent.url.startswith(f"{start}{job_id}.png?")
+    assert f"%2F{region}%2Fs3%2Faws4_request" in sent.url

@@ -1,0 +1,117 @@
+"""The deliverer at work beside others: nobody waits for a slow receiver, signals wake it, its end loses nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from flux_endpoint.core.errors import StoreUnavailable
+from flux_endpoint.core.webhook import DeliveryState
+from flux_endpoint.outbound.protocol import Answer
+from flux_endpoint.service.webhooks import MAX_PER_ORIGIN, Deliverer
+from tests.contract.samples import DEV, sample_job
+
+pytestmark = pytest.mark.anyio
+
+SLOW, QUICK = "http://slow.example/", "http://quick.example/"
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    # What differs between databases is in test_outbox.py.
+    return sqlite_url
+
+
+class Sender:
+    """Answers at once, but for one host: that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.slow_is_done = asyncio.Event()
+        self.changed = asyncio.Condition()
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
+        async with self.changed:
+            self.sent.append(url)
+            self.changed.notify_all()
+        if url == SLOW:
+            await self.slow_is_done.wait()
+        return Answer(200, b"")
+
+    async def wait_sent(self, url: str, times: int) -> None:
+        async with asyncio.timeout(30), self.changed:
+            await self.changed.wait_for(lambda: self.sent.count(url) >= times)
+
+
+@asynccontextmanager
+async def running(store, sender, clock) -> AsyncIterator[Deliverer]:
+    deliverer = Deliverer(store, sender, lambda job: {"id": job.id}, clock, "gateway-1")
+    task = asyncio.create_task(deliverer.run())
+    try:
+        yield deliverer
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def end(store, clock, url: str, times: int = 1) -> None:
+    for _ in range(times):
+        job = sample_job(clock, webhook=url)
+        await store.enqueue(job)
+        await store.cancel(DEV, job.id)
+
+
+async def states(store) -> list[DeliveryState]:
+    return [record.state for record in await store.deliveries(limit=100)]
+
+
+async def test_a_slow_receiver_holds_up_nobody_but_itself(store, clock):
+    sender = Sender()
+    await end(store, clock, SLOW, 3 * MAX_PER_ORIGIN)
+    async with running(store, sender, clock):
+        await sender.wait_sent(SLOW, MAX_PER_ORIGIN)
+        await end(store, clock, QUICK, 3)
+        await sender.wait_sent(QUICK, 3)
+        assert sender.sent.count(SLOW) < 2 * MAX_PER_ORIGIN
+        sender.slow_is_done.set()
+        await sender.wait_sent(SLOW, 3 * MAX_PER_ORIGIN)
+    assert await states(store) == [DeliveryState.DELIVERED] * (3 + 3 * MAX_PER_ORIGIN)
+
+
+async def test_what_was_on_its_way_at_the_end_is_sent_after_the_next_start(store, clock):
+    sender = Sender()
+    await end(store, clock, SLOW)
+    async with running(store, sender, clock):
+        await sender.wait_sent(SLOW, 1)
+    assert await states(store) == [DeliveryState.WAITING]
+    # Without waiting for a lease.
+    async with running(store, sender, clock):
+        await sender.wait_sent(SLOW, 2)
+        sender.slow_is_done.set()
+    assert await states(store) == [DeliveryState.DELIVERED]
+
+
+async def test_what_a_killed_gateway_had_begun_is_sent_at_its_next_start(store, clock):
+    sender = Sender()
+    await end(store, clock, QUICK)
+    await store.claim_due("gateway-1", 1, [], 20_000)
+    async with running(store, sender, clock):
+        await sender.wait_sent(QUICK, 1)
+
+
+async def test_a_database_that_fails_for_a_moment_ends_nothing(store, clock, monkeypatch):
+    sender = Sender()
+    claim_due, failures = store.claim_due, [StoreUnavailable("gone for a moment")]
+
+    async def claim_or_fail(*arguments):
+        if failures:
+            raise failures.pop()
+        return await claim_due(*arguments)
+
+    monkeypatch.setattr(store, "claim_due", claim_or_fail)
+    monkeypatch.setattr("flux_endpoint.service.webhooks._PAUSE_S", 0)
+    await end(store, clock, QUICK)
+    async with running(store, sender, clock):
+        await sender.wait_sent(QUICK, 1)
+    assert failures == []
