@@ -21,9 +21,10 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.custom import CustomEndpoint
-from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
@@ -165,11 +166,13 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     pictures = Pictures(gallery, sender, sign_object, sleep=no_sleep)
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
     deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, "gateway-1")
+    endpoints = EndpointService(store, ENDPOINTS, clock)
     services = Services(
-        endpoints=EndpointService(store, ENDPOINTS, clock),
+        endpoints=endpoints,
         workforce=workforce,
         accounts=Accounts(store, clock),
         gallery=gallery,
+        batches=BatchService(endpoints, store, clock, Retention()),
         watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         billing=Billing(store, clock),

@@ -593,9 +593,12 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
     store = gateway.store
     endpoints = EndpointService(store, catalog, gateway.clock)
     document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints)).openapi()
-    for operation in ("run", "runsync", "estimate"):
+    for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
         body = document["paths"][f"/v2/{{endpoint_id}}/{operation}"]["post"]["requestBody"]
-        inputs = body["content"]["application/json"]["schema"]["properties"]["input"]["anyOf"]
+        submission = body["content"]["application/json"]["schema"]
+        if operation.startswith("batch"):
+            submission = submission.get("properties", {}).get("requests", submission)["items"]
+        inputs = submission["properties"]["input"]["anyOf"]
         titles = [one["title"] for one in inputs]
         assert titles == [
             "Flux Dev input",

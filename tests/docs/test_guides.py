@@ -39,3 +39,12 @@ def test_curl_follows_a_job_to_its_end(servers: Servers) -> None:
     assert steps
     assert steps == sorted(steps)
     assert all(message["progress"]["total"] == 28 for message in messages if "progress" in message)
+
+
+def test_curl_makes_the_pictures_of_a_batch(servers: Servers) -> None:
+    server = servers.start(model="fake")
+    (block,) = code_blocks("batches.md", "bash")
+    added, finalized, page = re.findall(r"\{.*?\}(?=\{|$)", run_block(block, server.url, server.folder).strip())
+    assert json.loads(added)["requestTotal"] == 3
+    assert json.loads(finalized)["status"] == "FINALIZED"
+    assert [line["status"] for line in json.loads(page)["requests"]] == ["COMPLETED"] * 3

@@ -8,7 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from flux_endpoint import __version__
-from flux_endpoint.api import billing, estimate, events, images, requests, runpod, workers
+from flux_endpoint.api import batches, billing, estimate, events, images, requests, runpod, workers
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, error_reply
 from flux_endpoint.api.openapi import describe_own_endpoints
@@ -58,7 +58,7 @@ def create_app(services: Services) -> FastAPI:
     app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
     app.state.services = services
     # Routes are tried in turn: a worker asks twice a job and a client once.
-    for module in (workers, runpod, events, requests, estimate, billing, images):
+    for module in (workers, runpod, events, requests, batches, estimate, billing, images):
         app.include_router(module.router)
     describe_own_endpoints(app, services.endpoints.specs)
     app.add_middleware(Doors)

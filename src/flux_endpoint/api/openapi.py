@@ -9,7 +9,13 @@ from fastapi import FastAPI
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.endpoint import EndpointSpec
 
-_SUBMISSIONS: Final = ("/v2/{endpoint_id}/run", "/v2/{endpoint_id}/runsync", "/v2/{endpoint_id}/estimate")
+_SUBMISSIONS: Final = (
+    "/v2/{endpoint_id}/run",
+    "/v2/{endpoint_id}/runsync",
+    "/v2/{endpoint_id}/estimate",
+    "/v2/{endpoint_id}/batch",
+    "/v2/{endpoint_id}/batch/{batch_id}/requests",
+)
 
 
 def describe_own_endpoints(app: FastAPI, specs: Collection[EndpointSpec]) -> None:
@@ -24,13 +30,24 @@ def describe_own_endpoints(app: FastAPI, specs: Collection[EndpointSpec]) -> Non
             # A copy: parts of it are shared with every other application of this process.
             document = copy.deepcopy(describe_the_rest())
             for path in _SUBMISSIONS:
-                body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-                body["properties"]["input"]["anyOf"] += own
+                _submission_in(_body_schema(document, path))["properties"]["input"]["anyOf"] += own
             app.openapi_schema = document
         return app.openapi_schema
 
     # FastAPI's own way to change the document, which it makes when somebody asks for it.
     app.openapi = describe  # type: ignore[method-assign]
+
+
+def _body_schema(document: dict[str, Any], path: str) -> dict[str, Any]:
+    schema: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def _submission_in(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one submission in that of a body, which may be a list of them or hold one."""
+    if "items" in schema:
+        return _submission_in(schema["items"])
+    return _submission_in(schema["properties"]["requests"]) if "requests" in schema["properties"] else schema
 
 
 def _input_schema(spec: EndpointSpec) -> dict[str, Any]:

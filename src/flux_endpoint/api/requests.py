@@ -37,6 +37,7 @@ _REQUEST_SCHEMA: schemas.JsonObject = {
         "retries": _INTEGER,
         "cost": {"type": "number", "description": "US dollars: charged, or to be charged; 0 if it ended otherwise."},
         "error": {"type": "string"},
+        "batchId": {"type": "string", "description": "The batch it came with."},
     },
 }
 _PAGE_SCHEMA: schemas.JsonObject = {
@@ -103,6 +104,7 @@ def _line(job: Job) -> schemas.JsonObject:
         "cost": 0 if is_unpaid else float(job.cost_usd),
         "error": job.error,
         "retries": job.retries or None,
+        "batchId": job.batch_id,
     }
     # A job that waits again has not been started, as far as its client is concerned.
     if job.status is not JobStatus.IN_QUEUE:

@@ -171,15 +171,19 @@ def input_schema(spec: ModelSpec) -> JsonObject:
     }
 
 
-def submit_request_body() -> JsonObject:
-    """OpenAPI request body of `/run` and `/runsync`."""
-    example = {"input": {"prompt": "A serene mountain landscape at sunset", "width": 1024, "height": 1024, "seed": 42}}
-    schema = {
+def submit_schema() -> JsonObject:
+    """JSON schema of the body of `/run` and `/runsync`."""
+    return {
         "type": "object",
         "required": ["input"],
         "properties": {"input": {"anyOf": [input_schema(spec) for spec in CATALOG.values()]}},
     }
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def submit_request_body() -> JsonObject:
+    """OpenAPI request body of `/run` and `/runsync`."""
+    example = {"input": {"prompt": "A serene mountain landscape at sunset", "width": 1024, "height": 1024, "seed": 42}}
+    return {"required": True, "content": {"application/json": {"schema": submit_schema(), "example": example}}}
 
 
 def _object(properties: JsonObject, required: list[str] | None = None) -> JsonObject:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
@@ -30,6 +31,7 @@ class Services:
     accounts: Accounts
     gallery: Gallery
     watch: JobWatch
+    batches: BatchService
     worker_tokens: WorkerTokens
     billing: Billing
     estimates: Estimates

@@ -159,6 +159,7 @@ def _job_body(request: Request, claim: Claim) -> dict[str, Any]:
         "leaseMs": services_of(request).workforce.lease_ms,
     }
     siblings = {"webhook": job.webhook, "s3Config": job.s3_config, "policy": _policy_body(job.policy)}
+    siblings["batchId"] = job.batch_id
     return body | {name: value for name, value in siblings.items() if value}
 
 

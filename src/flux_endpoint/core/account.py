@@ -27,6 +27,7 @@ class Operation(StrEnum):
     REQUESTS = "requests"
     ESTIMATE = "estimate"
     BILLING = "billing"
+    BATCH = "batch"  # all that changes a batch, but for `finalize`, which is a `run`
 
     @property
     def changes_jobs(self) -> bool:

@@ -11,6 +11,7 @@
     ├── NotFound               (404)
     │   ├── UnknownEndpoint
     │   ├── UnknownJob
+    │   ├── UnknownBatch
     │   └── ImageGone
     ├── Conflict               the job is in a state that does not allow this (409)
     ├── LeaseLost              a worker reports on a job that is no longer its own (409)
@@ -94,6 +95,10 @@ class UnknownEndpoint(NotFound):
 
 class UnknownJob(NotFound):
     """No job of that id on that endpoint, or its record has expired."""
+
+
+class UnknownBatch(NotFound):
+    """No batch of that id on that endpoint."""
 
 
 class ImageGone(NotFound):

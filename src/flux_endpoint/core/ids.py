@@ -21,6 +21,16 @@ def new_job_id(*, sync: bool) -> str:
     return f"{SYNC_PREFIX if sync else ''}{uuid.uuid4()}-{_CLUSTER_SUFFIX}"
 
 
+def new_batch_id() -> str:
+    """The id of a batch: `batch_<uuid4>`."""
+    return f"batch_{uuid.uuid4()}"
+
+
+def new_batch_request_id() -> str:
+    """The id of a request of a batch, and later of its job: `req_<uuid4>`."""
+    return f"req_{uuid.uuid4()}"
+
+
 def new_api_key() -> str:
     """A secret for clients; starts with `fxe_` so that leaks can be searched for."""
     return _KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)

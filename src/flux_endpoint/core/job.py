@@ -84,6 +84,7 @@ class Job:
         retention_ms: how long after its end the job can be read; None for as long as the record is kept.
         expires_ms: from when on the job can no longer be read; None for never. While it is unfinished, it ends then.
         progress: the latest news of the running attempt; None before the first and after the end.
+        batch_id: the batch it came with; None for one that was sent by itself.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Job:
     retention_ms: int | None = None
     expires_ms: int | None = None
     progress: Mapping[str, Any] | None = None
+    batch_id: str | None = None
 
     @property
     def delay_time_ms(self) -> int | None:

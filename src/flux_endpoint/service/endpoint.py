@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.endpoint import EndpointSpec, PricedInput
 from flux_endpoint.core.envelope import TTL_MS, Envelope, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
@@ -108,12 +108,10 @@ class EndpointService:
             OverBudget: the key cannot pay for the job.
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
         """
-        spec = self.spec(endpoint_id)
+        self.spec(endpoint_id)
         once = _once(once_name, body)
         try:
-            envelope = parse_envelope(body)
-            self._check_places(envelope)
-            accepted = spec.accept(envelope.input)
+            envelope, accepted = self.accept(endpoint_id, body)
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
         await self._cap.require_room(endpoint_id)
@@ -135,6 +133,26 @@ class EndpointService:
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
         )
         return await self._store.enqueue(job, once)
+
+    def parse(self, body: object) -> Envelope:
+        """Check what is around the `input` of a request body.
+
+        Raises:
+            InvalidRequest: it is wrong; the text names the field and its limit.
+        """
+        envelope = parse_envelope(body)
+        self._check_places(envelope)
+        return envelope
+
+    def accept(self, endpoint_id: str, body: object) -> tuple[Envelope, PricedInput]:
+        """Check a request body and price it, without queueing anything.
+
+        Raises:
+            InvalidRequest: it is wrong; the text names the field and its limit.
+            UnknownEndpoint: no such endpoint is served here.
+        """
+        envelope = self.parse(body)
+        return envelope, self.spec(endpoint_id).accept(envelope.input)
 
     async def refuse(self, endpoint_id: str, key_id: str, reason: str, *, sync: bool) -> Job:
         """Record a request that cannot be queued, as a FAILED job that costs nothing.

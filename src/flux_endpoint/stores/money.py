@@ -1,5 +1,7 @@
 """What money asks of a transaction that queues or completes a job."""
 
+from decimal import Decimal
+
 from sqlalchemy import Connection
 
 from flux_endpoint.core.errors import OverBudget
@@ -12,7 +14,12 @@ from flux_endpoint.stores.database import storable
 
 
 def require_budget(connection: Connection, job: Job, now_ms: int) -> None:
-    """Refuse a job that its key cannot pay for. Call it after the job was written as IN_QUEUE, in that transaction.
+    """Refuse a job that its key cannot pay for; see `require_budget_for`."""
+    require_budget_for(connection, job.key_id, job.cost_usd, now_ms, "job")
+
+
+def require_budget_for(connection: Connection, key_id: str, cost_usd: Decimal, now_ms: int, what: str) -> None:
+    """Refuse what a key cannot pay for. Call it after it was written as IN_QUEUE, in that transaction.
 
     Two transactions never both spend the last of a budget: SQLite has one writer, PostgreSQL locks the key's row.
 
@@ -20,7 +27,7 @@ def require_budget(connection: Connection, job: Job, now_ms: int) -> None:
         OverBudget: what the key has spent this month and promised to unfinished jobs, this one included, is more than
             its limit. The transaction must be rolled back.
     """
-    key = {"key": storable(job.key_id)}
+    key = {"key": storable(key_id)}
     limited = connection.execute(sql.LOCK_BUDGET, key).one_or_none()
     if limited is None:
         return
@@ -29,11 +36,11 @@ def require_budget(connection: Connection, job: Job, now_ms: int) -> None:
     spent_units, promised_units = int(sums.spent), int(sums.promised)
     if spent_units + promised_units <= limited.units_per_month:
         return
-    others_units = promised_units - usd_to_units(job.cost_usd)
+    others_units = promised_units - usd_to_units(cost_usd)
     raise OverBudget(
         f"over budget: API key '{limited.name}' may spend {show_usd(units_to_usd(limited.units_per_month))} USD in "
         f"{month:%B %Y}; {show_usd(units_to_usd(spent_units))} USD are spent, {show_usd(units_to_usd(others_units))} "
-        f"USD are promised to unfinished jobs and this job costs {show_usd(job.cost_usd)} USD; the budget starts anew "
+        f"USD are promised to unfinished jobs and this {what} costs {show_usd(cost_usd)} USD; the budget starts anew "
         f"on {Period.MONTH.next_after(month):%Y-%m-%d} at 00:00 UTC"
     )
 

@@ -282,7 +282,10 @@ class JobStore(Protocol):
         ...
 
     async def forget(self, finished_before_ms: int) -> int:
-        """Delete erased jobs that ended before a time; ledger entries stay. Returns how many."""
+        """Delete erased jobs that ended before a time; ledger entries stay. Returns how many.
+
+        Batches go with the last of their jobs; drafts that nobody finalized in a week are given up.
+        """
         ...
 
 

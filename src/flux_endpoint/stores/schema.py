@@ -53,6 +53,7 @@ jobs: Final = Table(
     # The client's Idempotency-Key, and a hash of the body that came with it.
     Column("once_name", Text),
     Column("once_hash", Text),
+    Column("batch_id", Text),
     UniqueConstraint("id"),
 )
 
@@ -83,6 +84,8 @@ Index(
     sqlite_where=_once,
     postgresql_where=_once,
 )
+_batched = jobs.c.batch_id.is_not(None)
+Index("jobs_by_batch", jobs.c.batch_id, jobs.c.status, sqlite_where=_batched, postgresql_where=_batched)
 # Serves the listing of recent jobs.
 Index("jobs_by_arrival", jobs.c.endpoint_id, jobs.c.created_ms, jobs.c.seq)
 
@@ -95,6 +98,38 @@ chunks: Final = Table(
     Column("output", _Json, nullable=False),
 )
 Index("chunks_by_job", chunks.c.job_id, chunks.c.seq)
+
+batches: Final = Table(
+    "batches",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("endpoint_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("name", Text),
+    Column("webhook", Text),
+    UniqueConstraint("id"),
+)
+Index("batches_by_arrival", batches.c.endpoint_id, batches.c.created_ms, batches.c.seq)
+
+# Requests of drafts only: a batch that is finalized turns them into jobs.
+batch_requests: Final = Table(
+    "batch_requests",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("batch_id", Text, nullable=False),
+    Column("input", _Json, nullable=False),
+    Column("cost_units", BigInteger, nullable=False),
+    Column("execution_timeout_ms", BigInteger, nullable=False),
+    Column("ttl_ms", BigInteger),
+    Column("low_priority", Integer, nullable=False),
+    Column("webhook", Text),
+    Column("s3_config", _Json),
+    UniqueConstraint("id"),
+)
+Index("batch_requests_by_batch", batch_requests.c.batch_id, batch_requests.c.seq)
 
 api_keys: Final = Table(
     "api_keys",

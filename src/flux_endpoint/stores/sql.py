@@ -10,6 +10,7 @@ from flux_endpoint.core.errors import Conflict
 from flux_endpoint.core.job import Job, JobCounts, JobStatus
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
+from flux_endpoint.stores.batches import SqlBatches
 from flux_endpoint.stores.claims import SqlClaims
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended, waits_again
@@ -27,12 +28,13 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox):
-    """Implements `JobStore` and, inherited, `LoadStore`, `Ledger`, `WorkerStore` and `Outbox`; see `open_store`."""
+class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox):
+    """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
         SqlClaims.__init__(self, database, signals, clock)
         SqlViews.__init__(self, database, signals, clock)
+        SqlBatches.__init__(self, database, clock)
         SqlLedger.__init__(self, database)
         SqlWorkers.__init__(self, database)
         SqlOutbox.__init__(self, database, signals, clock)
@@ -175,7 +177,9 @@ class SqlStore(SqlClaims, SqlViews, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox):
 
     async def forget(self, finished_before_ms: int) -> int:
         """See `JobStore.forget`."""
-        return await self._in_batches(sql.FORGET, {"before_ms": finished_before_ms})
+        forgotten = await self._in_batches(sql.FORGET, {"before_ms": finished_before_ms})
+        await self._forget_batches(finished_before_ms)
+        return forgotten
 
     async def _in_batches(self, statement: ReturningUpdate[Any] | ReturningDelete[Any], values: dict[str, Any]) -> int:
         """Run a statement that returns job ids until it finds no more; what those jobs had sent is deleted."""

@@ -216,6 +216,19 @@ PURGE: Final = (
     .returning(jobs)
 )
 
+# IN_QUEUE | IN_PROGRESS -> CANCELLED, all of a batch. `lease_expires_ms` stays, as in CANCEL.
+_of_cancelled_batch = _locked(
+    and_(jobs.c.batch_id == bindparam("batch"), _may_become(JobStatus.CANCELLED)), "of_cancelled_batch"
+)
+CANCEL_OF_BATCH: Final = (
+    update(jobs)
+    .where(jobs.c.seq.in_(select(_of_cancelled_batch.c.seq)))
+    .values(
+        status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, s3_config=None
+    )
+    .returning(jobs)
+)
+
 # CANCELLED and TIMED_OUT stay; the worker is told once.
 TAKE_STOPS: Final = update(jobs).where(_of_worker, _untold).values(lease_expires_ms=None).returning(jobs.c.id)
 

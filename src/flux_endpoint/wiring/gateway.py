@@ -33,6 +33,7 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
@@ -130,6 +131,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             accounts=accounts,
             gallery=gallery,
             watch=JobWatch(store),
+            batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=Billing(store, clock),
             estimates=Estimates(store),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),

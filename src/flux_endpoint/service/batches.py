@@ -1,0 +1,152 @@
+"""What a client can do with batches: collect requests, queue them together, read them, cancel them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from flux_endpoint.core import ids
+from flux_endpoint.core.batch import (
+    BATCH_RETENTION_MS,
+    MAX_BATCH_REQUESTS,
+    MAX_NAME_CHARS,
+    Batch,
+    BatchRequest,
+    BatchStatus,
+)
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.job import Job
+from flux_endpoint.service.endpoint import EndpointService, Retention
+from flux_endpoint.stores.batch_protocol import BatchStore
+
+# Checking this many takes milliseconds; then whoever else waits has a turn.
+_CHECK_AT_ONCE: Final = 100
+
+
+class BatchService:
+    """The operations of a batch, for every endpoint.
+
+    Args:
+        endpoints: says what a valid request is.
+        store: where batches are kept.
+        clock: stamps batches.
+        retention: how long results of single jobs can be read; those of batches a day at least.
+    """
+
+    def __init__(self, endpoints: EndpointService, store: BatchStore, clock: Clock, retention: Retention) -> None:
+        self._endpoints = endpoints
+        self._store = store
+        self._clock = clock
+        self._retention_ms = None if retention.run_ms is None else max(retention.run_ms, BATCH_RETENTION_MS)
+
+    async def create(self, endpoint_id: str, bodies: object) -> Batch:
+        """Start a batch with some requests, or none.
+
+        Args:
+            endpoint_id: where its jobs will go.
+            bodies: a JSON array of bodies as `/run` takes them.
+
+        Raises:
+            InvalidRequest: `bodies` is no array, or one of them is wrong: the text has its index. Nothing is kept.
+            Conflict: the endpoint has as many active batches as it may have.
+        """
+        requests = await self._check(endpoint_id, bodies, "the body")
+        batch = Batch(ids.new_batch_id(), endpoint_id, BatchStatus.DRAFT, self._clock.now_ms())
+        return await self._store.create_batch(batch, requests)
+
+    async def add(self, endpoint_id: str, batch_id: str, body: object) -> tuple[Batch, list[str]]:
+        """Add the `requests` of a JSON object to a DRAFT: all or none.
+
+        Returns:
+            The batch, and the ids of what was added.
+
+        Raises:
+            InvalidRequest: the body is wrong, or one of its requests is: the text has its index; or they are too many.
+            UnknownBatch, Conflict: see `BatchStore.add_requests`.
+        """
+        if not isinstance(body, Mapping) or "requests" not in body:
+            raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'requests'")
+        # Before the long check: a batch that does not exist is the more helpful error.
+        await self._store.get_batch(endpoint_id, batch_id)
+        requests = await self._check(endpoint_id, body["requests"], "requests")
+        batch = await self._store.add_requests(endpoint_id, batch_id, requests)
+        return batch, [request.id for request in requests]
+
+    async def change(self, endpoint_id: str, batch_id: str, body: object) -> Batch:
+        """Set `name` and `webhook` of a DRAFT; null takes one away, what is absent stays.
+
+        Raises:
+            InvalidRequest: the body or a value is wrong.
+            UnknownBatch, Conflict: see `BatchStore.change_batch`.
+        """
+        if not isinstance(body, Mapping):
+            raise InvalidRequest("Invalid request: the body must be a JSON object")
+        changes: dict[str, str | None] = {}
+        if "name" in body:
+            changes["name"] = _name(body["name"])
+        if "webhook" in body:
+            # Under the rules of `/run`.
+            changes["webhook"] = self._endpoints.parse({"input": {}, "webhook": body["webhook"]}).webhook
+        return await self._store.change_batch(endpoint_id, batch_id, changes)
+
+    async def get(self, endpoint_id: str, batch_id: str) -> Batch:
+        """See `BatchStore.get_batch`."""
+        return await self._store.get_batch(endpoint_id, batch_id)
+
+    async def list_batches(self, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
+        """See `BatchStore.list_batches`."""
+        return await self._store.list_batches(endpoint_id, offset, limit)
+
+    async def list_requests(
+        self, endpoint_id: str, batch_id: str, offset: int, limit: int
+    ) -> tuple[Sequence[tuple[str, Job | None]], int]:
+        """See `BatchStore.list_requests`."""
+        return await self._store.list_requests(endpoint_id, batch_id, offset, limit)
+
+    async def remove(self, endpoint_id: str, batch_id: str, request_id: str) -> None:
+        """See `BatchStore.remove_request`."""
+        await self._store.remove_request(endpoint_id, batch_id, request_id)
+
+    async def finalize(self, endpoint_id: str, batch_id: str, key_id: str) -> Batch:
+        """See `BatchStore.finalize_batch`."""
+        return await self._store.finalize_batch(endpoint_id, batch_id, key_id, self._retention_ms)
+
+    async def cancel(self, endpoint_id: str, batch_id: str) -> Batch:
+        """See `BatchStore.cancel_batch`."""
+        return await self._store.cancel_batch(endpoint_id, batch_id)
+
+    async def _check(self, endpoint_id: str, bodies: object, where: str) -> list[BatchRequest]:
+        if not isinstance(bodies, list):
+            raise InvalidRequest(f"Invalid request: {where} must be a JSON array of objects with the key 'input'")
+        if len(bodies) > MAX_BATCH_REQUESTS:
+            raise InvalidRequest(
+                f"Invalid request: a batch has at most {MAX_BATCH_REQUESTS} requests, not {len(bodies)}"
+            )
+        requests = []
+        for index, body in enumerate(bodies):
+            if index % _CHECK_AT_ONCE == _CHECK_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            try:
+                requests.append(self._accept(endpoint_id, body))
+            except InvalidRequest as error:
+                raise InvalidRequest(f"request {index} (counted from 0): {error}") from None
+        return requests
+
+    def _accept(self, endpoint_id: str, body: object) -> BatchRequest:
+        envelope, accepted = self._endpoints.accept(endpoint_id, body)
+        return BatchRequest(
+            id=ids.new_batch_request_id(),
+            input=accepted.input,
+            cost_usd=accepted.cost_usd,
+            policy=envelope.policy,
+            webhook=envelope.webhook,
+            s3_config=envelope.s3_config,
+        )
+
+
+def _name(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or not value.isprintable():
+        raise InvalidParameter("name", f"must be a string of at most {MAX_NAME_CHARS} printable characters")
+    return value
