@@ -128,6 +128,7 @@ async def test_a_batch_is_named_and_given_a_webhook(gateway: Gateway) -> None:
         ({"name": "x" * 201}, "name must be"),
         ({"name": "a\nb"}, "name must be"),
         ({"webhook": "ftp://example.com"}, "webhook must be"),
+        ({"webhook": "http://127.0.0.1/"}, "webhook"),
     ],
 )
 async def test_wrong_attributes_are_refused(gateway: Gateway, changes: Any, words: str) -> None:
