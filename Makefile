@@ -6,11 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 NODE_CLIENTS := tests/clients/node/node_modules
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
 ARGS ?=
+# How many requests `make fuzz` makes up for each operation of the API.
+EXAMPLES ?= 500
 # Two OpenMP threads beside another busy process make a step many times slower; one thread each is steady.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types test-gpu bench train-demo clean
+.PHONY: help install serve test lint format types test-gpu bench fuzz reference train-demo clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +43,12 @@ test-gpu: $(VENV)/.installed-dev ## Run the tests that need a CUDA device
 bench: $(VENV)/.installed-dev ## Measure what README and docs claim, see benchmarks/README.md
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 		echo "== $$script" && $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || exit 1; done
+
+fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests: make fuzz EXAMPLES=1000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_fuzz.py --timeout 0 -s $(ARGS)
+
+reference: $(VENV)/.installed-dev ## Write the generated pages of docs/reference
+	$(BIN)/python docs/generate.py
 
 train-demo: $(VENV)/.installed-dev ## Make the embedded model from nothing, see training/README.md
 	$(BIN)/python -m training $(ARGS)

@@ -594,21 +594,18 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
     endpoints = EndpointService(store, catalog, gateway.clock)
     document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints)).openapi()
     for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
-        body = document["paths"][f"/v2/{{endpoint_id}}/{operation}"]["post"]["requestBody"]
-        submission = body["content"]["application/json"]["schema"]
-        if operation.startswith("batch"):
-            submission = submission.get("properties", {}).get("requests", submission)["items"]
-        inputs = submission["properties"]["input"]["anyOf"]
-        titles = [one["title"] for one in inputs]
-        assert titles == [
-            "Flux Dev input",
-            "Flux Schnell input",
-            "Echo input (endpoint echo)",
-            "Small input (endpoint small)",
-            "Referring input (endpoint referring)",
-        ]
-        assert inputs[3] == schema | {"type": "object", "title": titles[3]}
-        assert inputs[4] == {"type": "object", "title": titles[4]}
+        inputs = {}
+        for endpoint_id in ("echo", "small", "referring"):
+            body = document["paths"][f"/v2/{endpoint_id}/{operation}"]["post"]["requestBody"]
+            submission = body["content"]["application/json"]["schema"]
+            if operation.startswith("batch"):
+                submission = submission.get("properties", {}).get("requests", submission)["items"]
+            inputs[endpoint_id] = submission["properties"]["input"]
+        assert inputs == {
+            "echo": {"type": "object"},
+            "small": schema | {"type": "object"},
+            "referring": {"type": "object"},
+        }
     # One application's endpoints are not another's.
     flux_only = dataclasses.replace(gateway.services, endpoints=EndpointService(store, FLUX_ENDPOINTS, gateway.clock))
-    assert "endpoint small" not in json.dumps(create_app(flux_only).openapi())
+    assert "/v2/small/run" not in create_app(flux_only).openapi()["paths"]

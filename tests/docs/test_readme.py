@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
-from flux_endpoint.settings import list_settings
 from tests.servers import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -33,12 +32,6 @@ def test_the_curl_makes_the_picture_it_promises(servers: Servers) -> None:
     assert answer["output"].keys() == promised["output"].keys()
     assert answer["output"]["cost"] == promised["output"]["cost"]
     assert answer["output"]["seed"] == promised["output"]["seed"]
-
-
-def test_the_table_of_settings_is_complete_and_true() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
-    expected = [(info.name, f"`{info.default}`" if info.default else "", info.description) for info in list_settings()]
-    assert rows == expected
 
 
 def test_the_limits_in_the_table_of_inputs_are_those_of_the_catalogue() -> None:

@@ -1,17 +1,19 @@
 """The HTTP server: routes put together, and the one table from errors to HTTP codes."""
 
 import logging
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from flux_endpoint import __version__
 from flux_endpoint.api import batches, billing, estimate, events, images, requests, runpod, workers
+from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, error_reply
-from flux_endpoint.api.openapi import describe_own_endpoints
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
     Conflict,
@@ -43,8 +45,11 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     StoreUnavailable: 503,
     FluxEndpointError: 500,
 }
+# Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
+ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, images)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
+_METHOD_NOT_ALLOWED = 405
 
 _DESCRIPTION = (
     "FLUX.1 pictures over the wire format of Runpod's public endpoints. "
@@ -55,12 +60,13 @@ _DESCRIPTION = (
 def create_app(services: Services) -> FastAPI:
     """The gateway as an ASGI application."""
     # FastAPI's own documentation page loads its script from a public host; this one carries it along.
-    app: FastAPI = FastAPIOffline(title="flux-endpoint", version=__version__, description=_DESCRIPTION)
+    app: FastAPI = FastAPIOffline(
+        title="flux-endpoint", version=__version__, description=_DESCRIPTION, generate_unique_id_function=operation_id
+    )
     app.state.services = services
-    # Routes are tried in turn: a worker asks twice a job and a client once.
-    for module in (workers, runpod, events, requests, batches, estimate, billing, images):
+    for module in ROUTES:
         app.include_router(module.router)
-    describe_own_endpoints(app, services.endpoints.specs)
+    app.openapi = partial(describe, app, services.endpoints.specs)  # type: ignore[method-assign]
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -88,7 +94,19 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    return error_reply(request, error.status_code, text, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+    return error_reply(request, error.status_code, text, headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """What the path of a request may be asked with; the framework names the methods of the first route only."""
+    methods: set[str] = set()
+    for route in [*request.app.routes, *(route for module in ROUTES for route in module.router.routes)]:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return methods
 
 
 async def _on_client_left(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.http import decode_json, json_reply, read_body
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, query_parameter, whole_number
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
@@ -16,8 +16,6 @@ from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.service.gallery import Gallery
 
 _LIMIT_BYTES: Final = 10 * 2**20
-_MAX_OFFSET: Final = 1_000_000
-_MAX_LIMIT: Final = 100
 _DEFAULT_LIMIT: Final = 20
 
 BatchId = Annotated[str, Path(description="As answered when the batch was created.")]
@@ -104,31 +102,17 @@ def _responses(schema: schemas.JsonObject, **others: str) -> dict[int | str, dic
 
 
 _NO_DRAFT: Final = "The batch is no DRAFT any more."
-_PAGE_EXTRA = {
-    "parameters": [
-        query_parameter("offset", {"type": "integer", "minimum": 0, "maximum": _MAX_OFFSET, "default": 0}, "Skips."),
-        query_parameter(
-            "limit", {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT, "default": _DEFAULT_LIMIT}, "At most."
-        ),
-    ]
+_OFFSET: Final = WholeNumber("offset", 0, 1_000_000, "How many to skip.")
+_LIMIT: Final = WholeNumber("limit", 1, 100, "How many at most.")
+_PAGE_EXTRA = {"parameters": [_OFFSET.parameter(0), _LIMIT.parameter(_DEFAULT_LIMIT)]}
+_SUBMISSIONS: schemas.JsonObject = {
+    "type": "array",
+    "maxItems": MAX_BATCH_REQUESTS,
+    "items": schemas.SUBMISSION_PLACE,
 }
-_EXAMPLE = {"input": {"prompt": "a red fox in snow", "width": 512, "height": 512}}
-
-
-def _body(schema: schemas.JsonObject, example: Any) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
-
-
-def _submissions() -> schemas.JsonObject:
-    # A new one for each route: endpoints of the operator's own are added to each.
-    return {"type": "array", "maxItems": MAX_BATCH_REQUESTS, "items": schemas.submit_schema()}
-
-
-_CREATE_EXTRA = _body(_submissions(), [_EXAMPLE])
-_ADD_EXTRA = _body(
-    {"type": "object", "required": ["requests"], "properties": {"requests": _submissions()}}, {"requests": [_EXAMPLE]}
-)
-_CHANGE_EXTRA = _body(
+_CREATE_EXTRA = schemas.json_body(_SUBMISSIONS)
+_ADD_EXTRA = schemas.json_body({"type": "object", "required": ["requests"], "properties": {"requests": _SUBMISSIONS}})
+_CHANGE_EXTRA = schemas.json_body(
     {
         "type": "object",
         "properties": {
@@ -136,7 +120,7 @@ _CHANGE_EXTRA = _body(
             "webhook": {"type": ["string", "null"], "description": "For each request that names none itself."},
         },
     },
-    {"name": "autumn catalogue"},
+    example={"name": "autumn catalogue"},
 )
 
 router = APIRouter(prefix="/v2/{endpoint_id}/batch", tags=["batches"], dependencies=[BEARER])
@@ -255,8 +239,7 @@ async def cancel(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -
 
 
 def _window(request: Request) -> tuple[int, int]:
-    offset = whole_number(request, "offset", 0, 0, _MAX_OFFSET)
-    return offset, whole_number(request, "limit", _DEFAULT_LIMIT, 1, _MAX_LIMIT)
+    return _OFFSET.read(request, 0), _LIMIT.read(request, _DEFAULT_LIMIT)
 
 
 def _page(name: str, lines: Sequence[schemas.JsonObject], total: int, offset: int, limit: int) -> schemas.JsonObject:

@@ -40,7 +40,7 @@ router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEAR
 @router.post(
     "/estimate",
     responses=_RESPONSES,
-    openapi_extra={"requestBody": schemas.submit_request_body()},
+    openapi_extra=schemas.json_body(schemas.SUBMISSION_PLACE),
     summary="Foretell cost and time",
 )
 async def estimate(request: Request, endpoint_id: EndpointId) -> Response:

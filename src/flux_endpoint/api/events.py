@@ -21,10 +21,21 @@ logger = logging.getLogger(__name__)
 
 # How long a client shall wait before it comes back when the connection breaks.
 _RETRY_MS: Final = 2_000
+# OpenAPI 3.1 has no word for a stream: this is one message of it.
+_MESSAGE_SCHEMA: Final = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["status", "gone"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
     200: {
         "description": "Messages `event: status`, whose `data` is the body of `/status`; `gone` when its time is over.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": schemas.EVENTS_EXAMPLE}},
+        "content": {"text/event-stream": {"schema": _MESSAGE_SCHEMA, "example": schemas.EVENTS_EXAMPLE}},
     },
     204: {"description": "The client has seen the end already, as its `Last-Event-ID` shows: do not come back."},
 }

@@ -1,15 +1,17 @@
 """What the routes of clients have in common: their parameters, their errors, their key."""
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, overload
 
 from fastapi import Path, Request, Security
 from fastapi.security import HTTPBearer
 
 from flux_endpoint.api import schemas
 from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.service.endpoint import READ_TTL_MS
 
 # Of a number in a query; the limits themselves are far below.
-_MAX_DIGITS = 12
+_MAX_DIGITS: Final = 12
 
 EndpointId = Annotated[
     str, Path(description="Which model.", examples=[schemas.ENDPOINT_PARAMETER_EXAMPLE], alias="endpoint_id")
@@ -30,19 +32,53 @@ def query_parameter(name: str, schema: schemas.JsonObject, description: str) -> 
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-def whole_number(request: Request, name: str, default: int, minimum: int, maximum: int) -> int:
-    """A whole number in the query.
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """A query parameter that is a whole number; both limits included."""
 
-    Raises:
-        InvalidRequest: it is something else, or out of range.
-    """
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and minimum <= int(text) <= maximum):
-        raise InvalidRequest(f"{name} is invalid; must be a whole number from {minimum} to {maximum}")
-    return int(text)
+    name: str
+    minimum: int
+    maximum: int
+    description: str
 
+    @overload
+    def read(self, request: Request, default: int) -> int: ...
+    @overload
+    def read(self, request: Request) -> int | None: ...
+    def read(self, request: Request, default: int | None = None) -> int | None:
+        """The value a request has; `default` when it has none.
+
+        Raises:
+            InvalidRequest: it is no such number; the text names the parameter and its limits.
+        """
+        text = request.query_params.get(self.name)
+        if text is None:
+            return default
+        is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+        if not is_number or not self.minimum <= int(text) <= self.maximum:
+            # The real service's words for `wait`.
+            raise InvalidRequest(f"{self.name} is invalid; must be between {self.minimum} and {self.maximum}")
+        return int(text)
+
+    def parameter(self, default: int | None = None) -> dict[str, Any]:
+        """Its entry in the OpenAPI document."""
+        schema: dict[str, Any] = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        if default is not None:
+            schema["default"] = default
+        return query_parameter(self.name, schema, self.description)
+
+
+# Contract section 1.2.
+WAIT_MS: Final = WholeNumber("wait", 1_000, 300_000, "How long the call is held at most, milliseconds.")
+TTL_MS: Final = WholeNumber("ttl", *READ_TTL_MS, "Let the job vanish this many milliseconds from now.")
+
+IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body get the same job; the same key with another body is answered 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
 
 # Named so that the OpenAPI page has its "Authorize" button; the raw form of the header is checked by hand (`admit`).
 BEARER = Security(HTTPBearer(auto_error=False, description="An API key."))

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, query_parameter, whole_number
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber, query_parameter
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.stores.protocol import Place
 
-_MAX_LIMIT: Final = 100
+_LIMIT: Final = WholeNumber("limit", 1, 100, "How many at most.")
 _DEFAULT_LIMIT: Final = 20
 # Milliseconds and a row's number, as a page before gave them out.
 _CURSOR: Final = re.compile(r"(\d{1,15})-(\d{1,18})", re.ASCII)
@@ -61,11 +61,7 @@ _EXTRA = {
             {"type": "string", "example": "FAILED,TIMED_OUT"},
             "Only jobs in these states, joined by commas.",
         ),
-        query_parameter(
-            "limit",
-            {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT, "default": _DEFAULT_LIMIT},
-            "How many at most.",
-        ),
+        _LIMIT.parameter(_DEFAULT_LIMIT),
         query_parameter(
             "cursor",
             {"type": "string", "pattern": f"^{_CURSOR.pattern}$"},
@@ -86,7 +82,7 @@ async def requests(request: Request, endpoint_id: EndpointId) -> Response:
     """
     await admit(request, endpoint_id, Operation.REQUESTS)
     statuses = _statuses(request)
-    limit = whole_number(request, "limit", _DEFAULT_LIMIT, 1, _MAX_LIMIT)
+    limit = _LIMIT.read(request, _DEFAULT_LIMIT)
     jobs, rest = await services_of(request).endpoints.recent(endpoint_id, statuses, limit, _cursor(request))
     body: schemas.JsonObject = {"requests": list(map(_line, jobs)), "limit": limit, "hasMore": rest is not None}
     if rest is not None:

@@ -5,18 +5,24 @@ from fastapi import APIRouter, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.http import decode_json, json_reply, read_body, unless_client_leaves
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
+from flux_endpoint.api.parameters import (
+    BEARER,
+    ERRORS,
+    IDEMPOTENCY_PARAMETER,
+    TTL_MS,
+    WAIT_MS,
+    EndpointId,
+    JobId,
+)
 from flux_endpoint.api.services import Services, services_of
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
 
-# Contract section 1.2: how long /runsync holds, milliseconds.
-_WAIT_MS_MIN, _WAIT_MS_MAX, _WAIT_MS_DEFAULT = 1_000, 300_000, 90_000
+# Contract section 1.2: how long /runsync holds.
+_WAIT_MS_DEFAULT = 90_000
 # Shorter than the 10 s after which Runpod's Python client gives up reading.
 _STREAM_WAIT_MS_DEFAULT = 8_000
-# Of a number in a query; the limits themselves are far below.
-_MAX_DIGITS = 12
 # Contract section 1.9.
 _RUN_LIMIT_BYTES = 10 * 2**20
 _RUNSYNC_LIMIT_BYTES = 20 * 2**20
@@ -36,24 +42,27 @@ _SUBMIT_RESPONSES = ERRORS | {
 }
 _HEALTH_RESPONSES = ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
 _JOB_RESPONSES = ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
+_BAD_QUERY = {400: schemas.json_response("A number in the query is out of range.", schemas.ERROR_SCHEMA)}
+_READ_RESPONSES = _JOB_RESPONSES | _BAD_QUERY
 _RETRY_RESPONSES = _JOB_RESPONSES | {
     402: _BUDGET,
     409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA),
 }
 _PURGE_RESPONSES = ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
-_STREAM_RESPONSES = ERRORS | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
-_SUBMIT_EXTRA = {"requestBody": schemas.submit_request_body()}
+_STREAM_RESPONSES = ERRORS | _BAD_QUERY | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
+_SUBMIT_EXTRA = schemas.json_body(schemas.SUBMISSION_PLACE) | {"parameters": [IDEMPOTENCY_PARAMETER]}
+_RUNSYNC_EXTRA = _SUBMIT_EXTRA | {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT), IDEMPOTENCY_PARAMETER]}
+_STATUS_EXTRA = {"parameters": [TTL_MS.parameter()]}
+_WAIT_EXTRA = {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT)]}
+_STREAM_EXTRA = {"parameters": [WAIT_MS.parameter(_STREAM_WAIT_MS_DEFAULT)]}
 
 
 router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
 
 
-@router.post("/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Make a picture and wait")
+@router.post("/runsync", responses=_SUBMIT_RESPONSES, openapi_extra=_RUNSYNC_EXTRA, summary="Make a picture and wait")
 async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
-    """Queue a job and hold the request until it is done.
-
-    The query `wait` says how long at most: 1000 to 300000 milliseconds, 90000 when absent.
-    """
+    """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
     services = services_of(request)
     key = await admit(request, endpoint_id, Operation.RUNSYNC)
     wait_s = _wait_s(request)
@@ -76,33 +85,34 @@ async def run(request: Request, endpoint_id: EndpointId) -> Response:
     return json_reply(schemas.accepted_body(job))
 
 
-@router.get("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job")
+@router.get("/status/{job_id}", responses=_READ_RESPONSES, openapi_extra=_STATUS_EXTRA, summary="Read a job")
 async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-    """Where a job stands, its place in the queue or its progress, and its picture when it is done.
-
-    The query `ttl` lets the job vanish that many milliseconds from now: 1000 to 604800000.
-    """
+    """Where a job stands, its place in the queue or its progress, and its picture when it is done."""
     services = services_of(request)
     key = await admit(request, endpoint_id, Operation.STATUS)
-    ttl_ms = _ttl_ms(request)
+    ttl_ms = TTL_MS.read(request)
     if ttl_ms is not None:
         key.require_writing("/status?ttl=")
     job = await services.endpoints.status(endpoint_id, job_id, ttl_ms)
     return json_reply(await _job_body(services, job))
 
 
-@router.post("/status/{job_id}", responses=_JOB_RESPONSES, summary="Read a job (for clients that POST)")
+@router.post(
+    "/status/{job_id}",
+    responses=_READ_RESPONSES,
+    openapi_extra=_STATUS_EXTRA,
+    summary="Read a job (for clients that POST)",
+)
 async def status_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """The same as GET: one official client posts here. The body is ignored."""
     return await status(request, endpoint_id, job_id)
 
 
-@router.get("/status-sync/{job_id}", responses=_JOB_RESPONSES, summary="Wait for a job")
+@router.get("/status-sync/{job_id}", responses=_READ_RESPONSES, openapi_extra=_WAIT_EXTRA, summary="Wait for a job")
 async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Like `/status/{id}`, held until the job is done.
 
-    The query `wait` says how long at most: 1000 to 300000 milliseconds, 90000 when absent. Official clients ask again
-    without a pause, so a job that still runs is answered only when that time is over.
+    Official clients ask again without a pause, so a job that still runs is answered only when `wait` is over.
     """
     services = services_of(request)
     await admit(request, endpoint_id, Operation.STATUS)
@@ -110,19 +120,23 @@ async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) 
     return json_reply(await _job_body(services, job))
 
 
-@router.post("/status-sync/{job_id}", responses=_JOB_RESPONSES, summary="Wait for a job (for clients that POST)")
+@router.post(
+    "/status-sync/{job_id}",
+    responses=_READ_RESPONSES,
+    openapi_extra=_WAIT_EXTRA,
+    summary="Wait for a job (for clients that POST)",
+)
 async def status_sync_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """The same as GET: one official client posts here. The body is ignored."""
     return await status_sync(request, endpoint_id, job_id)
 
 
-@router.get("/stream/{job_id}", responses=_STREAM_RESPONSES, summary="Follow a job")
+@router.get("/stream/{job_id}", responses=_STREAM_RESPONSES, openapi_extra=_STREAM_EXTRA, summary="Follow a job")
 async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """What a job has sent since the last call, held until there is something or the job is done.
 
     The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw; the last of these also has `preview`, a small
-    picture as a `data:` URL, when there is one. Each chunk is handed out once. The query `wait` says how long the call
-    is held at most: 1000 to 300000 milliseconds, 8000 when absent.
+    picture as a `data:` URL, when there is one. Each chunk is handed out once.
     """
     await admit(request, endpoint_id, Operation.STATUS)
     wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
@@ -131,7 +145,12 @@ async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     return json_reply(schemas.stream_body(job, chunks))
 
 
-@router.post("/stream/{job_id}", responses=_STREAM_RESPONSES, summary="Follow a job (for clients that POST)")
+@router.post(
+    "/stream/{job_id}",
+    responses=_STREAM_RESPONSES,
+    openapi_extra=_STREAM_EXTRA,
+    summary="Follow a job (for clients that POST)",
+)
 async def stream_by_post(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """The same as GET: one official client posts here. The body is ignored."""
     return await stream(request, endpoint_id, job_id)
@@ -187,18 +206,4 @@ def _is_refused(job: Job) -> bool:
 
 
 def _wait_s(request: Request, default_ms: int = _WAIT_MS_DEFAULT) -> float:
-    text = request.query_params.get("wait")
-    if text is None:
-        return default_ms / 1_000
-    if text.isascii() and text.isdigit() and len(text) <= 7 and _WAIT_MS_MIN <= int(text) <= _WAIT_MS_MAX:
-        return int(text) / 1_000
-    raise InvalidRequest(f"wait is invalid; must be between {_WAIT_MS_MIN} and {_WAIT_MS_MAX}")
-
-
-def _ttl_ms(request: Request) -> int | None:
-    text = request.query_params.get("ttl")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise InvalidRequest("ttl is invalid; must be a whole number of milliseconds")
-    return int(text)
+    return WAIT_MS.read(request, default_ms) / 1_000

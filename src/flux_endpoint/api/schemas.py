@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
+from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
+from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
-from flux_endpoint.core.job import POSTED, Job, JobCounts, JobStatus
+from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobCounts, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.roster import WorkerCounts
@@ -139,15 +141,20 @@ def _number(kind: str, allowed: IntRange | FloatRange, description: str) -> Json
     return schema
 
 
+# What Python takes for white space, and U+0000, which no text may hold.
+_BLANK = r"\u0000\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
 def input_schema(spec: ModelSpec) -> JsonObject:
     """JSON schema of a model's `input`, from its catalogue entry."""
-    text = {"type": "string", "maxLength": spec.max_prompt_chars}
+    text = {"type": "string", "maxLength": spec.max_prompt_chars, "pattern": r"^[^\u0000]*$"}
+    some_text = text | {"minLength": 1, "pattern": rf"^[^\u0000]*[^{_BLANK}][^\u0000]*$"}
     return {
         "type": "object",
         "title": f"{spec.display_name} input",
         "required": ["prompt"],
         "properties": {
-            "prompt": text | {"minLength": 1, "description": "What the picture shows."},
+            "prompt": some_text | {"description": "What the picture shows."},
             "negative_prompt": text
             | {"default": "", "description": "What it must not show. Not empty: a second pass per step."},
             "width": _number("integer", spec.size_px, "Pixels."),
@@ -171,19 +178,93 @@ def input_schema(spec: ModelSpec) -> JsonObject:
     }
 
 
-def submit_schema() -> JsonObject:
-    """JSON schema of the body of `/run` and `/runsync`."""
-    return {
-        "type": "object",
-        "required": ["input"],
-        "properties": {"input": {"anyOf": [input_schema(spec) for spec in CATALOG.values()]}},
-    }
+def _or_null(schema: JsonObject) -> JsonObject:
+    # Null counts as absent: some languages cannot leave a key out.
+    return schema | {"type": [schema["type"], "null"]}
 
 
-def submit_request_body() -> JsonObject:
-    """OpenAPI request body of `/run` and `/runsync`."""
-    example = {"input": {"prompt": "A serene mountain landscape at sunset", "width": 1024, "height": 1024, "seed": 42}}
-    return {"required": True, "content": {"application/json": {"schema": submit_schema(), "example": example}}}
+def _milliseconds(limits: tuple[int, int], default: int, description: str) -> JsonObject:
+    limited: JsonObject = {"type": "integer", "minimum": limits[0], "maximum": limits[1], "default": default}
+    return _or_null(limited | {"description": description})
+
+
+_HOST_LABEL = "[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL: JsonObject = {
+    "type": "string",
+    "maxLength": 2_000,
+    "pattern": rf"^https?://{_HOST_LABEL}(\.{_HOST_LABEL})*(:[1-9][0-9]{{0,3}})?(/[!-~]*)?$",
+}
+_SHORT_TEXT: JsonObject = {"type": "string", "minLength": 1, "maxLength": 1_000, "pattern": "^[ -~]+$"}
+
+_ENVELOPE: JsonObject = {
+    "policy": _or_null(
+        {
+            "type": "object",
+            "properties": {
+                "executionTimeout": _milliseconds(
+                    EXECUTION_TIMEOUT_MS, Policy().execution_timeout_ms, "How long one attempt may run."
+                ),
+                "ttl": _milliseconds(TTL_MS, DEFAULT_TTL_MS, "How long the job exists at all, from its submission."),
+                "lowPriority": _or_null({"type": "boolean", "default": False}),
+            },
+        }
+    ),
+    # Clients that leave a form's field empty send "".
+    "webhook": {"anyOf": [_URL, {"type": "string", "maxLength": 0}, {"type": "null"}], "description": "Told the end."},
+    "s3Config": _or_null(
+        {
+            "type": "object",
+            "description": "The bucket the result goes to.",
+            "required": ["accessId", "accessSecret", "bucketName", "endpointUrl"],
+            "properties": {
+                "accessId": _SHORT_TEXT,
+                "accessSecret": _SHORT_TEXT,
+                "bucketName": _SHORT_TEXT,
+                "endpointUrl": _URL | {"maxLength": 1_000},
+                "objectPath": _or_null(_SHORT_TEXT),
+            },
+        }
+    ),
+}
+
+
+# Stands in the document for a submission until `document.describe` knows the endpoint.
+SUBMISSION_PLACE: JsonObject = {"x-submission": True}
+
+
+def submission_schema(spec: EndpointSpec) -> JsonObject:
+    """JSON schema of what is sent to `/run` of one endpoint."""
+    schema: JsonObject = {"type": "object", "required": ["input"], "properties": {"input": _input_of(spec)} | _ENVELOPE}
+    if isinstance(spec, FluxEndpoint):
+        steps = spec.model.num_inference_steps.default
+        prompt = "A serene mountain landscape at sunset"
+        example = {"prompt": prompt, "width": 1024, "height": 1024, "num_inference_steps": steps, "seed": 42}
+        schema["examples"] = [{"input": example}]
+    return schema
+
+
+def json_body(schema: JsonObject, **others: Any) -> JsonObject:
+    """OpenAPI request body that must be sent as JSON."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema} | others}}}
+
+
+def _input_of(spec: EndpointSpec) -> JsonObject:
+    if isinstance(spec, FluxEndpoint):
+        return input_schema(spec.model)
+    # References point into the operator's schema, and would point into this document.
+    declared = {} if _has_references(spec.input_schema) else dict(spec.input_schema or {})
+    return declared | {"type": "object"}
+
+
+def _has_references(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(name in ("$ref", "$dynamicRef") or _has_references(item) for name, item in value.items())
+    return isinstance(value, list) and any(_has_references(item) for item in value)
+
+
+def is_job(response: JsonObject) -> bool:
+    """Whether an OpenAPI response is a job, whose id can be used further."""
+    return bool(response.get("content", {}).get("application/json", {}).get("schema") == JOB_SCHEMA)
 
 
 def _object(properties: JsonObject, required: list[str] | None = None) -> JsonObject:

@@ -1,0 +1,34 @@
+"""Generated requests, right and wrong ones, against a running server: schemathesis with all its checks."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Servers
+
+# `make fuzz` asks for more, and for other ones each time.
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+CI_EXAMPLES = 60
+CI_SEED = 20_260_101
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+def test_no_request_gets_an_answer_that_the_document_does_not_promise(servers: Servers, tmp_path: Path) -> None:
+    server = servers.start(model="fake", rate_limits="off")
+    key = (server.data_dir / "api-key").read_text().strip()
+    command = [
+        *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.url}/openapi.json"),
+        *("--header", f"Authorization: Bearer {key}", "--checks", "all", "--continue-on-failure"),
+        *("--max-examples", EXAMPLES or str(CI_EXAMPLES), "--workers", "1", "--no-color"),
+        *("--report-dir", str(tmp_path), "--generation-database", "none"),
+        *([] if EXAMPLES else ["--seed", str(CI_SEED)]),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
+    generated = re.search(r"(\d+) generated", done.stdout)
+    assert generated and int(generated[1]) >= 2_000, done.stdout[-2_000:]
