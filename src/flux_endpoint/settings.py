@@ -24,6 +24,9 @@ _MAX_LEASE_S: Final = 86_400
 _MAX_RETENTION_S: Final = 315_360_000
 _RETENTION: Final = f"a whole number from 0 to {_MAX_RETENTION_S}"
 
+# The model that comes with the package.
+EMBEDDED: Final = "demo"
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -91,7 +94,7 @@ class _EngineSettings(BaseSettings):
         """Checkpoint of the schnell endpoint; None when it is not offered. Real weights are never replaced by demo."""
         if self.schnell_model is not None:
             return self.schnell_model
-        return self.model if self.model == "demo" or is_fake(self.model) else None
+        return self.model if self.model == EMBEDDED or is_fake(self.model) else None
 
 
 class Settings(_EngineSettings):

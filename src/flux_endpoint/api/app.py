@@ -10,7 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from flux_endpoint import __version__
-from flux_endpoint.api import batches, billing, estimate, events, images, requests, runpod, workers
+from flux_endpoint.api import (
+    batches,
+    billing,
+    catalogue,
+    estimate,
+    events,
+    images,
+    pages,
+    requests,
+    runpod,
+    workers,
+)
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, error_reply
@@ -46,7 +57,7 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, images)
+ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, images, catalogue)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405
@@ -66,6 +77,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in ROUTES:
         app.include_router(module.router)
+    app.include_router(pages.create_router())
     app.openapi = partial(describe, app, services.endpoints.specs)  # type: ignore[method-assign]
     app.add_middleware(Doors)
     app.add_exception_handler(FluxEndpointError, _on_known_error)

@@ -39,6 +39,7 @@ class ModelSpec:
 
     Attributes:
         endpoint_id: the id in the URL.
+        description: one sentence for people.
         size_px: width and height.
         extra_sizes: (width, height) pairs an official client sends by itself although they break `size_px`; the
             picture is rendered at the next workable size and cropped.
@@ -49,6 +50,7 @@ class ModelSpec:
 
     endpoint_id: str
     display_name: str
+    description: str
     family: ModelFamily
     size_px: IntRange
     num_inference_steps: IntRange
@@ -72,6 +74,7 @@ _MAX_PROMPT_CHARS = 10_000
 FLUX_DEV: Final = ModelSpec(
     endpoint_id="black-forest-labs-flux-1-dev",
     display_name="Flux Dev",
+    description="The detailed one: many steps, close to the prompt.",
     family=ModelFamily.DEV,
     size_px=_SIZE_PX,
     num_inference_steps=IntRange(minimum=1, maximum=50, default=28),
@@ -86,6 +89,7 @@ FLUX_DEV: Final = ModelSpec(
 FLUX_SCHNELL: Final = ModelSpec(
     endpoint_id="black-forest-labs-flux-1-schnell",
     display_name="Flux Schnell",
+    description="The quick one: a picture in a handful of steps.",
     family=ModelFamily.SCHNELL,
     size_px=_SIZE_PX,
     num_inference_steps=IntRange(minimum=1, maximum=8, default=4),

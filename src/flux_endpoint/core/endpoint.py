@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
 from flux_endpoint.core.generation import parse_input
@@ -49,6 +49,15 @@ class EndpointSpec(Protocol):
     def conclude(self, output: Any) -> Completed | Failed:
         """What a worker's `output` makes of its job; `output` is any JSON value, None when there was none."""
         ...
+
+
+@runtime_checkable
+class JobPricedEndpoint(EndpointSpec, Protocol):
+    """An endpoint of any JSON, at one price a job; what people can be told about it."""
+
+    description: str
+    usd_per_job: Decimal
+    input_schema: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

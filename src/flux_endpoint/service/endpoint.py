@@ -70,7 +70,7 @@ class EndpointService:
 
     @property
     def specs(self) -> Collection[EndpointSpec]:
-        """The endpoints served here."""
+        """The endpoints served here, the most important first."""
         return self._catalog.values()
 
     def spec(self, endpoint_id: str) -> EndpointSpec:

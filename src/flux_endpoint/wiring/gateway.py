@@ -44,7 +44,7 @@ from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.settings import PREFIX, Settings, url_host
+from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, url_host
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
@@ -135,6 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             billing=Billing(store, clock),
             estimates=Estimates(store),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
+            embedded_endpoint_ids=_embedded(settings),
         )
         node = node_name(settings.data_dir)
         deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, node)
@@ -154,13 +155,20 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
             gc.freeze()
             try:
-                new_key = secrets.api_key if secrets.is_api_key_new else None
-                print(greeting(settings, public_url, list(catalog), secrets.api_key_file, new_key), flush=True)
+                print(_greeting(settings, public_url, list(catalog), secrets), flush=True)
                 return await _until_the_end(leave, fleet, {server, sweeps, webhooks})
             finally:
                 await fleet.stop()
                 await _end(webhooks)
                 store.drain()
+
+
+def _greeting(settings: Settings, public_url: str, endpoint_ids: list[str], secrets: _Secrets) -> str:
+    new_key = secrets.api_key if secrets.is_api_key_new else None
+    # On a terminal somebody reads along who may read the key's file too. What goes elsewhere may be kept in a log.
+    is_for_a_person = settings.api_key is None and sys.stdout.isatty()
+    link_key = secrets.api_key if is_for_a_person else new_key
+    return greeting(settings, public_url, endpoint_ids, secrets.api_key_file, new_key, link_key)
 
 
 async def _until_the_end(leave: asyncio.Event, fleet: LocalFleet, running: "set[asyncio.Task[None]]") -> int:
@@ -250,8 +258,7 @@ def _retention(settings: Settings) -> Retention:
 
 
 def _flux_ids(settings: Settings) -> list[str]:
-    offered = {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
-    return [endpoint_id for endpoint_id, source in offered.items() if source is not None]
+    return [endpoint_id for endpoint_id, source in _sources(settings).items() if source is not None]
 
 
 def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]:
@@ -263,6 +270,14 @@ def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]
         custom = read_endpoints_file(settings.endpoints_file, FLUX_ENDPOINTS.keys())
         catalog |= {endpoint.endpoint_id: endpoint for endpoint in custom}
     return catalog
+
+
+def _embedded(settings: Settings) -> frozenset[str]:
+    return frozenset(endpoint_id for endpoint_id, source in _sources(settings).items() if source == EMBEDDED)
+
+
+def _sources(settings: Settings) -> dict[str, str | None]:
+    return {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
 
 
 def _secrets(settings: Settings) -> _Secrets:

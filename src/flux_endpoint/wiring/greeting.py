@@ -2,14 +2,22 @@
 
 import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 from flux_endpoint import __version__
-from flux_endpoint.settings import Settings, is_fake
+from flux_endpoint.settings import EMBEDDED, Settings, is_fake
 
 _PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 
 
-def greeting(settings: Settings, public_url: str, endpoint_ids: list[str], key_file: Path, new_key: str | None) -> str:
+def greeting(
+    settings: Settings,
+    public_url: str,
+    endpoint_ids: list[str],
+    key_file: Path,
+    new_key: str | None,
+    link_key: str | None = None,
+) -> str:
     """The text.
 
     Args:
@@ -18,15 +26,18 @@ def greeting(settings: Settings, public_url: str, endpoint_ids: list[str], key_f
         endpoint_ids: what it serves, the most important first.
         key_file: where the API key is, unless a setting fixes it.
         new_key: the API key, when it was made just now; otherwise it is not shown.
+        link_key: the API key, when the link to the playground shall sign the browser in.
     """
     urls = [f"{public_url}/v2/{endpoint_id}" for endpoint_id in endpoint_ids]
     rows = [
+        # In the fragment: browsers keep that to themselves, so the key reaches no server and no log of one.
+        ("Playground", f"{public_url}/#key={quote(link_key)}" if link_key else f"{public_url}/"),
         *(("API" if url is urls[0] else "", url) for url in urls),
         ("API docs", f"{public_url}/docs"),
         *(("API key" if line == 0 else "", text) for line, text in enumerate(_key_lines(settings, key_file, new_key))),
         *(("Model" if line == 0 else "", text) for line, text in enumerate(_model_lines(settings))),
     ]
-    table = "\n".join(f"  {name:<10}{text}" for name, text in rows)
+    table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
     curl = _curl(urls[0], _key_in_shell(settings, key_file))
     return f"flux-endpoint {__version__} is ready\n\n{table}\n\nTry it:\n\n{curl}\n"
 
@@ -44,7 +55,7 @@ def _key_in_shell(settings: Settings, key_file: Path) -> str:
 def _model_lines(settings: Settings) -> list[str]:
     if is_fake(settings.model):
         return [f"{settings.model}: no model at all, pictures are one flat colour (for tests)"]
-    if settings.model == "demo":
+    if settings.model == EMBEDDED:
         return [
             "demo: the small embedded model. It draws simple landscapes and is no match for FLUX.1.",
             'Real weights: make serve ARGS="--model black-forest-labs/FLUX.1-dev"',

@@ -1,0 +1,72 @@
+// The server's public API, as any client uses it.
+
+import { key } from "./key.js";
+import { readEvents } from "./sse.js";
+
+// Where the page is, the API is: also behind a proxy that adds a path.
+export const BASE = new URL(".", location.href.split(/[?#]/)[0]).href;
+
+// An answer that is not 200; its message is the server's own sentence.
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function request(path, { method = "GET", body, signal, withKey = true } = {}) {
+  const headers = {};
+  if (withKey) headers.Authorization = `Bearer ${key.get()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let reply;
+  try {
+    reply = await fetch(BASE + path, { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server does not answer. Is it running?");
+  }
+  if (!reply.ok) throw new ApiError(reply.status, await words(reply));
+  return reply;
+}
+
+async function words(reply) {
+  try {
+    return (await reply.json()).error ?? `The server answered ${reply.status}.`;
+  } catch {
+    return `The server answered ${reply.status} ${reply.statusText}.`;
+  }
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+
+export const catalogue = () => json("v2/endpoints", { withKey: false });
+export const health = (endpoint) => json(`v2/${endpoint}/health`);
+export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
+export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
+
+// The job at each change of its state or progress, until it is over; ends early when the connection does.
+export async function* events(endpoint, id, signal) {
+  const reply = await request(`v2/${endpoint}/events/${id}`, { signal });
+  for await (const { event, data } of readEvents(reply.body)) {
+    if (event === "status") yield JSON.parse(data);
+    if (event === "gone") throw new ApiError(404, JSON.parse(data).error);
+  }
+}
+
+// Pictures of this server are asked for at the page's own origin, whatever the server believes its public URL to be:
+// so they load through any proxy, and the page needs no right to talk to another host. Others are left as they are.
+export function pictureUrl(url) {
+  const name = /\/images\/([A-Za-z0-9_-]+\.(?:png|jpg))$/.exec(url);
+  return name ? `${BASE}images/${name[1]}` : url;
+}
+
+export const isOwnPicture = (url) => pictureUrl(url).startsWith(BASE);
+
+// Whether a picture is no longer kept; an unreachable server says nothing about that.
+export async function isGone(url) {
+  try {
+    return (await fetch(pictureUrl(url), { method: "HEAD", cache: "no-store" })).status === 404;
+  } catch {
+    return false;
+  }
+}

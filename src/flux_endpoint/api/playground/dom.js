@@ -1,0 +1,47 @@
+// Small helpers for the page's elements. Text only ever enters the page as text nodes.
+
+export const byId = (id) => document.getElementById(id);
+
+// el("p", {className: "note", "aria-live": "polite"}, "text", child)
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export function icon(name) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(space, "use");
+  use.setAttribute("href", `#icon-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+// Copies a text and says so on the button for a moment.
+export async function copyFrom(button, text) {
+  const label = button.querySelector("span") ?? button;
+  const before = label.dataset.label ?? label.textContent;
+  label.dataset.label = before;
+  try {
+    await navigator.clipboard.writeText(text);
+    label.textContent = "Copied";
+    announce("Copied");
+  } catch {
+    // Refused by the browser, or a page over plain http from another machine.
+    label.textContent = "Copying is not allowed here";
+    announce("Copying is not allowed here");
+  }
+  setTimeout(() => (label.textContent = before), 1_800);
+}
+
+// Tells screen readers what just changed.
+export function announce(text) {
+  byId("announcer").textContent = text;
+}

@@ -1,0 +1,38 @@
+// A picture made here, dropped anywhere on the page or chosen as a file, gives its parameters back.
+
+import { byId } from "./dom.js";
+import { readInput } from "./metadata.js";
+
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+// `onInput` gets the input that drew the file; `onStranger` is called with its name when it carries none.
+export function takeFiles(onInput, onStranger) {
+  async function take(file) {
+    const input = readInput(await file.arrayBuffer());
+    if (input) onInput(input, file.name);
+    else onStranger(file.name);
+  }
+
+  addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    byId("veil").hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    // Leaving the window, not one element for another.
+    if (event.relatedTarget === null) byId("veil").hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    byId("veil").hidden = true;
+    const [file] = event.dataTransfer.files;
+    if (file) take(file);
+  });
+  byId("open-file").addEventListener("click", () => byId("file").click());
+  byId("file").addEventListener("change", () => {
+    const [file] = byId("file").files;
+    byId("file").value = "";
+    if (file) take(file);
+  });
+}

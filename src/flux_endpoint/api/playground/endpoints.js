@@ -1,0 +1,37 @@
+// The choice of the endpoint, what is said about it, and what it costs.
+
+import { byId, el } from "./dom.js";
+import { usd } from "./format.js";
+import { markdown } from "./markdown.js";
+import { calculation, cost, rule } from "./price.js";
+
+const SEVERAL = 4;
+
+export function showChoice(catalogue, onChoose) {
+  const choices = catalogue.map((endpoint) => {
+    const radio = el("input", { type: "radio", name: "endpoint", value: endpoint.id });
+    radio.addEventListener("change", () => onChoose(endpoint));
+    return el("label", {}, radio, endpoint.name);
+  });
+  byId("endpoints").replaceChildren(...choices);
+}
+
+export function showEndpoint(endpoint) {
+  for (const radio of document.querySelectorAll('[name="endpoint"]')) radio.checked = radio.value === endpoint.id;
+  const note = endpoint.isEmbeddedModel ? " Drawn by the small embedded model: simple landscapes only." : "";
+  byId("description").textContent = endpoint.description + note;
+  byId("readme-button").hidden = !endpoint.readme;
+  byId("readme-button").textContent = `About ${endpoint.name}`;
+  byId("readme-title").textContent = endpoint.name;
+  byId("readme").replaceChildren(...markdown(endpoint.readme));
+  byId("readme-price").textContent = `Price: ${rule(endpoint.price)}. Failed and cancelled pictures cost nothing.`;
+  byId("variations").hidden = !endpoint.makesPictures;
+}
+
+export function showCost({ price }, size) {
+  const amount = cost(price, size);
+  byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
+  byId("cost-rule").textContent = calculation(price, size);
+  byId("price-rule").textContent = rule(price);
+  byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * amount)}`;
+}

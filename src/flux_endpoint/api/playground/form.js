@@ -1,0 +1,165 @@
+// The input form. Ranges, defaults and formats come from the endpoint's schema in the catalogue.
+
+import { byId, el } from "./dom.js";
+import { Seed } from "./seed.js";
+import { Size } from "./size.js";
+
+const TEXTS = ["prompt", "negative_prompt"];
+const NUMBERS = ["width", "height", "num_inference_steps", "guidance", "true_cfg_scale", "seed"];
+const FIELDS = [...TEXTS, ...NUMBERS, "image_format", "json"];
+const PARTS_OF_A_RANGE = 100;
+
+// Dispatches "change" when the input changes, by hand or by program.
+export class Form extends EventTarget {
+  constructor() {
+    super();
+    this.endpoint = null;
+    this.size = new Size(() => this.#changed());
+    this.seed = new Seed(() => this.#changed());
+    byId("form").addEventListener("input", (event) => this.#edited(event.target));
+  }
+
+  // Shows an endpoint's fields. What the visitor has typed stays where the endpoint allows it.
+  setEndpoint(endpoint) {
+    const before = this.endpoint;
+    this.endpoint = endpoint;
+    byId("json-field").hidden = endpoint.makesPictures;
+    byId("picture-fields").hidden = !endpoint.makesPictures;
+    this.clearErrors();
+    if (endpoint.makesPictures) this.#setSchema(endpoint.input.properties, before?.input.properties);
+    else byId("json").value = JSON.stringify(example(endpoint.input), null, 2);
+    this.#changed();
+  }
+
+  // The `input` object. Empty number fields are left out: the server fills in its default, or draws the seed.
+  // Throws SyntaxError when the JSON editor holds no JSON.
+  get input() {
+    if (!this.endpoint.makesPictures) return JSON.parse(byId("json").value);
+    const input = { prompt: byId("prompt").value };
+    const negative = byId("negative_prompt").value;
+    if (negative.trim()) input.negative_prompt = negative;
+    for (const name of NUMBERS) {
+      if (name === "true_cfg_scale" && !input.negative_prompt) continue;
+      const text = byId(name).value;
+      if (text !== "") input[name] = Number(text);
+    }
+    input.image_format = this.#format;
+    return input;
+  }
+
+  // Puts an input into the fields; what it does not mention gets the endpoint's default.
+  set input(input) {
+    this.clearErrors();
+    if (!this.endpoint.makesPictures) {
+      byId("json").value = JSON.stringify(input, null, 2);
+      return this.#changed();
+    }
+    const properties = this.endpoint.input.properties;
+    for (const name of [...TEXTS, ...NUMBERS]) {
+      const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
+      byId(name).value = name === "seed" && value === -1 ? "" : value;
+    }
+    this.#format = input.image_format ?? properties.image_format.default;
+    if (input.negative_prompt) byId("settings").open = true;
+    this.#synchronise();
+    this.#changed();
+  }
+
+  get #format() {
+    return document.querySelector('[name="image_format"]:checked')?.value;
+  }
+
+  set #format(value) {
+    for (const radio of document.querySelectorAll('[name="image_format"]')) radio.checked = radio.value === value;
+  }
+
+  reset() {
+    if (this.endpoint.makesPictures) this.input = {};
+    else this.setEndpoint(this.endpoint);
+  }
+
+  // Marks the field that the server's words name ("Invalid parameter: width must …"); others stand above the button.
+  showError(words) {
+    const name = /^Invalid parameter: (\w+)/.exec(words)?.[1];
+    const field = this.endpoint.makesPictures && FIELDS.includes(name) ? name : this.endpoint.makesPictures ? null : "json";
+    if (field === null) {
+      byId("form-error").textContent = words;
+      return;
+    }
+    byId(`${field}-error`).textContent = words;
+    const control = byId(field) ?? document.querySelector(`[name="${field}"]`);
+    control.setAttribute("aria-invalid", "true");
+    control.closest("details")?.setAttribute("open", "");
+    control.focus();
+  }
+
+  clearErrors() {
+    byId("form-error").textContent = "";
+    for (const name of FIELDS) {
+      byId(`${name}-error`).textContent = "";
+      byId(name)?.removeAttribute("aria-invalid");
+    }
+  }
+
+  #setSchema(properties, before) {
+    this.size.setSchema(properties);
+    this.seed.setSchema(properties.seed);
+    for (const name of NUMBERS) {
+      const field = byId(name);
+      const { minimum, maximum, multipleOf, type } = properties[name];
+      const limits = { min: minimum, max: maximum, step: multipleOf ?? (type === "integer" ? 1 : "any") };
+      Object.assign(field, limits);
+      field.title = properties[name].description ?? "";
+      const slider = document.querySelector(`[data-for="${name}"]`);
+      if (slider) Object.assign(slider, limits, { step: type === "integer" ? 1 : (maximum - minimum) / PARTS_OF_A_RANGE });
+      const isUntouched = field.value === "" || Number(field.value) === before?.[name].default;
+      const isOutside = field.value !== "" && (Number(field.value) < minimum || Number(field.value) > maximum);
+      if (name !== "seed" && (isUntouched || isOutside)) field.value = properties[name].default;
+    }
+    this.#setFormats(properties.image_format);
+    this.#synchronise();
+  }
+
+  #setFormats({ enum: formats, default: preset }) {
+    const chosen = formats.includes(this.#format) ? this.#format : preset;
+    byId("formats").replaceChildren(
+      ...formats.map((format) =>
+        el("label", {}, el("input", { type: "radio", name: "image_format", value: format, checked: format === chosen }), format.toUpperCase()),
+      ),
+    );
+  }
+
+  #edited(target) {
+    if (target.dataset.for) byId(target.dataset.for).value = target.value;
+    const field = target.dataset.for ?? target.name;
+    if (FIELDS.includes(field)) {
+      byId(`${field}-error`).textContent = "";
+      byId(field)?.removeAttribute("aria-invalid");
+      byId("form-error").textContent = "";
+    }
+    this.#synchronise();
+    this.#changed();
+  }
+
+  #synchronise() {
+    for (const slider of document.querySelectorAll("[data-for]")) slider.value = byId(slider.dataset.for).value;
+    byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim();
+    this.size.show();
+    this.seed.show();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+// Something to begin with in the JSON editor: the defaults, and an empty value for what is required.
+function example({ properties = {}, required = [] } = {}) {
+  const empty = { string: "", integer: 0, number: 0, boolean: false, array: [], object: {} };
+  const input = {};
+  for (const [name, schema] of Object.entries(properties)) {
+    if (schema.default !== undefined) input[name] = schema.default;
+    else if (required.includes(name)) input[name] = empty[schema.type] ?? null;
+  }
+  return input;
+}

@@ -1,0 +1,89 @@
+// Earlier pictures of this browser, newest first, in IndexedDB. Holds inputs, answers and thumbnails; never the key.
+
+const DATABASE = "flux-endpoint";
+const STORE = "runs";
+const LIMIT = 200;
+
+function promised(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+export class History extends EventTarget {
+  #database = null;
+  #records = [];
+
+  // The records stay in memory too: a browser that keeps nothing (a private window) still shows this visit's.
+  static async open() {
+    const history = new History();
+    try {
+      const opening = indexedDB.open(DATABASE, 1);
+      opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
+      history.#database = await promised(opening);
+      history.#records = await promised(history.#store("readonly").getAll());
+      history.#records.sort((a, b) => b.createdMs - a.createdMs);
+    } catch {
+      history.#database = null;
+    }
+    return history;
+  }
+
+  get isKept() {
+    return this.#database !== null;
+  }
+
+  get records() {
+    return this.#records;
+  }
+
+  async save(record) {
+    const index = this.#records.findIndex(({ id }) => id === record.id);
+    if (index < 0) this.#records.unshift(record);
+    else this.#records[index] = record;
+    const surplus = this.#records.splice(LIMIT);
+    this.#changed();
+    if (!this.#database) return;
+    const store = this.#store("readwrite");
+    for (const { id } of surplus) store.delete(id);
+    await promised(store.put(record));
+  }
+
+  async remove(id) {
+    this.#records = this.#records.filter((record) => record.id !== id);
+    this.#changed();
+    if (this.#database) await promised(this.#store("readwrite").delete(id));
+  }
+
+  async clear() {
+    this.#records = [];
+    this.#changed();
+    if (this.#database) await promised(this.#store("readwrite").clear());
+  }
+
+  #store(mode) {
+    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+const THUMBNAIL_PX = 192;
+
+// A small square JPEG of a loaded <img>, as a data: URL; null when another host's picture must not be read.
+export function thumbnail(image) {
+  const side = Math.min(image.naturalWidth, image.naturalHeight);
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = THUMBNAIL_PX;
+  const left = (image.naturalWidth - side) / 2;
+  const top = (image.naturalHeight - side) / 2;
+  canvas.getContext("2d").drawImage(image, left, top, side, side, 0, 0, THUMBNAIL_PX, THUMBNAIL_PX);
+  try {
+    return canvas.toDataURL("image/jpeg", 0.8);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,28 @@
+// The API key: in this browser's localStorage and nowhere else. It goes to the server in the Authorization header only.
+
+const NAME = "flux-endpoint.key";
+
+export const key = {
+  get: () => localStorage.getItem(NAME) ?? "",
+  set(value) {
+    localStorage.setItem(NAME, value);
+    dispatchEvent(new Event("keychange"));
+  },
+  forget() {
+    localStorage.removeItem(NAME);
+    dispatchEvent(new Event("keychange"));
+  },
+};
+
+// The link that the server prints carries the key in its fragment, which browsers never send. It is taken out of the
+// address at once, before anything else can read, share or bookmark it.
+export function takeKeyFromAddress() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const value = fragment.get("key");
+  if (value === null) return false;
+  fragment.delete("key");
+  const rest = fragment.toString();
+  history.replaceState(null, "", location.pathname + location.search + (rest ? `#${rest}` : ""));
+  if (value) key.set(value);
+  return true;
+}

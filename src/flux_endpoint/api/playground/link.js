@@ -1,0 +1,39 @@
+// The input in the page's address, so that a link reproduces it. In the fragment, which no server and no log ever sees.
+
+// Ends in the endpoint's short name or id, and the fields that differ from the defaults.
+export function toFragment(endpoint, input) {
+  const fields = new URLSearchParams({ endpoint: endpoint.id });
+  if (!endpoint.makesPictures) {
+    fields.set("input", JSON.stringify(input));
+    return fields.toString();
+  }
+  const known = endpoint.input.properties;
+  for (const [name, value] of Object.entries(input)) {
+    if (value !== "" && known[name]?.default !== value) fields.set(name, value);
+  }
+  return fields.toString();
+}
+
+// {endpointId, input} of an address, or null when it carries none. Values are text or numbers as their schema says.
+export function fromFragment(fragment, catalogue) {
+  const fields = new URLSearchParams(fragment);
+  const endpoint = catalogue.find(({ id }) => id === fields.get("endpoint"));
+  if (!endpoint) return null;
+  if (!endpoint.makesPictures) return { endpoint, input: parsed(fields.get("input")) };
+  const input = {};
+  for (const [name, schema] of Object.entries(endpoint.input.properties)) {
+    if (!fields.has(name)) continue;
+    const text = fields.get(name);
+    if (schema.type === "string") input[name] = text;
+    else if (text.trim() !== "" && Number.isFinite(Number(text))) input[name] = Number(text);
+  }
+  return { endpoint, input };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {};
+  }
+}

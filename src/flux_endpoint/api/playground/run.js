@@ -1,0 +1,92 @@
+// One job from submission to its end, as the page sees it.
+
+import * as api from "./api.js";
+
+export const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8_000;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Dispatches "change" after each piece of news. `record` is all that is worth keeping; it is plain data.
+export class Run extends EventTarget {
+  constructor(record) {
+    super();
+    this.record = record;
+    this.progress = null; // {step, total, eta_ms} while it is drawn
+    this.preview = null; // data: URL of the latest preview
+    this.position = null; // in the queue, 1 is next
+    this.isOffline = false;
+  }
+
+  static create(endpoint, input) {
+    return new Run({ id: null, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
+  }
+
+  get isOver() {
+    return TERMINAL.has(this.record.status);
+  }
+
+  // Throws ApiError when the server refuses the input: then there is no job to follow.
+  async submit() {
+    const { id, status } = await api.submit(this.record.endpoint, this.record.input);
+    this.#set({ id, status });
+  }
+
+  // Reads the job's events to their end; after a lost connection it asks again, ever less often.
+  async follow() {
+    let pauseMs = FIRST_PAUSE_MS;
+    while (!this.isOver) {
+      try {
+        for await (const body of api.events(this.record.endpoint, this.record.id)) {
+          pauseMs = FIRST_PAUSE_MS;
+          this.isOffline = false;
+          this.#take(body);
+        }
+      } catch (error) {
+        const isFinal = error instanceof api.ApiError && error.status >= 400 && error.status < 500 && error.status !== 429;
+        if (isFinal) return this.#set({ status: "FAILED", error: error.message });
+      }
+      if (this.isOver) return;
+      this.isOffline = true;
+      this.#changed();
+      await sleep(pauseMs);
+      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+    }
+  }
+
+  async cancel() {
+    if (this.isOver || !this.record.id) return;
+    const { status } = await api.cancel(this.record.endpoint, this.record.id);
+    this.#set({ status });
+  }
+
+  #take({ progress, queuePosition, ...body }) {
+    this.position = queuePosition ?? null;
+    if (progress) {
+      this.preview = progress.preview ?? this.preview;
+      this.progress = progress;
+    }
+    const { status, output, error, executionTime, delayTime } = body;
+    const news = { status, body };
+    if (status === "COMPLETED") Object.assign(news, { output, executionTime, delayTime });
+    if (error) news.error = error;
+    this.#set(news);
+  }
+
+  #set(news) {
+    // A cancelled job stays cancelled: news that were on their way say otherwise.
+    if (this.isOver && !TERMINAL.has(news.status)) return;
+    Object.assign(this.record, news);
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+// A run from the history; `preview` and progress are not kept.
+export const restored = (record) => new Run(record);
+
+export const seedOf = (record) => record.output?.seed ?? record.input.seed;

@@ -1,0 +1,46 @@
+// Width and height: two numbers, the aspect ratios to choose from, and the shape they make.
+
+import { byId, el } from "./dom.js";
+import { presets } from "./sizes.js";
+
+export class Size {
+  #onChange;
+
+  constructor(onChange) {
+    this.#onChange = onChange;
+    byId("swap").addEventListener("click", () => this.#set(byId("height").value, byId("width").value));
+  }
+
+  setSchema(properties) {
+    const buttons = presets(properties).map(({ label, width, height }) => {
+      const title = `${width} × ${height}`;
+      const button = el("button", { type: "button", title, "aria-label": `${label}, ${title}` }, label);
+      button.dataset.size = `${width}x${height}`;
+      button.addEventListener("click", () => this.#set(width, height));
+      return button;
+    });
+    byId("aspects").replaceChildren(...buttons);
+  }
+
+  // {width, height}; the shape of a field that holds no number is that of a square.
+  get value() {
+    return { width: Number(byId("width").value) || 1, height: Number(byId("height").value) || 1 };
+  }
+
+  show() {
+    const { width, height } = this.value;
+    byId("shape").style.setProperty("--w", width);
+    byId("shape").style.setProperty("--h", height);
+    for (const button of byId("aspects").children) {
+      button.setAttribute("aria-pressed", String(button.dataset.size === `${width}x${height}`));
+    }
+  }
+
+  #set(width, height) {
+    byId("width").value = width;
+    byId("height").value = height;
+    // As if typed: errors go, sliders and cost follow.
+    for (const name of ["width", "height"]) byId(name).dispatchEvent(new Event("input", { bubbles: true }));
+    this.#onChange();
+  }
+}

@@ -1,0 +1,217 @@
+// Where pictures appear: one frame, or four; the state of what runs; facts and actions of the one that is looked at.
+
+import { isOwnPicture, pictureUrl } from "./api.js";
+import { byId, el, icon } from "./dom.js";
+import { seconds, timeLeft, usd } from "./format.js";
+import { seedOf } from "./run.js";
+
+// Dispatches "choose" (detail: run) when one of four is opened, "loaded" (detail: {run, image}) when a picture is there,
+// and "gone" (detail: run) when the server no longer has it.
+export class Stage extends EventTarget {
+  constructor(actions) {
+    super();
+    this.runs = [];
+    this.actions = actions;
+    this.listen = () => this.update();
+  }
+
+  // One run, or the four of a set; `all` are the four when one of them is looked at.
+  show(runs, all = null) {
+    for (const run of this.runs) run.removeEventListener("change", this.listen);
+    this.runs = runs;
+    this.all = all;
+    for (const run of runs) run.addEventListener("change", this.listen);
+    this.frames = runs.map((run, index) => this.#frame(run, index));
+    byId("frames").replaceChildren(...this.frames.map(({ frame }) => frame));
+    byId("frames").dataset.count = runs.length;
+    this.update();
+  }
+
+  // Nothing yet: what to do, and prompts to begin with.
+  welcome(endpoint, { width, height }, onExample) {
+    this.show([]);
+    const examples = endpoint.examples.map((text) => {
+      const button = el("button", { type: "button" }, text);
+      button.addEventListener("click", () => onExample(text));
+      return button;
+    });
+    const words = el(
+      "div",
+      { className: "words" },
+      el("h2", {}, endpoint.makesPictures ? "What shall it draw?" : "What shall it do?"),
+      ...(examples.length ? [el("p", {}, "Describe a picture, or begin with one of these."), el("div", { className: "examples" }, ...examples)] : []),
+    );
+    const frame = el("figure", { className: "frame welcome" }, words);
+    byId("frames").dataset.count = 1;
+    byId("frames").replaceChildren(frame);
+    this.shapeWelcome({ width, height });
+  }
+
+  // The empty frame follows the size in the form, within what leaves room for its words.
+  shapeWelcome({ width, height }) {
+    const frame = document.querySelector(".frame.welcome");
+    if (!frame) return;
+    const isNarrow = matchMedia("(max-width: 59.99rem)").matches;
+    const ratio = Math.min(2, Math.max(isNarrow ? 0.8 : 1.1, width / height));
+    frame.style.setProperty("--w", ratio);
+    frame.style.setProperty("--h", 1);
+  }
+
+  update() {
+    for (const parts of this.frames) updateFrame(parts);
+    this.#facts();
+    const run = this.runs.length === 1 ? this.runs[0] : null;
+    byId("json-output").textContent = this.runs.length
+      ? JSON.stringify(run ? (run.record.body ?? { id: run.record.id, status: run.record.status }) : this.runs.map(({ record }) => record.body ?? {}), null, 2)
+      : "The server's answer will stand here.";
+  }
+
+  #frame(run, index) {
+    const { width, height } = shapeOf(run.record);
+    const image = el("img", { alt: "", hidden: true, decoding: "async" });
+    const done = el("div", { className: "done" });
+    const track = el("div", { className: "track" }, done);
+    const words = el("div", { className: "words", hidden: true });
+    const frame = el("figure", { className: "frame" }, image, words, track);
+    frame.style.setProperty("--w", width);
+    frame.style.setProperty("--h", height);
+    if (this.runs.length > 1) {
+      const button = el("button", { type: "button", className: "choose", "aria-label": `Look at picture ${index + 1} of ${this.runs.length}` });
+      button.addEventListener("click", () => this.dispatchEvent(new CustomEvent("choose", { detail: run })));
+      frame.append(button);
+    }
+    image.addEventListener("load", () => {
+      if (image.dataset.kind === "picture") this.dispatchEvent(new CustomEvent("loaded", { detail: { run, image } }));
+    });
+    image.addEventListener("error", () => {
+      if (image.dataset.kind !== "picture") return;
+      image.dataset.isGone = "yes";
+      updateFrame({ run, frame, image, track, done, words });
+      this.dispatchEvent(new CustomEvent("gone", { detail: run }));
+    });
+    return { run, frame, image, track, done, words };
+  }
+
+  #facts() {
+    const run = this.runs.length === 1 ? this.runs[0] : null;
+    const facts = run ? factsOf(run.record) : [];
+    byId("facts").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+    const buttons = [];
+    const add = (name, label, action) => {
+      const button = el("button", { type: "button", className: name === "four" ? "quiet named" : "quiet", title: label }, icon(name), el("span", {}, label));
+      button.addEventListener("click", () => action(run, button));
+      buttons.push(button);
+    };
+    if (this.all) add("four", "All four", () => this.actions.showAll(this.all));
+    const url = run && pictureOf(run.record);
+    if (url) {
+      if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) }));
+      buttons.push(link("open", "Open", pictureUrl(url), { target: "_blank", rel: "noreferrer" }));
+      add("compare", "Compare", this.actions.compare);
+      add("link", "Copy link", this.actions.copyLink);
+    }
+    if (run?.isOver && run.record.id) add("bin", "Remove", this.actions.remove);
+    // Replaced only when they differ: a button that has the focus keeps it.
+    const mark = `${run?.record.id}|${buttons.map(({ textContent }) => textContent)}|${url}`;
+    if (byId("actions").dataset.mark === mark) return;
+    byId("actions").dataset.mark = mark;
+    byId("actions").replaceChildren(...buttons);
+  }
+}
+
+function link(name, label, href, properties) {
+  return el("a", { href, title: label, ...properties }, icon(name), el("span", {}, label));
+}
+
+export function pictureOf(record) {
+  const url = record.output?.image_url;
+  return record.status === "COMPLETED" && typeof url === "string" && /^https?:/.test(url) ? url : null;
+}
+
+export const shapeOf = ({ input }) => ({ width: input.width ?? 1024, height: input.height ?? 1024 });
+
+function fileName(record) {
+  const words = record.input.prompt?.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
+  const ending = record.input.image_format === "png" ? "png" : "jpg";
+  return `${words.slice(0, 6).join("-").slice(0, 60)}-${seedOf(record)}.${ending}`;
+}
+
+function factsOf(record) {
+  if (record.status !== "COMPLETED") return [];
+  const facts = [];
+  if (record.executionTime !== undefined) facts.push(["Time", seconds(record.executionTime)]);
+  if (record.output?.cost !== undefined) facts.push(["Cost", usd(record.output.cost)]);
+  if (seedOf(record) !== undefined) facts.push(["Seed", String(seedOf(record))]);
+  if (record.input.width) facts.push(["Size", `${record.input.width} × ${record.input.height}`]);
+  return facts;
+}
+
+function updateFrame({ run, frame, image, track, done, words }) {
+  const { record, progress, preview } = run;
+  const picture = pictureOf(record);
+  if (picture) setImage(image, pictureUrl(picture), "picture", record.input.prompt ?? "Picture");
+  else if (preview) setImage(image, preview, "preview", "");
+  frame.toggleAttribute("data-waiting", !run.isOver && image.hidden);
+  const isGone = image.dataset.isGone === "yes";
+  frame.toggleAttribute("data-faded", (run.isOver && !picture && !image.hidden) || isGone);
+  if (isGone) image.hidden = true;
+  track.hidden = run.isOver || !progress;
+  if (progress) done.style.setProperty("--part", progress.step / progress.total);
+  const text = isGone ? goneWords(picture) : ending(record);
+  words.hidden = text === null;
+  words.className = record.status === "FAILED" || record.status === "TIMED_OUT" ? "words bad" : "words";
+  if (text !== null && words.textContent !== text) words.replaceChildren(el("p", {}, text));
+}
+
+function setImage(image, source, kind, alt) {
+  if (image.dataset.isGone) return;
+  image.dataset.kind = kind;
+  image.alt = alt;
+  image.hidden = false;
+  if (image.getAttribute("src") !== source) image.src = source;
+}
+
+function goneWords(url) {
+  if (isOwnPicture(url)) return "This picture has expired: the server keeps pictures for a limited time. Run it again: the same seed draws the same picture.";
+  return `This picture lies on another server (${new URL(url).host}). Open it there.`;
+}
+
+function ending({ status, error, output }) {
+  if (status === "CANCELLED") return "Cancelled. Nothing was charged.";
+  if (status === "FAILED" || status === "TIMED_OUT") return error ?? "The job failed. Nothing was charged.";
+  if (status === "COMPLETED" && !output?.image_url) return "Done. Its answer stands under JSON.";
+  return null;
+}
+
+// The state of several runs in a few words: {state, text} for the badge.
+export function summary(runs) {
+  if (!runs.length) return { state: "idle", text: "Ready" };
+  if (runs.some(({ isOffline, isOver }) => isOffline && !isOver)) return { state: "bad", text: "Connection lost, trying again" };
+  if (runs.length > 1) return several(runs);
+  const [{ record, progress, position }] = runs;
+  switch (record.status) {
+    case "SENDING":
+      return { state: "busy", text: "Sending" };
+    case "IN_QUEUE":
+      return { state: "busy", text: position > 1 ? `In the queue, number ${position}` : "In the queue, next" };
+    case "IN_PROGRESS":
+      if (!progress) return { state: "busy", text: "Running" };
+      return { state: "busy", text: `Step ${progress.step} of ${progress.total} · ${timeLeft(progress.eta_ms ?? 0)}` };
+    case "COMPLETED":
+      return { state: "done", text: record.executionTime === undefined ? "Completed" : `Completed in ${seconds(record.executionTime)}` };
+    case "CANCELLED":
+      return { state: "idle", text: "Cancelled" };
+    case "TIMED_OUT":
+      return { state: "bad", text: "Timed out" };
+    default:
+      return { state: "bad", text: "Failed" };
+  }
+}
+
+function several(runs) {
+  const over = runs.filter(({ isOver }) => isOver);
+  const good = over.filter(({ record }) => record.status === "COMPLETED");
+  if (over.length < runs.length) return { state: "busy", text: `${good.length} of ${runs.length} pictures` };
+  if (good.length === runs.length) return { state: "done", text: `Completed, ${runs.length} pictures` };
+  return { state: "bad", text: `${good.length} of ${runs.length} completed` };
+}

@@ -1,0 +1,83 @@
+// The strip of earlier pictures.
+
+import { byId, el } from "./dom.js";
+import { seedOf } from "./run.js";
+import { pictureOf } from "./stage.js";
+
+const MARKS = { FAILED: "failed", CANCELLED: "cancelled", TIMED_OUT: "timed out" };
+
+export class Strip {
+  #history;
+  #onOpen;
+  #current = null;
+  #picking = null;
+
+  constructor(history, onOpen) {
+    this.#history = history;
+    this.#onOpen = onOpen;
+    history.addEventListener("change", () => this.show());
+    byId("strip").addEventListener("keydown", (event) => this.#walk(event));
+    this.show();
+  }
+
+  // The record that is on the stage.
+  set current(record) {
+    const id = record?.id ?? null;
+    if (id === this.#current) return;
+    this.#current = id;
+    this.show();
+  }
+
+  // The next picture that is clicked goes to `onPick` instead; null ends that.
+  pick(onPick) {
+    this.#picking = onPick;
+    this.show();
+  }
+
+  get isPicking() {
+    return this.#picking !== null;
+  }
+
+  show() {
+    const records = this.#history.records;
+    const focused = document.activeElement?.dataset?.run;
+    byId("strip").replaceChildren(...records.map((record) => el("li", {}, this.#button(record))));
+    if (focused) byId("strip").querySelector(`[data-run="${focused}"]`)?.focus();
+    byId("clear").hidden = records.length === 0;
+    byId("earlier-note").textContent = this.#note(records.length);
+  }
+
+  #note(count) {
+    if (this.#picking) return "Choose the picture to compare with. Esc ends it.";
+    if (!this.#history.isKept) return "This browser keeps nothing: they are gone when the page is closed.";
+    return count ? "" : "They are kept in this browser.";
+  }
+
+  #button(record) {
+    const mark = record.isExpired ? "expired" : (MARKS[record.status] ?? (record.status === "COMPLETED" ? "" : "running"));
+    const label = [record.input.prompt ?? record.endpointName, `seed ${seedOf(record) ?? "not known"}`, mark].filter(Boolean).join(", ");
+    const button = el("button", { type: "button", title: label, "aria-label": label, disabled: this.#picking !== null && !pictureOf(record) });
+    button.dataset.run = record.id;
+    button.setAttribute("aria-current", String(record.id === this.#current));
+    button.classList.toggle("expired", Boolean(record.isExpired));
+    if (record.thumbnail) button.append(el("img", { src: record.thumbnail, alt: "" }));
+    if (mark) button.append(el("span", { className: "mark" }, mark));
+    button.addEventListener("click", () => {
+      const picking = this.#picking;
+      if (!picking) return this.#onOpen(record);
+      this.pick(null);
+      picking(record);
+    });
+    return button;
+  }
+
+  // Arrow keys walk along the strip, Home and End go to its ends.
+  #walk(event) {
+    const buttons = [...byId("strip").querySelectorAll("button:not(:disabled)")];
+    const here = buttons.indexOf(document.activeElement);
+    const target = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (target === undefined || !buttons[target]) return;
+    event.preventDefault();
+    buttons[target].focus();
+  }
+}
