@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 NODE_CLIENTS := tests/clients/node/node_modules
+BROWSER := tests/browser/node_modules
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
 ARGS ?=
 # How many requests `make fuzz` makes up for each operation of the API.
@@ -22,9 +23,9 @@ install: $(VENV)/.installed-dev ## Install everything for development into .venv
 serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
 	@exec $(BIN)/flux-endpoint serve $(ARGS)
 
-test: lint types $(NODE_CLIENTS)/.installed ## Install what is missing, then run every check: style, types, floors, tests
+test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check
@@ -69,13 +70,28 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@$(PIP) -e ".[engine,postgres,s3,dev]"
 	@touch $@
 
-# The official JavaScript clients. Node is the system's, or Debian's package where it may be installed.
-$(NODE_CLIENTS)/.installed: tests/clients/node/package-lock.json
+# The official JavaScript clients.
+$(NODE_CLIENTS)/.installed: tests/clients/node/package-lock.json | $(VENV)/.node
+	@cd tests/clients/node && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# What the tests of the playground need: an accessibility checker, and Chromium. It is the system's, or Debian's package
+# where it may be installed, or else Playwright's own download.
+$(BROWSER)/.installed: tests/browser/package-lock.json | $(VENV)/.node $(VENV)/.installed-dev
+	@cd tests/browser && npm ci --no-audit --no-fund --loglevel=error
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		$(BIN)/playwright install chromium || { \
+		echo "The tests of the playground need Chromium; install it and try again." >&2; exit 1; }
+	@touch $@
+
+# Node is the system's, or Debian's package where it may be installed.
+$(VENV)/.node: | $(VENV)/.made
 	@node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null; } || { \
-		echo "The tests of the JavaScript clients need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
-	@cd tests/clients/node && npm ci --no-audit --no-fund --loglevel=error
+		echo "The tests of clients and playground need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.made:

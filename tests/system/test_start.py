@@ -1,5 +1,7 @@
 """Starting: what is said when it works, and the one line when it does not."""
 
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -7,7 +9,7 @@ import subprocess
 import httpx
 import pytest
 
-from tests.servers import DEV, SCHNELL, clean_environment, run_command, wait_until
+from tests.servers import COMMAND, DEV, SCHNELL, clean_environment, run_command, wait_until
 
 
 def refusal(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -23,6 +25,7 @@ def test_the_greeting_has_all_that_the_first_picture_needs(servers):
     text = server.output.read_text()
     key = (server.data_dir / "api-key").read_text().strip()
     assert key in text
+    assert f"Playground  {server.url}/#key={key}\n" in text
     assert f"{server.url}/v2/{DEV}" in text
     assert f"{server.url}/v2/{SCHNELL}" in text
     assert httpx.get(f"{server.url}/docs").status_code == 200
@@ -44,7 +47,27 @@ def test_the_key_is_shown_at_the_first_start_only(servers):
     again = servers.restart(server)
     assert key not in again.output.read_text()
     assert str(again.data_dir / "api-key") in again.output.read_text()
+    assert f"Playground  {again.url}/\n" in again.output.read_text()
     assert again.health()["jobs"]["inQueue"] == 0
+
+
+def test_on_a_terminal_every_start_shows_the_link_that_signs_in(servers):
+    server = servers.start(workers=0)
+    key = (server.data_dir / "api-key").read_text().strip()
+    server.signal(signal.SIGTERM)
+    server.wait_exit()
+    reading, writing = pty.openpty()
+    environment = clean_environment(**server.settings)
+    with subprocess.Popen(
+        [*COMMAND, "serve"], env=environment, cwd=server.folder, stdout=writing, stderr=subprocess.DEVNULL
+    ) as process:
+        os.close(writing)
+        shown = b""
+        while b"Try it" not in shown:
+            shown += os.read(reading, 1_000)
+        process.terminate()
+    os.close(reading)
+    assert f"/#key={key}" in shown.decode()
 
 
 def test_secrets_stand_in_no_argument_and_no_log(servers):
@@ -135,7 +158,10 @@ def test_keys_can_be_made_and_revoked_beside_a_running_server(servers):
     headers = {"Authorization": made.stdout.splitlines()[-1]}
     assert httpx.get(f"{server.url}/v2/{DEV}/health", headers=headers).status_code == 200
     assert run_command("keys", "revoke", made.stdout.split()[1], cwd=server.folder).returncode == 0
-    assert httpx.get(f"{server.url}/v2/{DEV}/health", headers=headers).status_code == 401
+    # A key in use is remembered for two seconds.
+    wait_until(
+        lambda: httpx.get(f"{server.url}/v2/{DEV}/health", headers=headers).status_code == 401, "the key is refused"
+    )
 
 
 def test_the_health_counts_the_workers(servers):

@@ -1,0 +1,103 @@
+"""Earlier pictures, comparing them, and files that give their parameters back."""
+
+import base64
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.actions import SMALL, draw, strip, values
+from tests.servers import Server
+
+_DROP = """async ([name, type, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], name, { type }));
+  for (const kind of ["dragover", "drop"]) {
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true }));
+  }
+}"""
+
+
+def test_earlier_pictures_survive_a_reload_and_load_back(page: Page) -> None:
+    draw(page, prompt="a sunset", seed=11)
+    draw(page, prompt="a lake", seed=12, width=320)
+    page.reload()
+    expect(strip(page)).to_have_count(2)
+    expect(strip(page).locator("img")).to_have_count(2)
+    strip(page).nth(1).click()
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    assert values(page, "prompt", "seed", "width") == {"prompt": "a sunset", "seed": "11", "width": "256"}
+    expect(strip(page).nth(1)).to_have_attribute("aria-current", "true")
+    page.click("#actions >> [title=Remove]")
+    expect(strip(page)).to_have_count(1)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#clear")
+    expect(strip(page)).to_have_count(0)
+    page.reload()
+    expect(page.locator("#earlier-note")).to_have_text("They are kept in this browser.")
+
+
+def test_expired_pictures_say_so(page: Page, server: Server) -> None:
+    draw(page)
+    name = page.locator(".frame img").get_attribute("src").rpartition("/")[2]
+    (file,) = (server.data_dir / "images").rglob(name)
+    file.unlink()
+    page.reload()
+    expect(strip(page)).to_have_text("expired")
+    # As after a week: nor does the browser have it any more.
+    page.context.new_cdp_session(page).send("Network.clearBrowserCache")
+    strip(page).click()
+    expect(page.locator(".frame .words")).to_contain_text("This picture has expired")
+    expect(page.locator("#prompt")).to_have_value(SMALL["prompt"])
+
+
+def test_two_pictures_are_compared_with_a_slider(page: Page) -> None:
+    draw(page, prompt="a sunset")
+    draw(page, prompt="a lake")
+    page.click("#actions >> [title=Compare]")
+    strip(page).nth(1).click()
+    expect(page.locator("#compare-left-text")).to_contain_text("a lake")
+    expect(page.locator("#compare-right-text")).to_contain_text("a sunset")
+    slider = page.locator("#compare-range")
+    expect(slider).to_be_focused()
+    page.keyboard.press("Home")
+    expect(page.locator("#compare-left")).to_have_css("clip-path", "inset(0px 100% 0px 0px)")
+    page.keyboard.press("End")
+    expect(page.locator("#compare-right")).to_have_css("clip-path", "inset(0px 0px 0px 100%)")
+    page.keyboard.press("Escape")
+    expect(page.locator("#compare-dialog")).to_be_hidden()
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpeg"])
+@pytest.mark.parametrize("prompt", ["a lake", 'Ein Häuschen: "quoted"\nand 山 🌄'], ids=["ascii", "unicode"])
+def test_a_dropped_picture_gives_its_parameters_back(
+    page: Page, server: Server, image_format: str, prompt: str
+) -> None:
+    wanted = {
+        **SMALL,
+        "prompt": prompt,
+        "negative_prompt": "Übel, boats",
+        "seed": 77,
+        "guidance": 3.5,
+        "true_cfg_scale": 4,
+    }
+    body = {"input": wanted | {"image_format": image_format}}
+    job = server.client.post("/runsync", json=body).json()
+    data = httpx.get(job["output"]["image_url"]).content
+    page.evaluate(_DROP, [f"picture.{image_format}", f"image/{image_format}", base64.b64encode(data).decode()])
+    expect(page.locator("#prompt")).to_have_value(prompt)
+    assert values(page, *wanted) == {name: str(value) for name, value in wanted.items()}
+    assert page.is_checked(f'[name="image_format"][value="{image_format}"]')
+    expect(page.locator("#veil")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "content", [b"no picture", b"\x89PNG\r\n\x1a\n" + b"\xff" * 40, b"\xff\xd8\xff\xe1\x00\x20Exif\0\0MM"]
+)
+def test_a_strangers_file_is_refused_with_its_name(page: Page, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "holiday.png"
+    file.write_bytes(content)
+    page.set_input_files("#file", file)
+    expect(page.locator("#form-error")).to_have_text("holiday.png carries no parameters of a picture made here.")

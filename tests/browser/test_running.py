@@ -1,0 +1,126 @@
+"""Making pictures: previews, the end, cancelling, errors, four at once."""
+
+import json
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.actions import LONG, SMALL, badge, draw, fill, strip
+from tests.browser.conftest import Visitor
+
+_WATCH_PREVIEWS = """() => {
+  window.seen = [];
+  new MutationObserver(() => {
+    const image = document.querySelector(".frame img[data-kind=preview]");
+    const source = image?.getAttribute("src");
+    if (source && !window.seen.includes(source)) window.seen.push(source);
+  }).observe(document.getElementById("frames"), { subtree: true, attributes: true, childList: true });
+}"""
+
+
+def test_the_picture_appears_while_it_is_made_and_nothing_jumps(page: Page) -> None:
+    fill(page, **LONG)
+    page.evaluate(_WATCH_PREVIEWS)
+    page.click("#run")
+    frame = page.locator(".frame")
+    expect(page.locator("#badge-text")).to_have_text(re.compile(r"Step \d+ of 50 · .* left"))
+    expect(page.locator(".frame img[data-kind=preview]")).to_be_visible()
+    before = frame.bounding_box()
+    badge(page, "done")
+    picture = page.locator(".frame img[data-kind=picture]")
+    expect(picture).to_be_visible()
+    assert frame.bounding_box() == before
+    assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") == 704
+    previews = page.evaluate("window.seen")
+    assert len(previews) > 1
+    assert all(source.startswith("data:image/jpeg;base64,") for source in previews)
+
+
+def test_time_cost_and_seed_are_told(page: Page) -> None:
+    draw(page, seed=7)
+    facts = page.locator("#facts").inner_text()
+    assert "$0.00131072" in facts
+    assert "Seed\n7" in facts or "Seed 7" in facts
+    assert re.search(r"Time\s+[\d.]+ s", facts)
+
+
+def test_escape_cancels(page: Page) -> None:
+    fill(page, **LONG)
+    page.click("#run")
+    expect(page.locator("#cancel")).to_be_visible()
+    badge(page, "busy")
+    expect(page.locator("#badge-text")).to_have_text(re.compile("queue|Running|Step"))
+    page.keyboard.press("Escape")
+    expect(page.locator("#badge-text")).to_have_text("Cancelled")
+    expect(page.locator(".frame .words")).to_have_text("Cancelled. Nothing was charged.")
+    expect(page.locator("#cancel")).to_be_hidden()
+
+
+def test_wrong_input_is_marked_at_its_field_in_the_servers_words(page: Page) -> None:
+    fill(page, **SMALL | {"width": 1000})
+    page.click("#run")
+    expect(page.locator("#width-error")).to_have_text("Invalid parameter: width must be divisible by 64")
+    expect(page.locator("#width")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#width")).to_be_focused()
+    expect(page.locator("#badge-text")).to_have_text("Not accepted")
+    # The picture of before, or the beginning, is still there; nothing came into the history.
+    expect(page.locator(".frame.welcome")).to_be_visible()
+    expect(strip(page)).to_have_count(0)
+    page.fill("#width", "256")
+    expect(page.locator("#width-error")).to_be_empty()
+    page.fill("#prompt", "")
+    page.click("#run")
+    expect(page.locator("#prompt-error")).to_have_text("Invalid parameter: prompt must not be empty")
+
+
+def test_the_answer_can_be_read_as_json(page: Page) -> None:
+    draw(page)
+    page.click("#tab-json")
+    answer = json.loads(page.locator("#json-output").inner_text())
+    assert answer["status"] == "COMPLETED"
+    assert answer["output"]["image_url"].endswith(".jpg")
+
+
+def test_the_picture_can_be_downloaded(page: Page) -> None:
+    draw(page, prompt="A calm sea, at night!", seed=5)
+    with page.expect_download() as download:
+        page.click("#actions >> text=Download")
+    assert download.value.suggested_filename == "a-calm-sea-at-night-5.jpg"
+
+
+def test_four_seeds_at_once(page: Page) -> None:
+    fill(page, **SMALL | {"seed": 4_294_967_294})
+    page.click("#variations")
+    expect(page.locator(".frame")).to_have_count(4)
+    badge(page, "done")
+    expect(page.locator(".frame img[data-kind=picture]")).to_have_count(4)
+    page.click(".frame >> nth=2")
+    expect(page.locator(".frame")).to_have_count(1)
+    # A kept seed counts up, and begins anew at the end of its range.
+    expect(page.locator("#facts")).to_contain_text(re.compile(r"Seed\s*0\s*Size"))
+    page.click("#actions >> text=All four")
+    expect(page.locator(".frame")).to_have_count(4)
+    expect(strip(page)).to_have_count(4)
+
+
+def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
+    page = visitor.visit()
+    fill(page, **SMALL | {"num_inference_steps": 20})
+    page.click("#run")
+    expect(strip(page)).to_have_count(1)
+    page.reload()
+    expect(strip(page).locator("img")).to_be_visible()
+    strip(page).click()
+    badge(page, "done")
+
+
+def test_what_people_write_is_only_ever_text(page: Page) -> None:
+    prompt = '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
+    draw(page, prompt=prompt)
+    page.reload()
+    strip(page).click()
+    for tab in ("#tab-json", "#tab-code"):
+        page.click(tab)
+    assert page.input_value("#prompt") == prompt
+    assert page.locator("img[src=x]").count() == 0
+    assert page.title() == "Playground · flux-endpoint"
