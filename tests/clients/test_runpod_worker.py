@@ -245,5 +245,6 @@ def test_a_killed_worker_costs_one_more_try(client: httpx.Client, start_worker: 
 
 def test_the_official_worker_may_serve_flux(client: httpx.Client, start_worker: StartWorker) -> None:
     start_worker(FLUX, DEV)
-    body = client.post(f"/{DEV}/runsync", json={"input": {"prompt": "lake"}}).json()
-    assert body["output"] == {"image_url": "https://pictures.example/lake", "cost": 0.02097152}
+    body = client.post(f"/{DEV}/runsync", json={"input": {"prompt": "lake", "seed": 7}}).json()
+    url = "https://pictures.example/lake"
+    assert body["output"] == {"image_url": url, "result": url, "cost": 0.02097152, "seed": 7}

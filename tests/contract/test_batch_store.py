@@ -17,7 +17,6 @@ from flux_endpoint.core.batch import (
 )
 from flux_endpoint.core.errors import (
     Conflict,
-    InvalidRequest,
     OverBudget,
     TooManyRequests,
     UnknownBatch,
@@ -267,7 +266,7 @@ async def test_an_endpoint_has_so_many_active_batches_and_no_more(store, clock):
 async def test_a_batch_has_so_many_requests_and_no_more(store, clock, monkeypatch):
     monkeypatch.setattr("flux_endpoint.stores.batches.MAX_BATCH_REQUESTS", 3)
     batch, _ = await draft(store, clock, 2)
-    with pytest.raises(InvalidRequest, match="at most 3 requests; this one has 2, and 2 more were sent"):
+    with pytest.raises(Conflict, match="at most 3 requests; this one has 2, and 2 more were sent"):
         await store.add_requests(DEV, batch.id, sample_requests(2))
     assert (await store.add_requests(DEV, batch.id, sample_requests(1))).counts.total == 3
 

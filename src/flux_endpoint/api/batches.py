@@ -116,8 +116,12 @@ _CHANGE_EXTRA = schemas.json_body(
     {
         "type": "object",
         "properties": {
-            "name": {"type": ["string", "null"], "maxLength": MAX_NAME_CHARS},
-            "webhook": {"type": ["string", "null"], "description": "For each request that names none itself."},
+            "name": {
+                "type": ["string", "null"],
+                "maxLength": MAX_NAME_CHARS,
+                "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
+            },
+            "webhook": schemas.WEBHOOK_SCHEMA | {"description": "For each request that names none itself."},
         },
     },
     example={"name": "autumn catalogue"},
@@ -173,7 +177,7 @@ async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -
 
 @router.post(
     "/{batch_id}/requests",
-    responses=_responses(_ADDED_SCHEMA, on_409=_NO_DRAFT),
+    responses=_responses(_ADDED_SCHEMA, on_409="The batch is no DRAFT any more, or would have too many requests."),
     openapi_extra=_ADD_EXTRA,
     summary="Add requests to a batch",
 )

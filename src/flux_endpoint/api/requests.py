@@ -54,11 +54,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
     200: schemas.json_response("The newest jobs.", _PAGE_SCHEMA),
     400: schemas.json_response("A query parameter is wrong.", schemas.ERROR_SCHEMA),
 }
+_ANY: Final = "|".join(status.value for status in JobStatus)
 _EXTRA = {
     "parameters": [
         query_parameter(
             "status",
-            {"type": "string", "example": "FAILED,TIMED_OUT"},
+            {"type": "string", "pattern": f"^({_ANY})(,({_ANY}))*$", "example": "FAILED,TIMED_OUT"},
             "Only jobs in these states, joined by commas.",
         ),
         _LIMIT.parameter(_DEFAULT_LIMIT),

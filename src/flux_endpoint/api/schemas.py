@@ -196,6 +196,12 @@ _URL: JsonObject = {
 }
 _SHORT_TEXT: JsonObject = {"type": "string", "minLength": 1, "maxLength": 1_000, "pattern": "^[ -~]+$"}
 
+# Clients that leave a form's field empty send "".
+WEBHOOK_SCHEMA: JsonObject = {
+    "anyOf": [_URL, {"type": "string", "maxLength": 0}, {"type": "null"}],
+    "description": "URL that is told the end of the job.",
+}
+
 _ENVELOPE: JsonObject = {
     "policy": _or_null(
         {
@@ -209,8 +215,7 @@ _ENVELOPE: JsonObject = {
             },
         }
     ),
-    # Clients that leave a form's field empty send "".
-    "webhook": {"anyOf": [_URL, {"type": "string", "maxLength": 0}, {"type": "null"}], "description": "Told the end."},
+    "webhook": WEBHOOK_SCHEMA,
     "s3Config": _or_null(
         {
             "type": "object",

@@ -1,6 +1,7 @@
 """What a client can do with batches: collect requests, queue them together, read them, cancel them."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from flux_endpoint.stores.batch_protocol import BatchStore
 
 # Checking this many takes milliseconds; then whoever else waits has a turn.
 _CHECK_AT_ONCE: Final = 100
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class BatchService:
@@ -147,6 +149,8 @@ class BatchService:
 def _name(value: Any) -> str | None:
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or not value.isprintable():
-        raise InvalidParameter("name", f"must be a string of at most {MAX_NAME_CHARS} printable characters")
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or _CONTROL.search(value):
+        raise InvalidParameter(
+            "name", f"must be a string of at most {MAX_NAME_CHARS} characters, none of them a control character"
+        )
     return value

@@ -17,7 +17,7 @@ from flux_endpoint.core.batch import (
     BatchStatus,
 )
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import Conflict, InvalidRequest, TooManyRequests, UnknownBatch, UnknownJob
+from flux_endpoint.core.errors import Conflict, TooManyRequests, UnknownBatch, UnknownJob
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores import batch_statements as sql
@@ -101,8 +101,8 @@ class SqlBatches:
             _lock_draft(connection, reference, "added to")
             present = connection.execute(sql.SUM_REQUESTS, reference).one().requests
             if present + len(requests) > MAX_BATCH_REQUESTS:
-                raise InvalidRequest(
-                    f"Invalid request: a batch has at most {MAX_BATCH_REQUESTS} requests; "
+                raise Conflict(
+                    f"a batch has at most {MAX_BATCH_REQUESTS} requests; "
                     f"this one has {present}, and {len(requests)} more were sent"
                 )
             _add(connection, reference["batch"], requests)
