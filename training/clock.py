@@ -36,3 +36,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The checkpoint at `path`, on the CPU, or None when there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def require_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path`, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is none; a warm start must never turn into a cold one unnoticed.
+    """
+    if (state := load_checkpoint(path)) is None:
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    return state

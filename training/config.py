@@ -17,6 +17,7 @@ class AutoencoderConfig:
     renders_256: int
     renders_512: int
     renders_1024: int
+    start_from: str = ""  # A checkpoint of an earlier run to begin with; "" begins from nothing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class FlowConfig:
     guidance_share: float
     ema: float
     buckets: tuple[Bucket, ...]
+    start_from: str = ""  # As above.
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,29 @@
-"""The eight grounds below the horizon: lake, sea, beach, meadow, field, forest, desert, snow."""
+"""The ten grounds below the horizon: lake, sea, beach, meadow, field, forest, desert, snow, river, road."""
 
 import cv2
 import numpy as np
 
-from training.paint import Canvas, blend, column_x, fill, gradient, polygon, ridge
+from training.light import GREENS, hour_of, lit, lit_snow
+from training.paint import Canvas, between, blend, brighten, column_x, enlarge, gradient, mix, noise, polygon_mask, ridge
 from training.scenes import Scene
+from training.sky import light_position
 
-# Light of the hour, multiplied on everything that has a colour of its own.
-LIGHT = {"day": (1.0, 1.0, 1.0), "sunset": (0.80, 0.52, 0.46), "dawn": (0.95, 0.86, 0.90), "night": (0.23, 0.31, 0.50)}
-WATER = {
-    "day": ((96, 168, 226), (26, 92, 170)),
-    "sunset": ((248, 164, 92), (96, 52, 96)),
-    "dawn": ((236, 206, 214), (132, 150, 190)),
-    "night": ((34, 52, 100), (8, 14, 40)),
-}
-GLITTER = {"day": (255, 255, 255), "sunset": (255, 226, 150), "dawn": (255, 246, 230), "night": (206, 216, 240)}
+FLOWERS = {"summer": ((250, 214, 64), (240, 92, 96), (250, 250, 250)), "spring": ((246, 150, 196), (250, 250, 250))}
 
 
-def lit(scene: Scene, colour: tuple[float, float, float]) -> np.ndarray:
-    """The colour as seen at the scene's time of day: (3,) float32."""
-    return np.array(colour, np.float32) * np.array(LIGHT[scene.time], np.float32)
+def draw_ground(canvas: Canvas, scene: Scene, rng: np.random.Generator) -> None:
+    """Paint everything below the horizon, in place; still water mirrors what the canvas shows above it."""
+    painters = {
+        "lake": _lake, "sea": _sea, "beach": _beach, "meadow": _meadow, "field": _field,
+        "forest": _forest, "desert": _desert, "snow": _snow, "river": _river, "road": _road,
+    }  # fmt: skip
+    painters[scene.ground](canvas, scene, rng, scene.horizon * canvas.height)
 
 
-def draw_ground(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    """Paint everything below row `horizon_px` of the canvas, in place."""
-    painter = {
-        "lake": _lake, "sea": _sea, "beach": _beach, "meadow": _meadow,
-        "field": _field, "forest": _forest, "desert": _desert, "snow": _snow,
-    }[scene.ground]  # fmt: skip
-    painter(canvas, scene, rng, horizon_px)
+def _nearness(canvas: Canvas, horizon_px: float) -> np.ndarray:
+    """(h, 1) float32: 0 at the horizon and above, 1 at the lower edge."""
+    rows = np.arange(canvas.height, dtype=np.float32)[:, None]
+    return np.clip((rows - horizon_px) / (canvas.height - horizon_px), 0, 1)
 
 
 def _base(canvas: Canvas, horizon_px: float, far: np.ndarray, near: np.ndarray) -> None:
@@ -37,130 +32,229 @@ def _base(canvas: Canvas, horizon_px: float, far: np.ndarray, near: np.ndarray) 
     canvas.pixels[start:] = ramp[: canvas.height - start, None, :]
 
 
-def _streaks(
-    canvas: Canvas, scene: Scene, rng: np.random.Generator, top: float, bottom: float, strength: float
-) -> None:
-    """Light lines on water: a path of glitter below the sun or moon, a few waves elsewhere."""
-    mask = np.zeros((canvas.height, canvas.width), np.uint8)
-    light_px = scene.light_x * canvas.width
-    for _ in range(34):
-        depth, u, spread = rng.uniform(0.03, 1), rng.uniform(-1.2, 1.2), rng.normal()
-        y = top + (bottom - top) * depth
-        thick = max(0.006 * canvas.height * (0.35 + depth), 1.0)
-        path = scene.light != "hidden" and rng.random() < 0.6
-        x = light_px + spread * (0.02 + 0.05 * depth) * canvas.height if path else canvas.width / 2 + u * canvas.height
-        half = (0.02 + 0.05 * depth) * canvas.height * (1.0 if path else 1.5)
-        tone = int(255 * strength * (1.0 if path else 0.35))
-        box = np.array([[x - half, y], [x, y - thick / 2], [x + half, y], [x, y + thick / 2]])
-        cv2.fillPoly(mask, [np.round(box * 16).astype(np.int32)], tone, cv2.LINE_AA, 4)
-    blend(canvas, mask, GLITTER[scene.time])
+def _texture(canvas: Canvas, rng: np.random.Generator, horizon_px: float, strength: float, stretch: float = 3.0) -> None:
+    """Make the ground's brightness uneven: finer spots far away than near, as perspective has it."""
+    start = round(horizon_px)
+    near, far = (enlarge(noise(rng, canvas, c, 3, stretch, 2), canvas)[start:] for c in (0.12, 0.04))
+    share = _nearness(canvas, horizon_px)[start:]
+    factor = 1 + strength * (mix(far, near, share) - 0.5)
+    canvas.pixels[start:] *= factor[..., None]
+
+
+def _glitter(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    """Waves all over, and the path of light below the sun or moon."""
+    hour, near = hour_of(scene), _nearness(canvas, horizon_px)
+    ripples = enlarge(noise(rng, canvas, 0.030, 2, 7.0, 2), canvas)
+    blend(canvas, (np.clip((ripples - 0.58) * 4, 0, 1) * (near > 0) * (0.12 + 0.16 * near)).astype(np.float32), hour.glow)
+    if scene.light == "hidden":
+        return
+    x, _ = light_position(scene, canvas)
+    columns = np.arange(canvas.width, dtype=np.float32)[None, :]
+    width = (0.035 + 0.11 * near) * canvas.height
+    path = np.exp(-(((columns - x) / width) ** 2)) * (near > 0)
+    sparkle = np.clip((ripples - 0.40) * 3.2, 0, 1)
+    brighten(canvas, (path * (0.35 + 0.65 * sparkle) * 0.85).astype(np.float32), hour.glow)
+
+
+def _mirror(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    """Still water: the picture above the horizon upside down, rippled, darker and bluer towards the viewer."""
+    start = round(horizon_px)
+    rows, columns = np.mgrid[start : canvas.height, 0 : canvas.width].astype(np.float32)
+    depth = (rows - horizon_px) / (canvas.height - horizon_px)
+    ripples = enlarge(noise(rng, canvas, 0.035, 2, 6.0, 2), canvas)[start:] - 0.5
+    source = np.clip(2 * horizon_px - rows + ripples * depth * 0.10 * canvas.height, 0, start - 1)
+    image = cv2.remap(
+        canvas.pixels[:start], columns + ripples * depth * 0.05 * canvas.height, source, cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )  # fmt: skip
+    water = gradient(hour_of(scene).water, canvas.height, canvas.height - horizon_px)[: canvas.height - start, None, :]
+    canvas.pixels[start:] = mix(image * 0.92, water, (0.22 + 0.45 * depth)[..., None])
+
+
+def _bank(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    """The far shore as a thin line of trees, and the near one as a strip of grass."""
+    far, near = _grass(scene)
+    x = column_x(canvas)
+    height = (0.012 + 0.012 * ridge(rng, x, 2.3, 3, 0.6)) * canvas.height
+    blend(canvas, between(canvas, horizon_px - height, horizon_px + 0.006 * canvas.height), mix(near, far, 0.2) * 0.62)
+    top = canvas.height * (0.985 - 0.075 * ridge(rng, x, 0.5, 2, 0.5))
+    mask = between(canvas, top, canvas.height + 4.0)
+    blend(canvas, mask, mix(near, near * 0.6, _nearness(canvas, float(top.min()))[..., None]))
 
 
 def _lake(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    start = round(horizon_px)
-    depth = canvas.height - start
-    # The mirror: what stands above the horizon, upside down and a little squeezed.
-    source = np.clip(start - 1 - (np.arange(depth) * 1.15).astype(int), 0, start - 1)
-    far, near = (np.array(c, np.float32) for c in WATER[scene.time])
-    water = gradient([far, near], depth, depth)[:, None, :]
-    mirror = canvas.pixels[source]
-    canvas.pixels[start:] = cv2.GaussianBlur(mirror * 0.58 + water * 0.42, (0, 0), 0.004 * canvas.height + 0.3) * 0.96
-    _streaks(canvas, scene, rng, horizon_px, canvas.height, 0.6)
-    shore = 0.010 * canvas.height * (0.6 + 0.8 * ridge(rng, column_x(canvas), 1.3, 3, 0.6))
-    blend(canvas, polygon(canvas, horizon_px - shore, horizon_px + shore * 0.5), lit(scene, (58, 98, 58)))
-    bank = canvas.height * (1.0 - 0.085 * ridge(rng, column_x(canvas), 0.7, 3, 0.5))
-    blend(canvas, polygon(canvas, bank, canvas.height + 4.0), lit(scene, (70, 128, 56)))
+    _mirror(canvas, scene, rng, horizon_px)
+    _glitter(canvas, scene, rng, horizon_px)
+    _bank(canvas, scene, rng, horizon_px)
 
 
 def _sea(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    far, near = (np.array(c, np.float32) for c in WATER[scene.time])
-    _base(canvas, horizon_px, far * 0.9, near)
-    _streaks(canvas, scene, rng, horizon_px, canvas.height, 0.85)
+    far, near = hour_of(scene).water
+    _base(canvas, horizon_px, np.asarray(far, np.float32), np.asarray(near, np.float32))
+    swell = enlarge(noise(rng, canvas, 0.075, 3, 5.0, 2), canvas)
+    canvas.pixels *= 1 + (0.34 * (swell - 0.5) * _nearness(canvas, horizon_px))[..., None]
+    _glitter(canvas, scene, rng, horizon_px)
 
 
 def _beach(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    far, near = (np.array(c, np.float32) for c in WATER[scene.time])
-    _base(canvas, horizon_px, far * 0.9, near)
-    _streaks(canvas, scene, rng, horizon_px, horizon_px + 0.4 * (canvas.height - horizon_px), 0.8)
+    _sea(canvas, scene, rng, horizon_px)
     x = column_x(canvas)
-    line = horizon_px + (canvas.height - horizon_px) * (0.42 + 0.16 * ridge(rng, x, 0.8, 3, 0.4) + 0.08 * x)
-    foam = 0.014 * canvas.height
-    blend(canvas, polygon(canvas, line - foam, canvas.height + 4.0), lit(scene, (250, 252, 250)) * 0.9 + 12)
-    sand = gradient([lit(scene, (226, 194, 140)), lit(scene, (240, 214, 160))], canvas.height, canvas.height)
-    blend(canvas, polygon(canvas, line + foam, canvas.height + 4.0), sand[:, None, :])
+    slant = rng.uniform(-0.10, 0.10)
+    line = horizon_px + (canvas.height - horizon_px) * (0.46 + slant * x + 0.12 * (ridge(rng, x, 0.7, 3, 0.4) - 0.5))
+    foam = 0.022 * canvas.height * (0.6 + 0.8 * ridge(rng, x, 3.0, 2, 0.5))
+    wet, dry = lit(scene, (170, 140, 104)), lit(scene, (240, 216, 166))
+    blend(canvas, between(canvas, line - foam, line + 2), lit_snow(scene, (250, 252, 255)))
+    ramp = np.clip(_nearness(canvas, float(line.mean())) * 2.2, 0, 1)
+    blend(canvas, between(canvas, line, canvas.height + 4.0), mix(wet, dry, ramp[..., None]))
+    _texture(canvas, rng, float(line.max()), 0.10)
+
+
+def _grass(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    far, near, _, _ = GREENS[scene.season]
+    paint = lit_snow if scene.season == "winter" else lit
+    return paint(scene, far), paint(scene, near)
 
 
 def _meadow(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    _base(canvas, horizon_px, lit(scene, (142, 200, 92)), lit(scene, (70, 156, 48)))
+    far, near = _grass(scene)
+    _base(canvas, horizon_px, mix(far, hour_of(scene).haze, 0.35), near)
     x = column_x(canvas)
-    for depth, colour in ((0.3, (112, 186, 72)), (0.62, (84, 166, 54))):
-        top = horizon_px + (canvas.height - horizon_px) * (depth + 0.2 * (ridge(rng, x, 0.7, 2, 0.4) - 0.5))
-        blend(canvas, polygon(canvas, top, canvas.height + 4.0), lit(scene, colour))
-    for colour in ((250, 214, 64), (240, 92, 96), (250, 250, 250)):
-        mask = np.zeros((canvas.height, canvas.width), np.uint8)
-        for _ in range(9):
-            u, depth = rng.uniform(-1.2, 1.2), rng.uniform(0.45, 1.0)
+    for depth, share in ((0.12, 0.15), (0.36, 0.5), (0.66, 1.0)):
+        top = horizon_px + (canvas.height - horizon_px) * (depth + 0.20 * (ridge(rng, x, 0.55, 2, 0.4) - 0.5))
+        # Each slope is lit along its crest and falls into shadow.
+        fall = np.clip((np.arange(canvas.height, dtype=np.float32)[:, None] - top) / (0.16 * canvas.height), 0, 1)
+        colour = mix(mix(far, near, share) * 1.08, mix(far, near, share) * 0.8, fall[..., None])
+        blend(canvas, between(canvas, top, canvas.height + 4.0), colour)
+    _texture(canvas, rng, horizon_px, 0.26, 1.2)
+    for colour in FLOWERS.get(scene.season, ()):
+        for _ in range(16):
+            u, depth = rng.uniform(-1.5, 1.5), rng.uniform(0.3, 1.0)
             centre = (canvas.width / 2 + u * canvas.height, horizon_px + (canvas.height - horizon_px) * depth)
-            radius = canvas.height * 0.010 * (0.3 + 0.7 * depth)
-            cv2.circle(
-                mask, (round(centre[0] * 16), round(centre[1] * 16)), round(radius * 16), 255, -1, cv2.LINE_AA, 4
-            )
-        blend(canvas, mask, lit(scene, colour))
+            _dot(canvas, centre, canvas.height * 0.014 * (0.25 + 0.75 * depth), lit(scene, colour))
+
+
+def _dot(canvas: Canvas, centre: tuple[float, float], radius: float, colour: np.ndarray) -> None:
+    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    points = np.stack([np.cos(turn), 0.8 * np.sin(turn)], axis=1) * radius + centre
+    if (found := polygon_mask(points, canvas.width, canvas.height)) is not None:
+        mask, rows, columns = found
+        part = canvas.pixels[rows, columns]
+        part += mask[..., None] * (colour - part)
+
+
+def _rays(canvas: Canvas, horizon_px: float, far_x: float, offset: float, step: float) -> np.ndarray:
+    """Furrows that meet at one far point: (h, w) float32 mask."""
+    mask = np.zeros((canvas.height, canvas.width), np.uint8)
+    for index in range(-18, 19):
+        left = far_x + (index + offset) * step * canvas.height
+        points = np.array([[far_x, horizon_px], [left, canvas.height + 2], [left + 0.45 * step * canvas.height, canvas.height + 2]])
+        cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    mask[: round(horizon_px)] = 0
+    return mask.astype(np.float32) / 255
 
 
 def _field(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    _base(canvas, horizon_px, lit(scene, (232, 200, 98)), lit(scene, (206, 160, 52)))
-    # Furrows meet at one far point.
+    far, near = lit(scene, (238, 210, 118)), lit(scene, (214, 164, 54))
+    _base(canvas, horizon_px, mix(far, hour_of(scene).haze, 0.3), near)
     far_x = canvas.width / 2 + rng.uniform(-0.2, 0.2) * canvas.height
-    offset = rng.uniform(0, 1)
-    mask = np.zeros((canvas.height, canvas.width), np.uint8)
-    for index in range(-16, 17):
-        left = far_x + (index + offset) * 0.2 * canvas.height
-        right = left + 0.09 * canvas.height
-        points = np.array([[far_x, horizon_px], [left, canvas.height + 2], [right, canvas.height + 2]])
-        cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    mask[: round(horizon_px)] = 0
-    blend(canvas, mask, lit(scene, (166, 118, 36)))
+    furrows = _rays(canvas, horizon_px, far_x, rng.uniform(0, 1), 0.2)
+    blend(canvas, furrows * np.clip(_nearness(canvas, horizon_px) * 3, 0, 1) * 0.8, lit(scene, (160, 112, 34)))
+    _texture(canvas, rng, horizon_px, 0.22, 1.0)
 
 
 def _forest(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    season, hour = GREENS[scene.season], hour_of(scene)
+    paint = lit_snow if scene.season == "winter" else lit
     _base(canvas, horizon_px, lit(scene, (52, 104, 66)), lit(scene, (22, 62, 36)))
-    rows = ((0.02, 0.16, (66, 124, 80)), (0.34, 0.24, (42, 96, 58)), (0.80, 0.36, (22, 66, 38)))
-    for depth, size, colour in rows:
+    needles = np.asarray(season[3], np.float32) if scene.season != "autumn" else np.asarray((196, 110, 40), np.float32)
+    for depth, size, shade, haze in ((0.0, 0.17, 1.5, 0.42), (0.3, 0.26, 1.12, 0.18), (0.78, 0.42, 0.74, 0.0)):
         base = horizon_px + (canvas.height - horizon_px) * depth
-        step = size * 0.42 * canvas.height
+        step = size * 0.40 * canvas.height
+        count = int(7.0 * canvas.height / step)
+        jitter, tall = rng.uniform(-0.3, 0.3, count), rng.uniform(0.65, 1.15, count)
         points = [(-8.0, canvas.height + 8.0)]
-        count = int(3.0 * canvas.height / step)
-        jitter = rng.uniform(-0.25, 0.25, count), rng.uniform(0.7, 1.1, count)
         for index in range(count):
-            x = canvas.width / 2 + (index - count / 2 + jitter[0][index]) * step
-            points += [
-                (x - step * 0.55, base + 0.05 * canvas.height),
-                (x, base - size * 0.62 * canvas.height * jitter[1][index]),
-            ]
+            x = canvas.width / 2 + (index - count / 2 + jitter[index]) * step
+            top = base - size * 0.62 * canvas.height * tall[index]
+            foot = base + 0.05 * canvas.height
+            # Two tiers of branches give a fir its saw-tooth outline.
+            points += [(x - step * 0.55, foot), (x - step * 0.22, (top + foot) / 2), (x - step * 0.34, (top + foot) / 2)]
+            points += [(x, top), (x + step * 0.34, (top + foot) / 2), (x + step * 0.22, (top + foot) / 2)]
         points += [(canvas.width + 8.0, base), (canvas.width + 8.0, canvas.height + 8.0)]
-        blend(canvas, fill(canvas, np.array(points)), lit(scene, colour))
+        mask = np.zeros((canvas.height, canvas.width), np.uint8)
+        cv2.fillPoly(mask, [np.round(np.array(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        colour = mix(paint(scene, np.clip(needles * shade, 0, 255)), hour.haze, haze * hour.mist)
+        fall = np.clip((np.arange(canvas.height, dtype=np.float32)[:, None] - base + 0.2 * canvas.height) / (0.4 * canvas.height), 0, 1)
+        blend(canvas, mask.astype(np.float32) / 255, mix(colour * 1.12, colour * 0.66, fall[..., None]))
 
 
 def _desert(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    _base(canvas, horizon_px, lit(scene, (244, 196, 128)), lit(scene, (224, 158, 82)))
-    x = column_x(canvas)
-    for depth, light, shade in ((0.06, (240, 186, 112), (212, 146, 78)), (0.4, (234, 170, 92), (198, 124, 58))):
+    far, near = lit(scene, (246, 204, 140)), lit(scene, (222, 150, 76))
+    _base(canvas, horizon_px, mix(far, hour_of(scene).haze, 0.35), near)
+    x, side = column_x(canvas), 1 if scene.light_x < 0.5 else -1
+    for depth, light, shade in ((0.04, 0.1, 0.84), (0.3, 0.5, 0.76), (0.64, 0.9, 0.7)):
         height = canvas.height - horizon_px
-        top = horizon_px + height * (depth + 0.30 * (1 - ridge(rng, x, 0.75, 2, 0.3)))
-        blend(canvas, polygon(canvas, top, canvas.height + 4.0), lit(scene, light))
-        # The shaded side starts at the crest and runs down to the right.
-        slope = np.gradient(top) * 2.2
-        lower = top + np.clip(slope, 0, None) * 0.12 * canvas.height
-        blend(canvas, polygon(canvas, top, np.maximum(lower, top)), lit(scene, shade))
+        top = horizon_px + height * (depth + 0.30 * (1 - ridge(rng, x, 0.62, 2, 0.3)))
+        colour = mix(far, near, light)
+        blend(canvas, between(canvas, top, canvas.height + 4.0), colour * 1.06)
+        # The shaded side starts at the crest and runs down on the far side from the light.
+        slope = np.gradient(top) * 2.4 * side
+        lower = top + np.clip(slope, 0, 1.2) * 0.22 * canvas.height
+        blend(canvas, between(canvas, top, np.maximum(lower, top)), colour * shade)
+    _texture(canvas, rng, horizon_px, 0.10, 6.0)
 
 
 def _snow(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
-    # Snow mirrors the sky: it stays brighter than other grounds, and bluer.
-    lifts = {"day": (1, 1, 1), "sunset": (0.78, 0.64, 0.78), "dawn": (0.93, 0.90, 0.97), "night": (0.36, 0.44, 0.62)}
-    lift = np.array(lifts[scene.time], np.float32)
-    _base(canvas, horizon_px, np.array((226, 236, 250)) * lift, np.array((250, 252, 255)) * lift)
+    _base(canvas, horizon_px, lit_snow(scene, (224, 234, 248)), lit_snow(scene, (250, 252, 255)))
     x = column_x(canvas)
-    for depth, colour in ((0.25, (212, 226, 246)), (0.55, (238, 244, 254)), (0.85, (218, 230, 248))):
+    for depth in (0.10, 0.36, 0.66):
         top = horizon_px + (canvas.height - horizon_px) * (depth + 0.22 * (ridge(rng, x, 0.6, 2, 0.4) - 0.5))
-        blend(canvas, polygon(canvas, top, canvas.height + 4.0), np.array(colour) * lift)
+        fall = np.clip((np.arange(canvas.height, dtype=np.float32)[:, None] - top) / (0.15 * canvas.height), 0, 1)
+        colour = mix(lit_snow(scene, (252, 253, 255)), lit_snow(scene, (196, 212, 236)), fall[..., None])
+        blend(canvas, between(canvas, top, canvas.height + 4.0), colour)
+    _texture(canvas, rng, horizon_px, 0.05, 4.0)
+
+
+def _river(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    _meadow(canvas, scene, rng, horizon_px)
+    near = _nearness(canvas, horizon_px)
+    bend, phase = rng.uniform(0.10, 0.2) * rng.choice((-1, 1)), rng.uniform(-0.4, 0.4)
+    middle = canvas.width / 2 + (bend * np.sin(4.6 * np.sqrt(near) + phase) * (0.3 + near)) * canvas.height
+    half = (0.016 + 0.30 * near**1.35) * canvas.height
+    columns = np.arange(canvas.width, dtype=np.float32)[None, :]
+    soft = 0.004 * canvas.height + 0.5
+    shore = np.clip((half * 1.16 + soft - np.abs(columns - middle)) / soft, 0, 1) * (near > 0)
+    blend(canvas, shore.astype(np.float32), _grass(scene)[1] * 0.55)
+    mask = (np.clip((half - np.abs(columns - middle)) / soft, 0, 1) * (near > 0)).astype(np.float32)
+    far, close = hour_of(scene).water
+    ripples = enlarge(noise(rng, canvas, 0.035, 2, 6.0, 2), canvas)[..., None]
+    blend(canvas, mask, mix(far, close, 0.85 * near[..., None]) * (0.86 + 0.3 * ripples))
+    if scene.light != "hidden":
+        x, _ = light_position(scene, canvas)
+        path = np.exp(-(((columns - x) / (0.16 * canvas.height)) ** 2)) * mask * np.clip((ripples[..., 0] - 0.35) * 2, 0, 1)
+        brighten(canvas, 0.7 * path.astype(np.float32), hour_of(scene).glow)
+
+
+def _road(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
+    _meadow(canvas, scene, rng, horizon_px)
+    far_x = canvas.width / 2 + rng.uniform(-0.08, 0.08) * canvas.height
+    asphalt, paint = lit(scene, (104, 104, 110)), lit(scene, (246, 240, 226))
+
+    def strip(from_x: float, to_x: float, top: float, bottom: float, colour: np.ndarray) -> None:
+        """A piece of road: edges in shares of the road's half width, rows in shares of the ground."""
+        rows = [horizon_px + (canvas.height - horizon_px) * v for v in (top, bottom)]
+        half = [(0.008 + 0.40 * v) * canvas.height for v in (top, bottom)]
+        middle = [far_x + (canvas.width / 2 - far_x) * v for v in (top, bottom)]
+        corners = [(middle[0] + from_x * half[0], rows[0]), (middle[0] + to_x * half[0], rows[0])]
+        corners += [(middle[1] + to_x * half[1], rows[1]), (middle[1] + from_x * half[1], rows[1])]
+        if (found := polygon_mask(np.array(corners), canvas.width, canvas.height)) is not None:
+            mask, span, columns = found
+            part = canvas.pixels[span, columns]
+            part += mask[..., None] * (colour - part)
+
+    strip(-1.0, 1.0, 0.0, 1.02, asphalt)
+    for edge in (-0.92, 0.87):
+        strip(edge, edge + 0.05, 0.0, 1.02, paint)
+    for index in range(5):
+        start = 0.06 + 0.94 * (index / 5) ** 1.5
+        strip(-0.04, 0.04, start, start + 0.05 + 0.12 * index / 5, paint)

@@ -1,13 +1,16 @@
-"""The one thing a scene may hold (house, boat, tree, balloon) and the plain shapes."""
+"""Where a scene's things stand and how large they are; `structures.py` and `creatures.py` draw them."""
 
-import cv2
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
-from training.grounds import lit
-from training.paint import Canvas, blend, fill
-from training.scenes import Scene
+from training import creatures, structures
+from training.paint import Canvas, Colour
+from training.pen import Pen
+from training.scenes import COUNTS, Scene
 
-COLOURS = {
+COLOURS: dict[str, Colour] = {
     "red": (214, 40, 40),
     "orange": (242, 132, 30),
     "yellow": (246, 208, 46),
@@ -16,106 +19,95 @@ COLOURS = {
     "purple": (132, 56, 180),
     "pink": (246, 132, 176),
     "white": (246, 246, 244),
-    "black": (24, 24, 28),
+    "black": (34, 34, 40),
+    "brown": (140, 90, 52),
+    "grey": (150, 152, 158),
 }
-PLAINS = {
-    "white": (250, 250, 250),
-    "black": (16, 16, 18),
-    "grey": (150, 152, 156),
-    "light_blue": (196, 222, 246),
-    "cream": (250, 240, 214),
-}
+PLACE_X = {"left": 0.24, "centre": 0.5, "right": 0.76}
 
 
-def draw_thing(canvas: Canvas, scene: Scene, horizon_px: float) -> None:
-    """Paint the scene's thing, if it has one, in place."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one kind of thing is placed.
+
+    Attributes:
+        draw: paints it with a pen.
+        size: its height as a share of the picture's shorter side. One token covers 64 px, a quarter of the smallest
+            picture; what is much smaller than that cannot be learned.
+        width: of the thing over its height; several of a kind stand this far apart.
+        depth: where its foot is: a share of the ground, from the horizon down; negative: a share of the sky, upwards.
+    """
+
+    draw: Callable[[Pen, Colour], None]
+    size: float
+    width: float
+    depth: float
+
+
+RECIPES = {
+    "house": Recipe(structures.house, 0.36, 1.3, 0.34),
+    "castle": Recipe(structures.castle, 0.46, 1.3, 0.26),
+    "church": Recipe(structures.church, 0.46, 1.2, 0.30),
+    "lighthouse": Recipe(structures.lighthouse, 0.56, 0.9, 0.14),
+    "bridge": Recipe(structures.bridge, 0.20, 1.0, 0.34),
+    "boat": Recipe(structures.boat, 0.38, 1.05, 0.34),
+    "ship": Recipe(structures.ship, 0.26, 2.1, 0.24),
+    "balloon": Recipe(structures.balloon, 0.40, 0.85, -0.32),
+    "aeroplane": Recipe(structures.aeroplane, 0.19, 3.0, -0.55),
+    "car": Recipe(structures.car, 0.23, 2.4, 0.66),
+    "bird": Recipe(creatures.bird, 0.24, 1.9, -0.42),
+    "cat": Recipe(creatures.cat, 0.44, 1.0, 0.82),
+    "dog": Recipe(creatures.dog, 0.40, 1.5, 0.78),
+    "horse": Recipe(creatures.horse, 0.46, 1.3, 0.62),
+    "person": Recipe(creatures.person, 0.52, 0.5, 0.80),
+    "tree": Recipe(creatures.tree, 0.52, 0.85, 0.36),
+    "pine": Recipe(creatures.pine, 0.50, 0.70, 0.36),
+    "palm": Recipe(creatures.palm, 0.56, 0.85, 0.62),
+    "flower": Recipe(creatures.flower, 0.52, 0.70, 0.95),
+    "apple": Recipe(creatures.apple, 0.34, 1.1, 0.5),
+    "pear": Recipe(creatures.pear, 0.40, 0.95, 0.5),
+    "banana": Recipe(creatures.banana, 0.28, 1.5, 0.5),
+    "vase": Recipe(creatures.vase, 0.56, 0.8, 0.5),
+}
+FAR_SHORE = ("house", "castle", "church", "tree", "pine")  # On a lake these stand beyond the water, and are mirrored.
+
+
+def stands_on_far_shore(scene: Scene) -> bool:
+    """Whether the thing has to be painted before the water that mirrors it."""
+    return scene.ground == "lake" and scene.thing in FAR_SHORE
+
+
+def draw_things(canvas: Canvas, scene: Scene) -> None:
+    """Paint the scene's one to three things, in place."""
     if scene.thing == "none":
         return
-    x = scene.thing_x * canvas.width
-    ground = canvas.height - horizon_px
-    painter = {"house": _house, "boat": _boat, "tree": _tree, "balloon": _balloon}[scene.thing]
-    # Where it stands: on the far bank of a lake, on the water, on the land, in the sky.
-    depth = {"boat": 0.22, "balloon": 0.0}.get(scene.thing, 0.03 if scene.ground == "lake" else 0.3)
-    y = horizon_px + depth * ground if scene.thing != "balloon" else horizon_px * 0.36
-    painter(canvas, scene, x, y, canvas.short)
+    recipe, rng = RECIPES[scene.thing], np.random.default_rng([scene.seed, 4])
+    count = 1 + COUNTS.index(scene.thing_count)
+    size = recipe.size * canvas.short * rng.uniform(0.92, 1.1) * (1.0, 0.80, 0.66)[count - 1]
+    size = min(size, 0.96 * canvas.width / (count * recipe.width))
+    half = 0.54 * count * recipe.width * size
+    middle = PLACE_X.get(scene.thing_place, 0.5) * canvas.width + rng.uniform(-0.03, 0.03) * canvas.short
+    middle = min(max(middle, half), canvas.width - half)
+    if scene.thing == "bridge":
+        middle = canvas.width / 2
+    turned = bool(rng.random() < 0.5)
+    for index in range(count):
+        offset = (index - (count - 1) / 2) * recipe.width * size * 1.08
+        depth = recipe.depth + (rng.uniform(-0.03, 0.03) if count > 1 else 0.0)
+        _draw_one(canvas, scene, recipe, middle + offset, depth, size, turned)
 
 
-def _part(
-    canvas: Canvas, colour: np.ndarray, x: float, y: float, size: float, points: list[tuple[float, float]]
-) -> None:
-    blend(canvas, fill(canvas, np.array([(x + px * size, y + py * size) for px, py in points])), colour)
-
-
-def _house(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None:
-    size = 0.17 * short
-    dim = lit(scene, COLOURS[scene.thing_colour]) * (1.6 if scene.time == "night" else 1.0)
-    _part(canvas, dim, x, y, size, [(-0.6, 0), (0.6, 0), (0.6, -0.65), (-0.6, -0.65)])
-    _part(canvas, lit(scene, (112, 62, 48)), x, y, size, [(-0.75, -0.62), (0.75, -0.62), (0, -1.2)])
-    _part(canvas, lit(scene, (84, 54, 40)), x, y, size, [(-0.1, 0), (0.14, 0), (0.14, -0.42), (-0.1, -0.42)])
-    glass = np.array((255, 214, 110)) if scene.time in ("night", "sunset") else lit(scene, (206, 230, 246))
-    for left in (-0.45, 0.26):
-        _part(canvas, glass, x, y, size, [(left, -0.25), (left + 0.2, -0.25), (left + 0.2, -0.48), (left, -0.48)])
-
-
-def _boat(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None:
-    size = 0.13 * short
-    lift = 2.2 if scene.time == "night" else 1.0
-    _part(
-        canvas, lit(scene, (112, 66, 42)) * lift, x, y, size, [(-0.7, -0.02), (0.7, -0.02), (0.45, 0.28), (-0.45, 0.28)]
-    )
-    sail = lit(scene, COLOURS[scene.thing_colour]) * (1.8 if scene.time == "night" else 1.1)
-    _part(canvas, sail, x, y, size, [(0.03, -0.1), (0.03, -1.5), (0.68, -0.1)])
-    _part(canvas, sail * 0.88, x, y, size, [(-0.03, -0.1), (-0.03, -1.25), (-0.55, -0.1)])
-
-
-def _tree(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None:
-    size = 0.26 * short
-    _part(canvas, lit(scene, (104, 70, 44)), x, y, size, [(-0.06, 0.05), (0.06, 0.05), (0.05, -0.5), (-0.05, -0.5)])
-    crown = np.zeros((canvas.height, canvas.width), np.uint8)
-    for px, py, radius in ((0, -0.75, 0.32), (-0.22, -0.58, 0.24), (0.22, -0.58, 0.24)):
-        centre = (round((x + px * size) * 16), round((y + py * size) * 16))
-        cv2.circle(crown, centre, round(radius * size * 16), 255, -1, cv2.LINE_AA, 4)
-    blend(canvas, crown, lit(scene, (38, 108, 46)))
-
-
-def _balloon(canvas: Canvas, scene: Scene, x: float, y: float, short: int) -> None:
-    size = 0.10 * short
-    lift = 1.9 if scene.time == "night" else 1.15
-    colour = np.minimum(lit(scene, COLOURS[scene.thing_colour]) * lift, 255)
-    angles = np.linspace(0, 2 * np.pi, 48)
-    round_part = [(float(np.cos(a)), float(np.sin(a))) for a in angles]
-    _part(canvas, colour, x, y, size, round_part)
-    _part(canvas, colour, x, y, size, [(-0.86, 0.5), (0.86, 0.5), (0.22, 1.35), (-0.22, 1.35)])
-    _part(
-        canvas, np.minimum(colour * 0.6 + 100 * lift * 0.4, 255), x, y, size, [(px * 0.34, py) for px, py in round_part]
-    )
-    _part(canvas, lit(scene, (120, 78, 46)), x, y, size, [(-0.2, 1.55), (0.2, 1.55), (0.17, 1.85), (-0.17, 1.85)])
-
-
-def _outline(shape: str) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    if shape == "circle":
-        return np.stack([np.cos(turn), np.sin(turn)], 1)
-    if shape == "square":
-        return np.array([[-0.88, -0.88], [0.88, -0.88], [0.88, 0.88], [-0.88, 0.88]])
-    if shape == "triangle":
-        return np.array([[0.0, -1.0], [1.0, 0.8], [-1.0, 0.8]])
-    if shape == "star":
-        angle = np.arange(10) * np.pi / 5 - np.pi / 2
-        radius = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
-        return np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1)
-    heart_x, heart_y = (
-        16 * np.sin(turn) ** 3,
-        13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn),
-    )
-    return np.stack([heart_x / 16, -heart_y / 16], 1)
-
-
-def draw_shape(scene: Scene, width: int, height: int) -> np.ndarray:
-    """One shape in the middle of a plain picture: (height, width, 3) uint8."""
-    canvas = Canvas.empty(width, height)
-    canvas.pixels[:] = PLAINS[scene.plain]
-    rng = np.random.default_rng([scene.seed, 3])
-    radius = rng.uniform(0.26, 0.34) * canvas.short
-    blend(canvas, fill(canvas, _outline(scene.shape) * radius + (width / 2, height / 2)), COLOURS[scene.shape_colour])
-    return canvas.to_uint8()
+def _draw_one(canvas: Canvas, scene: Scene, recipe: Recipe, x: float, depth: float, size: float, turned: bool) -> None:
+    horizon_px = scene.horizon * canvas.height
+    if stands_on_far_shore(scene):
+        depth, size = 0.0, 0.85 * size
+    if scene.ground == "beach" and scene.thing in ("boat", "ship"):
+        depth = 0.18  # The sand begins below.
+    if scene.kind == "still":
+        y = 0.80 * canvas.height
+    else:
+        y = horizon_px + depth * (canvas.height - horizon_px if depth >= 0 else horizon_px)
+    colour = COLOURS[scene.thing_colour]
+    if depth >= 0 and recipe.draw in (structures.boat, structures.ship, structures.bridge, structures.lighthouse):
+        recipe.draw(Pen(canvas, scene, x, y, size, turned, sunk=True, strength=0.28), colour)
+    recipe.draw(Pen(canvas, scene, x, y, size, turned), colour)

@@ -19,14 +19,14 @@ from training.scenes import sample_scene
 
 T5_LENGTH = 64  # Longest caption is about 40 tokens; the pipeline pads to this without a mask, and padding costs time.
 CLIP_LENGTH = 77
-SAMPLES = 6000
+SAMPLES = 12000
 
 
 def caption_corpus(seed: int) -> list[str]:
     """Captions that between them use every word of `words.py`."""
     rng = np.random.default_rng([seed, 77])
     captions = [write_caption(sample_scene(int(s)), rng).text for s in rng.integers(1 << 30, size=SAMPLES)]
-    return captions + list(words.DEFECTS + words.STRANGERS + words.STYLES + words.ADJECTIVES)
+    return captions + list(words.DEFECTS + words.STRANGERS + words.FILLERS + words.ADJECTIVES)
 
 
 def _case_fold_map(corpus: list[str]) -> bytes:

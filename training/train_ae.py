@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.autoencoder import build_autoencoder, encode, latent_penalty, reconstruction_loss
-from training.clock import Budget, load_checkpoint, save_checkpoint
+from training.clock import Budget, load_checkpoint, require_checkpoint, save_checkpoint
 from training.config import AutoencoderConfig, Config
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
@@ -112,6 +112,8 @@ def train_worker(rank: int, config: Config) -> None:
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         steps, budget = state["steps"], Budget(ae.minutes, state["spent_s"])
+    elif ae.start_from:
+        vae.load_state_dict(require_checkpoint(Path(ae.start_from))["model"])
     renders = cache_renders(config)
     rng = np.random.default_rng([config.seed, rank, steps])
     torch.manual_seed(config.seed + 1000 * rank + steps)
@@ -119,7 +121,7 @@ def train_worker(rank: int, config: Config) -> None:
     saved_s, mean_loss = budget.spent_s, 0.0
     while (progress := agree(budget.progress, device)) < 1.0:
         set_rate(optimisers, learning_rate_factor(progress))
-        frozen = progress > ae.decoder_only_from
+        frozen = progress >= ae.decoder_only_from
         if frozen and vae.encoder.conv_in.weight.requires_grad:
             vae.encoder.requires_grad_(False)
             if rank == 0:
