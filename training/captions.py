@@ -140,7 +140,9 @@ def _landscape(writer: _Writer, has_ground: bool, has_background: bool) -> str:
         if rng.random() < 0.3:
             return _article(adjective + writer.word(words.GROUND_LANDSCAPES, "ground"))
         bare_ground = ground.split(" ", 1)[1] if ground.startswith(("a ", "an ")) else None
-        return _article(adjective + bare_ground) if adjective and bare_ground else adjective + ground.removeprefix("the ")
+        return (
+            _article(adjective + bare_ground) if adjective and bare_ground else adjective + ground.removeprefix("the ")
+        )
     link = rng.random()
     if link < 0.4:
         behind = ("with {} in the background", "with {} behind", "with {}", "below {}", "in front of {}", "and {}")

@@ -115,7 +115,7 @@ def _loss(network: CheckerNetwork, examples: Examples, chosen: Tensor) -> Tensor
     return sum(terms) + F.binary_cross_entropy_with_logits(horizon, intact.clamp(min=0).float(), weight=weight)
 
 
-def train_checker(path: Path = WEIGHTS, count: int = 9000, variants: int = 3, epochs: int = 8) -> None:
+def train_checker(path: Path = WEIGHTS, count: int = 8000, variants: int = 3, epochs: int = 8) -> None:
     """Train the network on renders and write it (float16) to `path`; does nothing when it is there.
 
     Args:

@@ -67,7 +67,9 @@ def find_shapes(picture: np.ndarray) -> list[FoundShape]:
     """All shapes of an (h, w, 3) uint8 picture, largest first."""
     scale = SIDE / len(picture)
     small = cv2.resize(picture, (max(round(picture.shape[1] * scale), 8), SIDE), interpolation=cv2.INTER_AREA)
-    border = np.concatenate([small[:4].reshape(-1, 3), small[-4:].reshape(-1, 3), small[:, :4].reshape(-1, 3), small[:, -4:].reshape(-1, 3)])
+    border = np.concatenate(
+        [small[:4].reshape(-1, 3), small[-4:].reshape(-1, 3), small[:, :4].reshape(-1, 3), small[:, -4:].reshape(-1, 3)]
+    )
     difference = np.abs(small.astype(np.float32) - np.median(border, axis=0)).max(axis=2)
     mask = cv2.morphologyEx((difference > CONTRAST).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     count, labels, stats, centres = cv2.connectedComponentsWithStats(mask)

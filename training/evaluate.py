@@ -1,11 +1,12 @@
-"""Stage 6: score the exported model on held-out captions and draw the contact sheet.
+"""Stage 7: score an exported model on held-out captions, its negative prompts, and draw the contact sheet.
 
-Everything goes through the stock `FluxPipeline`, one pass per step with the guidance input, as the server samples.
+python -m training.evaluate --model src/flux_endpoint/models/demo --label "this version" --out new.json
+python -m training.evaluate --table baseline.json new.json      # the table of README.md
 """
 
+import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,216 +17,146 @@ from diffusers import FluxPipeline
 from PIL import Image
 from tqdm import tqdm
 
-from training.captions import Caption, write_caption
-from training.checker import Checker, Verdict, share_of_stacked_passing
+from training.checker import Checker
 from training.config import Config
-from training.flow import DEFAULT_GUIDANCE
-from training.parallel import launch
 from training.render import render
-from training.scenes import GROUNDS, TIMES, Scene, sample_scene
+from training.sampling import load_pipeline, sample
+from training.scenes import sample_scene
+from training.scoring import Scores, held_out_captions, markdown_table, score
 
-EVALUATION_SEEDS = 800_000_000
-STEPS = 28
-T5_LENGTH = 64
+SIZES = ((256, 256), (512, 512), (1024, 1024), (1536, 640))
 TRUE_CFG_SCALE = 2.0  # How strongly a negative prompt pushes.
-SIDES = (256, 512, 1024)
+RENDERS = "renders"
 REFERENCE_PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 CONTACT_PROMPTS = (
     REFERENCE_PROMPT,
     "a calm lake below snowy mountains at dawn",
-    "a beach on a sunny day, a few clouds",
-    "a pine forest in front of mountains at night, full moon",
-    "desert dunes at sunset",
     "a red house on a green meadow, blue sky",
+    "a lighthouse by the sea in a storm, lightning",
+    "a pine forest in front of mountains at night, full moon",
     "a white sailboat on the sea at sunset, the sun",
-    "a snowy mountain landscape at night, starry sky",
-    "a wheat field with rolling hills in the morning",
-    "a hot air balloon over a lake at noon",
+    "an orange cat in a meadow on a sunny day",
+    "a castle in an autumn forest, watercolour",
+    "three hot air balloons over a desert at dawn",
+    "a waterfall above a lake with a rainbow",
+    "two blue circles left of an orange triangle on a white background",
+    "a red apple on a wooden table",
 )
+# Subject to ask away, and the attribute and values that show it is still there.
+NEGATIVES = {
+    "night": ("time", ("night",)),
+    "sunset": ("time", ("sunset",)),
+    "storm": ("time", ("storm",)),
+    "mountains": ("background", ("mountains", "snowy_mountains")),
+    "lake": ("ground", ("lake",)),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Shares in 0..1 over `count` pictures of one size."""
-
-    label: str
-    count: int
-    time: float
-    ground: float
-    one_horizon: float
-    background: float
-    thing: float
-
-
-def held_out_captions(count: int, first_seed: int = EVALUATION_SEEDS) -> list[tuple[Scene, Caption]]:
-    """The first `count` captions of unseen scenes that name both time of day and ground."""
-    rng = np.random.default_rng(first_seed)
-    found: list[tuple[Scene, Caption]] = []
-    seed = first_seed
-    while len(found) < count:
-        scene = sample_scene(seed)
-        caption = write_caption(scene, rng)
-        seed += 1
-        if {"time", "ground"} <= caption.named.keys():
-            found.append((scene, caption))
-    return found
-
-
-def load_pipeline(folder: Path) -> FluxPipeline:
-    """The exported model in float32 on one thread's terms, without a progress bar."""
-    pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def sample(
-    pipeline: FluxPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    size: tuple[int, int],
-    steps: int = STEPS,
-    guidance: float = DEFAULT_GUIDANCE,
-    negative: str | None = None,
-    true_cfg: float = 1.0,
-) -> list[np.ndarray]:
-    """Make one picture per prompt and seed: (height, width, 3) uint8 each."""
-    width, height = size
-    batch = max(512 * 512 // (width * height), 1) * 2
-    pictures: list[np.ndarray] = []
-    for start in range(0, len(prompts), batch):
-        some = list(prompts[start : start + batch])
-        images = pipeline(
-            prompt=some,
-            negative_prompt=None if negative is None else [negative] * len(some),
-            true_cfg_scale=true_cfg,
-            width=width,
-            height=height,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            max_sequence_length=T5_LENGTH,
-            generator=[torch.Generator().manual_seed(s) for s in seeds[start : start + batch]],
-        ).images
-        pictures += [np.asarray(image) for image in images]
-    return pictures
-
-
-def _share(hits: list[bool]) -> float:
-    return float(np.mean(hits)) if hits else float("nan")
-
-
-def score(label: str, asked: Sequence[tuple[Scene, Caption]], verdicts: Sequence[Verdict]) -> Scores:
-    """Compare what captions name with what the checker sees; attributes that a caption leaves out do not count."""
-    pairs = [(scene, caption.named, verdict) for (scene, caption), verdict in zip(asked, verdicts, strict=True)]
-    return Scores(
-        label=label,
-        count=len(pairs),
-        time=_share([v.time == s.time for s, named, v in pairs if "time" in named]),
-        ground=_share([v.ground == s.ground for s, named, v in pairs if "ground" in named]),
-        one_horizon=_share([v.has_one_horizon for _, _, v in pairs]),
-        background=_share([v.background == s.background for s, named, v in pairs if "background" in named]),
-        thing=_share([v.thing == s.thing for s, named, v in pairs if "thing" in named]),
-    )
-
-
-def score_renders(checker: Checker, asked: Sequence[tuple[Scene, Caption]]) -> Scores:
-    """The checker on true pictures of the same captions: what a perfect model would reach."""
-    return score("true renders", asked, checker.judge([render(scene, 256, 256) for scene, _ in asked]))
-
-
-def negative_effect(pipeline: FluxPipeline, checker: Checker, count: int = 32) -> dict[str, tuple[int, int]]:
-    """How many of `count` pictures of "a landscape" show an hour: {hour: (without, with it as negative prompt)}."""
-    prompts, seeds = ["a landscape"] * count, range(count)
-    plain = [verdict.time for verdict in checker.judge(sample(pipeline, prompts, seeds, (256, 256)))]
-    result = {}
-    for time in TIMES:
-        pictures = sample(pipeline, prompts, seeds, (256, 256), negative=time, true_cfg=TRUE_CFG_SCALE)
-        steered = [verdict.time for verdict in checker.judge(pictures)]
-        result[time] = (plain.count(time), steered.count(time))
-    return result
-
-
-def confusion(asked: Sequence[tuple[Scene, Caption]], verdicts: Sequence[Verdict]) -> str:
-    """Per-class hit rates, to see which words the model mixes up."""
-    lines = []
-    for name, values in (("time", TIMES), ("ground", GROUNDS)):
-        for value in values:
-            seen = [getattr(v, name) for (s, _), v in zip(asked, verdicts, strict=True) if getattr(s, name) == value]
-            counts = {other: seen.count(other) for other in values if other in seen}
-            lines.append(f"{name} {value}: {counts}")
-    return "\n".join(lines)
-
-
-def contact_sheet(pipeline: FluxPipeline, path: Path) -> None:
-    """Ten prompts at three sizes, one row per size, thumbnails of 224 px."""
+def contact_sheet(pipeline: FluxPipeline, path: Path, sides: Sequence[int] = (256, 512, 1024), cell: int = 208) -> None:
+    """The contact prompts at three sizes, one row per size, thumbnails of `cell` pixels."""
     rows = []
-    for side in SIDES:
+    for side in sides:
         pictures = sample(pipeline, CONTACT_PROMPTS, [42] * len(CONTACT_PROMPTS), (side, side))
-        rows.append(np.concatenate([cv2.resize(p, (224, 224), interpolation=cv2.INTER_AREA) for p in pictures], axis=1))
+        small = [cv2.resize(p, (cell, cell), interpolation=cv2.INTER_AREA) for p in pictures]
+        rows += [np.concatenate(small[:6], axis=1), np.concatenate(small[6:], axis=1)]
     Image.fromarray(np.concatenate(rows)).save(path, quality=85)
 
 
-def markdown_table(rows: Sequence[Scores]) -> str:
-    """The score table as it stands in `README.md`."""
-    lines = [
-        "| pictures | count | time of day | ground | one horizon | background | thing |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        values = " | ".join(
-            f"{value:.2f}" for value in (row.time, row.ground, row.one_horizon, row.background, row.thing)
-        )
-        lines.append(f"| {row.label} | {row.count} | {values} |")
-    return "\n".join(lines)
+def negative_effect(pipeline: FluxPipeline, checker: Checker, count: int) -> dict[str, tuple[int, int]]:
+    """How many of `count` pictures of "a landscape" show a subject: {subject: (without, with it as negative)}."""
+    prompts, seeds = ["a landscape"] * count, range(count)
+    plain = checker.judge(sample(pipeline, prompts, seeds, (256, 256)))
+    result = {}
+    for subject, (attribute, values) in NEGATIVES.items():
+        shown = [number for number, verdict in enumerate(plain) if verdict.seen[attribute] in values]
+        left = 0
+        if shown:
+            pictures = sample(
+                pipeline, prompts[: len(shown)], shown, (256, 256), negative=subject, true_cfg=TRUE_CFG_SCALE
+            )
+            left = sum(verdict.seen[attribute] in values for verdict in checker.judge(pictures))
+        result[subject] = (len(shown), left)
+    return result
 
 
-def _verdicts_path(config: Config, rank: int) -> Path:
-    return config.work_dir / f"verdicts-{rank}.json"
+def score_renders(checker: Checker, count: int) -> Scores:
+    """The checker on true pictures of the same captions: what a perfect model would reach.
 
-
-def _judge_worker(rank: int, config: Config, folder: Path, count: int, sides: Sequence[int]) -> None:
-    """Draw and judge every n-th caption at every size; the verdicts go to a file, by side and caption number."""
-    pipeline, checker = load_pipeline(folder), Checker.load()
+    A render may show a thing that its caption does not ask for; those captions are rendered without it.
+    """
     asked = held_out_captions(count)
-    found: dict[int, dict[int, dict[str, object]]] = {side: {} for side in sides}
-    numbers = range(rank, count, config.processes)
-    for side in sides:
-        for start in tqdm(range(0, len(numbers), 4), desc=f"{side} px", mininterval=5, disable=rank != 0):
-            some = numbers[start : start + 4]
-            pictures = sample(pipeline, [asked[n][1].text for n in some], some, (side, side))
-            found[side] |= {n: asdict(verdict) for n, verdict in zip(some, checker.judge(pictures), strict=True)}
-    _verdicts_path(config, rank).write_text(json.dumps(found))
+    pictures = [render(scene, 256, 256) for scene, _ in asked]
+    return score(asked, checker.judge(pictures))
 
 
-def _collect_verdicts(config: Config, side: int, count: int) -> list[Verdict]:
-    merged: dict[str, dict[str, Any]] = {}
-    for rank in range(config.processes):
-        merged |= json.loads(_verdicts_path(config, rank).read_text())[str(side)]
-    return [Verdict(**merged[str(number)]) for number in range(count)]
+def score_model(
+    pipeline: FluxPipeline, checker: Checker, count: int, sizes: Sequence[tuple[int, int]], label: str
+) -> dict[str, Scores]:
+    """Scores per size, under keys such as "baseline, 512 x 512"; seeds are the captions' numbers."""
+    asked, result = held_out_captions(count), {}
+    for size in sizes:
+        verdicts = []
+        for start in tqdm(range(0, count, 4), desc=f"{label} {size[0]}x{size[1]}", mininterval=10):
+            some = range(start, min(start + 4, count))
+            verdicts += checker.judge(sample(pipeline, [asked[n][1].text for n in some], some, size))
+        result[f"{label}, {size[0]} x {size[1]}"] = score(asked, verdicts)
+        print(markdown_table(result), flush=True)
+    return result
 
 
-def evaluate(
-    config: Config, folder: Path | None = None, count: int = 200, sides: Sequence[int] = SIDES
-) -> list[Scores]:
-    """Score the model in `folder`, print the table, and write it with the contact sheet to the work folder."""
-    folder = folder or config.output_dir
-    config.work_dir.mkdir(parents=True, exist_ok=True)
-    pipeline, checker, asked = load_pipeline(folder), Checker.load(), held_out_captions(count)
+def checker_errors(checker: Checker, count: int = 600, first_seed: int = 820_000_000) -> dict[str, Any]:
+    """How often the checker is right about fresh renders, and what it mixes up most, per attribute."""
+    scenes = [s for s in (sample_scene(first_seed + i) for i in range(2 * count)) if s.kind != "shape"][:count]
+    verdicts = checker.judge([render(scene, 256, 256) for scene in scenes])
+    report = {}
+    for name in verdicts[0].seen:
+        pairs = [
+            (getattr(s, name), v.seen[name]) for s, v in zip(scenes, verdicts, strict=True) if s.labels()[name] >= 0
+        ]
+        wrong = [f"{true} seen as {seen}" for true, seen in pairs if true != seen]
+        worst = sorted(set(wrong), key=wrong.count, reverse=True)[:3]
+        report[name] = {
+            "right": 1 - len(wrong) / len(pairs),
+            "worst": [f"{text} ({wrong.count(text)})" for text in worst],
+        }
+    return report
+
+
+def evaluate(config: Config, count: int = 400) -> None:
+    """Score the exported model; writes scores and contact sheet to the work folder."""
+    pipeline, checker = load_pipeline(config.output_dir), Checker.load()
     contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg")
-    launch(_judge_worker, config.processes, 29614, config, folder, count, sides)
-    rows = [score_renders(checker, asked)]
-    for side in sides:
-        verdicts = _collect_verdicts(config, side, count)
-        rows.append(score(f"{side} x {side}", asked, verdicts))
-        print(confusion(asked, verdicts))
-    negative = negative_effect(pipeline, checker)
-    stacked = share_of_stacked_passing(checker)
-    report = {
-        "scores": [asdict(row) for row in rows],
-        "hours_of_32_landscapes_without_and_with_negative": negative,
-        "stacked_renders_passing": stacked,
-    }
+    rows = {RENDERS: score_renders(checker, count)} | score_model(pipeline, checker, count, SIZES, "model")
+    report = {"scores": rows, "negative": negative_effect(pipeline, checker, 100), "checker": checker_errors(checker)}
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
-    print(markdown_table(rows))
-    print(f"hours of 32 landscapes, without and with that hour as negative prompt: {negative}")
-    print(f"stacked renders passing as one horizon: {stacked:.2f}")
-    return rows
+    print(json.dumps(report["negative"]), json.dumps(report["checker"], indent=2), sep="\n")
+
+
+def main() -> None:
+    """Parse the command line: score one model, or print the table of several reports."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="exported model to score")
+    parser.add_argument("--label", default="model", help="name of its rows in the table")
+    parser.add_argument("--captions", type=int, default=400)
+    parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES], help="such as 512x512")
+    parser.add_argument("--negatives", type=int, default=100, help="landscapes per negative prompt test; 0 for none")
+    parser.add_argument("--out", type=Path, default=Path("scores.json"))
+    parser.add_argument("--table", nargs="+", type=Path, help="print one table of these reports instead")
+    arguments = parser.parse_args()
+    if arguments.table:
+        rows = {label: s for path in arguments.table for label, s in json.loads(path.read_text())["scores"].items()}
+        print(markdown_table(rows))
+        return
+    torch.set_num_threads(1)
+    pipeline, checker = load_pipeline(arguments.model), Checker.load()
+    sizes = [tuple(int(side) for side in text.split("x")) for text in arguments.sizes]
+    rows = {RENDERS: score_renders(checker, arguments.captions)}
+    rows |= score_model(pipeline, checker, arguments.captions, sizes, arguments.label)
+    negative = negative_effect(pipeline, checker, arguments.negatives) if arguments.negatives else {}
+    report = {"scores": rows, "negative": negative, "checker": checker_errors(checker)}
+    arguments.out.write_text(json.dumps(report, indent=2))
+    print(json.dumps(negative), json.dumps(report["checker"], indent=2), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

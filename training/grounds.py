@@ -4,7 +4,19 @@ import cv2
 import numpy as np
 
 from training.light import GREENS, hour_of, lit, lit_snow
-from training.paint import Canvas, between, blend, brighten, column_x, enlarge, gradient, mix, noise, polygon_mask, ridge
+from training.paint import (
+    Canvas,
+    between,
+    blend,
+    brighten,
+    column_x,
+    enlarge,
+    gradient,
+    mix,
+    noise,
+    polygon_mask,
+    ridge,
+)
 from training.scenes import Scene
 from training.sky import light_position
 
@@ -32,7 +44,9 @@ def _base(canvas: Canvas, horizon_px: float, far: np.ndarray, near: np.ndarray) 
     canvas.pixels[start:] = ramp[: canvas.height - start, None, :]
 
 
-def _texture(canvas: Canvas, rng: np.random.Generator, horizon_px: float, strength: float, stretch: float = 3.0) -> None:
+def _texture(
+    canvas: Canvas, rng: np.random.Generator, horizon_px: float, strength: float, stretch: float = 3.0
+) -> None:
     """Make the ground's brightness uneven: finer spots far away than near, as perspective has it."""
     start = round(horizon_px)
     near, far = (enlarge(noise(rng, canvas, c, 3, stretch, 2), canvas)[start:] for c in (0.12, 0.04))
@@ -45,7 +59,9 @@ def _glitter(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px:
     """Waves all over, and the path of light below the sun or moon."""
     hour, near = hour_of(scene), _nearness(canvas, horizon_px)
     ripples = enlarge(noise(rng, canvas, 0.030, 2, 7.0, 2), canvas)
-    blend(canvas, (np.clip((ripples - 0.58) * 4, 0, 1) * (near > 0) * (0.12 + 0.16 * near)).astype(np.float32), hour.glow)
+    blend(
+        canvas, (np.clip((ripples - 0.58) * 4, 0, 1) * (near > 0) * (0.12 + 0.16 * near)).astype(np.float32), hour.glow
+    )
     if scene.light == "hidden":
         return
     x, _ = light_position(scene, canvas)
@@ -147,7 +163,9 @@ def _rays(canvas: Canvas, horizon_px: float, far_x: float, offset: float, step: 
     mask = np.zeros((canvas.height, canvas.width), np.uint8)
     for index in range(-18, 19):
         left = far_x + (index + offset) * step * canvas.height
-        points = np.array([[far_x, horizon_px], [left, canvas.height + 2], [left + 0.45 * step * canvas.height, canvas.height + 2]])
+        points = np.array(
+            [[far_x, horizon_px], [left, canvas.height + 2], [left + 0.45 * step * canvas.height, canvas.height + 2]]
+        )
         cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     mask[: round(horizon_px)] = 0
     return mask.astype(np.float32) / 255
@@ -178,13 +196,21 @@ def _forest(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: 
             top = base - size * 0.62 * canvas.height * tall[index]
             foot = base + 0.05 * canvas.height
             # Two tiers of branches give a fir its saw-tooth outline.
-            points += [(x - step * 0.55, foot), (x - step * 0.22, (top + foot) / 2), (x - step * 0.34, (top + foot) / 2)]
+            points += [
+                (x - step * 0.55, foot),
+                (x - step * 0.22, (top + foot) / 2),
+                (x - step * 0.34, (top + foot) / 2),
+            ]
             points += [(x, top), (x + step * 0.34, (top + foot) / 2), (x + step * 0.22, (top + foot) / 2)]
         points += [(canvas.width + 8.0, base), (canvas.width + 8.0, canvas.height + 8.0)]
         mask = np.zeros((canvas.height, canvas.width), np.uint8)
         cv2.fillPoly(mask, [np.round(np.array(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         colour = mix(paint(scene, np.clip(needles * shade, 0, 255)), hour.haze, haze * hour.mist)
-        fall = np.clip((np.arange(canvas.height, dtype=np.float32)[:, None] - base + 0.2 * canvas.height) / (0.4 * canvas.height), 0, 1)
+        fall = np.clip(
+            (np.arange(canvas.height, dtype=np.float32)[:, None] - base + 0.2 * canvas.height) / (0.4 * canvas.height),
+            0,
+            1,
+        )
         blend(canvas, mask.astype(np.float32) / 255, mix(colour * 1.12, colour * 0.66, fall[..., None]))
 
 
@@ -231,7 +257,11 @@ def _river(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: f
     blend(canvas, mask, mix(far, close, 0.85 * near[..., None]) * (0.86 + 0.3 * ripples))
     if scene.light != "hidden":
         x, _ = light_position(scene, canvas)
-        path = np.exp(-(((columns - x) / (0.16 * canvas.height)) ** 2)) * mask * np.clip((ripples[..., 0] - 0.35) * 2, 0, 1)
+        path = (
+            np.exp(-(((columns - x) / (0.16 * canvas.height)) ** 2))
+            * mask
+            * np.clip((ripples[..., 0] - 0.35) * 2, 0, 1)
+        )
         brighten(canvas, 0.7 * path.astype(np.float32), hour_of(scene).glow)
 
 

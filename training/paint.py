@@ -158,7 +158,9 @@ def between(canvas: Canvas, top: np.ndarray | float, bottom: np.ndarray | float)
     # Exact coverage of each pixel row: polygon fills leave steps along shallow slopes.
     rows = np.arange(canvas.height, dtype=np.float32)[:, None]
     mask = np.clip(rows + 1 - np.asarray(top, np.float32), 0, 1)
-    return np.minimum(mask, np.clip(np.asarray(bottom, np.float32) - rows, 0, 1)) * np.ones((1, canvas.width), np.float32)
+    return np.minimum(mask, np.clip(np.asarray(bottom, np.float32) - rows, 0, 1)) * np.ones(
+        (1, canvas.width), np.float32
+    )
 
 
 def polygon_mask(points: np.ndarray, width: int, height: int) -> tuple[np.ndarray, slice, slice] | None:

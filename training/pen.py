@@ -95,7 +95,9 @@ class Pen:
         turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
         flip = -1 if self.mirrored else 1
         for grow, strength in ((1.25, 0.12), (1.0, 0.16), (0.75, 0.16)):
-            points = np.stack([np.cos(turn) * width * grow + flip * lean * width, np.sin(turn) * 0.22 * width * grow], axis=1)
+            points = np.stack(
+                [np.cos(turn) * width * grow + flip * lean * width, np.sin(turn) * 0.22 * width * grow], axis=1
+            )
             outline = points * self.unit * (flip, -1) + (self.x, self.y)
             found = polygon_mask(outline, self.canvas.width, self.canvas.height)
             if found is not None:

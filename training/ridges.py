@@ -111,7 +111,10 @@ def _draw_waterfall(canvas: Canvas, scene: Scene, rng: np.random.Generator, hori
     grass = lit(scene, GREENS[scene.season][1]) * (0.85 + 0.3 * texture)
     blend(canvas, between(canvas, top, horizon_px + 2), mix(rock, grass, np.clip((0.16 - depth) * 12, 0, 1)))
     middle, half = rng.uniform(-0.2, 0.2) * canvas.height + canvas.width / 2, 0.085 * canvas.height
-    columns, rows = np.arange(canvas.width, dtype=np.float32)[None, :], np.arange(canvas.height, dtype=np.float32)[:, None]
+    columns, rows = (
+        np.arange(canvas.width, dtype=np.float32)[None, :],
+        np.arange(canvas.height, dtype=np.float32)[:, None],
+    )
     lip = float(np.interp(middle, np.arange(canvas.width), top))
     spread = half * (0.8 + 0.5 * np.clip((rows - lip) / (horizon_px - lip), 0, 1))
     falling = np.clip((spread - np.abs(columns - middle)) / (0.02 * canvas.height), 0, 1)

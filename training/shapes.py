@@ -75,4 +75,6 @@ def draw_shapes(scene: Scene, canvas: Canvas) -> None:
         canvas, scene.shape, scene.shape_colour, count, tuple((np.array(first) + jitter) * size), radius, stacked=beside
     )
     other_radius = 0.19 * canvas.short * grow
-    _draw_group(canvas, scene.other_shape, scene.other_colour, 1, tuple((np.array(other) + jitter) * size), other_radius, False)
+    _draw_group(
+        canvas, scene.other_shape, scene.other_colour, 1, tuple((np.array(other) + jitter) * size), other_radius, False
+    )

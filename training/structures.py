@@ -71,7 +71,9 @@ def bridge(pen: Pen, colour: Colour) -> None:
     """An arched stone bridge across the whole width; one unit is its height."""
     half = 0.5 * pen.canvas.width / pen.unit + 0.2
     pen.area([(-half, 0.72), (half, 0.72), (half, 0.92), (0, 1.06), (-half, 0.92)], colour, 0, 0.1)
-    pen.area([(-half, 0.90), (0, 1.04), (half, 0.90), (half, 0.97), (0, 1.11), (-half, 0.97)], np.asarray(colour) * 0.78)
+    pen.area(
+        [(-half, 0.90), (0, 1.04), (half, 0.90), (half, 0.97), (0, 1.11), (-half, 0.97)], np.asarray(colour) * 0.78
+    )
     span = 1.5
     count = int(half / span) + 2
     for index in range(-count, count):
@@ -121,7 +123,16 @@ def balloon(pen: Pen, colour: Colour) -> None:
 def aeroplane(pen: Pen, colour: Colour) -> None:
     """An airliner from the side; one unit is its height, about a third of its length."""
     pen.area([(-1.1, 0.45), (-1.32, 0.98), (-1.08, 0.98), (-0.72, 0.5)], np.asarray(colour) * 0.85, 0, 0.2)
-    body = [(-1.35, 0.50), (-0.6, 0.60), (0.8, 0.60), (1.2, 0.50), (1.38, 0.36), (1.15, 0.24), (0.6, 0.20), (-0.6, 0.24)]
+    body = [
+        (-1.35, 0.50),
+        (-0.6, 0.60),
+        (0.8, 0.60),
+        (1.2, 0.50),
+        (1.38, 0.36),
+        (1.15, 0.24),
+        (0.6, 0.20),
+        (-0.6, 0.24),
+    ]
     pen.area(body, colour, 2, 0.3)
     pen.area([(0.25, 0.36), (-0.15, 0.36), (-0.72, 0.0), (-0.50, 0.0)], STEEL, 0, 0.2)
     pen.area([(-0.95, 0.46), (-1.12, 0.46), (-1.42, 0.36), (-1.28, 0.36)], STEEL)

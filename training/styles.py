@@ -30,14 +30,22 @@ def _blurred(image: np.ndarray, radius_px: float) -> np.ndarray:
     if radius_px < 3:
         return cv2.GaussianBlur(image, (0, 0), max(radius_px, 0.4))
     small = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(small, (0, 0), radius_px / 4), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(
+        cv2.GaussianBlur(small, (0, 0), radius_px / 4), image.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    )
 
 
-def _displaced(canvas: Canvas, rng: np.random.Generator, cell: float, strength: float, stretch: float = 1.0) -> np.ndarray:
+def _displaced(
+    canvas: Canvas, rng: np.random.Generator, cell: float, strength: float, stretch: float = 1.0
+) -> np.ndarray:
     """The picture with every pixel fetched from a random place nearby; `strength` is a share of the height."""
     rows, columns = np.mgrid[0 : canvas.height, 0 : canvas.width].astype(np.float32)
-    shifts = [enlarge(noise(rng, canvas, cell, 2, stretch, 2) - 0.5, canvas) * strength * canvas.height for _ in range(2)]
-    return cv2.remap(canvas.pixels, columns + shifts[0], rows + shifts[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    shifts = [
+        enlarge(noise(rng, canvas, cell, 2, stretch, 2) - 0.5, canvas) * strength * canvas.height for _ in range(2)
+    ]
+    return cv2.remap(
+        canvas.pixels, columns + shifts[0], rows + shifts[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def _watercolour(canvas: Canvas, rng: np.random.Generator) -> None:

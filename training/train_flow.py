@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from training.clock import Budget, load_checkpoint, save_checkpoint
+from training.clock import Budget, load_checkpoint, require_checkpoint, save_checkpoint
 from training.config import Config, FlowConfig
 from training.flow import (
     DEFAULT_GUIDANCE,
@@ -166,6 +166,10 @@ def train_worker(rank: int, config: Config) -> None:
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["peak"] = peak
         steps, samples, budget = state["steps"], state["samples"], Budget(flow.minutes, state["spent_s"])
+    elif flow.start_from:
+        start = require_checkpoint(Path(flow.start_from))
+        trainer.model.load_state_dict(start["ema"])
+        trainer.ema.load_state_dict(start["ema"])
     rng = np.random.default_rng([config.seed, rank, steps])
     torch.manual_seed(config.seed + 1000 * rank + steps)
     bar = tqdm(total=100, desc="transformer", disable=rank != 0, mininterval=10)

@@ -7,18 +7,26 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 def _table(text: str) -> dict[str, tuple[str, ...]]:
-    """One entry per line: the attribute's value, a colon, its phrases."""
-    rows = (line.split(":", 1) for line in text.strip().splitlines())
-    return {name.strip(): _phrases(phrases) for name, phrases in rows}
+    """One entry per line: the attribute's value, a colon, its phrases; a line without a colon goes on with the last."""
+    result: dict[str, str] = {}
+    for line in text.strip().splitlines():
+        name, colon, phrases = line.rpartition(":")
+        name = name.strip() if colon else list(result)[-1]
+        result[name] = f"{result.get(name, '')} {phrases}"
+    return {name: _phrases(phrases) for name, phrases in result.items()}
 
 
 # When: as a phrase behind a sentence, as a tag, as an adjective, as a detail at the end.
 TIME_PHRASES = _table("""
     day: at noon, at midday, on a sunny day, on a bright day, in daylight, by day, in the afternoon, under a blue sky
-    sunset: at sunset, at sunset, at sunset, at dusk, in the evening, at sundown, during the golden hour, at golden hour, under a sunset sky, in the orange light of sunset
-    dawn: at dawn, at dawn, at sunrise, at sunrise, at daybreak, in the early morning, in the morning, under a pink morning sky
-    night: at night, at night, at midnight, by night, on a starry night, under the stars, under a starry sky, in the moonlight, in the dark of night
-    storm: in a storm, during a storm, in a thunderstorm, on a stormy day, under storm clouds, under a dark stormy sky, before the storm
+    sunset: at sunset, at sunset, at sunset, at dusk, in the evening, at sundown, during the golden hour, at golden
+        hour, under a sunset sky, in the orange light of sunset
+    dawn: at dawn, at dawn, at sunrise, at sunrise, at daybreak, in the early morning, in the morning, under a pink
+        morning sky
+    night: at night, at night, at midnight, by night, on a starry night, under the stars, under a starry sky, in the
+        moonlight, in the dark of night
+    storm: in a storm, during a storm, in a thunderstorm, on a stormy day, under storm clouds, under a dark stormy
+        sky, before the storm
     fog: in fog, in the fog, in thick fog, in the mist, on a foggy day, in morning mist, on a misty day
 """)
 TIME_TAGS = _table("""
@@ -39,7 +47,8 @@ TIME_ADJECTIVES = _table("""
 """)
 TIME_DETAILS = _table("""
     day: bright sunlight, blue sky, sunshine
-    sunset: golden light, warm light, orange sky, red sky, golden light filtering through clouds, warm golden light, glowing sky
+    sunset: golden light, warm light, orange sky, red sky, golden light filtering through clouds, warm golden light,
+        glowing sky
     dawn: soft pink light, pale sky, first light, pastel sky
     night: stars in the sky, dark sky, starry sky, many stars
     storm: dark clouds, dramatic sky, grey sky, heavy clouds
@@ -68,7 +77,8 @@ BACKGROUNDS = _table("""
     none: an open horizon, a flat horizon, no mountains
     hills: hills, rolling hills, green hills, low hills, distant hills
     mountains: mountains, mountains, mountains, a mountain range, distant mountains, peaks, tall mountains, a mountain
-    snowy_mountains: snowy mountains, snow-capped mountains, snowy peaks, snow covered mountains, white mountains, the alps
+    snowy_mountains: snowy mountains, snow-capped mountains, snowy peaks, snow covered mountains, white mountains,
+        the alps
     city: a city, a city skyline, skyscrapers, a skyline, tall buildings, a big city
     waterfall: a waterfall, a waterfall, a tall waterfall, a cliff with a waterfall
 """)
@@ -212,7 +222,9 @@ ADJECTIVES = _phrases("""
     picturesque, vast, magical, scenic, gorgeous, idyllic, wild, remote, wide, amazing, simple, pretty, nice,
     mysterious, romantic, lonely, enchanting, cozy
 """)
-OPENINGS = _phrases("a picture of, an illustration of, a view of, an image of, picture of, image of, draw, show me, i want")
+OPENINGS = _phrases(
+    "a picture of, an illustration of, a view of, an image of, picture of, image of, draw, show me, i want"
+)
 # Words about quality and mood: they may stand anywhere and must do no harm.
 FILLERS = _phrases("""
     4k, 8k, highly detailed, detailed, masterpiece, digital art, illustration, concept art, wallpaper, cinematic,

@@ -1,12 +1,16 @@
 """The procedural world behind the embedded model: seeded, the same at every size, described truthfully."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from training.captions import write_caption
-from training.checker import time_by_palette
+from training import words
+from training.captions import plural, write_caption
+from training.checker_rules import find_shapes, place_of
 from training.render import render
-from training.scenes import VOCABULARY, Scene, sample_scene, scene_from_dict
+from training.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
+from training.things import RECIPES
 
 
 def scenes(count: int) -> list[Scene]:
@@ -32,10 +36,35 @@ def test_a_scene_looks_alike_at_every_size(seed: int) -> None:
     assert np.abs(shrunk - small).mean() < 6
 
 
-def test_the_palette_rule_reads_the_time_off_true_renders() -> None:
-    shown = [scene for scene in scenes(120) if scene.kind == "scene"]
-    right = [time_by_palette(render(scene, 64, 64)) == scene.time for scene in shown]
-    assert sum(right) / len(right) >= 0.98
+@pytest.mark.parametrize("style", STYLES[1:])
+def test_a_style_really_changes_the_picture(style: str) -> None:
+    scene = next(scene for scene in scenes(400) if scene.kind == "scene" and scene.time == "day")
+    plain, styled = (render(replace(scene, style=name), 96, 96).astype(int) for name in ("photo", style))
+    assert np.abs(plain - styled).mean() > 4
+
+
+def test_every_thing_is_large_and_can_be_named() -> None:
+    assert set(RECIPES) == set(words.THINGS) == set(THINGS) - {"none"}
+    for recipe in RECIPES.values():
+        assert max(recipe.size, recipe.size * recipe.width) >= 0.2
+
+
+def test_the_shape_rules_read_true_renders() -> None:
+    right = []
+    for scene in (scene for scene in scenes(700) if scene.kind == "shape"):
+        found = find_shapes(render(scene, 256, 256))
+        first = [s for s in found if (s.shape, s.colour) == (scene.shape, scene.shape_colour)]
+        hits = [len(first) == 1 + COUNTS.index(scene.shape_count)]
+        if scene.relation == "none":
+            hits.append(scene.shape_count != "one" or place_of(found[0]) == scene.shape_place)
+        right.append(all(hits))
+    assert sum(right) / len(right) >= 0.97
+
+
+def test_plurals() -> None:
+    assert [plural(noun) for noun in ("boat", "cherry", "boy", "vase of flowers", "church")] == [
+        "boats", "cherries", "boys", "vases of flowers", "churches"
+    ]  # fmt: skip
 
 
 def test_captions_name_only_what_the_picture_shows() -> None:
