@@ -13,6 +13,7 @@ def _stages() -> dict[str, Callable[[object], object]]:
     from training.export import export_model
     from training.train_ae import train_autoencoder
     from training.train_flow import train_flow
+    from training.train_student import train_student
     from training.train_text import train_text
 
     return {
@@ -20,15 +21,16 @@ def _stages() -> dict[str, Callable[[object], object]]:
         "text": train_text,
         "encode": encode_pictures,
         "flow": train_flow,
+        "student": train_student,
         "export": export_model,
-        "checker": lambda config: train_checker(),
+        "checker": train_checker,
         "evaluate": evaluate,
     }
 
 
 def main() -> None:
     """Parse the command line and run the stages."""
-    names = ("ae", "text", "encode", "flow", "export", "checker", "evaluate")
+    names = ("ae", "text", "encode", "flow", "student", "export", "checker", "evaluate")
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train the embedded demo model from nothing."
     )

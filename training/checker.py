@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from training.checker_data import Examples, make_examples
 from training.checker_rules import FoundShape, find_shapes
+from training.config import Config
 from training.scenes import VOCABULARY
 
 SIDE = 96  # The network sees a thumbnail of this many pixels, whatever the picture's aspect.
@@ -115,20 +116,15 @@ def _loss(network: CheckerNetwork, examples: Examples, chosen: Tensor) -> Tensor
     return sum(terms) + F.binary_cross_entropy_with_logits(horizon, intact.clamp(min=0).float(), weight=weight)
 
 
-def train_checker(path: Path = WEIGHTS, count: int = 8000, variants: int = 3, epochs: int = 8) -> None:
-    """Train the network on renders and write it (float16) to `path`; does nothing when it is there.
-
-    Args:
-        path: safetensors file.
-        count: scenes to render.
-        variants: differently disturbed copies of each.
-        epochs: visits of every copy.
-    """
+def train_checker(config: Config) -> None:
+    """Train the network on renders and write it in float16; does nothing when it is there."""
+    path, epochs = config.checker.file, config.checker.epochs
     if path.exists():
         return
     torch.manual_seed(0)
-    examples = make_examples(count, variants, HEADS, thumbnail)
-    network, batch = CheckerNetwork().to(memory_format=torch.channels_last), 128
+    examples = make_examples(config.checker.scenes, config.checker.variants, HEADS, thumbnail)
+    network = CheckerNetwork().to(memory_format=torch.channels_last)
+    batch = min(128, len(examples.intact))
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.05)
     steps = max(epochs * len(examples.intact) // batch, 2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps, pct_start=0.1)

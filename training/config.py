@@ -57,6 +57,37 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StudentConfig:
+    """Stage 5."""
+
+    minutes: float
+    tokens_per_step: int
+    muon_lr: float
+    adam_lr: float
+    substeps: int
+    ema: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerConfig:
+    """Stage 7."""
+
+    file: Path
+    scenes: int
+    variants: int
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """Stage 8."""
+
+    captions: int
+    negatives: int
+    sizes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything a training run depends on."""
 
@@ -68,6 +99,13 @@ class Config:
     ae: AutoencoderConfig
     text: TextConfig
     flow: FlowConfig
+    student: StudentConfig
+    checker: CheckerConfig
+    evaluation: EvaluationConfig
+
+
+def _sizes(pairs: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((width, height) for width, height in pairs)
 
 
 def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | None = None) -> Config:
@@ -81,7 +119,7 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
     raw = tomllib.loads(path.read_text())
     flow = raw.pop("flow")
     buckets = tuple(
-        Bucket(sizes=tuple((w, h) for w, h in entry["sizes"]), pictures=entry["pictures"], share=entry["share"])
+        Bucket(sizes=_sizes(entry["sizes"]), pictures=entry["pictures"], share=entry["share"])
         for entry in flow.pop("buckets")
     )
     return Config(
@@ -93,4 +131,7 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         ae=AutoencoderConfig(**raw["ae"]),
         text=TextConfig(**raw["text"]),
         flow=FlowConfig(**flow, buckets=buckets),
+        student=StudentConfig(**raw["student"]),
+        checker=CheckerConfig(**raw["checker"] | {"file": Path(raw["checker"]["file"])}),
+        evaluation=EvaluationConfig(**raw["evaluation"] | {"sizes": _sizes(raw["evaluation"]["sizes"])}),
     )

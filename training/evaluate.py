@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.checker import Checker
-from training.config import Config
+from training.config import Config, EvaluationConfig
 from training.render import render
 from training.sampling import load_pipeline, sample
 from training.scenes import sample_scene
@@ -104,7 +104,7 @@ def score_model(
     return result
 
 
-def checker_errors(checker: Checker, count: int = 600, first_seed: int = 820_000_000) -> dict[str, Any]:
+def checker_errors(checker: Checker, count: int, first_seed: int = 820_000_000) -> dict[str, Any]:
     """How often the checker is right about fresh renders, and what it mixes up most, per attribute."""
     scenes = [s for s in (sample_scene(first_seed + i) for i in range(2 * count)) if s.kind != "shape"][:count]
     verdicts = checker.judge([render(scene, 256, 256) for scene in scenes])
@@ -122,14 +122,23 @@ def checker_errors(checker: Checker, count: int = 600, first_seed: int = 820_000
     return report
 
 
-def evaluate(config: Config, count: int = 400) -> None:
+def _report(pipeline: FluxPipeline, checker: Checker, label: str, asked: EvaluationConfig) -> dict[str, Any]:
+    """Everything the README says about a model, ready for JSON."""
+    rows = {RENDERS: score_renders(checker, asked.captions)}
+    rows |= score_model(pipeline, checker, asked.captions, asked.sizes, label)
+    negative = negative_effect(pipeline, checker, asked.negatives) if asked.negatives else {}
+    report = {"scores": rows, "negative": negative, "checker": checker_errors(checker, asked.captions)}
+    print(json.dumps({name: report[name] for name in ("negative", "checker")}, indent=2))
+    return report
+
+
+def evaluate(config: Config) -> None:
     """Score the exported model; writes scores and contact sheet to the work folder."""
-    pipeline, checker = load_pipeline(config.output_dir), Checker.load()
-    contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg")
-    rows = {RENDERS: score_renders(checker, count)} | score_model(pipeline, checker, count, SIZES, "model")
-    report = {"scores": rows, "negative": negative_effect(pipeline, checker, 100), "checker": checker_errors(checker)}
+    pipeline, checker = load_pipeline(config.output_dir), Checker.load(config.checker.file)
+    sides = sorted({min(size) for size in config.evaluation.sizes if size[0] == size[1]})
+    contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg", sides)
+    report = _report(pipeline, checker, "model", config.evaluation)
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
-    print(json.dumps(report["negative"]), json.dumps(report["checker"], indent=2), sep="\n")
 
 
 def main() -> None:
@@ -148,14 +157,10 @@ def main() -> None:
         print(markdown_table(rows))
         return
     torch.set_num_threads(1)
-    pipeline, checker = load_pipeline(arguments.model), Checker.load()
-    sizes = [tuple(int(side) for side in text.split("x")) for text in arguments.sizes]
-    rows = {RENDERS: score_renders(checker, arguments.captions)}
-    rows |= score_model(pipeline, checker, arguments.captions, sizes, arguments.label)
-    negative = negative_effect(pipeline, checker, arguments.negatives) if arguments.negatives else {}
-    report = {"scores": rows, "negative": negative, "checker": checker_errors(checker)}
+    sizes = tuple((int(w), int(h)) for w, h in (text.split("x") for text in arguments.sizes))
+    asked = EvaluationConfig(arguments.captions, arguments.negatives, sizes)
+    report = _report(load_pipeline(arguments.model), Checker.load(), arguments.label, asked)
     arguments.out.write_text(json.dumps(report, indent=2))
-    print(json.dumps(negative), json.dumps(report["checker"], indent=2), sep="\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from training.config import Config
 from training.flow import build_scheduler, build_transformer
 from training.text import TextEncoders
 
-MAX_BYTES = 25_000_000
+MAX_BYTES = 25_000_000  # Of the dev model.
+MAX_BYTES_WITH_STUDENT = 45_000_000
+STUDENT_FOLDER = "transformer_schnell"  # Everything else is shared with the dev model.
 
 
 def load_autoencoder(config: Config) -> AutoencoderKL:
@@ -49,6 +51,8 @@ def assemble_pipeline(config: Config, weights: str = "ema") -> FluxPipeline:
 def export_model(config: Config, folder: Path | None = None) -> Path:
     """Write the pipeline in bfloat16 safetensors to `folder` (default: the configured one); keeps a README there.
 
+    A trained student goes into a folder of its own beside the transformer.
+
     Raises:
         ValueError: the folder is larger than the package may carry; it stays for inspection.
     """
@@ -57,7 +61,17 @@ def export_model(config: Config, folder: Path | None = None) -> Path:
     for name in ("vae", "transformer", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
         shutil.rmtree(folder / name, ignore_errors=True)
     pipeline.save_pretrained(folder)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > MAX_BYTES:
-        raise ValueError(f"{folder} takes {size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB fit into the package")
+    shutil.rmtree(folder / STUDENT_FOLDER, ignore_errors=True)
+    _check_size(folder, MAX_BYTES)
+    if (state := load_checkpoint(config.work_dir / "student.pt")) is not None:
+        student = build_transformer(guided=False)
+        student.load_state_dict(state["ema"])
+        student.to(torch.bfloat16).save_pretrained(folder / STUDENT_FOLDER)
+        _check_size(folder, MAX_BYTES_WITH_STUDENT)
     return folder
+
+
+def _check_size(folder: Path, limit: int) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > limit:
+        raise ValueError(f"{folder} takes {size / 1e6:.1f} MB; at most {limit / 1e6:.0f} MB fit into the package")

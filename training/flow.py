@@ -15,8 +15,12 @@ MAX_TOKENS, MAX_SHIFT = 576, 2.6
 DEFAULT_GUIDANCE = 7.5
 
 
-def build_transformer() -> FluxTransformer2DModel:
-    """A small FLUX transformer of 6.4 M parameters; every block starts as the identity and the output as zero."""
+def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
+    """A small FLUX transformer of 6.4 M parameters; every block starts as the identity and the output as zero.
+
+    Args:
+        guided: with a guidance input, as FLUX.1-dev has it; schnell has none.
+    """
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=128,
@@ -26,7 +30,7 @@ def build_transformer() -> FluxTransformer2DModel:
         num_attention_heads=3,
         joint_attention_dim=WIDTH,
         pooled_projection_dim=WIDTH,
-        guidance_embeds=True,
+        guidance_embeds=guided,
         axes_dims_rope=(8, 28, 28),
     )
     for name, module in model.named_modules():
@@ -87,7 +91,7 @@ def predict(
     model: FluxTransformer2DModel,
     noisy: Tensor,
     sigma: Tensor,
-    guidance: Tensor,
+    guidance: Tensor | None,
     pooled: Tensor,
     states: Tensor,
     positions: Tensor,
@@ -98,7 +102,7 @@ def predict(
         model: the transformer.
         noisy: (n, tokens, 128) packed latents mixed with noise.
         sigma: (n,) share of noise, 0..1.
-        guidance: (n,) guidance input.
+        guidance: (n,) guidance input; None for a model without one.
         pooled: (n, 128) from CLIP.
         states: (n, length, 128) from T5.
         positions: (tokens, 3) from `position_ids`.

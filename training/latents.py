@@ -58,12 +58,19 @@ class LatentStore:
         self._probability = shares / shares.sum()
         return sum(len(latents) for parts in self._parts.values() for latents, _ in parts.values())
 
-    def draw(self, rng: np.random.Generator, tokens: int, dropout: float) -> Batch:
-        """A batch of one size with about `tokens` text and picture tokens; captions are "" with chance `dropout`."""
+    def draw(self, rng: np.random.Generator, tokens: int, dropout: float, sparse: bool = True) -> Batch:
+        """A batch of one size with about `tokens` text and picture tokens.
+
+        Args:
+            rng: decides everything.
+            tokens: of the whole batch.
+            dropout: chance of a caption to be replaced by "".
+            sparse: allow batches that keep only some of a large picture's tokens.
+        """
         size = self._ready[int(rng.choice(len(self._ready), p=self._probability))]
         length = int(rng.choice(LENGTHS, p=LENGTH_SHARES))
         kept = size[0] * size[1] // PIXELS_PER_TOKEN**2
-        if kept > SPARSE_TOKENS and rng.random() < SPARSE_SHARE:
+        if sparse and kept > SPARSE_TOKENS and rng.random() < SPARSE_SHARE:
             kept = SPARSE_TOKENS
         count = max(tokens // (length + kept), 1)
         parts = list(self._parts[size].items())
@@ -79,9 +86,9 @@ class LatentStore:
 
     def held_out(self, size: tuple[int, int], length: int) -> Batch | None:
         """The held-out pictures of one size with fixed captions, or None while that size has no part."""
-        if 0 not in self._parts[size]:
+        if 0 not in self._parts.get(size, {}):
             return None
         latents, first_seed = self._parts[size][0]
-        rng = np.random.default_rng(1)
-        captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(HELD_OUT)]
-        return Batch(latents[:HELD_OUT].float(), captions, length, size, size[0] * size[1] // PIXELS_PER_TOKEN**2)
+        rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents))
+        captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(count)]
+        return Batch(latents[:count].float(), captions, length, size, size[0] * size[1] // PIXELS_PER_TOKEN**2)
