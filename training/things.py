@@ -69,6 +69,7 @@ RECIPES = {
     "banana": Recipe(creatures.banana, 0.28, 1.5, 0.5),
     "vase": Recipe(creatures.vase, 0.56, 0.8, 0.5),
 }
+AFLOAT = ("boat", "ship", "bridge", "lighthouse")  # These stand in the water, and are mirrored in front of them.
 FAR_SHORE = ("house", "castle", "church", "tree", "pine")  # On a lake these stand beyond the water, and are mirrored.
 
 
@@ -108,6 +109,6 @@ def _draw_one(canvas: Canvas, scene: Scene, recipe: Recipe, x: float, depth: flo
     else:
         y = horizon_px + depth * (canvas.height - horizon_px if depth >= 0 else horizon_px)
     colour = COLOURS[scene.thing_colour]
-    if depth >= 0 and recipe.draw in (structures.boat, structures.ship, structures.bridge, structures.lighthouse):
+    if scene.thing in AFLOAT and scene.ground != "beach":  # On a beach the mirror image would lie on the sand.
         recipe.draw(Pen(canvas, scene, x, y, size, turned, sunk=True, strength=0.28), colour)
     recipe.draw(Pen(canvas, scene, x, y, size, turned), colour)

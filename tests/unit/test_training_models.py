@@ -1,0 +1,104 @@
+"""The networks behind the embedded model: packing, schedules, the folded student, the checker's rules for scores."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+from training.captions import Caption
+from training.checker import Verdict
+from training.checker_rules import find_shapes
+from training.config import load_config
+from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, unpack
+from training.render import render
+from training.scenes import VOCABULARY, sample_scene
+from training.scoring import METRICS, held_out_captions, markdown_table, score
+from training.train_student import STEPS, schedule, without_guidance_input
+
+CONFIGS = Path(__file__).parents[2] / "training"
+
+
+def test_packing_is_undone_by_unpacking() -> None:
+    latents = torch.randn(2, 32, 8, 12)
+    assert torch.equal(unpack(pack(latents), 384, 256), latents)
+
+
+@pytest.mark.parametrize("tokens", [16, 64, 240, 256])
+def test_the_student_is_taught_at_the_noise_levels_that_the_pipeline_uses(tokens: int) -> None:
+    scheduler = build_scheduler()
+    config = scheduler.config
+    shift = calculate_shift(
+        tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
+    )
+    scheduler.set_timesteps(sigmas=list(np.linspace(1.0, 1 / STEPS, STEPS)), mu=shift)
+    assert np.allclose(scheduler.sigmas.numpy(), schedule(tokens), atol=1e-5)
+
+
+def test_the_student_starts_as_the_teacher_at_one_guidance() -> None:
+    torch.manual_seed(0)
+    teacher = build_transformer()
+    for parameter in teacher.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    student = without_guidance_input(teacher, 7.5).float()
+    teacher.float()  # The norms are bfloat16 for speed only.
+    inputs = torch.randn(1, 16, 128), torch.tensor([0.6])
+    rest = torch.randn(1, 128), torch.randn(1, 5, 128), position_ids(256, 256, torch.device("cpu"))
+    with torch.no_grad():
+        expected = predict(teacher, *inputs, torch.tensor([7.5]), *rest)
+        got = predict(student, *inputs, None, *rest)
+    assert torch.allclose(got, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "smoke.toml"])
+def test_configurations_are_complete(name: str) -> None:
+    config = load_config(CONFIGS / name)
+    assert sum(bucket.share for bucket in config.flow.buckets) == pytest.approx(1.0)
+    assert all(side % 64 == 0 for bucket in config.flow.buckets for size in bucket.sizes for side in size)
+
+
+def test_a_true_render_scores_full_marks_and_an_empty_picture_none() -> None:
+    scene = next(s for s in map(sample_scene, range(999)) if s.kind == "shape" and s.relation == "left")
+    named = {name: number for name, number in scene.labels().items() if number >= 0}
+    asked = [(scene, Caption("", named))]
+    hits = {}
+    for label, picture in (("true", render(scene, 256, 256)), ("empty", np.full((256, 256, 3), 250, np.uint8))):
+        scores = score(asked, [Verdict({}, True, find_shapes(picture))])
+        hits[label] = {name: hit for name, (hit, total) in scores.items() if total}
+    assert hits["true"] == dict.fromkeys(("shape", "count", "colour", "place"), 1)
+    assert hits["empty"] == dict.fromkeys(("shape", "count", "colour", "place"), 0)
+
+
+def test_scenes_are_scored_by_what_their_captions_name() -> None:
+    scene = next(s for s in map(sample_scene, range(999)) if s.kind == "scene" and s.thing == "none")
+    seen = {name: getattr(scene, name) for name in VOCABULARY}
+    asked = [(scene, Caption("", {"time": 0, "ground": 0}))]
+    right = score(asked, [Verdict(seen, True)])
+    wrong = score(asked, [Verdict(seen | {"ground": "none", "thing": "cat"}, False)])
+    assert {name: right[name] for name in ("time", "ground", "unasked", "horizon")} == dict.fromkeys(
+        ("time", "ground", "unasked", "horizon"), (1, 1)
+    )
+    assert (wrong["ground"], wrong["unasked"], wrong["horizon"]) == ((0, 1), (0, 1), (0, 1))
+    assert right["asked"] == (0, 0)
+
+
+def test_held_out_captions_are_fixed_and_a_fifth_are_shapes() -> None:
+    first, again = held_out_captions(20), held_out_captions(20)
+    assert [caption.text for _, caption in first] == [caption.text for _, caption in again]
+    assert sum(scene.kind == "shape" for scene, _ in first) == 4
+
+
+def test_the_table_has_a_row_per_model_and_counts() -> None:
+    scores = dict.fromkeys(METRICS, (1, 2)) | {"shape": (0, 0)}
+    lines = markdown_table({"a": scores, "b": scores}).splitlines()
+    assert len(lines) == 5
+    assert "0.50" in lines[2]
+    assert " - " in lines[2]
+
+
+def test_styles_are_part_of_a_scene() -> None:
+    scene = sample_scene(0)
+    assert replace(scene, style="oil").labels()["style"] == VOCABULARY["style"].index("oil")
