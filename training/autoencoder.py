@@ -93,7 +93,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     error that is seen first, and plain differences hardly count it.
     """
     error = output - target
-    loss = error.abs().mean() + 2.0 * error.square().mean()
+    loss = error.abs().mean() + 8.0 * error.square().mean()
     edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     loss = loss + 0.6 * edges
     for side in (4, 16):

@@ -95,6 +95,7 @@ class Config:
     work_dir: Path
     output_dir: Path
     processes: int
+    loaders: int
     checkpoint_s: float
     ae: AutoencoderConfig
     text: TextConfig
@@ -127,6 +128,7 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         work_dir=work_dir or Path(raw["work_dir"]),
         output_dir=output_dir or Path(raw["output_dir"]),
         processes=raw["processes"],
+        loaders=raw["loaders"],
         checkpoint_s=raw["checkpoint_s"],
         ae=AutoencoderConfig(**raw["ae"]),
         text=TextConfig(**raw["text"]),

@@ -1,10 +1,13 @@
 """Hand out training batches from the cached latents, with captions written fresh each time."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.captions import write_caption
 from training.config import Config
@@ -19,6 +22,7 @@ LENGTHS, LENGTH_SHARES = (28, 64, 40), (0.60, 0.35, 0.05)
 # A large picture's tokens say much the same: a random 80 of them, at their true places, teach its layout at a third
 # of the cost. The rest of the batches keep all tokens, as sampling does.
 SPARSE_TOKENS, SPARSE_SHARE = 80, 0.6
+REFRESH_EVERY = 400  # Batches between looks for new parts on disk.
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +96,34 @@ class LatentStore:
         rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents))
         captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(count)]
         return Batch(latents[:count].float(), captions, length, size, size[0] * size[1] // PIXELS_PER_TOKEN**2)
+
+
+class _Stream(IterableDataset):
+    def __init__(self, store: LatentStore, seed: list[int], tokens: int, dropout: float, sparse: bool) -> None:
+        self._store, self._seed, self._draw = store, seed, (tokens, dropout, sparse)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([*self._seed, worker.id if worker else 0])
+        for number in itertools.count(1):
+            yield self._store.draw(rng, *self._draw)
+            if number % REFRESH_EVERY == 0:
+                self._store.refresh()
+
+
+def stream_batches(
+    store: LatentStore, seed: list[int], tokens: int, dropout: float, loaders: int, sparse: bool = True
+) -> Iterator[Batch]:
+    """Batches without end, as `LatentStore.draw` makes them.
+
+    Args:
+        store: the latents.
+        seed: decides all batches, together with the number of loaders.
+        tokens: text and picture tokens of a batch.
+        dropout: chance of a caption to be replaced by "".
+        loaders: processes that write captions ahead of time. A caption takes about a millisecond: a CPU that trains
+            does not notice, a GPU would wait for it.
+        sparse: allow batches that keep only some of a large picture's tokens.
+    """
+    stream = _Stream(store, seed, tokens, dropout, sparse)
+    return iter(DataLoader(stream, batch_size=None, num_workers=loaders, prefetch_factor=8 if loaders else None))

@@ -21,7 +21,7 @@ from training.scenes import sample_scene
 AE_SEEDS = 1_000_000
 HELD_OUT_SEEDS = 900_000_000
 PENALTY = 3e-3
-MAX_NOISE = 0.15  # Latents from the transformer are never exact; the decoder learns to forgive that much.
+MAX_NOISE = 0.10  # Latents from the transformer are never exact; the decoder learns to forgive that much.
 
 
 def cache_renders(config: Config) -> dict[int, np.ndarray]:

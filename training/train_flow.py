@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,7 +19,7 @@ from training.flow import (
     predict,
     training_shift,
 )
-from training.latents import Batch, LatentStore
+from training.latents import Batch, LatentStore, stream_batches
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
 from training.text import TextEncoders
@@ -170,13 +169,15 @@ def train_worker(rank: int, config: Config) -> None:
         start = require_checkpoint(Path(flow.start_from))
         trainer.model.load_state_dict(start["ema"])
         trainer.ema.load_state_dict(start["ema"])
-    rng = np.random.default_rng([config.seed, rank, steps])
+    batches = stream_batches(
+        store, [config.seed, rank, steps], flow.tokens_per_step, flow.caption_dropout, config.loaders
+    )
     torch.manual_seed(config.seed + 1000 * rank + steps)
     bar = tqdm(total=100, desc="transformer", disable=rank != 0, mininterval=10)
     saved_s, mean_loss = budget.spent_s, 1.0
     while (progress := agree(budget.progress, device)) < 1.0:
         set_rate(optimisers, learning_rate_factor(flow, progress))
-        batch = store.draw(rng, flow.tokens_per_step, flow.caption_dropout)
+        batch = next(batches)
         loss = trainer.loss(batch, guided=progress > flow.guidance_from)
         loss.backward()
         average_gradients(trainer.model.parameters())

@@ -27,7 +27,7 @@ from training.flow import (
     position_ids,
     predict,
 )
-from training.latents import Batch, LatentStore
+from training.latents import Batch, LatentStore, stream_batches
 from training.optim import build_optimisers, set_rate
 from training.parallel import pick_device
 from training.text import TextEncoders
@@ -113,7 +113,7 @@ def train_student(config: Config) -> None:
         trainer.model.load_state_dict(state["model"])
         trainer.ema.load_state_dict(state["ema"])
         steps, budget = state["steps"], Budget(student.minutes, state["spent_s"])
-    rng = np.random.default_rng([config.seed, 5, steps])
+    batches = stream_batches(store, [config.seed, 5, steps], student.tokens_per_step, 0.0, config.loaders, sparse=False)
     torch.manual_seed(config.seed + steps)
     saved_s, mean_loss = budget.spent_s, 0.0
 
@@ -124,7 +124,7 @@ def train_student(config: Config) -> None:
 
     while (progress := budget.progress) < 1.0:
         set_rate(optimisers, min(1.0, steps / 20 + 0.05, 1.0 - progress))
-        loss = trainer.loss(store.draw(rng, student.tokens_per_step, 0.0, sparse=False))
+        loss = trainer.loss(next(batches))
         loss.backward()
         for optimiser in optimisers:
             optimiser.step()
