@@ -8,16 +8,21 @@ import torch
 
 
 class Budget:
-    """Counts training time against a budget; `spent_s` goes into checkpoints."""
+    """Counts training time against a budget; `spent_s` goes into checkpoints.
+
+    On a GPU a minute is a minute. On a CPU it is a minute of processor time of this process: a machine that is busy with
+    other work makes training take longer, but not worse.
+    """
 
     def __init__(self, minutes: float, spent_s: float = 0.0) -> None:
+        self._clock = time.monotonic if torch.cuda.is_available() else time.process_time
         self._total_s = minutes * 60
-        self._start = time.monotonic() - spent_s
+        self._start = self._clock() - spent_s
 
     @property
     def spent_s(self) -> float:
         """Seconds of training so far, earlier runs included."""
-        return time.monotonic() - self._start
+        return self._clock() - self._start
 
     @property
     def progress(self) -> float:
