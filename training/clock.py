@@ -10,8 +10,8 @@ import torch
 class Budget:
     """Counts training time against a budget; `spent_s` goes into checkpoints.
 
-    On a GPU a minute is a minute. On a CPU it is a minute of processor time of this process: a machine that is busy with
-    other work makes training take longer, but not worse.
+    On a GPU a minute is a minute. On a CPU it is one of processor time of this process: a machine busy with other
+    work makes training take longer, but not worse.
     """
 
     def __init__(self, minutes: float, spent_s: float = 0.0) -> None:

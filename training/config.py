@@ -123,9 +123,11 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         Bucket(sizes=_sizes(entry["sizes"]), pictures=entry["pictures"], share=entry["share"])
         for entry in flow.pop("buckets")
     )
+    work_dir = work_dir or Path(raw["work_dir"])
+    checker_file = Path(raw["checker"]["file"]) if raw["checker"]["file"] else work_dir / "checker.safetensors"
     return Config(
         seed=raw["seed"],
-        work_dir=work_dir or Path(raw["work_dir"]),
+        work_dir=work_dir,
         output_dir=output_dir or Path(raw["output_dir"]),
         processes=raw["processes"],
         loaders=raw["loaders"],
@@ -134,6 +136,6 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         text=TextConfig(**raw["text"]),
         flow=FlowConfig(**flow, buckets=buckets),
         student=StudentConfig(**raw["student"]),
-        checker=CheckerConfig(**raw["checker"] | {"file": Path(raw["checker"]["file"])}),
+        checker=CheckerConfig(**raw["checker"] | {"file": checker_file}),
         evaluation=EvaluationConfig(**raw["evaluation"] | {"sizes": _sizes(raw["evaluation"]["sizes"])}),
     )

@@ -22,6 +22,7 @@ from training.train_ae import to_pixels
 
 FLOW_SEEDS = 200_000_000
 PARTS = 8
+STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure the latents' spread on.
 BATCH_PIXELS = 4 * 512 * 512
 
 
@@ -53,9 +54,10 @@ def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -
     state = load_checkpoint(path)
     if state is None:
         pieces = []
-        for side, count in ((256, 320), (512, 80), (1024, 16)):
-            latents = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), side, side, device)
-            pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
+        for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
+            if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
+                latents = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), *size, device)
+                pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
         values = torch.cat(pieces, dim=1)
         state = {"mean": values.mean(dim=1), "std": values.std(dim=1)}
         save_checkpoint(path, state)

@@ -143,7 +143,8 @@ def train_worker(rank: int, config: Config) -> None:
             tqdm.write(f"step {steps}  {budget.spent_s / 60:.1f} min  loss {mean_loss:.4f}  {psnr}")
     if rank == 0:
         _save(path, vae, optimisers, steps, budget)
-        tqdm.write(f"done, {steps} steps: {measure_psnr(vae, device, {256: 48, 512: 16, 1024: 8})}")
+        counts = {side: max(len(pictures) // 50, 1) for side, pictures in renders.items()}
+        tqdm.write(f"done, {steps} steps: {measure_psnr(vae, device, counts)}")
 
 
 def _save(path: Path, vae: AutoencoderKL, optimisers: list[torch.optim.Optimizer], steps: int, budget: Budget) -> None:
