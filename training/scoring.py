@@ -21,7 +21,7 @@ METRICS = {
     "season": "season as named",
     "style": "style as named, or photo where none is",
     "asked": "thing that was asked for is there",
-    "unasked": "no thing where none was asked for",
+    "unasked": "no thing where the caption of an empty scene names none",
     "colour": "colour of things and shapes as named",
     "place": "place of things and shapes as named",
     "count": "number of things and shapes as named",
@@ -56,7 +56,7 @@ def _judge_scene(scene: Scene, named: dict[str, int], verdict: Verdict) -> Itera
     for metric, attribute in SEEN_BY_NETWORK.items():
         if attribute in named:
             yield metric, verdict.seen[attribute] == getattr(scene, attribute)
-    if "thing" not in named:
+    if "thing" not in named and scene.thing == "none":
         yield "unasked", verdict.seen["thing"] == "none"
     yield "style", verdict.seen["style"] == (scene.style if "style" in named else "photo")
     if scene.kind == "scene":
