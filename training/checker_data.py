@@ -55,13 +55,13 @@ def spoil_layout(picture: np.ndarray, other: np.ndarray, rng: np.random.Generato
 
 
 def disturb(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, tint, noise and slight crop: (h, w, 3) uint8 to the same shape."""
+    """Blur, tint, noise and slight crop of a thumbnail: (h, w, 3) uint8 to the same shape."""
     height, width = picture.shape[:2]
     margin_y, margin_x = int(height * 0.06), int(width * 0.06)
     top, left = int(rng.integers(0, margin_y + 1)), int(rng.integers(0, margin_x + 1))
     picture = cv2.resize(picture[top : height - margin_y + top, left : width - margin_x + left], (width, height))
     if rng.random() < 0.7:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 2.4) * height / 96)
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 2.4))
     out = picture * rng.uniform(0.9, 1.1, 3) + rng.uniform(-8, 8) + rng.normal(0, rng.uniform(0, 6), picture.shape)
     return np.clip(out, 0, 255).astype(np.uint8)
 
@@ -88,14 +88,14 @@ def make_examples(
     pictures = [_picture(scene) for scene in tqdm(scenes, desc="render for the checker", mininterval=10)]
     views, rows, intact = [], [], []
     for index in tqdm(np.tile(np.arange(count), variants), desc="disturb", mininterval=10):
-        views.append(thumbnail(disturb(pictures[index], rng)))
+        views.append(disturb(thumbnail(pictures[index]), rng))
         rows.append(labels[index])
         # Only scenes have a horizon: shapes and still lifes count neither way.
         is_scene = scenes[index].kind == "scene"
         intact.append(1 if is_scene else -1)
         if is_scene and rng.random() < 0.4:
             spoiled = spoil_layout(pictures[index], pictures[int(rng.integers(count))], rng)
-            views.append(thumbnail(disturb(spoiled, rng)))
+            views.append(disturb(thumbnail(spoiled), rng))
             rows.append(dict.fromkeys(heads, -1))
             intact.append(0)
     classes = {name: torch.tensor([row[name] for row in rows]) for name in heads}
