@@ -73,15 +73,7 @@ class _Writer:
         several = scene.thing_count != "one"
         noun = plural(noun) if several else noun
         if self.says("thing_colour"):
-            inner = {"boat": "sails", "person": _pick(rng, ("clothes", "a shirt"))}.get(scene.thing)
-            if inner and (scene.thing == "person" or rng.random() < 0.3):
-                tail = f"{'a ' if inner.startswith('a ') else ''}{scene.thing_colour} {inner.removeprefix('a ')}"
-                noun = f"{noun} with {tail}" if scene.thing == "boat" else f"{noun} in {tail}"
-            elif scene.thing == "vase":
-                noun = noun.replace("flowers", f"{scene.thing_colour} flowers")
-                noun = noun if "flowers" in noun else f"{scene.thing_colour} {noun}"
-            else:
-                noun = f"{scene.thing_colour} {noun}"
+            noun = self._coloured(noun)
         if several:
             self.name("thing_count")
             noun = f"{self.word(words.COUNTS, 'thing_count')} {noun}"
@@ -93,6 +85,18 @@ class _Writer:
         if not several and self.labels["thing_place"] >= 0 and self.says("thing_place"):
             noun += f" {self.word(words.PLACES, 'thing_place')}"
         return noun
+
+    def _coloured(self, noun: str) -> str:
+        """Say the colour where people would: of clothes, of sails, of the flowers in a vase, or of the thing."""
+        scene, rng = self.scene, self.rng
+        clothes = _pick(rng, ("{} clothes", "a {} shirt"))
+        if scene.thing == "person":
+            return f"{noun} in {clothes.format(scene.thing_colour)}"
+        if scene.thing == "boat" and rng.random() < 0.3:
+            return f"{noun} with {scene.thing_colour} sails"
+        if scene.thing == "vase" and "flowers" in noun:
+            return noun.replace("flowers", f"{scene.thing_colour} flowers")
+        return f"{scene.thing_colour} {noun}"
 
     def details(self) -> list[str]:
         """Weather and sky details for the end of the caption."""
