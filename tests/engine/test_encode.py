@@ -70,3 +70,9 @@ def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, kind)
     assert read_parameters(buffer.getvalue()) == {}
+
+
+def test_the_comment_of_a_jpeg_has_the_byte_order_of_its_block() -> None:
+    data = encode_image(np.zeros((64, 64, 3), np.uint8), ImageFormat.JPEG, parameters_for())
+    assert b"Exif\x00\x00II" in data
+    assert b'UNICODE\x00{\x00"\x00' in data

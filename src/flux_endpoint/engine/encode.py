@@ -76,6 +76,8 @@ def _png_texts(parameters: Mapping[str, ParameterValue]) -> PngImagePlugin.PngIn
 
 def _exif(parameters: Mapping[str, ParameterValue]) -> Image.Exif:
     exif = Image.Exif()
+    # Pillow's default is big-endian; the byte order of the comment is that of the block.
+    exif.endian = "<"
     exif[ExifTags.Base.Software] = str(parameters["software"])
     exif[ExifTags.Base.Model] = str(parameters["model"])
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE_MARK + _comment(parameters)

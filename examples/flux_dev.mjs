@@ -1,0 +1,21 @@
+// Flux Dev with every parameter: one call that waits; prints where the picture is.
+const { BASE_URL = "http://127.0.0.1:8000", RUNPOD_API_KEY } = process.env;
+const picture = {
+  prompt: "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",
+  negative_prompt: "blurry, low quality",
+  width: 1024,
+  height: 1024,
+  num_inference_steps: 28,
+  guidance: 7.5,
+  seed: 42,
+  image_format: "png",
+};
+
+const answer = await fetch(`${BASE_URL}/v2/black-forest-labs-flux-1-dev/runsync`, {
+  method: "POST",
+  headers: { Authorization: `Bearer ${RUNPOD_API_KEY}`, "Content-Type": "application/json" },
+  body: JSON.stringify({ input: picture }),
+});
+const job = await answer.json();
+if (!answer.ok) throw new Error(job.error);
+console.log(job.output.image_url);
