@@ -49,6 +49,8 @@ PUBLIC_URL = "http://pictures.example:8000"
 PNG_BYTES = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
 JPEG_BYTES = b"\xff\xd8\xff\xe0" + b"picture" * 100
 
+FORM = "application/x-www-form-urlencoded"
+
 
 @dataclass
 class Gateway:
@@ -151,6 +153,35 @@ class HandWorker:
         assert reply.status_code == 200, reply.text
 
 
+class ForeignWorker:
+    """Speaks like Runpod's SDK: no claim token, results as JSON under a form's content type."""
+
+    def __init__(self, gateway: Gateway, worker_id: str = "pod-1", endpoint: str = ECHO, token: str = WORKER_TOKEN):
+        self.client = gateway.client
+        self.id = worker_id
+        self.endpoint = endpoint
+        self.headers = {"Authorization": token}
+
+    async def get(self, operation: str, query: str = "") -> httpx.Response:
+        url = f"{self.endpoint}/{operation}/{self.id}?gpu=unknown{query}"
+        return await self.client.get(url, headers=self.headers)
+
+    async def take(self) -> dict[str, Any]:
+        reply = await self.get("job-take", "&job_in_progress=0")
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    async def post(self, operation: str, job_id: str, content: bytes, *, is_stream: bool = False) -> httpx.Response:
+        return await self.client.post(
+            f"{self.endpoint}/{operation}/{self.id}/{job_id}?gpu=unknown&isStream={str(is_stream).lower()}",
+            content=content,
+            headers=self.headers | {"Content-Type": FORM, "charset": "utf-8", "X-Request-ID": job_id},
+        )
+
+    async def done(self, job_id: str, result: object, *, is_stream: bool = False) -> httpx.Response:
+        return await self.post("job-done", job_id, json.dumps(result).encode(), is_stream=is_stream)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -192,3 +223,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 @pytest.fixture
 def worker(gateway: Gateway) -> HandWorker:
     return HandWorker(gateway.client)
+
+
+@pytest.fixture
+def foreign(gateway: Gateway) -> ForeignWorker:
+    return ForeignWorker(gateway)

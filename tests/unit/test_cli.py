@@ -1,19 +1,19 @@
 """The command line without a server: helps, pictures, keys, and what mistakes are answered with."""
 
 import asyncio
-import os
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from flux_endpoint import __version__
-from flux_endpoint.cli import main
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.webhook import Attempt, DeliveryState
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings
+from flux_endpoint.settings import Settings, WorkerSettings, list_settings
 from flux_endpoint.stores.connect import open_store
 from tests.contract.samples import DEV, sample_job
+
+pytestmark = pytest.mark.usefixtures("empty_place")
 
 COMMANDS = [
     [],
@@ -36,29 +36,9 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def empty_place(monkeypatch, tmp_path):
-    for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    # Wide enough for no word to be broken.
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 @pytest.fixture
-def run(capsys):
-    """Runs a command line; returns exit code, standard output and standard error."""
-
-    def run_command(*arguments):
-        code = 0
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return run_command
+def run(run_cli):
+    return run_cli
 
 
 async def make_database(url):

@@ -1,39 +1,22 @@
 """The commands `workers`, without a server."""
 
 import asyncio
-import os
+import functools
 import re
 
 import pytest
 
-from flux_endpoint.cli import main
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.service.worker_tokens import WorkerTokens
-from flux_endpoint.settings import PREFIX
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch, tmp_path):
-    for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("empty_place")
 
 
 @pytest.fixture
-def run(capsys):
-    def run_command(*arguments):
-        code = 0
-        try:
-            main(["workers", *arguments])
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return run_command
+def run(run_cli):
+    return functools.partial(run_cli, "workers")
 
 
 @pytest.fixture

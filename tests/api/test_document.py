@@ -1,0 +1,92 @@
+"""The OpenAPI document and its page."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from flux_endpoint.api.app import create_app
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
+from flux_endpoint.service.custom import CustomEndpoint
+from flux_endpoint.service.endpoint import EndpointService
+from tests.api.conftest import DEV, ENDPOINTS, SCHNELL, Gateway
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_openapi_describes_every_public_operation(gateway: Gateway) -> None:
+    document = (await gateway.get("/openapi.json")).json()
+    paths = {path: sorted(methods) for path, methods in document["paths"].items()}
+    submissions = {
+        f"{endpoint}/{operation}": methods
+        for endpoint in (DEV, SCHNELL, "/v2/echo")
+        for operation, methods in {
+            "run": ["post"],
+            "runsync": ["post"],
+            "estimate": ["post"],
+            "batch": ["get", "post"],
+            "batch/{batch_id}/requests": ["get", "post"],
+        }.items()
+    }
+    assert paths == submissions | {
+        "/v2/endpoints": ["get"],
+        "/v2/{endpoint_id}/status/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/cancel/{job_id}": ["post"],
+        "/v2/{endpoint_id}/status-sync/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/stream/{job_id}": ["get", "post"],
+        "/v2/{endpoint_id}/events/{job_id}": ["get"],
+        "/v2/{endpoint_id}/requests": ["get"],
+        "/v2/{endpoint_id}/batch/{batch_id}": ["get", "put"],
+        "/v2/{endpoint_id}/batch/{batch_id}/requests/{request_id}": ["delete"],
+        "/v2/{endpoint_id}/batch/{batch_id}/finalize": ["post"],
+        "/v2/{endpoint_id}/batch/{batch_id}/cancel": ["post"],
+        "/v2/{endpoint_id}/retry/{job_id}": ["post"],
+        "/v2/{endpoint_id}/purge-queue": ["post"],
+        "/v2/{endpoint_id}/health": ["get"],
+        "/v2/billing": ["get"],
+        "/v2/billing/endpoints": ["get"],
+        "/images/{key}": ["get"],
+    }
+    dev, schnell = (_input_of(document, f"{endpoint}/run") for endpoint in (DEV, SCHNELL))
+    assert dev["width"]["multipleOf"] == 64
+    assert dev["num_inference_steps"]["default"] == 28
+    assert schnell["num_inference_steps"]["maximum"] == 8
+
+
+def _input_of(document: dict[str, Any], path: str) -> dict[str, Any]:
+    body = document["paths"][path]["post"]["requestBody"]
+    return body["content"]["application/json"]["schema"]["properties"]["input"]["properties"]
+
+
+async def test_openapi_page_asks_no_other_host(gateway: Gateway) -> None:
+    page = await gateway.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text and "https://" not in page.text
+
+
+async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gateway) -> None:
+    schema = {"required": ["n"], "properties": {"n": {"maximum": 3}}}
+    referring = {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}
+    catalog = ENDPOINTS | {
+        "small": CustomEndpoint("small", "Small", input_schema=schema),
+        "referring": CustomEndpoint("referring", "Referring", input_schema=referring),
+    }
+    store = gateway.store
+    endpoints = EndpointService(store, catalog, gateway.clock)
+    document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints)).openapi()
+    for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
+        inputs = {}
+        for endpoint_id in ("echo", "small", "referring"):
+            body = document["paths"][f"/v2/{endpoint_id}/{operation}"]["post"]["requestBody"]
+            submission = body["content"]["application/json"]["schema"]
+            if operation.startswith("batch"):
+                submission = submission.get("properties", {}).get("requests", submission)["items"]
+            inputs[endpoint_id] = submission["properties"]["input"]
+        assert inputs == {
+            "echo": {"type": "object"},
+            "small": schema | {"type": "object"},
+            "referring": {"type": "object"},
+        }
+    # One application's endpoints are not another's.
+    flux_only = dataclasses.replace(gateway.services, endpoints=EndpointService(store, FLUX_ENDPOINTS, gateway.clock))
+    assert "/v2/small/run" not in create_app(flux_only).openapi()["paths"]

@@ -1,0 +1,34 @@
+"""Command lines, run in the test's own process."""
+
+import os
+
+import pytest
+
+from flux_endpoint.cli import main
+from flux_endpoint.settings import PREFIX
+
+
+@pytest.fixture
+def empty_place(monkeypatch, tmp_path):
+    """An empty folder to be in, and no settings in the environment."""
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    # Wide enough for no word to be broken.
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def run_cli(capsys):
+    """Runs a command line; returns exit code, standard output and standard error."""
+
+    def run_command(*arguments):
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run_command
