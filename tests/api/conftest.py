@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.protocol import Ledger
 from flux_endpoint.stores.sql import SqlStore
+from tests.api.golden_files import GoldenFiles
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
@@ -228,3 +230,16 @@ def worker(gateway: Gateway) -> HandWorker:
 @pytest.fixture
 def foreign(gateway: Gateway) -> ForeignWorker:
     return ForeignWorker(gateway)
+
+
+@pytest.fixture
+def noon(gateway: Gateway) -> Gateway:
+    """The gateway at a known time, so that answers with times in them can be told beforehand."""
+    noon_ms = round(datetime(2031, 3, 1, 12, tzinfo=UTC).timestamp() * 1_000)
+    gateway.clock.advance(ms=noon_ms - gateway.clock.now_ms())
+    return gateway
+
+
+@pytest.fixture
+def golden() -> GoldenFiles:
+    return GoldenFiles()
