@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 
 # Their clients expect the errors of Runpod's second API, not those of an endpoint.
 _PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
+# Python 3.13 gave this one another name.
+_TITLES: Final = {422: "Unprocessable Entity"}
 # What is nested deeper could be read here, and then be too deep for a writer or checker further down.
 _MAX_DEPTH: Final = 100
 
@@ -49,7 +51,8 @@ def error_reply(
     """
     if request.url.path not in _PROBLEM_PATHS:
         return json_reply({"error": text}, status_code, headers)
-    body: dict[str, object] = {"title": HTTPStatus(status_code).phrase, "status": status_code, "detail": text}
+    title = _TITLES.get(status_code, HTTPStatus(status_code).phrase)
+    body: dict[str, object] = {"title": title, "status": status_code, "detail": text}
     if problems:
         body["errors"] = problems
     reply = json_reply(body, status_code, headers)
