@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_FAILED := echo "The installation failed; pip says above why. It needs the network (pip reads HTTPS_PROXY and PIP_INDEX_URL) and some" \
+	"GB of disk in $(VENV) and TMPDIR. Mend that and give the same command again." >&2; exit 1
 NODE_CLIENTS := tests/clients/node/node_modules
 BROWSER := tests/browser/node_modules
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
@@ -13,7 +15,7 @@ EXAMPLES ?= 500
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types test-gpu bench fuzz reference train-demo clean
+.PHONY: help install serve test lint format types test-gpu bench fuzz reference docs train-demo clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests: make fu
 reference: $(VENV)/.installed-dev ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py
 
+docs: $(VENV)/.installed-dev ## Build the docs site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 train-demo: $(VENV)/.installed-dev ## Make the embedded model from nothing, see training/README.md
 	$(BIN)/python -m training $(ARGS)
 
@@ -62,12 +67,12 @@ clean: ## Remove what the verbs above have made; data/ stays
 $(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.made
 	@{ [ $(VENV)/.installed-dev -nt pyproject.toml ] && [ $(VENV)/.installed-dev -nt constraints.txt ]; } || { \
 		echo "Installing flux-endpoint into $(VENV); the first time takes some minutes." && \
-		$(PIP) -e ".[engine]"; }
+		{ $(PIP) -e ".[engine]" || { $(PIP_FAILED); }; }; }
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing flux-endpoint and its tools into $(VENV); the first time takes some minutes."
-	@$(PIP) -e ".[engine,postgres,s3,dev]"
+	@$(PIP) -e ".[engine,postgres,s3,dev]" || { $(PIP_FAILED); }
 	@touch $@
 
 # The official JavaScript clients.

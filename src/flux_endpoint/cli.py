@@ -167,7 +167,10 @@ def generate(
     started_s = time.monotonic()
     picture = _draw_with_progress(settings, family, request)
     taken_s = time.monotonic() - started_s
-    output.write_bytes(picture.image.data)
+    try:
+        output.write_bytes(picture.image.data)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
     for warning in picture.image.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     size = f"{request.width} x {request.height}"

@@ -35,9 +35,8 @@ def test_the_curl_makes_the_picture_it_promises(servers: Servers) -> None:
 
 
 def test_the_limits_in_the_table_of_inputs_are_those_of_the_catalogue() -> None:
-    cells = {
-        name: line for line in README.splitlines() for name in re.findall(r"`(\w+)`", line) if line.startswith("|")
-    }
+    page = (ROOT / "docs" / "reference" / "inputs.md").read_text()
+    cells = {name: line for line in page.splitlines() for name in re.findall(r"`(\w+)`", line) if line.startswith("|")}
     size, steps = FLUX_DEV.size_px, FLUX_DEV.num_inference_steps
     assert f"| {size.default} | multiples of {size.multiple_of} from {size.minimum} to {size.maximum}" in cells["width"]
     fewer = FLUX_SCHNELL.num_inference_steps

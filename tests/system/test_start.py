@@ -169,3 +169,19 @@ def test_the_health_counts_the_workers(servers):
     health = wait_until(lambda: (health := server.health())["workers"]["ready"] == 1 and health, "a worker is ready")
     assert health["workers"]["idle"] == 1
     assert health["workers"]["unhealthy"] == 0
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    done = run_command("generate", "a lake", "-o", "full.png", cwd=tmp_path, model="fake")
+    assert done.returncode == 2
+    # Before it stands what the fake model says about itself.
+    assert done.stderr.splitlines()[1:] == ["flux-endpoint: full.png cannot be written: No space left on device"]
+
+
+def test_a_data_folder_that_takes_no_writing_is_one_line(tmp_path):
+    # The file opens and is locked; only writing to it fails, as on a full disk.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lock").symlink_to("/dev/full")
+    text = refusal(run_command("serve", cwd=tmp_path, port=0, model="fake", data_dir=tmp_path / "data"), 2)
+    assert f"DATA_DIR {tmp_path / 'data'} cannot be written" in text

@@ -32,8 +32,11 @@ def hold_data_dir(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             pid = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
             raise SettingsError(f"another server (pid {pid}) already uses DATA_DIR {folder}") from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise SettingsError(f"DATA_DIR {folder} cannot be written: {error.strerror}") from None
         yield
     finally:
         os.close(descriptor)

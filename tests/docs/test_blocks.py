@@ -1,0 +1,137 @@
+"""Every block of README and docs is what it says: programs run, data parses, commands exist."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from standardwebhooks import Webhook
+
+from flux_endpoint.cli import app
+from tests.servers import DEADLINE_S, Server, Servers
+
+ROOT = Path(__file__).parents[2]
+NODE_MODULES = ROOT / "tests" / "clients" / "node" / "node_modules"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# What only shows something; all other languages are run or parsed here.
+SHOWN = {"text"}
+# Run by a test of its own, with what it needs around it.
+ELSEWHERE = {("workers.md", "python"), ("webhooks.md", "python")}
+COMMANDS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"], "javascript": ["node", "program.mjs"]}
+
+
+def blocks() -> list[tuple[Path, str, str]]:
+    """Page, language and text of all fenced blocks."""
+    found = []
+    for page in PAGES:
+        for language, text in re.findall(r"^```([a-z]*)[^\n]*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            found.append((page, language, text))
+    return found
+
+
+PROGRAMS = [block for block in blocks() if block[1] in COMMANDS and (block[0].name, block[1]) not in ELSEWHERE]
+DATA = [block for block in blocks() if block[1] in ("json", "toml")]
+
+
+def name(value: Any) -> str | None:
+    return value.stem if isinstance(value, Path) else value if value in COMMANDS else ""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    server = servers.start(model="fake")
+    # As in a clone of the repository after `make serve`.
+    programs = server.folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "flux-endpoint").write_text(f'#!/bin/sh\nexec {sys.executable} -m flux_endpoint "$@"\n')
+    (programs / "flux-endpoint").chmod(0o755)
+    (server.folder / "node_modules").symlink_to(NODE_MODULES)
+    yield server
+    servers.close()
+
+
+def test_every_block_says_what_it_is() -> None:
+    for page, language, text in blocks():
+        assert language in {*COMMANDS, *SHOWN, "json", "toml"}, f"{page.name}: a block of {language!r}: {text[:50]}"
+    assert {page.name for page, *_ in PROGRAMS} >= {"README.md", "quickstart.md", "clients.md", "batches.md"}
+
+
+@pytest.mark.parametrize(("page", "language", "text"), PROGRAMS, ids=name)
+def test_a_program_runs_as_it_stands(page: Path, language: str, text: str, server: Server) -> None:
+    program = text.replace("http://127.0.0.1:8000", server.url)
+    (server.folder / "program.mjs").write_text(program)
+    command = COMMANDS[language] + ([] if language == "javascript" else [program])
+    key = (server.data_dir / "api-key").read_text().strip()
+    environment = os.environ | {"RUNPOD_API_KEY": key, "FLUX_ENDPOINT_MODEL": "fake"}
+    done = subprocess.run(
+        command, cwd=server.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"error"' not in done.stdout
+    if page.name == "clients.md" and language != "bash":
+        assert done.stdout.startswith(f"{server.url}/images/"), done.stdout
+
+
+@pytest.mark.parametrize(("page", "language", "text"), DATA, ids=name)
+def test_data_parses(page: Path, language: str, text: str) -> None:
+    (json.loads if language == "json" else tomllib.loads)(text)
+
+
+def test_the_check_of_a_webhook_tells_a_signed_one_from_a_forged_one() -> None:
+    (program,) = [text for page, language, text in blocks() if (page.name, language) == ("webhooks.md", "python")]
+    secret, body = "whsec_" + "c2VjcmV0" * 4, '{"id": "1", "status": "COMPLETED"}'
+    now = datetime.now(UTC)
+    headers = {
+        "webhook-id": "1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("1", now, body),
+    }
+    program = program.replace("whsec_...", secret)
+    names: dict[str, Any] = {"headers": headers, "body": body}
+    exec(program, names)
+    assert names["job"] == json.loads(body)
+    with pytest.raises(Exception, match="signature"):
+        exec(program, {"headers": headers, "body": body.replace("1", "2")})
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Page and command of each line of a block, fenced or indented, that calls `flux-endpoint`."""
+    found = []
+    for page in PAGES:
+        is_in_fence = False
+        for line in page.read_text().splitlines():
+            if line.startswith("```"):
+                is_in_fence = not is_in_fence
+            elif (is_in_fence or line.startswith("    ")) and (call := re.search(r"\bflux-endpoint ([a-z].*)", line)):
+                found.append((page.name, call.group(1)))
+    return found
+
+
+def test_every_command_shown_exists_with_its_options() -> None:
+    assert len(shown_commands()) > 10
+    for page, line in shown_commands():
+        words = shlex.split(re.split(r"[>|;]|\)\"", line)[0].strip(), comments=True)
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands") and words:
+            assert words[0] in command.commands, f"{page}: flux-endpoint {line}"
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        for word in words:
+            assert not word.startswith("-") or word.partition("=")[0] in known, f"{page}: {word} in {line}"
+
+
+def test_every_verb_of_make_that_is_shown_exists() -> None:
+    verbs = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        shown = re.findall(r"^(?:    )?make ([a-z-]+)|`make ([a-z-]+)", page.read_text(), re.MULTILINE)
+        assert {one or other for one, other in shown} <= verbs, page.name
