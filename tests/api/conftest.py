@@ -30,6 +30,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
@@ -200,6 +201,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
     deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, "gateway-1")
     endpoints = EndpointService(store, ENDPOINTS, clock)
+    billing = Billing(store, clock)
     services = Services(
         endpoints=endpoints,
         workforce=workforce,
@@ -208,8 +210,9 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         batches=BatchService(endpoints, store, clock, Retention()),
         watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
-        billing=Billing(store, clock),
+        billing=billing,
         estimates=Estimates(store),
+        usage=Usage(store, endpoints, workforce, billing, clock),
         hold_s=0.05,
         hot_loop_s=0,
     )

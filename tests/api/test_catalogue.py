@@ -34,12 +34,13 @@ async def test_the_openapi_document_describes_every_key_of_the_catalogue(gateway
         assert set(schema["items"]["required"]) == set(entry) == set(schema["items"]["properties"])
 
 
-async def test_the_page_and_every_file_it_names_are_served_under_the_policy(gateway: Gateway) -> None:
-    page = await gateway.get("/")
+@pytest.mark.parametrize("name", ["", "usage"])
+async def test_the_pages_and_every_file_they_name_are_served_under_the_policy(gateway: Gateway, name: str) -> None:
+    page = await gateway.get(f"/{name}")
     assert page.status_code == 200
     names = re.findall(r'(?:href|src)="(playground/[^"]+)"', page.text)
     assert len(names) > 4
-    for path in ["", *names]:
+    for path in [name, *names]:
         reply = await gateway.get(f"/{path}")
         assert reply.status_code == 200, path
         assert reply.headers["content-security-policy"] == CONTENT_SECURITY_POLICY

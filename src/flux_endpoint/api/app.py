@@ -20,6 +20,7 @@ from flux_endpoint.api import (
     pages,
     requests,
     runpod,
+    usage,
     workers,
 )
 from flux_endpoint.api.document import describe, operation_id
@@ -57,7 +58,7 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, images, catalogue)
+ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, usage, images, catalogue)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405

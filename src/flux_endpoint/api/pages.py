@@ -1,4 +1,4 @@
-"""The playground: a page at `/` that is a plain client of the public API."""
+"""The playground at `/` and the figures at `/usage`: pages that are plain clients of the public API."""
 
 import hashlib
 import mimetypes
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from flux_endpoint.core.errors import NotFound
 
 _INDEX: Final = "index.html"
+_USAGE: Final = "usage.html"
 # Nothing but files of this server runs, styles or is asked for. Pictures of this server are fetched through the origin
 # of the page whatever PUBLIC_URL says, so not even img-src names another host.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
@@ -55,6 +56,10 @@ def create_router() -> APIRouter:
     @router.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:
         return _reply(request, pages[_INDEX])
+
+    @router.api_route("/usage", methods=["GET", "HEAD"])
+    async def usage(request: Request) -> Response:
+        return _reply(request, pages[_USAGE])
 
     @router.api_route("/playground/{name}", methods=["GET", "HEAD"])
     async def file(request: Request, name: str) -> Response:

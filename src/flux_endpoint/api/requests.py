@@ -22,7 +22,7 @@ _CURSOR: Final = re.compile(r"(\d{1,15})-(\d{1,18})", re.ASCII)
 
 _INTEGER: schemas.JsonObject = {"type": "integer"}
 _MILLISECONDS: schemas.JsonObject = {"type": "integer", "description": "Milliseconds since 1970-01-01 UTC."}
-_REQUEST_SCHEMA: schemas.JsonObject = {
+REQUEST_SCHEMA: schemas.JsonObject = {
     "type": "object",
     "required": ["id", "status", "createdAt", "cost"],
     "properties": {
@@ -44,7 +44,7 @@ _PAGE_SCHEMA: schemas.JsonObject = {
     "type": "object",
     "required": ["requests", "limit", "hasMore"],
     "properties": {
-        "requests": {"type": "array", "items": _REQUEST_SCHEMA},
+        "requests": {"type": "array", "items": REQUEST_SCHEMA},
         "limit": _INTEGER,
         "hasMore": {"type": "boolean"},
         "nextCursor": {"type": "string", "description": "`cursor` of the next page; absent on the last."},
@@ -85,13 +85,14 @@ async def requests(request: Request, endpoint_id: EndpointId) -> Response:
     statuses = _statuses(request)
     limit = _LIMIT.read(request, _DEFAULT_LIMIT)
     jobs, rest = await services_of(request).endpoints.recent(endpoint_id, statuses, limit, _cursor(request))
-    body: schemas.JsonObject = {"requests": list(map(_line, jobs)), "limit": limit, "hasMore": rest is not None}
+    body: schemas.JsonObject = {"requests": list(map(request_line, jobs)), "limit": limit, "hasMore": rest is not None}
     if rest is not None:
         body["nextCursor"] = f"{rest.created_ms}-{rest.seq}"
     return json_reply(body)
 
 
-def _line(job: Job) -> schemas.JsonObject:
+def request_line(job: Job) -> schemas.JsonObject:
+    """A job in a listing: figures, neither prompt nor picture."""
     is_unpaid = job.status.is_terminal and job.status is not JobStatus.COMPLETED
     line = {
         "id": job.id,

@@ -10,6 +10,7 @@ from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
@@ -36,6 +37,7 @@ class Services:
     worker_tokens: WorkerTokens
     billing: Billing
     estimates: Estimates
+    usage: Usage
     hold_s: float = 20
     hot_loop_s: float = 2
     embedded_endpoint_ids: frozenset[str] = frozenset()

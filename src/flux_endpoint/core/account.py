@@ -27,6 +27,7 @@ class Operation(StrEnum):
     REQUESTS = "requests"
     ESTIMATE = "estimate"
     BILLING = "billing"
+    USAGE = "usage"
     BATCH = "batch"  # all that changes a batch, but for `finalize`, which is a `run`
 
     @property
@@ -38,6 +39,7 @@ class Operation(StrEnum):
             Operation.REQUESTS,
             Operation.ESTIMATE,
             Operation.BILLING,
+            Operation.USAGE,
         )
 
     @property

@@ -155,8 +155,8 @@ class Roster:
             self._next_forget_ms = now_ms + _FORGET_PERIOD_MS
             await self._store.forget_workers("", now_ms - _FORGET_AFTER_MS)
 
-    async def counts(self, endpoint_id: str) -> WorkerCounts:
-        """How many workers of an endpoint are in each state, at all gateways together."""
+    async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:
+        """How many workers of any of these endpoints are in each state, at all gateways together."""
         now_ms = self._clock.now_ms()
         records = await self._store.list_workers(now_ms - _GONE_AFTER_LEASES * self._lease_ms)
         running_jobs = await self._store.count_running_jobs()
@@ -164,7 +164,7 @@ class Roster:
         for record in records:
             member = self._members.get(record.id)
             seen_ms = max(record.seen_ms, member.seen_ms if member else 0)
-            if endpoint_id not in record.endpoint_ids:
+            if record.endpoint_ids.isdisjoint(endpoint_ids):
                 continue
             if record.state is WorkerState.STARTING or record.state is WorkerState.LEAVING:
                 # Also silent ones: a large model takes minutes to load.

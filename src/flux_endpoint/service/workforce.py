@@ -274,9 +274,9 @@ class Workforce:
         await self._roster.sweep()
         return self._log(await self._store.sweep(MAX_RETRIES))
 
-    async def counts(self, endpoint_id: str) -> WorkerCounts:
-        """How many workers of an endpoint are in each state."""
-        return await self._roster.counts(endpoint_id)
+    async def counts(self, *endpoint_ids: str) -> WorkerCounts:
+        """How many workers of any of these endpoints are in each state; each is counted once."""
+        return await self._roster.counts(endpoint_ids)
 
     async def _let_leave(self, member: Member) -> None:
         logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)

@@ -65,7 +65,18 @@ _leased = jobs.c.lease_expires_ms.is_not(None)
 # Serves the stops of one worker, and the sweep, which reads all of it.
 Index("jobs_leased", jobs.c.worker_id, jobs.c.lease_expires_ms, sqlite_where=_leased, postgresql_where=_leased)
 _ended = jobs.c.finished_ms.is_not(None)
-Index("jobs_by_end", jobs.c.finished_ms, sqlite_where=_ended, postgresql_where=_ended)
+# Serves the deletion of old jobs, and holds all that usage is told from.
+Index(
+    "jobs_by_end",
+    jobs.c.finished_ms,
+    jobs.c.endpoint_id,
+    jobs.c.status,
+    jobs.c.started_ms,
+    jobs.c.queued_ms,
+    jobs.c.retries,
+    sqlite_where=_ended,
+    postgresql_where=_ended,
+)
 # What a key has promised to pay.
 _unfinished = jobs.c.finished_ms.is_(None)
 Index("jobs_promised", jobs.c.key_id, jobs.c.cost_units, sqlite_where=_unfinished, postgresql_where=_unfinished)

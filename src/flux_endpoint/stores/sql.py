@@ -21,6 +21,7 @@ from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
+from flux_endpoint.stores.usage import SqlUsage
 from flux_endpoint.stores.views import SqlViews, get_job
 from flux_endpoint.stores.workers import SqlWorkers
 
@@ -28,7 +29,7 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox):
+class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage):
     """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`."""
 
     def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
@@ -37,6 +38,7 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
         SqlBatches.__init__(self, database, clock)
         SqlLedger.__init__(self, database)
         SqlWorkers.__init__(self, database)
+        SqlUsage.__init__(self, database)
         SqlOutbox.__init__(self, database, signals, clock)
 
     def drain(self) -> None:

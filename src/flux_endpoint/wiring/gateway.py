@@ -40,6 +40,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
@@ -125,6 +126,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         endpoints = EndpointService(
             store, catalog, clock, _retention(settings), settings.max_queued, settings.outbound_rules
         )
+        billing = Billing(store, clock)
         services = Services(
             endpoints=endpoints,
             workforce=workforce,
@@ -132,8 +134,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             gallery=gallery,
             watch=JobWatch(store),
             batches=BatchService(endpoints, store, clock, _retention(settings)),
-            billing=Billing(store, clock),
+            billing=billing,
             estimates=Estimates(store),
+            usage=Usage(store, endpoints, workforce, billing, clock),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
             embedded_endpoint_ids=_embedded(settings),
         )

@@ -1,0 +1,156 @@
+"""The work of the server in figures, for the page at `/usage` and for programs that watch it."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from flux_endpoint.api import schemas
+from flux_endpoint.api.doors import admit
+from flux_endpoint.api.http import json_reply
+from flux_endpoint.api.parameters import BEARER, ERRORS, query_parameter
+from flux_endpoint.api.requests import REQUEST_SCHEMA, request_line
+from flux_endpoint.api.services import services_of
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.service.roster import WorkerCounts
+from flux_endpoint.service.usage import UsageRange, UsageReport
+from flux_endpoint.stores.usage_protocol import Percentiles
+
+_OUTCOMES: Final = {
+    JobStatus.COMPLETED: "completed",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "cancelled",
+    JobStatus.TIMED_OUT: "timedOut",
+}
+_COUNT: Final[schemas.JsonObject] = {"type": "integer", "minimum": 0}
+_MS: Final[schemas.JsonObject] = _COUNT | {"description": "Milliseconds."}
+_TIME: Final[schemas.JsonObject] = _COUNT | {"description": "Milliseconds since 1970-01-01 UTC."}
+_STRING: Final[schemas.JsonObject] = {"type": "string"}
+
+
+def _object(properties: schemas.JsonObject, *optional: str) -> schemas.JsonObject:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _array(items: schemas.JsonObject, description: str) -> schemas.JsonObject:
+    return {"type": "array", "items": items, "description": description}
+
+
+_counts = dict.fromkeys(_OUTCOMES.values(), _COUNT)
+_percentiles = _object(dict.fromkeys(("p70", "p90", "p98"), _MS))
+_JOB_SCHEMA: Final = REQUEST_SCHEMA | {
+    "required": [*REQUEST_SCHEMA["required"], "endpointId"],
+    "properties": REQUEST_SCHEMA["properties"] | {"endpointId": _STRING},
+}
+_SCHEMA: Final = _object(
+    {
+        "range": {"type": "string", "enum": list(UsageRange)},
+        "startTime": _TIME,
+        "endTime": _TIME,
+        "bucketSize": _MS,
+        "endpoints": _array(_STRING, "Ids of the endpoints that the figures are of."),
+        "requests": _object(
+            _counts | {"retried": _COUNT | {"description": "How often lost workers sent these jobs back to the queue."}}
+        )
+        | {"description": "Jobs that ended in the range."},
+        "buckets": _array(_object({"startTime": _TIME} | _counts), "The same by time, oldest first, without gaps."),
+        "executionTime": _percentiles
+        | {"description": "Of jobs completed in the range, by nearest rank; absent if none."},
+        "delayTime": _percentiles | {"description": "Of the same jobs: how long they waited."},
+        "queue": _object({"inQueue": _COUNT, "inProgress": _COUNT}) | {"description": "Now."},
+        "workers": _object(dict.fromkeys(WorkerCounts.__dataclass_fields__, _COUNT))
+        | {"description": "Now; each worker once, however many endpoints it serves. `ready` are idle or running."},
+        "spend": _array(
+            _object(
+                {
+                    "day": {"type": "string", "format": "date"},
+                    "keyId": _STRING,
+                    "keyName": _STRING | {"description": "Empty for a key that is not known."},
+                    "jobs": _COUNT,
+                    "cost": {"type": "number", "description": "US dollars."},
+                }
+            ),
+            "What keys were charged, by whole days (UTC), oldest first.",
+        ),
+        "jobs": _array(_JOB_SCHEMA, "The newest 20, newest first, whenever they were made."),
+    },
+    "executionTime",
+    "delayTime",
+)
+_RESPONSES: Final = ERRORS | {
+    200: schemas.json_response("The figures.", _SCHEMA),
+    400: schemas.json_response("The range is none of those.", schemas.ERROR_SCHEMA),
+}
+_EXTRA: Final = {
+    "parameters": [
+        query_parameter(
+            "range",
+            {"type": "string", "enum": list(UsageRange), "default": UsageRange.DAY.value},
+            "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
+        ),
+        query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
+    ]
+}
+
+router = APIRouter(tags=["usage"], dependencies=[BEARER])
+
+
+@router.get("/v2/usage", responses=_RESPONSES, openapi_extra=_EXTRA, summary="How the server is doing")
+async def usage(request: Request) -> Response:
+    """Jobs by outcome and over time, percentiles of their times, the queue, workers, spend by key and day, latest jobs.
+
+    A key for some endpoints sees these only, and what it was charged itself; any other key sees the whole server.
+    """
+    endpoint_id = request.query_params.get("endpoint")
+    key = await admit(request, endpoint_id, Operation.USAGE)
+    wanted = _range(request)
+    report = await services_of(request).usage.report(key, endpoint_id, wanted)
+    return json_reply(_body(report, wanted))
+
+
+def _range(request: Request) -> UsageRange:
+    try:
+        return UsageRange(request.query_params.get("range", UsageRange.DAY))
+    except ValueError:
+        raise InvalidRequest(f"range is invalid; must be one of {', '.join(UsageRange)}") from None
+
+
+def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
+    buckets = {
+        start_ms: {"startTime": start_ms} | dict.fromkeys(_OUTCOMES.values(), 0)
+        for start_ms in range(report.start_ms, report.end_ms, wanted.bucket_ms)
+    }
+    for part in report.activity.outcomes:
+        buckets[part.start_ms][_OUTCOMES[part.status]] = part.jobs
+    totals = {name: sum(bucket[name] for bucket in buckets.values()) for name in _OUTCOMES.values()}
+    body: dict[str, Any] = {
+        "range": wanted.value,
+        "startTime": report.start_ms,
+        "endTime": report.end_ms,
+        "bucketSize": wanted.bucket_ms,
+        "endpoints": list(report.endpoint_ids),
+        "requests": totals | {"retried": report.activity.retries},
+        "buckets": list(buckets.values()),
+        "queue": {"inQueue": report.activity.in_queue, "inProgress": report.activity.in_progress},
+        "workers": asdict(report.workers),
+        "spend": [
+            {
+                "day": spend.day,
+                "keyId": spend.key_id,
+                "keyName": spend.key_name,
+                "jobs": spend.jobs,
+                "cost": float(spend.amount_usd),
+            }
+            for spend in report.spend
+        ],
+        "jobs": [request_line(job) | {"endpointId": job.endpoint_id} for job in report.jobs],
+    }
+    times = {"executionTime": report.activity.execution, "delayTime": report.activity.delay}
+    return body | {name: _times(found) for name, found in times.items() if found is not None}
+
+
+def _times(found: Percentiles) -> schemas.JsonObject:
+    return {"p70": found.p70_ms, "p90": found.p90_ms, "p98": found.p98_ms}

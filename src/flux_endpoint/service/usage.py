@@ -1,0 +1,132 @@
+"""How the server is doing: figures of its work over a while, for its operator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.job import Job
+from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
+from flux_endpoint.service.billing import Billing
+from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.roster import WorkerCounts
+from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.usage_protocol import Activity, UsageStore
+
+_LATEST_JOBS: Final = 20
+
+
+class UsageRange(StrEnum):
+    """For how long back; the values are the wire's `range`."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+    MONTH = "30d"
+
+    @property
+    def bucket_ms(self) -> int:
+        """Into which pieces it is cut; they begin at multiples of this, UTC."""
+        return _SHAPES[self][0]
+
+    @property
+    def buckets(self) -> int:
+        """How many pieces it has."""
+        return _SHAPES[self][1]
+
+
+_SHAPES: Final = {
+    UsageRange.HOUR: (60_000, 60),
+    UsageRange.DAY: (MS_PER_HOUR // 2, 48),
+    UsageRange.WEEK: (3 * MS_PER_HOUR, 56),
+    UsageRange.MONTH: (MS_PER_DAY, 30),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What one key was charged on one day (UTC)."""
+
+    day: str
+    key_id: str
+    key_name: str
+    jobs: int
+    amount_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """The work of some endpoints from `start_ms` to `end_ms`, which is not included and lies up to a bucket ahead.
+
+    Attributes:
+        spend: oldest first, whole days.
+        jobs: the newest, newest first, whenever they were made.
+    """
+
+    start_ms: int
+    end_ms: int
+    endpoint_ids: Sequence[str]
+    activity: Activity
+    workers: WorkerCounts
+    spend: Sequence[Spend]
+    jobs: Sequence[Job]
+
+
+class Usage:
+    """Reads; changes nothing."""
+
+    def __init__(
+        self, store: UsageStore, endpoints: EndpointService, workforce: Workforce, billing: Billing, clock: Clock
+    ) -> None:
+        self._store = store
+        self._endpoints = endpoints
+        self._workforce = workforce
+        self._billing = billing
+        self._clock = clock
+
+    async def report(self, key: ApiKey, endpoint_id: str | None, wanted: UsageRange) -> UsageReport:
+        """What a key may see of the server's work.
+
+        A key for some endpoints sees these only, and what it was charged itself; any other key sees everything.
+
+        Args:
+            key: who asks; it opens the endpoint.
+            endpoint_id: the only endpoint to tell of, which is served here; None for all that the key opens.
+            wanted: how far back.
+        """
+        opened = key.limits.endpoint_ids
+        served = [spec.endpoint_id for spec in self._endpoints.specs]
+        ids = [one for one in served if (opened is None or one in opened) and endpoint_id in (None, one)]
+        now_ms = self._clock.now_ms()
+        end_ms = now_ms - now_ms % wanted.bucket_ms + wanted.bucket_ms
+        start_ms = end_ms - wanted.buckets * wanted.bucket_ms
+        return UsageReport(
+            start_ms,
+            end_ms,
+            ids,
+            await self._store.activity(ids, start_ms, end_ms, wanted.bucket_ms),
+            await self._workforce.counts(*ids),
+            await self._spend(None if opened is None else key.id, ids, start_ms, end_ms),
+            await self._latest(ids),
+        )
+
+    async def _spend(self, key_id: str | None, endpoint_ids: Sequence[str], start_ms: int, end_ms: int) -> list[Spend]:
+        days = self._billing.range_of(Period.DAY, from_ms(start_ms), from_ms(end_ms))
+        sums: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
+        for record in await self._billing.usage(days, key_id):
+            if record.endpoint_id in endpoint_ids:
+                place = (f"{record.start:%Y-%m-%d}", record.key_id, record.key_name)
+                jobs, amount_usd = sums.get(place, (0, Decimal(0)))
+                sums[place] = (jobs + record.jobs, amount_usd + record.amount_usd)
+        return [Spend(*place, *total) for place, total in sums.items()]
+
+    async def _latest(self, endpoint_ids: Sequence[str]) -> list[Job]:
+        jobs = [
+            job
+            for endpoint_id in endpoint_ids
+            for job in (await self._endpoints.recent(endpoint_id, [], _LATEST_JOBS, None))[0]
+        ]
+        return sorted(jobs, key=lambda job: job.created_ms, reverse=True)[:_LATEST_JOBS]

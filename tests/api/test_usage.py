@@ -1,0 +1,128 @@
+"""The figures of the server, with a clock that stands at a known minute."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from flux_endpoint.core.account import KeyLimits
+from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
+
+pytestmark = pytest.mark.anyio
+
+URL = "/v2/usage"
+DEV_ID, SCHNELL_ID = DEV.removeprefix("/v2/"), SCHNELL.removeprefix("/v2/")
+
+
+async def complete(gateway: Gateway, endpoint: str = DEV, headers: dict[str, str] | None = None) -> str:
+    reply = await gateway.post(f"{endpoint}/run", {"input": {"prompt": "a lake"}}, headers=headers)
+    worker = HandWorker(gateway.client, endpoint=endpoint)
+    gateway.clock.advance(ms=30)
+    job = await worker.take()
+    assert job is not None
+    gateway.clock.advance(ms=400)
+    await worker.finish(job)
+    return reply.json()["id"]
+
+
+@pytest.fixture(autouse=True)
+def known_minute(gateway: Gateway) -> None:
+    wanted_ms = round(datetime(2031, 3, 1, 12, 0, 30, tzinfo=UTC).timestamp() * 1_000)
+    gateway.clock.advance(ms=wanted_ms - gateway.clock.now_ms())
+
+
+async def test_the_figures_of_an_hour(gateway: Gateway, worker: HandWorker) -> None:
+    done = await complete(gateway)
+    cancelled = await gateway.submit()
+    await gateway.post(f"{DEV}/cancel/{cancelled}")
+    failed = await gateway.submit()
+    job = await worker.take()
+    assert job is not None
+    await worker.done(job, {"error": "out of memory"})
+    waiting = await gateway.submit(SCHNELL)
+    body = (await gateway.get(f"{URL}?range=1h")).json()
+    assert body["requests"] == {"completed": 1, "failed": 1, "cancelled": 1, "timedOut": 0, "retried": 0}
+    assert len(body["buckets"]) == 60
+    last = body["buckets"][-1]
+    assert last == {"startTime": last["startTime"], "completed": 1, "failed": 1, "cancelled": 1, "timedOut": 0}
+    assert last["startTime"] + body["bucketSize"] == body["endTime"]
+    assert body["buckets"][0]["startTime"] == body["startTime"] == body["endTime"] - 3_600_000
+    assert sum(bucket["completed"] for bucket in body["buckets"][:-1]) == 0
+    assert body["executionTime"] == {"p70": 400, "p90": 400, "p98": 400}
+    assert body["delayTime"] == {"p70": 30, "p90": 30, "p98": 30}
+    assert body["queue"] == {"inQueue": 1, "inProgress": 0}
+    assert body["workers"] == dict.fromkeys(("initializing", "running", "throttled", "unhealthy"), 0) | {
+        "idle": 1,
+        "ready": 1,
+    }
+    (spend,) = body["spend"]
+    assert spend | {"keyId": ""} == {
+        "day": "2031-03-01",
+        "keyId": "",
+        "keyName": "test",
+        "jobs": 1,
+        "cost": 0.02097152,
+    }
+    shown = {job["id"]: (job["status"], job["endpointId"], job.get("error")) for job in body["jobs"]}
+    assert shown == {
+        done: ("COMPLETED", DEV_ID, None),
+        cancelled: ("CANCELLED", DEV_ID, None),
+        failed: ("FAILED", DEV_ID, "out of memory"),
+        waiting: ("IN_QUEUE", SCHNELL_ID, None),
+    }
+
+
+async def test_ranges_hold_what_ended_in_them(gateway: Gateway) -> None:
+    await complete(gateway)
+    for hours, counts in ((2, {"1h": 0, "24h": 1}), (30, {"24h": 0, "7d": 1}), (24 * 8, {"7d": 0, "30d": 1})):
+        gateway.clock.advance(ms=hours * 3_600_000)
+        for wanted, count in counts.items():
+            body = (await gateway.get(f"{URL}?range={wanted}")).json()
+            assert (body["range"], body["requests"]["completed"]) == (wanted, count)
+            assert ("executionTime" in body) == (count == 1)
+    assert (await gateway.get(URL)).json()["range"] == "24h"
+
+
+async def test_the_latest_jobs_are_twenty_of_all_endpoints(gateway: Gateway) -> None:
+    ids = []
+    for number in range(24):
+        gateway.clock.advance(ms=1)
+        ids.append(await gateway.submit(DEV if number % 3 else SCHNELL))
+    body = (await gateway.get(URL)).json()
+    assert [job["id"] for job in body["jobs"]] == ids[:3:-1]
+    only = (await gateway.get(f"{URL}?endpoint={SCHNELL_ID}")).json()
+    assert only["endpoints"] == [SCHNELL_ID]
+    assert [job["id"] for job in only["jobs"]] == ids[::3][::-1]
+    assert only["queue"] == {"inQueue": 8, "inProgress": 0}
+
+
+async def test_a_key_for_some_endpoints_sees_only_these_and_its_own_spend(gateway: Gateway) -> None:
+    limits = KeyLimits(endpoint_ids=frozenset({SCHNELL_ID, "not-served"}))
+    _, secret = await gateway.services.accounts.create("visitor", limits=limits)
+    visitor = {"Authorization": secret}
+    await complete(gateway)
+    await complete(gateway, SCHNELL)
+    await complete(gateway, SCHNELL, visitor)
+    body = (await gateway.get(URL, headers=visitor)).json()
+    assert body["endpoints"] == [SCHNELL_ID]
+    assert body["requests"]["completed"] == len(body["jobs"]) == 2
+    assert [(spend["keyName"], spend["jobs"]) for spend in body["spend"]] == [("visitor", 1)]
+    everything = (await gateway.get(URL)).json()
+    assert {(spend["keyName"], spend["jobs"]) for spend in everything["spend"]} == {("test", 2), ("visitor", 1)}
+    assert everything["requests"]["completed"] == 3
+    assert (await gateway.get(f"{URL}?endpoint={DEV_ID}", headers=visitor)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [("?range=2h", 400, "range is invalid; must be one of 1h, 24h, 7d, 30d"), ("?endpoint=x", 404, "x")],
+)
+async def test_wrong_questions(gateway: Gateway, query: str, code: int, words: str) -> None:
+    reply = await gateway.get(URL + query)
+    assert reply.status_code == code
+    assert words in reply.json()["error"]
+
+
+async def test_it_asks_for_a_key_and_opens_to_one_that_only_reads(gateway: Gateway) -> None:
+    assert (await gateway.get(URL, headers={"Authorization": ""})).status_code == 401
+    _, secret = await gateway.services.accounts.create("reader", limits=KeyLimits(is_read_only=True))
+    assert (await gateway.get(URL, headers={"Authorization": secret})).status_code == 200

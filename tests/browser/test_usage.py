@@ -1,0 +1,71 @@
+"""The page of figures at `/usage`, and a picture of it in build/screenshots."""
+
+import json
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from tests.browser.actions import draw
+from tests.browser.conftest import Visitor
+from tests.browser.test_access import check_access, has_horizontal_scroll
+from tests.browser.test_screenshots import FOLDER
+
+PHONE = {"width": 390, "height": 844}
+
+
+def figure(page: Page, place: str, name: str) -> int:
+    return int(page.locator(f"#{place} [data-figure='{name}']").inner_text().replace(",", ""))
+
+
+def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -> None:
+    page = visitor.visit()
+    draw(page, seed=7)
+    page.get_by_role("link", name="Usage").click()
+    completed = page.locator("#requests [data-figure=Completed]")
+    expect(completed).to_be_visible()
+    before = figure(page, "requests", "Completed")
+    assert before >= 1
+    expect(page.locator("#times tr").first.locator("td").first).to_contain_text("s")
+    assert figure(page, "workers", "Idle") + figure(page, "workers", "Running") >= 1
+    expect(page.get_by_role("img", name="Requests over 24 hours")).to_be_visible()
+    # Something that happens elsewhere shows without a click.
+    headers = {"Authorization": visitor.api_key}
+    waiting = httpx.post(
+        f"{visitor.server.url}/v2/echo/run", content=json.dumps({"input": {"text": "x"}}), headers=headers
+    ).json()["id"]
+    row = page.locator("#jobs tr", has_text=waiting)
+    expect(row).to_contain_text("In queue")
+    httpx.post(f"{visitor.server.url}/v2/echo/cancel/{waiting}", headers=headers)
+    expect(row).to_contain_text("Cancelled")
+
+    page.get_by_role("radio", name="1 hour").check(force=True)
+    expect(page.locator("#requests-chart g")).to_have_count(60)
+    assert "range=1h" in page.url
+    page.reload()
+    expect(page.locator("#requests-chart g")).to_have_count(60)
+    page.locator("#endpoint").select_option("echo")
+    expect(completed).to_have_text("0")
+    page.locator("#endpoint").select_option("")
+    page.get_by_role("radio", name="7 days").check(force=True)
+    expect(page.locator("#requests-chart g")).to_have_count(56)
+    expect(completed).to_have_text(str(before))
+
+
+def test_the_page_of_figures_is_for_everybody(visitor: Visitor) -> None:
+    page = visitor.visit()
+    draw(page, seed=8)
+    page.get_by_role("link", name="Usage").click()
+    page.get_by_role("radio", name="1 hour").check(force=True)
+    expect(page.locator("#requests-chart g")).to_have_count(60)
+    check_access(page)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=FOLDER / "usage.png", full_page=True)
+    page.click("#theme")
+    check_access(page)
+    page.screenshot(path=FOLDER / "usage-dark.png", full_page=True)
+    page.set_viewport_size(PHONE)
+    assert not has_horizontal_scroll(page)
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    expect(page.locator("#problem")).to_contain_text("Sign in")
+    check_access(page)

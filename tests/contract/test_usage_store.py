@@ -1,0 +1,85 @@
+"""The contract of `UsageStore` on every database, against figures worked out by hand."""
+
+import pytest
+
+from flux_endpoint.core.job import Completed, Failed, JobStatus
+from flux_endpoint.stores.usage_protocol import Activity, OutcomeCount, Percentiles
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+
+pytestmark = pytest.mark.anyio
+
+MINUTE_MS = 60_000
+
+
+async def run(store, clock, outcome, *, delay_ms=0, execution_ms=0, endpoint_id=DEV):
+    job = sample_job(clock, endpoint_id=endpoint_id)
+    await store.enqueue(job)
+    clock.advance(ms=delay_ms)
+    (claim,) = await store.claim("w", [endpoint_id], 1, LEASE_S)
+    clock.advance(ms=execution_ms)
+    return await store.finish(job.id, "w", claim.token, outcome)
+
+
+async def test_outcomes_are_counted_by_the_time_of_their_end(store, clock):
+    clock.advance(ms=2 * MINUTE_MS - clock.now_ms() % MINUTE_MS)
+    start_ms = clock.now_ms()
+    for _ in range(3):
+        await run(store, clock, Completed({}))
+    await run(store, clock, Completed({}), endpoint_id=SCHNELL)
+    await run(store, clock, Failed("no"))
+    clock.advance(ms=MINUTE_MS)
+    waiting = sample_job(clock)
+    await store.enqueue(waiting)
+    await store.cancel(DEV, waiting.id)
+    outlived = sample_job(clock, expires_ms=clock.now_ms() + 2)
+    await store.enqueue(outlived)
+    clock.advance(ms=2)
+    await store.sweep(1)
+    # Lost once, done the second time.
+    lost = sample_job(clock)
+    await store.enqueue(lost)
+    await store.claim("gone", [DEV], 1, LEASE_S)
+    await store.release("gone", counts_as_retry=True, max_retries=1)
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store.finish(lost.id, "w", claim.token, Completed({}))
+    for _ in range(3):
+        await store.enqueue(sample_job(clock))
+    await store.claim("w", [DEV], 1, LEASE_S)
+
+    seen = await store.activity([DEV], start_ms, start_ms + 2 * MINUTE_MS, MINUTE_MS)
+    second_ms = start_ms + MINUTE_MS
+    assert sorted(seen.outcomes, key=lambda part: (part.start_ms, part.status)) == [
+        OutcomeCount(start_ms, JobStatus.COMPLETED, 3),
+        OutcomeCount(start_ms, JobStatus.FAILED, 1),
+        OutcomeCount(second_ms, JobStatus.CANCELLED, 1),
+        OutcomeCount(second_ms, JobStatus.COMPLETED, 1),
+        OutcomeCount(second_ms, JobStatus.TIMED_OUT, 1),
+    ]
+    assert (seen.retries, seen.in_queue, seen.in_progress) == (1, 2, 1)
+    # What ended before or after is not counted; several endpoints are counted together.
+    first = await store.activity([DEV, SCHNELL], start_ms, second_ms, 10 * MINUTE_MS)
+    assert sum(part.jobs for part in first.outcomes) == 5
+    assert (first.retries, sum(part.jobs for part in first.outcomes if part.status is JobStatus.COMPLETED)) == (0, 4)
+
+
+async def test_percentiles_are_by_nearest_rank_of_completed_jobs(store, clock):
+    start_ms = clock.now_ms()
+    # 20 completed jobs: execution 100 to 2000 ms in a mixed order, delay the same backwards.
+    for place in [7 * number % 20 + 1 for number in range(20)]:
+        await run(store, clock, Completed({}), delay_ms=10 * (21 - place), execution_ms=100 * place)
+    await run(store, clock, Failed("no"), delay_ms=9_000, execution_ms=9_000)
+    seen = await store.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
+    # Of 20: the 14th, the 18th, and the 20th, because 19.6 is not reached before.
+    assert seen.execution == Percentiles(1_400, 1_800, 2_000)
+    assert seen.delay == Percentiles(140, 180, 200)
+
+
+async def test_one_job_is_all_percentiles_and_none_has_none(store, clock):
+    start_ms = clock.now_ms()
+    nothing = Activity([], 0, None, None, 0, 0)
+    assert await store.activity([DEV], 0, start_ms + 1, MINUTE_MS) == nothing
+    await run(store, clock, Completed({}), delay_ms=5, execution_ms=7)
+    seen = await store.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
+    assert (seen.execution, seen.delay) == (Percentiles(7, 7, 7), Percentiles(5, 5, 5))
+    assert await store.activity([], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
+    assert await store.activity(["elsewhere"], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
