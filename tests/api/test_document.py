@@ -30,6 +30,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
     }
     assert paths == submissions | {
         "/v2/endpoints": ["get"],
+        "/v2/usage": ["get"],
         "/v2/{endpoint_id}/status/{job_id}": ["get", "post"],
         "/v2/{endpoint_id}/cancel/{job_id}": ["post"],
         "/v2/{endpoint_id}/status-sync/{job_id}": ["get", "post"],
