@@ -48,6 +48,8 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/billing/endpoints": ["get"],
         "/images/{key}": ["get"],
     }
+    says_422 = [path for path, methods in document["paths"].items() if "422" in str(methods)]
+    assert says_422 == ["/v2/billing/endpoints", "/v2/billing"]
     dev, schnell = (_input_of(document, f"{endpoint}/run") for endpoint in (DEV, SCHNELL))
     assert dev["width"]["multipleOf"] == 64
     assert dev["num_inference_steps"]["default"] == 28

@@ -12,8 +12,8 @@ from flux_endpoint.core.endpoint import EndpointSpec
 
 JsonObject = dict[str, Any]
 
-# FastAPI announces its own validation error on every route; ours answer 400 instead.
-_NEVER_SENT: Final = "422"
+# FastAPI announces this on every route; ours check by hand, and the few that answer 422 say when.
+_NEVER_SENT: Final = "Validation Error"
 _ENDPOINT: Final = "{endpoint_id}"
 # What a client may do with the id that a submission is answered with.
 _FOLLOWING: Final = tuple(f"runpod_{name}" for name in ("status", "status_sync", "stream", "cancel", "retry"))
@@ -90,7 +90,9 @@ def _filled(value: Any, submission: JsonObject) -> Any:
 
 def _complete(operation: JsonObject, endpoint_ids: list[str]) -> None:
     responses = operation["responses"]
-    operation["responses"] = {status: responses[status] for status in sorted(responses) if status != _NEVER_SENT}
+    operation["responses"] = {
+        status: responses[status] for status in sorted(responses) if responses[status]["description"] != _NEVER_SENT
+    }
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path" and parameter["name"] == "endpoint_id":
             parameter["schema"]["enum"] = endpoint_ids
