@@ -23,6 +23,7 @@ from flux_endpoint.api import (
     usage,
     workers,
 )
+from flux_endpoint.api.direct import DirectRoutes, Handler
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.http import ClientLeft, error_reply
@@ -59,6 +60,8 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
 ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, usage, images, catalogue)
+# What is asked for every job, or in loops.
+DIRECT_ROUTES: Final = (workers, runpod)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405
@@ -80,10 +83,13 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(module.router)
     app.include_router(pages.create_router())
     app.openapi = partial(describe, app, services.endpoints.specs)  # type: ignore[method-assign]
+    handlers: dict[type[Exception], Handler] = {FluxEndpointError: _on_known_error, ClientLeft: _on_client_left}
+    # The one added last is called first.
+    app.add_middleware(DirectRoutes, routers=[module.router for module in DIRECT_ROUTES], handlers=handlers)
     app.add_middleware(Doors)
-    app.add_exception_handler(FluxEndpointError, _on_known_error)
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(ClientLeft, _on_client_left)
     app.add_exception_handler(Exception, _on_bug)
     return app
 
