@@ -273,22 +273,22 @@ async def test_topics_vanish_with_their_last_listener(store, clock):
 async def test_a_signal_between_looking_and_sleeping_is_heard():
     signals, topic = Signals(), Topic("end of job", "x")
     with signals.listen([topic]) as listener:
-        signals.fire([topic])
+        signals.fire({topic: None})
         async with asyncio.timeout(4):
             await listener.sleep(60)
         # Heard once: the next sleep lasts.
-        signals.fire([Topic("end of job", "y")])
+        signals.fire({Topic("end of job", "y"): None})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
                 await listener.sleep(60)
-    signals.fire([topic])
+    signals.fire({topic: None})
 
 
 async def test_every_listener_hears_and_one_listener_may_hear_many_topics():
     signals = Signals()
     left, right = Topic("work", "left"), Topic("work", "right")
     with signals.listen([left, right, left]) as both, signals.listen([left]) as one:
-        signals.fire([left])
+        signals.fire({left: None})
         async with asyncio.timeout(4):
             await asyncio.gather(both.sleep(60), one.sleep(60))
         signals.fire_all()

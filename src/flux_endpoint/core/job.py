@@ -110,6 +110,10 @@ class Job:
     progress: Mapping[str, Any] | None = None
     batch_id: str | None = None
 
+    def is_readable(self, now_ms: int) -> bool:
+        """Whether its time is not over yet."""
+        return self.expires_ms is None or now_ms < self.expires_ms
+
     @property
     def delay_time_ms(self) -> int | None:
         """Wait in the queue before the last claim; None while it was never claimed."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.job import Job
 from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Member:
     """A worker that this gateway has heard of.
 
     Attributes:
-        jobs: endpoint ids by the ids of the jobs that this gateway handed to it.
+        jobs: what this gateway handed to it and it has not ended, by id, as it was then.
         takes: how many `job-take` of it are held now.
         quiet_since_ms: when the last of them ended.
         has_ended: it asked to be restarted, and its process has ended since.
@@ -58,7 +59,7 @@ class Member:
     since_ms: int
     seen_ms: int
     reason: str = ""
-    jobs: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
     takes: int = 0
     quiet_since_ms: int = 0
     has_ended: bool = False

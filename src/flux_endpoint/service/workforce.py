@@ -152,10 +152,11 @@ class Workforce:
             UnknownJob: no such job.
         """
         member = self._roster.get(worker_id)
-        endpoint_id = member.jobs.get(job_id) if member else None
-        # Read before a byte is kept: it says where the picture goes, and a token must not fill the disk with pictures
-        # of jobs that are not its own.
-        job = await self._job_of(job_id, endpoint_ids if endpoint_id is None else [endpoint_id])
+        job = member.jobs.get(job_id) if member else None
+        # Known before a byte is kept: it says where the picture goes, and a token must not fill the disk with pictures
+        # of jobs that are not its own. What goes to a client's bucket must not have ended meanwhile.
+        if job is None or job.s3_config is not None:
+            job = await self._job_of(job_id, endpoint_ids)
         if job.worker_id != worker_id:
             raise LeaseLost(f"The worker {worker_id} does not hold the job {job_id}")
         await self.done(endpoint_ids, worker_id, job_id, token, await self._kept(job, data, warnings))
@@ -185,12 +186,11 @@ class Workforce:
             await self._note_progress(worker_id, job_id, token, result)
             return
         member = self._roster.get(worker_id)
-        endpoint_id = member.jobs.get(job_id) if member else None
         try:
-            spec = self._catalog[endpoint_id or (await self._job_of(job_id, endpoint_ids)).endpoint_id]
+            # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
+            job = member.jobs.pop(job_id, None) if member else None
+            spec = self._catalog[(job or await self._job_of(job_id, endpoint_ids)).endpoint_id]
             await self._store.finish(job_id, worker_id, token, read_report(job_id, result, spec))
-            if member:
-                member.jobs.pop(job_id, None)
         finally:
             if result.get("stopPod") is True:
                 await self._let_leave(member or await self._roster.see(worker_id, endpoint_ids))
@@ -306,7 +306,7 @@ class Workforce:
             await self._give_back(claims)
             return []
         for claim in claims:
-            member.jobs[claim.job.id] = claim.job.endpoint_id
+            member.jobs[claim.job.id] = claim.job
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:

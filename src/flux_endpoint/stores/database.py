@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from flux_endpoint.core.errors import StoreUnavailable
+from flux_endpoint.core.job import Job
 from flux_endpoint.stores.signals import Topic
 
 T = TypeVar("T")
@@ -23,11 +24,11 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.topics: list[Topic] = []
+        self.news: dict[Topic, Job | None] = {}
 
-    def wake(self, topic: Topic) -> None:
-        """Fire the topic after the commit; never when the work is rolled back."""
-        self.topics.append(topic)
+    def wake(self, topic: Topic, job: Job | None = None) -> None:
+        """Fire the topic after the commit, with the job as it then is; never when the work is rolled back."""
+        self.news[topic] = job
 
 
 class Database(Protocol):
@@ -70,16 +71,21 @@ class Database(Protocol):
 
 
 @contextmanager
-def errors_translated(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def errors_translated(
+    driver_errors: tuple[type[Exception], ...] = (), driver_refusals: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn the errors of the database and its drivers into ours.
 
     Args:
         driver_errors: what SQLAlchemy lets through, of one driver.
+        driver_refusals: those of them that say that a value is wrong.
     """
     try:
         yield
     except (IntegrityError, DataError) as error:
         raise ValueError(f"The database refuses the value: {error.orig}") from error
+    except driver_refusals as error:
+        raise ValueError(f"The database refuses the value: {error}") from error
     except StatementError as error:
         # Raised by `dump_json` while SQLAlchemy was binding the value.
         if isinstance(error.orig, ValueError | TypeError):

@@ -18,13 +18,14 @@ def ended(transaction: Transaction, row: Row[Any]) -> Job:
         transaction: the one that made the transition.
         row: the job afterwards, all columns of `schema.jobs`.
     """
-    transaction.wake(topics.end_of(row.id))
+    job = to_job(row)
+    transaction.wake(topics.end_of(row.id), job)
     if row.lease_expires_ms is not None:
         # It ended under its worker's hands.
         transaction.wake(topics.stop_for(row.worker_id))
     if row.webhook is not None:
         add_delivery(transaction, row)
-    return to_job(row)
+    return job
 
 
 def waits_again(transaction: Transaction, row: Row[Any]) -> None:

@@ -64,7 +64,7 @@ class PostgresDatabase:
         with self._errors_translated():
             async with self._engine.begin() as connection:
                 transaction, result = await connection.run_sync(_run, work)
-        self._signals.fire(transaction.topics)
+        self._signals.fire(transaction.news)
         return result
 
     @contextmanager

@@ -1,9 +1,11 @@
 """Wake-ups inside one process: who sleeps until something changes, and who says that it did."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from flux_endpoint.core.job import Job
 
 
 class Topic(NamedTuple):
@@ -13,20 +15,31 @@ class Topic(NamedTuple):
     name: str
 
 
+# What has happened, with the job it has happened to where that is known.
+News = Mapping[Topic, Job | None]
+
+
 class Listener:
-    """One sleeper. It hears every signal fired since it began to listen or since it last woke."""
+    """One sleeper. It hears every signal fired since it began to listen or since it last woke.
+
+    Attributes:
+        is_dismissed: it was woken for good.
+        job: as the latest signal that carried one had it.
+    """
 
     def __init__(self) -> None:
         self._heard = asyncio.Event()
         self.is_dismissed = False
+        self.job: Job | None = None
 
     def dismiss(self) -> None:
         """Wake the sleeper for good: it looks once more and goes."""
         self.is_dismissed = True
         self._heard.set()
 
-    def hear(self) -> None:
+    def hear(self, job: Job | None = None) -> None:
         """Wake the sleeper now or, if it is busy, as soon as it sleeps."""
+        self.job = job or self.job
         self._heard.set()
 
     async def sleep(self, timeout_s: float) -> None:
@@ -63,11 +76,11 @@ class Signals:
                 if not listeners:
                     del self._listeners[topic]
 
-    def fire(self, topics: Iterable[Topic]) -> None:
+    def fire(self, news: News) -> None:
         """Wake everybody who listens to one of the topics. Only from the event loop's thread."""
-        for topic in topics:
+        for topic, job in news.items():
             for listener in self._listeners.get(topic, ()):
-                listener.hear()
+                listener.hear(job)
 
     def drain(self) -> None:
         """Dismiss everybody who sleeps, and from now on let nobody fall asleep."""
@@ -83,7 +96,7 @@ class Signals:
 
     def fire_all(self) -> None:
         """Wake everybody: the store is closing."""
-        self.fire(tuple(self._listeners))
+        self.fire(dict.fromkeys(self._listeners))
 
     def __len__(self) -> int:
         """Number of topics somebody listens to."""

@@ -98,6 +98,9 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
                 job = await self.get(endpoint_id, job_id)
                 if job.status.is_terminal or not await deadline.sleep(listener):
                     return job
+                # It ended in this process, which has just written what a look would find.
+                if listener.job is not None and listener.job.is_readable(self._clock.now_ms()):
+                    return listener.job
 
     async def cancel(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.cancel`."""

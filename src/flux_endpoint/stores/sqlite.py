@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -17,7 +17,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.stores.database import Transaction, dump_json, errors_translated
 from flux_endpoint.stores.migrate import upgrade
-from flux_endpoint.stores.signals import Signals, Topic
+from flux_endpoint.stores.quick import QuickConnection
+from flux_endpoint.stores.signals import News, Signals
 
 T = TypeVar("T")
 
@@ -35,30 +36,44 @@ class _Locked(StoreUnavailable):
     """Another connection has been writing for longer than this one waits."""
 
 
-def _engine(url: URL, *, busy_timeout_ms: int, pool_size: int = 1, is_autocommit: bool = False) -> Engine:
-    """Connections of one kind.
+def _engine(url: URL, *, pool_size: int = 1, is_autocommit: bool = False) -> Engine:
+    """Connections of one kind, for threads: they wait for another writer.
 
     Args:
         url: of the file.
-        busy_timeout_ms: how long they wait for another writer.
         pool_size: how many are kept.
         is_autocommit: outside an explicit transaction every statement stands alone and sees the latest commit.
     """
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
-        # Readers and the writer do not wait for each other.
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA wal_autocheckpoint=0")
+        for pragma in _pragmas(_BUSY_TIMEOUT_MS):
+            cursor.execute(pragma)
         cursor.close()
 
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if is_autocommit else {}
     engine = create_engine(url, json_serializer=dump_json, pool_size=pool_size, **options)
     event.listen(engine, "connect", prepare)
     return engine
+
+
+def _pragmas(busy_timeout_ms: int) -> tuple[str, ...]:
+    return (
+        f"PRAGMA busy_timeout={busy_timeout_ms}",
+        # Readers and the writer do not wait for each other.
+        "PRAGMA journal_mode=WAL",
+        # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
+        "PRAGMA synchronous=NORMAL",
+        "PRAGMA wal_autocheckpoint=0",
+    )
+
+
+def _quick_connection(path: Path) -> QuickConnection:
+    # Waits for nobody: it would hold up the event loop.
+    raw = sqlite3.connect(path, isolation_level=None)
+    for pragma in _pragmas(busy_timeout_ms=0):
+        raw.execute(pragma)
+    return QuickConnection(raw)
 
 
 class SqliteDatabase:
@@ -77,9 +92,9 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, signals: Signals) -> None:
         url = URL.create("sqlite", database=str(path))
-        self._quick_engine = _engine(url, busy_timeout_ms=0, is_autocommit=True)
-        self._write_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
-        self._read_engine = _engine(url, busy_timeout_ms=_BUSY_TIMEOUT_MS, pool_size=_READERS, is_autocommit=True)
+        self._path = path
+        self._write_engine = _engine(url)
+        self._read_engine = _engine(url, pool_size=_READERS, is_autocommit=True)
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
@@ -87,15 +102,15 @@ class SqliteDatabase:
         # Kept open: one for the writing thread only, the other for the event loop only. That one reads and writes:
         # a second one would have to read again every page that the first has changed.
         self._writer: Connection | None = None
-        self._quick: Connection | None = None
+        self._quick: QuickConnection | None = None
         self._writes = 0
         self._is_closed = False
 
     async def open(self) -> None:
         """Connect and bring the tables up to date."""
         await self._run(self._write_thread, self._connect)
-        with errors_translated():
-            self._quick = self._quick_engine.connect()
+        with _quick_errors_translated():
+            self._quick = _quick_connection(self._path)
 
     def _connect(self) -> None:
         self._writer = self._write_engine.connect()
@@ -104,8 +119,8 @@ class SqliteDatabase:
     async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """See `Database.read`. Every statement sees the latest commit."""
         if is_quick and self._quick is not None:
-            with errors_translated(), self._quick.begin():
-                return work(self._quick)
+            with _quick_errors_translated():
+                return work(_as_connection(self._quick))
         return await self._run(self._read_threads, partial(self._read, work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -121,37 +136,32 @@ class SqliteDatabase:
             self._write_thread.submit(self._checkpoint)
         if is_quick and self._quick is not None:
             try:
-                with errors_translated():
-                    result, topics = self._write(self._quick, work)
+                with _quick_errors_translated():
+                    result, news = _write_quickly(self._quick, work)
             except _Locked:
                 pass
             else:
-                self._signals.fire(topics)
+                self._signals.fire(news)
                 return result
         return await self._run(self._write_thread, partial(self._write_in_thread, work))
 
     def _write_in_thread(self, work: Callable[[Transaction], T]) -> T:
         if self._writer is None:
             raise StoreUnavailable("The database is not open")
-        result, topics = self._write(self._writer, work)
-        if topics:
+        result, news = self._write(self._writer, work)
+        if news:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
-            self._loop.call_soon_threadsafe(self._signals.fire, topics)
+            self._loop.call_soon_threadsafe(self._signals.fire, news)
         return result
 
-    def _write(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[T, list[Topic]]:
+    def _write(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[T, News]:
         with connection.begin():
-            try:
-                # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
-                # changed something in between.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                    raise _Locked(f"The database did not answer: {error.orig}") from error
-                raise
+            # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
+            # changed something in between.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             transaction = Transaction(connection)
             result = work(transaction)
-        return result, transaction.topics
+        return result, transaction.news
 
     def _checkpoint(self) -> None:
         # Writers wait meanwhile, in the queue of this thread; the log of busy ones would else grow without end.
@@ -173,7 +183,6 @@ class SqliteDatabase:
         if self._quick is not None:
             self._quick.close()
             self._quick = None
-        self._quick_engine.dispose()
         closing = self._loop.run_in_executor(self._write_thread, self._disconnect)
         self._is_closed = True
         with errors_translated():
@@ -187,3 +196,30 @@ class SqliteDatabase:
             self._writer.close()
         # Closing the last connection folds the write-ahead log into the file.
         self._write_engine.dispose()
+
+
+_quick_errors_translated: Final = partial(
+    errors_translated, (sqlite3.Error,), (sqlite3.IntegrityError, sqlite3.DataError)
+)
+
+
+def _as_connection(quick: QuickConnection) -> Connection:
+    # It has all of a connection that quick work uses; the contract tests of the stores run all such work on it.
+    return cast(Connection, quick)
+
+
+def _write_quickly(quick: QuickConnection, work: Callable[[Transaction], T]) -> tuple[T, News]:
+    try:
+        quick.begin()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise _Locked(f"The database did not answer: {error}") from error
+        raise
+    transaction = Transaction(_as_connection(quick))
+    try:
+        result = work(transaction)
+        quick.commit()
+    except BaseException:
+        quick.rollback()
+        raise
+    return result, transaction.news

@@ -1,0 +1,81 @@
+"""The short way to SQLite. That it runs the store's statements as SQLAlchemy does, the other contract tests show."""
+
+import sqlite3
+
+import pytest
+from sqlalchemy import JSON, Column, Integer, MetaData, Table, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import MultipleResultsFound, NoResultFound
+
+from flux_endpoint.stores.quick import QuickConnection
+
+things = Table(
+    "things", MetaData(), Column("seq", Integer, primary_key=True), Column("name", Text), Column("value", JSON)
+)
+ADD = insert(things).inline()
+ALL = select(things).order_by(things.c.seq)
+NAMED = select(things.c.value).where(things.c.name.in_(bindparam("names", expanding=True)))
+MARK = update(things).where(things.c.name == bindparam("wanted")).values(value={"marked": True}).returning(things)
+
+
+@pytest.fixture
+def quick():
+    raw = sqlite3.connect(":memory:", isolation_level=None)
+    raw.execute("CREATE TABLE things (seq INTEGER PRIMARY KEY, name TEXT, value TEXT)")
+    connection = QuickConnection(raw)
+    yield connection
+    connection.close()
+
+
+def test_json_is_written_and_read_in_parameters_constants_and_rows(quick):
+    quick.execute(ADD, {"name": "a", "value": {"x": [1, None]}})
+    assert quick.execute(ALL).one() == (1, "a", {"x": [1, None]})
+    row = quick.execute(MARK, {"wanted": "a"}).one_or_none()
+    assert (row.seq, row.name, row.value) == (1, "a", {"marked": True})
+
+
+def test_a_statement_serves_lists_of_every_length(quick):
+    for name in "abc":
+        quick.execute(ADD, {"name": name, "value": name.upper()})
+    assert quick.scalars(NAMED, {"names": ["a", "c"]}) == ["A", "C"]
+    assert quick.scalars(NAMED, {"names": ["b"]}) == ["B"]
+    assert quick.scalars(NAMED, {"names": []}) == []
+    assert quick.scalar(NAMED, {"names": ["z"]}) is None
+
+
+def test_a_statement_serves_inserts_of_other_columns(quick):
+    quick.execute(ADD, {"name": "a"})
+    quick.execute(ADD, {"name": "b", "value": 2})
+    assert quick.execute(ALL).all() == [(1, "a", None), (2, "b", 2)]
+
+
+def test_the_number_of_changed_rows_is_told(quick):
+    for name in "ab":
+        quick.execute(ADD, {"name": name})
+    assert quick.execute(delete(things)).rowcount == 2
+    assert quick.scalar(select(func.count()).select_from(things)) == 0
+
+
+def test_one_row_means_one(quick):
+    with pytest.raises(NoResultFound):
+        quick.execute(ALL).one()
+    for name in "ab":
+        quick.execute(ADD, {"name": name})
+    with pytest.raises(MultipleResultsFound):
+        quick.execute(ALL).one_or_none()
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}])
+def test_what_is_no_json_is_refused(quick, value):
+    with pytest.raises(ValueError, match="refuses the value"):
+        quick.execute(ADD, {"name": "a", "value": value})
+
+
+def test_a_transaction_is_kept_or_undone_as_a_whole(quick):
+    quick.begin()
+    quick.execute(ADD, {"name": "a"})
+    quick.rollback()
+    quick.rollback()
+    quick.begin()
+    quick.execute(ADD, {"name": "b"})
+    quick.commit()
+    assert quick.scalars(select(things.c.name)) == ["b"]
