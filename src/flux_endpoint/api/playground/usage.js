@@ -90,7 +90,7 @@ class Usage {
     const states = WORKERS.filter((state) => state !== "throttled" || workers[state]);
     figures("workers", states.map((state) => figure(capital(state), workers[state])));
     byId("requests-chart").replaceChildren(requestsChart(report, byId("requests-chart").clientWidth));
-    byId("times").replaceChildren(timesRow("Execution", report.executionTime), timesRow("Delay", report.delayTime));
+    byId("times").replaceChildren(timesRow("Execution", report.executionTime), timesRow("Delay", report.delayTime), timesRow(`Cold start (${report.coldStarts})`, report.coldStartTime));
     this.#showSpend(report);
     byId("jobs").replaceChildren(
       ...orNone(report.jobs.map((job) => this.#jobRow(job)), 8, "No job was made yet, or all have been forgotten."),
