@@ -90,7 +90,11 @@ class Usage {
     const states = WORKERS.filter((state) => state !== "throttled" || workers[state]);
     figures("workers", states.map((state) => figure(capital(state), workers[state])));
     byId("requests-chart").replaceChildren(requestsChart(report, byId("requests-chart").clientWidth));
-    byId("times").replaceChildren(timesRow("Execution", report.executionTime), timesRow("Delay", report.delayTime), timesRow(`Cold start (${report.coldStarts})`, report.coldStartTime));
+    byId("times").replaceChildren(
+      timesRow("Execution", report.executionTime),
+      timesRow("Delay", report.delayTime),
+      timesRow("Cold start", report.coldStartTime, `× ${report.coldStarts.toLocaleString("en")}`),
+    );
     this.#showSpend(report);
     byId("jobs").replaceChildren(
       ...orNone(report.jobs.map((job) => this.#jobRow(job)), 8, "No job was made yet, or all have been forgotten."),
@@ -110,7 +114,7 @@ class Usage {
     const kind = { COMPLETED: "completed", FAILED: "failed", TIMED_OUT: "timedOut", CANCELLED: "cancelled" }[job.status];
     const state = el("td", {}, ...(kind ? [dot(kind), " "] : []), capital(job.status.toLowerCase().replaceAll("_", " ")));
     return row(
-      cell(time(job.createdAt, { dateStyle: "short", timeStyle: "medium" })),
+      cell(time(job.createdAt, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" })),
       state,
       cell(this.#names.get(job.endpointId) ?? job.endpointId),
       el("td", {}, el("code", {}, job.id)),
@@ -134,9 +138,9 @@ function figure(name, value, kind) {
   return el("div", {}, label, el("dd", { "data-figure": name }, value.toLocaleString("en")));
 }
 
-function timesRow(name, found) {
-  const values = ["p70", "p90", "p98"].map((share) => cell(found ? seconds(found[share]) : "–"));
-  return row(el("th", { scope: "row" }, name), ...values);
+function timesRow(name, found, hint) {
+  const values = ["p70", "p90", "p98"].map((share) => number(found ? seconds(found[share]) : "–"));
+  return row(el("th", { scope: "row" }, name, ...(hint ? [" ", el("span", { className: "hint" }, hint)] : [])), ...values);
 }
 
 function requestsChart({ buckets, bucketSize, requests, range }, width) {
