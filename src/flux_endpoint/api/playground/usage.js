@@ -34,6 +34,7 @@ class Usage {
     if (this.#names.has(wanted.get("endpoint"))) byId("endpoint").value = wanted.get("endpoint");
     byId("endpoint").addEventListener("change", () => this.#chosen());
     byId("ranges").append(...Object.entries(RANGES).map(([value, name]) => this.#choice(value, name)));
+    byId("welcome-button").addEventListener("click", () => this.#signIn.open(""));
     addEventListener("keychange", () => this.update());
     document.addEventListener("visibilitychange", () => document.hidden || this.update());
   }
@@ -62,9 +63,12 @@ class Usage {
     clearTimeout(this.#timer);
     this.#asking.abort();
     const { signal } = (this.#asking = new AbortController());
-    if (key.get() === "") {
+    const isSignedIn = key.get() !== "";
+    byId("welcome").hidden = isSignedIn;
+    if (!isSignedIn) {
       byId("updated").textContent = "Not signed in.";
-      byId("problem").textContent = "Sign in with an API key of this server to see its figures.";
+      byId("problem").textContent = "";
+      delete byId("main").dataset.shown;
       return;
     }
     try {
@@ -83,6 +87,8 @@ class Usage {
   }
 
   #show(report) {
+    // Charts are as wide as what is seen.
+    byId("main").dataset.shown = "";
     const { requests, queue, workers } = report;
     const outcomes = Object.entries(OUTCOMES).map(([kind, name]) => figure(name, requests[kind], kind));
     figures("requests", [...outcomes, figure("Retried", requests.retried)]);
