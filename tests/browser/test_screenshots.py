@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.actions import badge, draw, fill
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import DEADLINE_MS, Visitor
 from tests.browser.past import write_past
 from tests.servers import Servers
 
@@ -69,10 +69,11 @@ def test_the_usage_page_of_a_busy_server(browser: Browser, tmp_path: Path) -> No
     try:
         server = servers.start(model="fake:3", run_retention_s=0)
         key = (server.data_dir / "api-key").read_text().strip()
-        server.submit(prompt="a calm sea at night")
-        server.submit(prompt="a green meadow")
+        running, _ = server.submit(prompt="a calm sea at night"), server.submit(prompt="a green meadow")
+        server.wait_status(running, "IN_PROGRESS")
         context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")
         page = context.new_page()
+        page.set_default_timeout(DEADLINE_MS)
         page.goto(f"{server.url}/usage#key={key}")
         expect(page.locator("#requests-chart g")).to_have_count(48)
         page.screenshot(path=FOLDER / "usage-busy.png", full_page=True)

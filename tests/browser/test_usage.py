@@ -10,6 +10,8 @@ from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access, has_horizontal_scroll
 from tests.browser.test_screenshots import FOLDER
 
+# After so long the page asks again.
+PERIOD_MS = 5_000
 PHONE = {"width": 390, "height": 844}
 
 
@@ -19,6 +21,7 @@ def figure(page: Page, place: str, name: str) -> int:
 
 def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -> None:
     page = visitor.visit()
+    page.clock.install()
     draw(page, seed=7)
     page.get_by_role("link", name="Usage").click()
     completed = page.locator("#requests [data-figure=Completed]")
@@ -36,8 +39,10 @@ def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -
         f"{visitor.server.url}/v2/echo/run", content=json.dumps({"input": {"text": "x"}}), headers=headers
     ).json()["id"]
     row = page.locator("#jobs tr", has_text=waiting)
+    page.clock.fast_forward(PERIOD_MS)
     expect(row).to_contain_text("In queue")
     httpx.post(f"{visitor.server.url}/v2/echo/cancel/{waiting}", headers=headers)
+    page.clock.fast_forward(PERIOD_MS)
     expect(row).to_contain_text("Cancelled")
 
     page.get_by_role("radio", name="1 hour").check(force=True)
