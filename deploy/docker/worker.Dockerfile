@@ -1,5 +1,6 @@
 # A worker: one model on one CUDA device. Built from the root of the repository. It listens on no port.
-FROM nvidia/cuda:12.6.3-runtime-ubuntu24.04
+# PyPI's torch 2.13 brings CUDA 13.0 along; this image is small, and refuses to start on a driver too old for that (below 580).
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \

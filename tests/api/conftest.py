@@ -220,7 +220,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     transport = httpx.ASGITransport(create_app(services))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        janitor = Janitor(store, workforce, gallery, store, clock)
+        janitor = Janitor(store, workforce, gallery, store, store, clock)
         yield Gateway(client, services, clock, janitor, store, store, deliverer, sender)
     await store.close()
 

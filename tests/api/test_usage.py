@@ -49,6 +49,7 @@ async def test_the_figures_of_an_hour(gateway: Gateway, worker: HandWorker) -> N
     assert sum(bucket["completed"] for bucket in body["buckets"][:-1]) == 0
     assert body["executionTime"] == {"p70": 400, "p90": 400, "p98": 400}
     assert body["delayTime"] == {"p70": 30, "p90": 30, "p98": 30}
+    assert (body["coldStarts"], "coldStartTime" in body) == (0, False)
     assert body["queue"] == {"inQueue": 1, "inProgress": 0}
     assert body["workers"] == dict.fromkeys(("initializing", "running", "throttled", "unhealthy"), 0) | {
         "idle": 1,
@@ -69,6 +70,29 @@ async def test_the_figures_of_an_hour(gateway: Gateway, worker: HandWorker) -> N
         failed: ("FAILED", DEV_ID, "out of memory"),
         waiting: ("IN_QUEUE", SCHNELL_ID, None),
     }
+
+
+async def test_cold_starts_are_what_workers_said_with_a_take(gateway: Gateway, worker: HandWorker) -> None:
+    headers = worker.headers
+    both = f"/v2/{DEV_ID},{SCHNELL_ID}/job-take"
+    for query in ("cpu&coldStart=2500", "cpu&coldStart=2500", "cpu"):
+        assert (await gateway.get(f"{both}/w-1?gpu={query}", headers=headers)).status_code == 204
+    await gateway.get(f"{DEV}/job-take/w-2?gpu=cpu&coldStart=900", headers=headers)
+    # A worker of Runpod's SDK does not say it.
+    await gateway.get(f"{DEV}/job-take/pod-1?gpu=unknown&job_in_progress=0", headers=headers)
+    body = (await gateway.get(URL)).json()
+    assert (body["coldStarts"], body["coldStartTime"]) == (2, {"p70": 2500, "p90": 2500, "p98": 2500})
+    assert body["workers"]["ready"] == 3
+    only = (await gateway.get(f"{URL}?endpoint={SCHNELL_ID}")).json()
+    assert only["coldStarts"] == 1
+    wrong = await gateway.get(f"{DEV}/job-take/w-3?coldStart=-1", headers=headers)
+    assert (wrong.status_code, "coldStart" in wrong.json()["error"]) == (400, True)
+    gateway.clock.advance(ms=29 * 86_400_000)
+    await gateway.janitor.sweep()
+    assert (await gateway.get(f"{URL}?range=30d")).json()["coldStarts"] == 2
+    gateway.clock.advance(ms=2 * 86_400_000)
+    await gateway.janitor.sweep()
+    assert (await gateway.store.activity([DEV_ID], 0, gateway.clock.now_ms(), 1)).cold_starts == 0
 
 
 async def test_ranges_hold_what_ended_in_them(gateway: Gateway) -> None:

@@ -58,6 +58,9 @@ def test_aspect_ratios_give_allowed_sizes_and_their_shape(page: Page) -> None:
         assert width / height == pytest.approx(across / down, rel=0.05)
         shape = page.locator("#shape").bounding_box()
         assert shape["width"] / shape["height"] == pytest.approx(width / height, rel=0.05)
+    # Any size of a ratio is shown as one, not only the size that its button gives.
+    fill(page, width=768, height=512)
+    expect(page.locator("#aspects [aria-pressed=true]")).to_have_text("3:2")
     before = values(page, "width", "height")
     page.click("#swap")
     assert values(page, "width", "height") == {"width": before["height"], "height": before["width"]}

@@ -10,6 +10,8 @@ from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access, has_horizontal_scroll
 from tests.browser.test_screenshots import FOLDER
 
+# After so long the page asks again.
+PERIOD_MS = 5_000
 PHONE = {"width": 390, "height": 844}
 
 
@@ -19,6 +21,7 @@ def figure(page: Page, place: str, name: str) -> int:
 
 def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -> None:
     page = visitor.visit()
+    page.clock.install()
     draw(page, seed=7)
     page.get_by_role("link", name="Usage").click()
     completed = page.locator("#requests [data-figure=Completed]")
@@ -26,6 +29,8 @@ def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -
     before = figure(page, "requests", "Completed")
     assert before >= 1
     expect(page.locator("#times tr").first.locator("td").first).to_contain_text("s")
+    # The worker of this server has started.
+    expect(page.locator("#times tr", has_text="Cold start").locator("td").first).to_contain_text(" s")
     assert figure(page, "workers", "Idle") + figure(page, "workers", "Running") >= 1
     expect(page.get_by_role("img", name="Requests over 24 hours")).to_be_visible()
     # Something that happens elsewhere shows without a click.
@@ -34,8 +39,10 @@ def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -
         f"{visitor.server.url}/v2/echo/run", content=json.dumps({"input": {"text": "x"}}), headers=headers
     ).json()["id"]
     row = page.locator("#jobs tr", has_text=waiting)
+    page.clock.fast_forward(PERIOD_MS)
     expect(row).to_contain_text("In queue")
     httpx.post(f"{visitor.server.url}/v2/echo/cancel/{waiting}", headers=headers)
+    page.clock.fast_forward(PERIOD_MS)
     expect(row).to_contain_text("Cancelled")
 
     page.get_by_role("radio", name="1 hour").check(force=True)
@@ -67,5 +74,11 @@ def test_the_page_of_figures_is_for_everybody(visitor: Visitor) -> None:
     assert not has_horizontal_scroll(page)
     page.evaluate("localStorage.clear()")
     page.reload()
-    expect(page.locator("#problem")).to_contain_text("Sign in")
+    expect(page.locator("#welcome")).to_contain_text("Sign in with an API key")
+    expect(page.locator("#jobs")).to_be_hidden()
     check_access(page)
+    page.click("#welcome-button")
+    page.fill("#key-input", visitor.api_key)
+    page.keyboard.press("Enter")
+    expect(page.locator("#requests-chart g")).to_have_count(60)
+    expect(page.locator("#welcome")).to_be_hidden()

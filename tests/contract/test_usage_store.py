@@ -1,5 +1,7 @@
 """The contract of `UsageStore` on every database, against figures worked out by hand."""
 
+import asyncio
+
 import pytest
 
 from flux_endpoint.core.job import Completed, Failed, JobStatus
@@ -76,10 +78,37 @@ async def test_percentiles_are_by_nearest_rank_of_completed_jobs(store, clock):
 
 async def test_one_job_is_all_percentiles_and_none_has_none(store, clock):
     start_ms = clock.now_ms()
-    nothing = Activity([], 0, None, None, 0, 0)
+    nothing = Activity([], 0, None, None, 0, None, 0, 0)
     assert await store.activity([DEV], 0, start_ms + 1, MINUTE_MS) == nothing
     await run(store, clock, Completed({}), delay_ms=5, execution_ms=7)
     seen = await store.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
     assert (seen.execution, seen.delay) == (Percentiles(7, 7, 7), Percentiles(5, 5, 5))
     assert await store.activity([], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
     assert await store.activity(["elsewhere"], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
+
+
+async def test_a_cold_start_is_counted_once_by_the_time_of_its_end(store, open_another):
+    other = await open_another()
+    for number in range(10):
+        await store.note_cold_start(f"w-{number}", [DEV, SCHNELL], 100 * (number + 1), 1_000 + number)
+    # Told again because the answer was lost, to another gateway; and a worker of that name that started anew.
+    await other.note_cold_start("w-3", [DEV, SCHNELL], 400, 5_000)
+    await other.note_cold_start("w-3", [SCHNELL], 1_100, 5_000)
+    await store.note_cold_start("nobody", [], 7, 1_000)
+
+    async def seen(endpoint_ids, since_ms, until_ms):
+        activity = await other.activity(endpoint_ids, since_ms, until_ms, MINUTE_MS)
+        return activity.cold_starts, activity.cold_start
+
+    assert await seen([DEV, SCHNELL], 0, 5_001) == (11, Percentiles(800, 1_000, 1_100))
+    assert await seen([DEV], 0, 5_001) == (10, Percentiles(700, 900, 1_000))
+    assert await seen([SCHNELL], 1_009, 5_000) == (1, Percentiles(1_000, 1_000, 1_000))
+    assert await seen(["elsewhere"], 0, 5_001) == (0, None)
+    await store.forget_cold_starts(1_009)
+    assert await seen([DEV], 0, 5_001) == (1, Percentiles(1_000, 1_000, 1_000))
+
+
+async def test_a_cold_start_told_to_many_gateways_at_once_is_one(store, open_another):
+    stores = [store, *[await open_another() for _ in range(3)]]
+    await asyncio.gather(*(one.note_cold_start("w\x00", [DEV], 9, 10 + place) for place, one in enumerate(stores)))
+    assert (await store.activity([DEV], 0, 100, MINUTE_MS)).cold_starts == 1

@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What only shows something; all other languages are run or parsed here.
 SHOWN = {"text"}
 # Run by a test of its own, with what it needs around it.
-ELSEWHERE = {("workers.md", "python"), ("webhooks.md", "python")}
+ELSEWHERE = {("workers.md", "python"), ("webhooks.md", "python"), ("webhooks.md", "javascript")}
 COMMANDS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"], "javascript": ["node", "program.mjs"]}
 
 
@@ -87,21 +87,42 @@ def test_data_parses(page: Path, language: str, text: str) -> None:
     (json.loads if language == "json" else tomllib.loads)(text)
 
 
-def test_the_check_of_a_webhook_tells_a_signed_one_from_a_forged_one() -> None:
-    (program,) = [text for page, language, text in blocks() if (page.name, language) == ("webhooks.md", "python")]
+def check_of_a_webhook(language: str) -> tuple[str, str, dict[str, str]]:
+    """The program of the guide with a secret in it; a body and its headers that are signed with that."""
+    (program,) = [text for page, shown, text in blocks() if (page.name, shown) == ("webhooks.md", language)]
     secret, body = "whsec_" + "c2VjcmV0" * 4, '{"id": "1", "status": "COMPLETED"}'
     now = datetime.now(UTC)
-    headers = {
-        "webhook-id": "1",
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign("1", now, body),
-    }
-    program = program.replace("whsec_...", secret)
+    signature = Webhook(secret).sign("1", now, body)
+    headers = {"webhook-id": "1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+    assert "whsec_..." in program
+    return program.replace("whsec_...", secret), body, headers
+
+
+def test_the_check_of_a_webhook_tells_a_signed_one_from_a_forged_one() -> None:
+    program, body, headers = check_of_a_webhook("python")
     names: dict[str, Any] = {"headers": headers, "body": body}
     exec(program, names)
     assert names["job"] == json.loads(body)
     with pytest.raises(Exception, match="signature"):
         exec(program, {"headers": headers, "body": body.replace("1", "2")})
+
+
+def test_so_does_the_one_in_javascript(tmp_path: Path) -> None:
+    program, body, headers = check_of_a_webhook("javascript")
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+
+    def run(body: str) -> subprocess.CompletedProcess[str]:
+        given = f"const body = {json.dumps(body)}, headers = {json.dumps(headers)};\n"
+        (tmp_path / "check.mjs").write_text(given + program + "console.log(JSON.stringify(job));\n")
+        return subprocess.run(
+            ["node", "check.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+
+    done = run(body)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(body)
+    forged = run(body.replace("1", "2"))
+    assert (forged.returncode, "No matching signature" in forged.stderr) == (1, True), forged.stderr
 
 
 def shown_commands() -> list[tuple[str, str]]:

@@ -60,6 +60,10 @@ _SCHEMA: Final = _object(
         "executionTime": _percentiles
         | {"description": "Of jobs completed in the range, by nearest rank; absent if none."},
         "delayTime": _percentiles | {"description": "Of the same jobs: how long they waited."},
+        "coldStarts": _COUNT
+        | {"description": "Workers that started in the range and told how long it took: ours do, Runpod's SDK cannot."},
+        "coldStartTime": _percentiles
+        | {"description": "Of these: from the start of the process to its first free slot; absent if none."},
         "queue": _object({"inQueue": _COUNT, "inProgress": _COUNT}) | {"description": "Now."},
         "workers": _object(dict.fromkeys(WorkerCounts.__dataclass_fields__, _COUNT))
         | {"description": "Now; each worker once, however many endpoints it serves. `ready` are idle or running."},
@@ -79,6 +83,7 @@ _SCHEMA: Final = _object(
     },
     "executionTime",
     "delayTime",
+    "coldStartTime",
 )
 _RESPONSES: Final = ERRORS | {
     200: schemas.json_response("The figures.", _SCHEMA),
@@ -100,7 +105,7 @@ router = APIRouter(tags=["usage"], dependencies=[BEARER])
 
 @router.get("/v2/usage", responses=_RESPONSES, openapi_extra=_EXTRA, summary="How the server is doing")
 async def usage(request: Request) -> Response:
-    """Jobs by outcome and over time, percentiles of their times, the queue, workers, spend by key and day, latest jobs.
+    """Jobs by outcome and over time, percentiles of times and cold starts, queue, workers, spend by day, latest jobs.
 
     A key for some endpoints sees these only, and what it was charged itself; any other key sees the whole server.
     """
@@ -134,6 +139,7 @@ def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
         "endpoints": list(report.endpoint_ids),
         "requests": totals | {"retried": report.activity.retries},
         "buckets": list(buckets.values()),
+        "coldStarts": report.activity.cold_starts,
         "queue": {"inQueue": report.activity.in_queue, "inProgress": report.activity.in_progress},
         "workers": asdict(report.workers),
         "spend": [
@@ -148,7 +154,11 @@ def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
         ],
         "jobs": [request_line(job) | {"endpointId": job.endpoint_id} for job in report.jobs],
     }
-    times = {"executionTime": report.activity.execution, "delayTime": report.activity.delay}
+    times = {
+        "executionTime": report.activity.execution,
+        "delayTime": report.activity.delay,
+        "coldStartTime": report.activity.cold_start,
+    }
     return body | {name: _times(found) for name, found in times.items() if found is not None}
 
 

@@ -119,6 +119,10 @@ async def _take(request: Request, endpoint_ids: str, worker_id: str, limit: int)
 
     async def take() -> list[Claim]:
         caller = await _authenticate(request, endpoint_ids, worker_id)
+        # Said by our own workers with their first take.
+        cold_start_ms = _number(request, "coldStart", 0, 10**9)
+        if cold_start_ms is not None:
+            await services.usage.note_cold_start(caller.id, caller.endpoint_ids, cold_start_ms)
         check_right = functools.partial(services.worker_tokens.authenticate, secret_of(request))
         return await caller.workforce.take(caller.id, caller.endpoint_ids, services.hold_s, limit, check_right)
 

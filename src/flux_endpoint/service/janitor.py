@@ -10,6 +10,7 @@ from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.usage_protocol import UsageStore
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Janitor:
         workforce: swept of leases that ran out.
         gallery: swept of expired pictures.
         outbox: its log is swept like the history of jobs.
+        usage: what workers said of their start is swept likewise.
         clock: decides what has expired.
         history_days: how long the figures of a job that nobody can read any more, and the log of webhooks, are kept.
         sleep: waits between sweeps; tests hand in their own.
@@ -38,6 +40,7 @@ class Janitor:
         workforce: Workforce,
         gallery: Gallery,
         outbox: Outbox,
+        usage: UsageStore,
         clock: Clock,
         history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -46,6 +49,7 @@ class Janitor:
         self._workforce = workforce
         self._gallery = gallery
         self._outbox = outbox
+        self._usage = usage
         self._clock = clock
         self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
@@ -71,5 +75,6 @@ class Janitor:
         pictures = await self._gallery.sweep()
         jobs = await self._store.forget(now_ms - self._history_ms)
         webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)
+        await self._usage.forget_cold_starts(now_ms - self._history_ms)
         if pictures or jobs or webhooks:
             logger.info("retention: %d pictures, %d job records and %d webhooks deleted", pictures, jobs, webhooks)

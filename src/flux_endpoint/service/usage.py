@@ -1,6 +1,6 @@
 """How the server is doing: figures of its work over a while, for its operator."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -76,7 +76,7 @@ class UsageReport:
 
 
 class Usage:
-    """Reads; changes nothing."""
+    """Reads, and keeps what workers say of their start."""
 
     def __init__(
         self, store: UsageStore, endpoints: EndpointService, workforce: Workforce, billing: Billing, clock: Clock
@@ -112,6 +112,11 @@ class Usage:
             await self._spend(None if opened is None else key.id, ids, start_ms, end_ms),
             await self._latest(ids),
         )
+
+    async def note_cold_start(self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int) -> None:
+        """A worker has its first free slot; it says how long ago its process was started."""
+        served = {spec.endpoint_id for spec in self._endpoints.specs} & set(endpoint_ids)
+        await self._store.note_cold_start(worker_id, served, duration_ms, self._clock.now_ms())
 
     async def _spend(self, key_id: str | None, endpoint_ids: Sequence[str], start_ms: int, end_ms: int) -> list[Spend]:
         days = self._billing.range_of(Period.DAY, from_ms(start_ms), from_ms(end_ms))

@@ -221,6 +221,19 @@ workers: Final = Table(
     Column("seen_ms", BigInteger, nullable=False),
 )
 
+# How long processes took from their start to their first free slot: a row for each endpoint that one serves. A worker
+# that says it again, because the answer was lost, says the same number; whoever starts anew under one name, another.
+cold_starts: Final = Table(
+    "cold_starts",
+    metadata,
+    Column("worker_id", Text, primary_key=True),
+    Column("duration_ms", BigInteger, primary_key=True),
+    Column("endpoint_id", Text, primary_key=True),
+    # When the gateway was told.
+    Column("ready_ms", BigInteger, nullable=False),
+)
+Index("cold_starts_by_time", cold_starts.c.ready_ms)
+
 # Ends of jobs that somebody has to be told, and the log of how that went.
 webhook_deliveries: Final = Table(
     "webhook_deliveries",

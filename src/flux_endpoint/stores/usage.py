@@ -1,5 +1,6 @@
 """The work of a server in figures, from the SQL database."""
 
+import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores import usage_statements as sql
-from flux_endpoint.stores.database import Database, storable
+from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.usage_protocol import Activity, OutcomeCount, Percentiles
 
 
@@ -27,16 +28,46 @@ class SqlUsage:
             unfinished: dict[str, int] = {
                 row.status: row.jobs for row in connection.execute(sql.COUNT_WAITING_AND_RUNNING, endpoints)
             }
+            starts = connection.execute(sql.COLD_START_PERCENTILES, ended).one()
             return Activity(
                 [OutcomeCount(row.start_ms, JobStatus(row.status), row.jobs) for row in outcomes],
                 sum(int(row.retries) for row in outcomes),
                 _percentiles(connection.execute(sql.EXECUTION_PERCENTILES, ended).one()),
                 _percentiles(connection.execute(sql.DELAY_PERCENTILES, ended).one()),
+                int(starts.total or 0),
+                _percentiles(starts),
                 unfinished.get(JobStatus.IN_QUEUE, 0),
                 unfinished.get(JobStatus.IN_PROGRESS, 0),
             )
 
         return await self._database.read(work)
+
+    async def note_cold_start(
+        self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
+    ) -> None:
+        """See `UsageStore.note_cold_start`."""
+        start = {"worker": storable(worker_id), "duration_ms": duration_ms}
+        rows = [
+            {"worker_id": start["worker"], "duration_ms": duration_ms, "endpoint_id": name, "ready_ms": ready_ms}
+            for name in sorted({storable(endpoint_id) for endpoint_id in endpoint_ids})
+        ]
+
+        def work(transaction: Transaction) -> None:
+            if rows and not transaction.connection.execute(sql.FIND_COLD_START, start).first():
+                transaction.connection.execute(sql.ADD_COLD_START, rows)
+
+        # Refused: it was told to another gateway between our two statements.
+        with contextlib.suppress(ValueError):
+            await self._database.write(work)
+
+    async def forget_cold_starts(self, before_ms: int) -> None:
+        """See `UsageStore.forget_cold_starts`."""
+        values = {"before_ms": before_ms}
+
+        def work(transaction: Transaction) -> None:
+            transaction.connection.execute(sql.FORGET_COLD_STARTS, values)
+
+        await self._database.write(work)
 
 
 def _percentiles(row: Row[Any]) -> Percentiles | None:

@@ -18,7 +18,7 @@ class OutcomeCount:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of whole milliseconds, by nearest rank: 70, 90 and 98 percent of the jobs took no longer than this."""
+    """Of whole milliseconds, by nearest rank: 70, 90 and 98 percent took no longer than this."""
 
     p70_ms: int
     p90_ms: int
@@ -34,6 +34,8 @@ class Activity:
         retries: how often lost workers sent the jobs that ended in the range back to the queue.
         execution: of jobs that became COMPLETED in the range, as `Job.execution_time_ms`; None when there are none.
         delay: of the same jobs, as `Job.delay_time_ms`.
+        cold_starts: how many workers of these endpoints started in the range and said how long that took.
+        cold_start: from the start of their processes to their first free slot; None when there are none.
         in_queue: jobs that wait now.
         in_progress: jobs that run now.
     """
@@ -42,6 +44,8 @@ class Activity:
     retries: int
     execution: Percentiles | None
     delay: Percentiles | None
+    cold_starts: int
+    cold_start: Percentiles | None
     in_queue: int
     in_progress: int
 
@@ -58,4 +62,21 @@ class UsageStore(Protocol):
             until_ms: and before then.
             unit_ms: length of the units that outcomes are counted by; they begin at multiples of it.
         """
+        ...
+
+    async def note_cold_start(
+        self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
+    ) -> None:
+        """Keep how long a worker took to start; the same length told again changes nothing.
+
+        Args:
+            worker_id: as `Job.worker_id`.
+            endpoint_ids: endpoints it serves.
+            duration_ms: from the start of its process to its first free slot.
+            ready_ms: when that slot was free, milliseconds since 1970-01-01 UTC.
+        """
+        ...
+
+    async def forget_cold_starts(self, before_ms: int) -> None:
+        """Delete the cold starts of before a time."""
         ...

@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, delete, func, insert, select
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.schema import jobs
+from flux_endpoint.stores.schema import cold_starts, jobs
 
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 # The index `jobs_by_end` holds every column that is named below, so that no job's row is read. The expression keeps
@@ -25,36 +25,57 @@ COUNT_OUTCOMES: Final = (
 )
 
 
-def _percentiles(duration_ms: ColumnElement[Any]) -> Select[Any]:
-    """70, 90 and 98 by nearest rank, of completed jobs."""
-    # Two gateways may disagree about the time: see `Job`.
-    shown_ms = case((duration_ms < 0, 0), else_=duration_ms).label("duration_ms")
+def _percentiles(grouped: Select[Any]) -> Select[Any]:
+    """70, 90 and 98 by nearest rank, and how many there are, of `duration_ms`, of which there are `number` each."""
     # Grouped first: of the sorted rows a window then passes over the different times only.
-    grouped = (
-        select(shown_ms, func.count().label("jobs"))
-        .where(*_in_range, jobs.c.status == JobStatus.COMPLETED.value, jobs.c.started_ms.is_not(None))
-        .group_by(shown_ms)
-        .subquery("grouped")
-    )
+    times = grouped.subquery("grouped")
     ranked = select(
-        grouped.c.duration_ms,
-        func.sum(grouped.c.jobs).over(order_by=grouped.c.duration_ms).label("place"),
-        func.sum(grouped.c.jobs).over().label("total"),
+        times.c.duration_ms,
+        func.sum(times.c.number).over(order_by=times.c.duration_ms).label("place"),
+        func.sum(times.c.number).over().label("total"),
     ).subquery("ranked")
     # Whole numbers: the smallest place that is not below the share.
     return select(
         *(
             func.min(case((ranked.c.place * 100 >= ranked.c.total * share, ranked.c.duration_ms))).label(f"p{share}")
             for share in (70, 90, 98)
-        )
+        ),
+        func.max(ranked.c.total).label("total"),
     )
 
 
-EXECUTION_PERCENTILES: Final = _percentiles(jobs.c.finished_ms - jobs.c.started_ms)
-DELAY_PERCENTILES: Final = _percentiles(jobs.c.started_ms - jobs.c.queued_ms)
+def _of_completed(duration_ms: ColumnElement[Any]) -> Select[Any]:
+    # Two gateways may disagree about the time: see `Job`.
+    shown_ms = case((duration_ms < 0, 0), else_=duration_ms).label("duration_ms")
+    return (
+        select(shown_ms, func.count().label("number"))
+        .where(*_in_range, jobs.c.status == JobStatus.COMPLETED.value, jobs.c.started_ms.is_not(None))
+        .group_by(shown_ms)
+    )
+
+
+EXECUTION_PERCENTILES: Final = _percentiles(_of_completed(jobs.c.finished_ms - jobs.c.started_ms))
+DELAY_PERCENTILES: Final = _percentiles(_of_completed(jobs.c.started_ms - jobs.c.queued_ms))
+COLD_START_PERCENTILES: Final = _percentiles(
+    # A worker of several endpoints has several rows and started once.
+    select(cold_starts.c.duration_ms, func.count(cold_starts.c.worker_id.distinct()).label("number"))
+    .where(
+        cold_starts.c.endpoint_id.in_(bindparam("endpoints", expanding=True)),
+        cold_starts.c.ready_ms >= bindparam("since_ms", type_=BigInteger),
+        cold_starts.c.ready_ms < bindparam("until_ms", type_=BigInteger),
+    )
+    .group_by(cold_starts.c.duration_ms)
+)
 
 COUNT_WAITING_AND_RUNNING: Final = (
     select(jobs.c.status, func.count().label("jobs"))
     .where(_of_endpoints, jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]))
     .group_by(jobs.c.status)
 )
+
+FIND_COLD_START: Final = select(cold_starts.c.endpoint_id).where(
+    cold_starts.c.worker_id == bindparam("worker"),
+    cold_starts.c.duration_ms == bindparam("duration_ms", type_=BigInteger),
+)
+ADD_COLD_START: Final = insert(cold_starts).inline()
+FORGET_COLD_STARTS: Final = delete(cold_starts).where(cold_starts.c.ready_ms < bindparam("before_ms", type_=BigInteger))

@@ -52,6 +52,7 @@ class Gateway:
         worker_id: this worker's name.
         device: what it runs on, as shown by the gateway.
         sleep: waits between tries; tests hand in their own.
+        age_ms: how long ago this process started; told with the first take, which is its first free slot.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Gateway:
         worker_id: str,
         device: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        age_ms: Callable[[], int] | None = None,
     ) -> None:
         self._connection = connection
         self._all = ",".join(sorted(endpoint_ids))
         self._worker_id = worker_id
         self._device = device
         self._sleep = sleep
+        self._age_ms = age_ms
         self._is_answering = True
 
     async def take(self, *, is_busy: bool) -> TakenJob | None:
@@ -76,12 +79,11 @@ class Gateway:
             Unauthenticated: the worker token is wrong.
             NotFound: the gateway does not serve these endpoints.
         """
-        body = await self._ask(
-            "GET",
-            f"/v2/{self._all}/job-take/{self._worker_id}",
-            _HOLD,
-            query=[("gpu", self._device), ("job_in_progress", str(int(is_busy)))],
-        )
+        query = [("gpu", self._device), ("job_in_progress", str(int(is_busy)))]
+        if self._age_ms:
+            query.append(("coldStart", str(self._age_ms())))
+        body = await self._ask("GET", f"/v2/{self._all}/job-take/{self._worker_id}", _HOLD, query=query)
+        self._age_ms = None
         if body is None:
             return None
         return TakenJob(

@@ -186,7 +186,13 @@ class Playground {
   async follow(run) {
     const { record } = run;
     this.live.set(record.id, run);
-    run.addEventListener("change", () => this.showState());
+    let { status } = record;
+    run.addEventListener("change", () => {
+      this.showState();
+      if (record.status === status) return;
+      status = record.status;
+      this.strip.show();
+    });
     await this.earlier.save(record);
     await run.follow();
     this.live.delete(record.id);

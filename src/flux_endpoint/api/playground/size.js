@@ -15,6 +15,7 @@ export class Size {
     const buttons = presets(properties).map(({ label, width, height }) => {
       const title = `${width} × ${height}`;
       const button = el("button", { type: "button", title, "aria-label": `${label}, ${title}` }, label);
+      [button.dataset.across, button.dataset.down] = label.split(":");
       button.dataset.size = `${width}x${height}`;
       button.addEventListener("click", () => this.#set(width, height));
       return button;
@@ -32,7 +33,9 @@ export class Size {
     byId("shape").style.setProperty("--w", width);
     byId("shape").style.setProperty("--h", height);
     for (const button of byId("aspects").children) {
-      button.setAttribute("aria-pressed", String(button.dataset.size === `${width}x${height}`));
+      const { size, across, down } = button.dataset;
+      // Also another size of exactly this ratio.
+      button.setAttribute("aria-pressed", String(size === `${width}x${height}` || width * down === height * across));
     }
   }
 

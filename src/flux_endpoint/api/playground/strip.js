@@ -4,7 +4,7 @@ import { byId, el } from "./dom.js";
 import { seedOf } from "./run.js";
 import { pictureOf } from "./stage.js";
 
-const MARKS = { FAILED: "failed", CANCELLED: "cancelled", TIMED_OUT: "timed out" };
+const MARKS = { SENDING: "waiting", IN_QUEUE: "waiting", FAILED: "failed", CANCELLED: "cancelled", TIMED_OUT: "timed out" };
 
 export class Strip {
   #history;

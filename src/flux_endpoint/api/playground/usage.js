@@ -34,6 +34,7 @@ class Usage {
     if (this.#names.has(wanted.get("endpoint"))) byId("endpoint").value = wanted.get("endpoint");
     byId("endpoint").addEventListener("change", () => this.#chosen());
     byId("ranges").append(...Object.entries(RANGES).map(([value, name]) => this.#choice(value, name)));
+    byId("welcome-button").addEventListener("click", () => this.#signIn.open(""));
     addEventListener("keychange", () => this.update());
     document.addEventListener("visibilitychange", () => document.hidden || this.update());
   }
@@ -62,9 +63,12 @@ class Usage {
     clearTimeout(this.#timer);
     this.#asking.abort();
     const { signal } = (this.#asking = new AbortController());
-    if (key.get() === "") {
+    const isSignedIn = key.get() !== "";
+    byId("welcome").hidden = isSignedIn;
+    if (!isSignedIn) {
       byId("updated").textContent = "Not signed in.";
-      byId("problem").textContent = "Sign in with an API key of this server to see its figures.";
+      byId("problem").textContent = "";
+      delete byId("main").dataset.shown;
       return;
     }
     try {
@@ -83,6 +87,8 @@ class Usage {
   }
 
   #show(report) {
+    // Charts are as wide as what is seen.
+    byId("main").dataset.shown = "";
     const { requests, queue, workers } = report;
     const outcomes = Object.entries(OUTCOMES).map(([kind, name]) => figure(name, requests[kind], kind));
     figures("requests", [...outcomes, figure("Retried", requests.retried)]);
@@ -90,7 +96,11 @@ class Usage {
     const states = WORKERS.filter((state) => state !== "throttled" || workers[state]);
     figures("workers", states.map((state) => figure(capital(state), workers[state])));
     byId("requests-chart").replaceChildren(requestsChart(report, byId("requests-chart").clientWidth));
-    byId("times").replaceChildren(timesRow("Execution", report.executionTime), timesRow("Delay", report.delayTime));
+    byId("times").replaceChildren(
+      timesRow("Execution", report.executionTime),
+      timesRow("Delay", report.delayTime),
+      timesRow("Cold start", report.coldStartTime, `× ${report.coldStarts.toLocaleString("en")}`),
+    );
     this.#showSpend(report);
     byId("jobs").replaceChildren(
       ...orNone(report.jobs.map((job) => this.#jobRow(job)), 8, "No job was made yet, or all have been forgotten."),
@@ -110,7 +120,7 @@ class Usage {
     const kind = { COMPLETED: "completed", FAILED: "failed", TIMED_OUT: "timedOut", CANCELLED: "cancelled" }[job.status];
     const state = el("td", {}, ...(kind ? [dot(kind), " "] : []), capital(job.status.toLowerCase().replaceAll("_", " ")));
     return row(
-      cell(time(job.createdAt, { dateStyle: "short", timeStyle: "medium" })),
+      cell(time(job.createdAt, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" })),
       state,
       cell(this.#names.get(job.endpointId) ?? job.endpointId),
       el("td", {}, el("code", {}, job.id)),
@@ -134,9 +144,9 @@ function figure(name, value, kind) {
   return el("div", {}, label, el("dd", { "data-figure": name }, value.toLocaleString("en")));
 }
 
-function timesRow(name, found) {
-  const values = ["p70", "p90", "p98"].map((share) => cell(found ? seconds(found[share]) : "–"));
-  return row(el("th", { scope: "row" }, name), ...values);
+function timesRow(name, found, hint) {
+  const values = ["p70", "p90", "p98"].map((share) => number(found ? seconds(found[share]) : "–"));
+  return row(el("th", { scope: "row" }, name, ...(hint ? [" ", el("span", { className: "hint" }, hint)] : [])), ...values);
 }
 
 function requestsChart({ buckets, bucketSize, requests, range }, width) {

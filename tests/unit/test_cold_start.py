@@ -1,0 +1,49 @@
+"""How a worker tells how long it took to start."""
+
+import os
+import time
+
+import psutil
+import pytest
+
+from flux_endpoint.worker.client import Gateway
+from flux_endpoint.worker.connection import NoAnswer, Reply
+from flux_endpoint.worker.process import age_ms
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class NotingConnection:
+    """Answers nothing at first, then that there is no job."""
+
+    def __init__(self):
+        self.queries = []
+
+    async def request(self, method, path, query, body, media_type, patience):
+        """See `Connection.request`."""
+        self.queries.append(dict(query))
+        if len(self.queries) == 1:
+            raise NoAnswer("refused")
+        return Reply(204, b"")
+
+
+async def no_sleep(seconds):
+    pass
+
+
+async def test_the_first_take_tells_it_once_and_the_same_at_every_try():
+    connection, ages = NotingConnection(), iter((1_200, 9_999))
+    gateway = Gateway(connection, ["flux"], "w-1", "none", no_sleep, lambda: next(ages))
+    for _ in range(3):
+        assert await gateway.take(is_busy=False) is None
+    assert [query.get("coldStart") for query in connection.queries] == ["1200", "1200", None, None]
+
+
+def test_the_age_of_this_process_is_that_since_its_start():
+    real_ms = (time.time() - psutil.Process(os.getpid()).create_time()) * 1_000
+    assert abs(age_ms() - real_ms) < 1_000
