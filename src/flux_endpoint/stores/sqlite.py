@@ -47,7 +47,7 @@ def _engine(url: URL, *, pool_size: int = 1, is_autocommit: bool = False) -> Eng
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in _pragmas(_BUSY_TIMEOUT_MS):
+        for pragma in _PRAGMAS:
             cursor.execute(pragma)
         cursor.close()
 
@@ -57,22 +57,23 @@ def _engine(url: URL, *, pool_size: int = 1, is_autocommit: bool = False) -> Eng
     return engine
 
 
-def _pragmas(busy_timeout_ms: int) -> tuple[str, ...]:
-    return (
-        f"PRAGMA busy_timeout={busy_timeout_ms}",
-        # Readers and the writer do not wait for each other.
-        "PRAGMA journal_mode=WAL",
-        # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
-        "PRAGMA synchronous=NORMAL",
-        "PRAGMA wal_autocheckpoint=0",
-    )
+_PRAGMAS: Final = (
+    f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}",
+    # Readers and the writer do not wait for each other.
+    "PRAGMA journal_mode=WAL",
+    # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA wal_autocheckpoint=0",
+)
 
 
 def _quick_connection(path: Path) -> QuickConnection:
-    # Waits for nobody: it would hold up the event loop.
     raw = sqlite3.connect(path, isolation_level=None)
-    for pragma in _pragmas(busy_timeout_ms=0):
+    for pragma in _PRAGMAS:
         raw.execute(pragma)
+    # From here on it waits for nobody: that would hold up the event loop. Opening it may have to, for another process
+    # that opens or closes the file.
+    raw.execute("PRAGMA busy_timeout=0")
     return QuickConnection(raw)
 
 
