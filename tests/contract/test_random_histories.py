@@ -43,6 +43,7 @@ SUBMISSIONS = st.fixed_dictionaries(
         "webhook": st.sampled_from([None, "https://a.example/hook"]),
     }
 )
+KINDS = st.sampled_from(["chunk", "news", "both"])
 DEEDS = st.sampled_from(["sweep", "sweep", "claim", "look"])
 RACERS = [*("complete", "complete", "fail", "give back", "cancel", "claim", "claim elsewhere", "old report")]
 RACERS += [*("sweep", "renew", "retry", "chunk", "progress", "stops", "once", "once too")]
@@ -156,17 +157,23 @@ class JobHistories(History):
         for outcome in outcomes:
             self.step(call("finish", *self.reporter(kept, token=token), outcome))
 
-    @precondition(has_jobs)
-    @rule(
-        number=NUMBERS, kind=st.sampled_from(["chunk", "news", "both"]), who=REPORTERS, token=TOKENS, late=st.booleans()
-    )
-    def send(self, number, kind, who, token, late):
-        kept = self.pick(number, *([] if late else [RUNNING]))
-        reporter, news = self.reporter(kept, who, token), {"step": self.steps}
+    def pass_on(self, kind: str, reporter: tuple[str, str, int | None]) -> None:
+        news = {"step": self.steps}
         if kind == "news":
             self.step(call("set_progress", *reporter, news))
         else:
             self.step(call("append_chunk", *reporter, self.steps, *([news] if kind == "both" else [])))
+
+    @precondition(lambda self: self.model.those(RUNNING))
+    @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=3), kind=KINDS)
+    def send(self, numbers, kind):
+        for number in numbers:
+            self.pass_on(kind, self.reporter(self.pick(number, RUNNING)))
+
+    @precondition(has_jobs)
+    @rule(number=NUMBERS, kind=KINDS, who=REPORTERS, token=TOKENS)
+    def send_late(self, number, kind, who, token):
+        self.pass_on(kind, self.reporter(self.pick(number, *([RUNNING] if number % 2 else [])), who, token))
 
     @precondition(has_jobs)
     @rule(number=NUMBERS)
