@@ -154,12 +154,15 @@ class ModelStore:
         job, now_ms = kept.job, self.now_ms()
         if job.status not in (FAILED, TIMED_OUT) or job.started_ms is None:
             raise Conflict(job_id)
-        ttl_ms = job.policy.ttl_ms
-        expires_ms = now_ms + DAY_MS if ttl_ms is None else job.created_ms + ttl_ms
+        expires_ms, policy = now_ms + DAY_MS, job.policy
+        if policy.ttl_ms is not None:
+            # Its life may have been made longer after the end.
+            expires_ms = max(job.created_ms + policy.ttl_ms, job.expires_ms)
+            policy = dataclasses.replace(policy, ttl_ms=expires_ms - job.created_ms)
         kept.must_stop = False
         self.retried[job_id] += 1
         cleared = {"finished_ms": None, "output": None, "error": None, "retries": 0}
-        return kept.change(status=WAITING, queued_ms=now_ms, expires_ms=expires_ms, **cleared)
+        return kept.change(status=WAITING, queued_ms=now_ms, expires_ms=expires_ms, policy=policy, **cleared)
 
     def purge(self, endpoint_id: str) -> int:
         waiting = [kept for kept in self.those(WAITING) if kept.job.endpoint_id == endpoint_id]
