@@ -44,12 +44,14 @@ def plant(fault: Fault, package: Path) -> bool:
     return True
 
 
-def is_caught(suite: list[str], source: Path) -> bool:
-    """Whether a test of a suite fails on the copy."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *suite]
-    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+def is_caught(suite: list[str], folder: Path) -> bool:
+    """Whether a test of a suite fails on the copy; a run that breaks down is no finding and ends everything."""
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(folder / "tmp")]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", *options, *suite]
     process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if process.returncode not in (0, 1):
+    summary = process.stdout.strip().rpartition("\n")[2]
+    if process.returncode not in (0, 1) or "error" in summary:
         sys.exit(process.stdout + process.stderr)
     return process.returncode == 1
 

@@ -22,7 +22,7 @@ from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED
 from tests.contract.samples import LEASE_S, sample_job
 
 # How many `make test` plays on each database, in about 15 s of CPU each.
-HISTORIES = {"sqlite": 100, "postgres": 40}
+HISTORIES = {"sqlite": 150, "postgres": 40}
 STEPS = 40
 
 OUTCOMES = [Completed({"image": "x"}), Failed(ERROR), Failed(ERROR, {"half": 1}), Returned()]
@@ -44,7 +44,7 @@ SUBMISSIONS = st.fixed_dictionaries(
     }
 )
 KINDS = st.sampled_from(["chunk", "news", "both"])
-DEEDS = st.sampled_from(["sweep", "sweep", "claim", "look"])
+DEEDS = st.sampled_from(["sweep", "sweep", "claim", "erase", "look"])
 RACERS = [*("complete", "complete", "fail", "give back", "cancel", "claim", "claim elsewhere", "old report")]
 RACERS += [*("sweep", "renew", "retry", "chunk", "progress", "stops", "once", "once too")]
 
@@ -216,6 +216,8 @@ class JobHistories(History):
                 self.step(call("sweep", MAX_RETRIES))
             case "claim":
                 self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, 3, LEASE_S))
+            case "erase":
+                self.step(call("erase_expired"))
             case _:
                 self.step(call("counts", self.endpoints[0]))
 
