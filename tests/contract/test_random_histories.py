@@ -310,6 +310,7 @@ def test_the_store_answers_as_the_model_does(world, database):
         derandomize=not asked_for,
         database=None,
         deadline=None,
+        report_multiple_bugs=False,
         # Shortening takes minutes.
         phases=[Phase.generate, Phase.shrink] if asked_for else [Phase.generate],
         suppress_health_check=list(HealthCheck),
