@@ -56,11 +56,21 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/made/by the store/jobs.db"
 
 
+@pytest.fixture(scope="session")
+def empty_postgres(postgres_server) -> Callable[[], str]:
+    """Empties the database and returns its URL."""
+
+    def empty() -> str:
+        # An empty schema costs a fraction of what an empty database does.
+        postgres_server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+        return postgres_server.get_uri()
+
+    return empty
+
+
 @pytest.fixture
-def postgres_url(postgres_server) -> str:
-    # An empty schema costs a fraction of what an empty database does.
-    postgres_server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
-    return postgres_server.get_uri()
+def postgres_url(empty_postgres: Callable[[], str]) -> str:
+    return empty_postgres()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobStatus
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +64,21 @@ async def test_only_a_failed_job_that_ran_can_be_retried(store, clock):
         assert await store.get(DEV, job.id) == job
     with pytest.raises(UnknownJob):
         await store.retry(SCHNELL, waiting.id)
+
+
+async def test_a_retry_lasts_for_as_long_as_the_client_has_asked_since(store, clock):
+    job = sample_job(clock, policy=Policy(ttl_ms=50_000), retention_ms=600_000, expires_ms=clock.now_ms() + 50_000)
+    await store.enqueue(job)
+    await store.claim("worker-a", [DEV], 1, LEASE_S)
+    await store.finish(job.id, "worker-a", 1, Failed("no memory"))
+    longer = await store.set_ttl(DEV, job.id, 300_000)
+    clock.advance(s=60)
+    retried = await store.retry(DEV, job.id)
+    assert retried.expires_ms == longer.expires_ms
+    assert await store.get(DEV, job.id) == retried
+    (claim,) = await store.claim("worker-b", [DEV], 1, LEASE_S)
+    done = await store.finish(job.id, "worker-b", claim.token, Completed({"image_url": "x"}))
+    assert done.expires_ms == longer.expires_ms
 
 
 async def test_two_retries_at_once_queue_the_job_once(store, clock):

@@ -1,376 +1,318 @@
-"""Random interleavings of everything that can happen to jobs, against a model small enough to be seen right."""
+"""Random interleavings of everything that can happen to jobs, on both databases; `model_store.py` knows every answer.
 
-import asyncio
+`make test` plays the same histories each time. `HISTORIES=5000 pytest tests/contract/test_random_histories.py
+--timeout 0` plays others, and shortens one that fails. `python -m tests.faults` tells which faults they find.
+"""
+
 import dataclasses
-import shutil
-import tempfile
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from flux_endpoint.core.clock import ManualClock
-from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
-from flux_endpoint.core.job import ALLOWED_MOVES, Claim, Completed, Failed, JobStatus, Policy, Returned
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.core.job import Completed, Failed, Job, Policy, Returned
 from flux_endpoint.stores.protocol import Once
-from tests.contract.samples import COST_USD, DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.history import ERROR, MAX_RETRIES, WORKERS, Call, History, World, call, plain
+from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED_OUT, WAITING
+from tests.contract.samples import LEASE_S, sample_job
 
-MAX_RETRIES = 1
-WORKERS = st.sampled_from(["node-1-a", "node-1-b", "node-2-a"])
-ENDPOINTS = st.sets(st.sampled_from([DEV, SCHNELL]), min_size=1)
+# How many `make test` plays on each database, in about 15 s of CPU each.
+HISTORIES = {"sqlite": 150, "postgres": 40}
+STEPS = 40
+
+OUTCOMES = [Completed({"image": "x"}), Failed(ERROR), Failed(ERROR, {"half": 1}), Returned()]
+
+# Which of some jobs: 0 for the latest.
+NUMBERS = st.integers(0, 5)
+WORKER = st.sampled_from(WORKERS)
+OUTCOME = st.sampled_from(OUTCOMES)
+# "none": the protocol of foreign workers has no place for one.
+TOKENS = st.sampled_from(["held", "held", "old", "none"])
+REPORTERS = st.sampled_from(["holder", "holder", "holder", *WORKERS])
 # Longer and shorter than a lease, so that each of them is the first to run out now and then.
-POLICIES = st.builds(
-    Policy, execution_timeout_ms=st.sampled_from([600_000, 20_000]), ttl_ms=st.sampled_from([None, None, 50_000])
+SUBMISSIONS = st.fixed_dictionaries(
+    {
+        "execution_timeout_ms": st.sampled_from([600_000, 20_000]),
+        "ttl_ms": st.sampled_from([None, None, 50_000]),
+        "retention_ms": st.sampled_from([DAY_MS, 25_000]),
+        "webhook": st.sampled_from([None, "https://a.example/hook"]),
+    }
 )
-OUTCOMES = st.sampled_from([Completed({"image": "x"}), Failed("bad"), Returned()])
+PLAIN = {"execution_timeout_ms": 600_000, "ttl_ms": None, "retention_ms": DAY_MS, "webhook": None}
+KINDS = st.sampled_from(["chunk", "news", "both"])
+DEEDS = st.sampled_from(["sweep", "sweep", "claim", "erase", "look"])
+RACERS = [*("complete", "complete", "fail", "give back", "cancel", "claim", "claim elsewhere", "old report")]
+RACERS += [*("sweep", "renew", "retry", "chunk", "progress", "stops", "once", "once too")]
 
 
-@dataclass
-class ModelJob:
-    endpoint_id: str
-    policy: Policy
-    created_ms: int
-    status: JobStatus = JobStatus.IN_QUEUE
-    worker_id: str | None = None
-    token: int = 0
-    retries: int = 0
-    started_ms: int = 0
-    lease_ms: int = 0
-    untold: bool = False
-    retries_asked: int = 0
-    unread: list[int] = field(default_factory=list)
-    progress: dict[str, int] | None = None
-    history: list[JobStatus] = field(default_factory=lambda: [JobStatus.IN_QUEUE])
+class JobHistories(History):
+    """Every rule prefers what may go wrong: running jobs, late reports, the moment when something runs out."""
 
-    def move(self, status):
-        assert status in ALLOWED_MOVES[self.status]
-        self.status = status
-        self.progress = None
-        self.history.append(status)
+    # What the rules are about.
 
-    def is_visible(self, now_ms):
-        return self.policy.ttl_ms is None or now_ms < self.created_ms + self.policy.ttl_ms
+    def new_job(self, number: int, wishes: dict[str, Any], **changes: Any) -> Job:
+        policy = Policy(wishes["execution_timeout_ms"], wishes["ttl_ms"])
+        self.sent += 1
+        job = sample_job(self.clock, id=f"{self.name}-job-{self.sent}", key_id=self.name, policy=policy, **changes)
+        expires_ms = None if policy.ttl_ms is None else job.created_ms + policy.ttl_ms
+        return dataclasses.replace(
+            job,
+            endpoint_id=self.endpoints[number % 4 == 3],
+            expires_ms=expires_ms,
+            retention_ms=wishes["retention_ms"],
+            webhook=wishes["webhook"],
+            s3_config={"accessId": "id"},
+        )
 
-    def time_out(self):
-        self.untold = self.status is JobStatus.IN_PROGRESS
-        self.move(JobStatus.TIMED_OUT)
+    def racer(self, kind: str, number: int) -> Call:
+        """A call about the job that the race is about, or one that may meet it."""
+        kept = self.pick(number, RUNNING)
+        client, holder = self.client_of(kept), self.reporter(kept)
+        match kind:
+            case "complete" | "fail" | "give back":
+                outcome = {"complete": OUTCOMES[0], "fail": OUTCOMES[1], "give back": OUTCOMES[3]}[kind]
+                return call("finish", *holder, outcome)
+            case "old report":
+                return call("finish", *self.reporter(kept, token="old"), OUTCOMES[0])
+            case "cancel" | "retry":
+                return call(kind, *client)
+            case "claim" | "claim elsewhere":
+                worker_id = self.worker(WORKERS[kind != "claim"])
+                return call("claim", worker_id, self.endpoints, 1, LEASE_S)
+            case "sweep":
+                return call("sweep", MAX_RETRIES)
+            case "renew":
+                return call("renew", holder[1], [kept.job.id], LEASE_S)
+            case "chunk" | "progress":
+                verb = {"chunk": "append_chunk", "progress": "set_progress"}[kind]
+                return call(verb, *holder, {"step": self.steps})
+            case "stops":
+                return call("wait_for_stops", holder[1], 0)
+            case _:
+                return call("enqueue", self.new_job(0, PLAIN), Once("raced", "a"))
 
-    def lose(self, counts_as_retry):
-        if counts_as_retry and self.retries >= MAX_RETRIES:
-            self.move(JobStatus.FAILED)
+    def moments(self) -> list[int]:
+        """When something runs out next, milliseconds from now."""
+        ends = [kept.job.expires_ms for kept in self.model.kept.values() if kept.job.expires_ms]
+        for kept in self.model.those(RUNNING):
+            ends += [kept.lease_ms, kept.job.started_ms + kept.job.policy.execution_timeout_ms]
+        return sorted(end - self.clock.now_ms() for end in ends if end > self.clock.now_ms())
+
+    # The rules.
+
+    # None has a precondition: which rule comes next must not hang on who has won a race, or PostgreSQL could not play
+    # the same history again. What a rule is about, it brings about.
+
+    def need(self, *, waiting: int = 0, running: int = 0) -> None:
+        missing = running - len(self.model.those(RUNNING))
+        while len(self.model.those(WAITING)) < waiting + max(0, missing) or not self.model.kept:
+            self.step(call("enqueue", self.new_job(0, PLAIN)))
+        if missing > 0:
+            self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, missing, LEASE_S))
+
+    @initialize(many=st.lists(SUBMISSIONS, min_size=3, max_size=6), worker=WORKER)
+    def begin(self, many, worker):
+        for number, wishes in enumerate(many):
+            self.step(call("enqueue", self.new_job(number, wishes)))
+        self.step(call("claim", self.worker(worker), self.endpoints, 2, LEASE_S))
+
+    @rule(number=NUMBERS, wishes=SUBMISSIONS, is_refused=st.sampled_from([False, False, False, True]))
+    def submit(self, number, wishes, is_refused):
+        if len(self.model.those(WAITING)) > 4:
+            self.step(call("claim", self.worker(WORKERS[-1]), self.endpoints, 2, LEASE_S))
+        job = self.new_job(number, wishes)
+        if is_refused:
+            end_ms = min(job.expires_ms or DAY_MS**2, job.created_ms + wishes["retention_ms"])
+            job = dataclasses.replace(job, status=FAILED, error=ERROR, finished_ms=job.created_ms, expires_ms=end_ms)
+        self.step(call("enqueue", job))
+
+    @rule(wishes=SUBMISSIONS, name=st.sampled_from(["one", "one", "two"]), body=st.sampled_from(["a", "a", "b"]))
+    def submit_once(self, wishes, name, body):
+        self.step(call("enqueue", self.new_job(0, wishes), Once(name, body)))
+
+    @rule(worker=WORKER, limit=st.integers(1, 3), where=st.sampled_from([[0, 1], [0, 1], [0], [1]]))
+    def claim(self, worker, limit, where):
+        self.need(waiting=1)
+        self.step(call("claim", self.worker(worker), [self.endpoints[i] for i in where], limit, LEASE_S))
+
+    @rule(workers=st.lists(WORKER, min_size=2, max_size=3))
+    def claim_at_once(self, workers):
+        self.need(waiting=2)
+        # One job each: PostgreSQL may share out more of them in an order that no queue would give.
+        self.step(*(call("claim", self.worker(name), self.endpoints, 1, LEASE_S) for name in workers))
+
+    @rule(number=NUMBERS, outcome=OUTCOME, token=st.sampled_from(["held", "held", "none"]))
+    def finish(self, number, outcome, token):
+        self.need(running=1)
+        self.step(call("finish", *self.reporter(self.pick(number, RUNNING), token=token), outcome))
+
+    @rule(number=NUMBERS, outcome=OUTCOME, who=REPORTERS, token=TOKENS, is_running=st.booleans())
+    def report(self, number, outcome, who, token, is_running):
+        """Often of one who has lost the job, or has reported before."""
+        self.need()
+        kept = self.pick(number, *([RUNNING] if is_running else [FAILED, COMPLETED, WAITING]))
+        self.step(call("finish", *self.reporter(kept, who, token), outcome))
+
+    @rule(number=NUMBERS, outcomes=st.tuples(OUTCOME, OUTCOME), token=TOKENS)
+    def finish_twice(self, number, outcomes, token):
+        self.need(running=1)
+        kept = self.pick(number, RUNNING)
+        for outcome in outcomes:
+            self.step(call("finish", *self.reporter(kept, token=token), outcome))
+
+    def pass_on(self, kind: str, reporter: tuple[str, str, int | None]) -> None:
+        news = {"step": self.steps}
+        if kind == "news":
+            self.step(call("set_progress", *reporter, news))
         else:
-            self.move(JobStatus.IN_QUEUE)
-            self.retries += counts_as_retry
+            self.step(call("append_chunk", *reporter, self.steps, *([news] if kind == "both" else [])))
 
+    @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=3), kind=KINDS)
+    def send(self, numbers, kind):
+        self.need(running=1)
+        for number in numbers:
+            self.pass_on(kind, self.reporter(self.pick(number, RUNNING)))
 
-class JobHistories(RuleBasedStateMachine):
-    """`jobs` is in the order of submission, which is the order of the queue."""
+    @rule(number=NUMBERS, kind=KINDS, who=REPORTERS, token=TOKENS)
+    def send_late(self, number, kind, who, token):
+        self.need()
+        self.pass_on(kind, self.reporter(self.pick(number, *([RUNNING] if number % 2 else [])), who, token))
 
-    def __init__(self):
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = Path(tempfile.mkdtemp())
-        self.clock = ManualClock()
-        self.jobs: dict[str, ModelJob] = {}
-        self.claims: list[Claim] = []
-        self.names: dict[str, tuple[str, str]] = {}
-        self.chunks = 0
+    @rule(number=NUMBERS)
+    def read_chunks(self, number):
+        self.need()
+        self.step(call("take_chunks", *self.client_of(self.pick(number, *([RUNNING] if number % 2 else []))), 0))
 
-    def do(self, awaitable):
-        return self.runner.run(awaitable)
+    @rule(number=NUMBERS, is_running=st.booleans())
+    def cancel(self, number, is_running):
+        self.need()
+        self.step(call("cancel", *self.client_of(self.pick(number, *([RUNNING] if is_running else [])))))
 
-    @initialize()
-    def open(self):
-        self.store = self.do(open_store(f"sqlite:///{self.folder}/jobs.db", self.clock))
+    @rule(number=NUMBERS, wanted=st.sampled_from([TIMED_OUT, TIMED_OUT, FAILED, None]), is_regretted=st.booleans())
+    def retry(self, number, wanted, is_regretted):
+        self.need()
+        client = self.client_of(self.pick(number, *([wanted] if wanted else [])))
+        self.step(call("retry", *client))
+        if is_regretted:
+            self.step(call("cancel", *client))
 
-    def teardown(self):
-        self.do(self.store.close())
-        self.runner.close()
-        shutil.rmtree(self.folder)
+    @rule(number=NUMBERS, ttl_ms=st.sampled_from([1, 15_000, 100_000]))
+    def set_ttl(self, number, ttl_ms):
+        self.need()
+        self.step(call("set_ttl", *self.client_of(self.pick(number)), ttl_ms))
 
-    def running(self):
-        return {job_id: job for job_id, job in self.jobs.items() if job.status is JobStatus.IN_PROGRESS}
+    @rule(where=st.integers(0, 1))
+    def purge(self, where):
+        self.step(call("purge", self.endpoints[where]))
 
-    def is_visible(self, job):
-        return job.is_visible(self.clock.now_ms())
+    @rule(worker=WORKER)
+    def take_stops(self, worker):
+        self.step(call("wait_for_stops", self.worker(worker), 0))
 
-    def draw_job(self, data):
-        return data.draw(st.sampled_from(list(self.jobs.items())))
+    @rule(worker=WORKER)
+    def renew(self, worker):
+        self.step(call("renew", self.worker(worker), list(self.model.kept), LEASE_S))
 
-    def draw_claim(self, data):
-        # Mostly one that may still hold.
-        return data.draw(st.one_of(st.sampled_from(self.claims[-2:]), st.sampled_from(self.claims)))
+    def look_after(self, deed: str) -> None:
+        match deed:
+            case "sweep":
+                self.step(call("sweep", MAX_RETRIES))
+            case "claim":
+                self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, 3, LEASE_S))
+            case "erase":
+                self.step(call("erase_expired"))
+            case _:
+                self.step(call("counts", self.endpoints[0]))
 
-    def new_job(self, endpoint_id, policy):
-        job = sample_job(self.clock, endpoint_id=endpoint_id, policy=policy)
-        if policy.ttl_ms is not None:
-            job = dataclasses.replace(job, expires_ms=job.created_ms + policy.ttl_ms)
-        return job
-
-    @rule(endpoint_id=st.sampled_from([DEV, SCHNELL]), count=st.integers(1, 3), policy=POLICIES)
-    def enqueue(self, endpoint_id, count, policy):
-        for _ in range(count):
-            job = self.new_job(endpoint_id, policy)
-            self.do(self.store.enqueue(job))
-            self.jobs[job.id] = ModelJob(endpoint_id, policy, job.created_ms)
-
-    @rule(name=st.sampled_from(["one", "two"]), request_hash=st.sampled_from(["a", "a", "b"]), policy=POLICIES)
-    def enqueue_once(self, name, request_hash, policy):
-        job = self.new_job(DEV, policy)
-        submission = self.store.enqueue(job, Once(name, request_hash))
-        known_id, known_hash = self.names.get(name, ("", ""))
-        if not known_id or not self.is_visible(self.jobs[known_id]):
-            assert self.do(submission) == job
-            self.jobs[job.id] = ModelJob(DEV, policy, job.created_ms)
-            self.names[name] = (job.id, request_hash)
-        elif request_hash == known_hash:
-            assert self.do(submission).id == known_id
-        else:
-            with pytest.raises(Conflict):
-                self.do(submission)
-
-    @rule(worker_id=WORKERS, endpoint_ids=ENDPOINTS, limit=st.integers(1, 3))
-    def claim(self, worker_id, endpoint_ids, limit):
-        claims = self.do(self.store.claim(worker_id, endpoint_ids, limit, LEASE_S))
-        waiting = [
-            job_id
-            for job_id, job in self.jobs.items()
-            if job.status is JobStatus.IN_QUEUE and job.endpoint_id in endpoint_ids and self.is_visible(job)
-        ]
-        assert [claim.job.id for claim in claims] == waiting[:limit]
-        for claim in claims:
-            job = self.jobs[claim.job.id]
-            job.move(JobStatus.IN_PROGRESS)
-            job.token += 1
-            job.worker_id = worker_id
-            job.started_ms = self.clock.now_ms()
-            job.lease_ms = claim.expires_ms
-            assert claim.token == job.token
-        self.claims += claims
-
-    @precondition(lambda self: self.claims)
-    @rule(data=st.data(), outcome=OUTCOMES, with_token=st.booleans())
-    def finish(self, data, outcome, with_token):
-        claim = self.draw_claim(data)
-        job = self.jobs[claim.job.id]
-        token = claim.token if with_token else None
-        is_holder = job.worker_id == claim.worker_id and token in (None, job.token)
-        repeats = {Completed: JobStatus.COMPLETED, Failed: JobStatus.FAILED}.get(type(outcome))
-        report = self.store.finish(claim.job.id, claim.worker_id, token, outcome)
-        if is_holder and job.status is JobStatus.IN_PROGRESS:
-            self.do(report)
-            job.move(repeats or JobStatus.IN_QUEUE)
-        elif is_holder and job.status is repeats:
-            self.do(report)
-        else:
-            with pytest.raises(LeaseLost):
-                self.do(report)
-
-    @precondition(lambda self: self.claims)
-    @rule(data=st.data(), kind=st.sampled_from(["chunk", "progress", "both"]), with_token=st.booleans())
-    def send(self, data, kind, with_token):
-        claim = self.draw_claim(data)
-        job = self.jobs[claim.job.id]
-        token = claim.token if with_token else None
-        self.chunks += 1
-        news = {"step": self.chunks}
-        if kind == "progress":
-            report = self.store.set_progress(claim.job.id, claim.worker_id, token, news)
-        else:
-            progress = news if kind == "both" else None
-            report = self.store.append_chunk(claim.job.id, claim.worker_id, token, self.chunks, progress)
-        is_holder = job.worker_id == claim.worker_id and token in (None, job.token)
-        if not is_holder or job.status is not JobStatus.IN_PROGRESS:
-            with pytest.raises(LeaseLost):
-                self.do(report)
-            return
-        self.do(report)
-        if kind != "progress":
-            job.unread.append(self.chunks)
-        if kind != "chunk":
-            job.progress = news
-
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def read_chunks(self, data):
-        job_id, job = self.draw_job(data)
-        reading = self.store.take_chunks(job.endpoint_id, job_id, timeout_s=0)
-        if not self.is_visible(job):
-            with pytest.raises(UnknownJob):
-                self.do(reading)
-            return
-        found, chunks = self.do(reading)
-        assert (found.status, chunks) == (job.status, job.unread)
-        job.unread = []
-
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def cancel(self, data):
-        job_id, job = self.draw_job(data)
-        cancelling = self.store.cancel(job.endpoint_id, job_id)
-        if not self.is_visible(job):
-            with pytest.raises(UnknownJob):
-                self.do(cancelling)
-            return
-        self.do(cancelling)
-        if not job.status.is_terminal:
-            job.untold = job.status is JobStatus.IN_PROGRESS
-            job.move(JobStatus.CANCELLED)
-
-    @rule(endpoint_id=st.sampled_from([DEV, SCHNELL]))
-    def purge(self, endpoint_id):
-        jobs = self.jobs.values()
-        waiting = [job for job in jobs if job.status is JobStatus.IN_QUEUE and job.endpoint_id == endpoint_id]
-        assert self.do(self.store.purge(endpoint_id)) == len(waiting)
-        for job in waiting:
-            job.move(JobStatus.CANCELLED)
-
-    def ended_badly(self):
-        ends = (JobStatus.FAILED, JobStatus.TIMED_OUT)
-        return [job_id for job_id, job in self.jobs.items() if job.status in ends]
-
-    @precondition(ended_badly)
-    @rule(data=st.data())
-    def retry(self, data):
-        job_id = data.draw(st.sampled_from(self.ended_badly()))
-        job = self.jobs[job_id]
-        retrying = self.store.retry(job.endpoint_id, job_id)
-        if not self.is_visible(job):
-            with pytest.raises(UnknownJob):
-                self.do(retrying)
-            return
-        self.do(retrying)
-        job.move(JobStatus.IN_QUEUE)
-        job.untold = False
-        job.retries = 0
-        job.retries_asked += 1
-
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def retry_too_early(self, data):
-        job_id, job = self.draw_job(data)
-        if job_id not in self.ended_badly():
-            with pytest.raises(Conflict if self.is_visible(job) else UnknownJob):
-                self.do(self.store.retry(job.endpoint_id, job_id))
-
-    def running_in_sight(self):
-        return {job_id: job for job_id, job in self.running().items() if self.is_visible(job)}
-
-    @precondition(running_in_sight)
-    @rule(data=st.data())
-    def cancel_while_it_finishes(self, data):
-        job_id, job = data.draw(st.sampled_from(list(self.running_in_sight().items())))
-        rivals = [
-            self.store.cancel(job.endpoint_id, job_id),
-            self.store.finish(job_id, job.worker_id, job.token, Completed({})),
-        ]
-        if data.draw(st.booleans()):
-            rivals.reverse()
-
-        async def race():
-            await asyncio.gather(*rivals, return_exceptions=True)
-            return await self.store.get(job.endpoint_id, job_id)
-
-        job.move(self.do(race()).status)
-        job.untold = job.status is JobStatus.CANCELLED
-
-    @rule(worker_id=WORKERS)
-    def take_stops(self, worker_id):
-        told = self.do(self.store.wait_for_stops(worker_id, timeout_s=0))
-        expected = {job_id: job for job_id, job in self.jobs.items() if job.untold and job.worker_id == worker_id}
-        assert sorted(told) == sorted(expected)
-        for job in expected.values():
-            job.untold = False
-
-    @rule(worker_id=WORKERS)
-    def renew(self, worker_id):
-        held = {job_id: job for job_id, job in self.running().items() if job.worker_id == worker_id}
-        assert self.do(self.store.renew(worker_id, list(self.jobs), LEASE_S)) == self.jobs.keys() - held.keys()
-        for job in held.values():
-            job.lease_ms = self.clock.now_ms() + round(LEASE_S * 1_000)
-
-    @rule(seconds=st.sampled_from([1, 15, 31]))
-    def sweep(self, seconds):
+    @rule(seconds=st.sampled_from([1, 10, 25]), deed=DEEDS)
+    def pass_time(self, seconds, deed):
+        """Until somebody sweeps, what is over is out of sight all the same."""
         self.clock.advance(s=seconds)
-        now_ms = self.clock.now_ms()
-        over = {i: job for i, job in self.jobs.items() if not job.status.is_terminal and not self.is_visible(job)}
-        over |= {i: j for i, j in self.running().items() if j.started_ms + j.policy.execution_timeout_ms <= now_ms}
-        for job in over.values():
-            job.time_out()
-        expired = {i: job for i, job in self.running().items() if job.lease_ms <= now_ms}
-        for job in expired.values():
-            job.lose(counts_as_retry=True)
-        swept = self.do(self.store.sweep(MAX_RETRIES))
-        assert sorted(swept.timed_out) == sorted(over)
-        self.check_swept(swept, expired)
+        self.look_after(deed)
 
-    @rule(seconds=st.sampled_from([10, 25]))
-    def pass_time(self, seconds):
-        """Nobody has swept yet: what is over is out of sight all the same."""
-        self.clock.advance(s=seconds)
+    @rule(which=st.integers(0, 2), early_ms=st.sampled_from([0, 0, 1]), deed=DEEDS)
+    def pass_time_to_the_brink(self, which, early_ms, deed):
+        self.need(running=1)
+        moments = self.moments() or [1_000]
+        self.clock.advance(ms=moments[which % len(moments)] - early_ms)
+        self.look_after(deed)
 
     @rule(prefix=st.sampled_from(["node-1-", "node-2-a", "node-"]), counts_as_retry=st.booleans())
     def release(self, prefix, counts_as_retry):
-        gone = {i: job for i, job in self.running().items() if job.worker_id.startswith(prefix)}
-        for job in gone.values():
-            job.lose(counts_as_retry)
-        for job in self.jobs.values():
-            job.untold = job.untold and not job.worker_id.startswith(prefix)
-        swept = self.do(self.store.release(prefix, counts_as_retry=counts_as_retry, max_retries=MAX_RETRIES))
-        self.check_swept(swept, gone)
+        options = {"counts_as_retry": counts_as_retry, "max_retries": MAX_RETRIES}
+        self.step(call("release", self.worker(prefix), **options))
 
-    def check_swept(self, swept, lost):
-        assert sorted(swept.requeued) == sorted(i for i, job in lost.items() if job.status is JobStatus.IN_QUEUE)
-        assert sorted(swept.failed) == sorted(i for i, job in lost.items() if job.status is JobStatus.FAILED)
+    @rule(worker=WORKER)
+    def release_worker(self, worker):
+        self.step(call("release_worker", self.worker(worker), max_retries=MAX_RETRIES))
+
+    @rule(number=NUMBERS)
+    def ask_for_the_place(self, number):
+        self.need()
+        self.step(call("queue_position", plain(self.pick(number, WAITING).job)))
+
+    @rule(is_forgotten=st.booleans())
+    def clean_up(self, is_forgotten):
+        self.step(call("erase_expired"))
+        if is_forgotten:
+            self.step(call("forget", self.clock.now_ms()))
+
+    @rule(number=NUMBERS, kinds=st.lists(st.sampled_from(RACERS), min_size=2, max_size=3))
+    def race(self, number, kinds):
+        self.need()
+        self.step(*(self.racer(kind, number) for kind in kinds))
+
+    @rule(reports=st.lists(st.tuples(NUMBERS, OUTCOME, REPORTERS, TOKENS), min_size=2, max_size=4))
+    def report_at_once(self, reports):
+        self.need(running=2)
+        running = [(self.pick(number, RUNNING), *report) for number, *report in reports]
+        self.step(*(call("finish", *self.reporter(kept, who, token), result) for kept, result, who, token in running))
 
     @rule()
     def restart(self):
-        self.do(self.store.close())
-        self.open()
-
-    @invariant()
-    def the_store_agrees_with_the_model(self):
-        if not self.jobs:
-            return
-        kept = [self.do(self.store.recent(endpoint_id, [], 1_000))[0] for endpoint_id in (DEV, SCHNELL)]
-        figures = {job.id: job for jobs in kept for job in jobs}
-        assert figures.keys() == self.jobs.keys()
-        for job_id, model in self.jobs.items():
-            job = figures[job_id]
-            if self.is_visible(model):
-                job = self.do(self.store.get(model.endpoint_id, job_id))
-                assert job.progress == model.progress
-            else:
-                with pytest.raises(UnknownJob):
-                    self.do(self.store.get(model.endpoint_id, job_id))
-            assert (job.status, job.claim_token, job.retries) == (model.status, model.token, model.retries)
-            assert (job.finished_ms is not None) == model.status.is_terminal
-
-    @invariant()
-    def a_job_ends_once_for_each_attempt_its_client_asked_for(self):
-        for job in self.jobs.values():
-            ends = sum(status.is_terminal for status in job.history)
-            assert ends == job.retries_asked + job.status.is_terminal
-            assert job.history.count(JobStatus.COMPLETED) + job.history.count(JobStatus.CANCELLED) <= 1
-
-    @invariant()
-    def exactly_the_completed_jobs_are_charged_once(self):
-        if self.jobs:
-            entries = self.do(self.store.entries())
-            assert sorted(entry.job_id for entry in entries) == sorted(
-                job_id for job_id, job in self.jobs.items() if job.status is JobStatus.COMPLETED
-            )
-            assert {entry.amount_usd for entry in entries} <= {COST_USD}
+        """Not often: it takes as long as ten other steps."""
+        if self.steps - self.last_restart > STEPS // 2:
+            self.last_restart = self.steps
+            self.world.close()
+            self.world.open()
+        self.step(call("counts", self.endpoints[0]))
 
 
-TestJobHistories = JobHistories.TestCase
-TestJobHistories.settings = settings(
-    max_examples=15,
-    stateful_step_count=35,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@pytest.fixture(params=HISTORIES)
+def database(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[World]:
+    def new_url() -> str:
+        if database == "sqlite":
+            return f"sqlite:///{tmp_path}/{len(list(tmp_path.iterdir()))}/jobs.db"
+        return request.getfixturevalue("empty_postgres")()
+
+    # Only a PostgreSQL server may have several gateways.
+    world = World(new_url, gateways=1 if database == "sqlite" else 2)
+    yield world
+    world.close()
+    world.runner.close()
+
+
+def test_the_store_answers_as_the_model_does(world, database):
+    asked_for = os.environ.get("HISTORIES")
+    profile = settings(
+        max_examples=int(asked_for or HISTORIES[database]),
+        stateful_step_count=STEPS,
+        derandomize=not asked_for,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        # Shortening takes minutes.
+        phases=[Phase.generate, Phase.shrink] if asked_for else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: JobHistories(world), settings=profile)

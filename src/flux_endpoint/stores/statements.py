@@ -183,6 +183,9 @@ CANCEL: Final = (
     .returning(jobs)
 )
 
+# Since the end the client may have asked for a longer life than it did at first; then that one holds.
+_lives_longer = jobs.c.expires_ms > _ttl_end
+
 # FAILED | TIMED_OUT -> IN_QUEUE, because the client asks. Not for a job refused at the door, which has nothing to run.
 RETRY: Final = (
     update(jobs)
@@ -197,7 +200,8 @@ RETRY: Final = (
         status=JobStatus.IN_QUEUE.value,
         queued_ms=_now_ms,
         finished_ms=None,
-        expires_ms=func.coalesce(_ttl_end, _now_ms + DEFAULT_TTL_MS),
+        expires_ms=case((_lives_longer, jobs.c.expires_ms), else_=func.coalesce(_ttl_end, _now_ms + DEFAULT_TTL_MS)),
+        ttl_ms=case((_lives_longer, jobs.c.expires_ms - jobs.c.created_ms), else_=jobs.c.ttl_ms),
         # Its worker may not have been told to stop yet; the claim token keeps it from interfering.
         lease_expires_ms=None,
         retries=0,
