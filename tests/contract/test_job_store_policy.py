@@ -243,3 +243,18 @@ async def test_many_at_once_with_one_name_make_one_job(store, open_another, cloc
     sent = [place.enqueue(sample_job(clock), Once("order-1", "hash")) for place in (store, other) * 8]
     assert len({job.id for job in await asyncio.gather(*sent)}) == 1
     assert (await store.counts(DEV)).in_queue == 1
+
+
+async def test_a_sweep_and_a_ping_at_once_never_wait_for_each_other_in_a_circle(store, open_another, clock):
+    other = await open_another()
+    for _ in range(60):
+        # Some have lost their lease only, the others have run for too long as well: the sweep ends them in two ways.
+        jobs = [sample_job(clock, policy=Policy(execution_timeout_ms=605_000 - 600_000 * (n % 2))) for n in range(6)]
+        for job in jobs:
+            await store.enqueue(job)
+        await store.claim("worker-a", [DEV], len(jobs), lease_s=5)
+        clock.advance(s=6)
+        await asyncio.gather(store.sweep(1), other.renew("worker-a", [job.id for job in jobs], LEASE_S))
+        await store.purge(DEV)
+        await store.release("worker-a", counts_as_retry=False, max_retries=1)
+        await store.purge(DEV)

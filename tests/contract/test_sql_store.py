@@ -12,12 +12,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
 from flux_endpoint.stores import sqlite as sqlite_module
+from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.protocol import JobStore, Ledger
 from flux_endpoint.stores.schema import metadata
@@ -253,6 +255,17 @@ async def test_the_queue_is_read_through_its_indexes(sqlite_url, clock):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {oldest}", ("IN_QUEUE", DEV))]
     assert len(plan) == 1
     assert "COVERING INDEX jobs_by_place" in plan[0]
+
+
+@pytest.mark.parametrize("statement", [sql.LOCK_SWEPT, sql.END_OUTLIVED, sql.TIME_OUT_RUNNING, sql.TAKE_BACK_EXPIRED])
+async def test_a_sweep_reads_no_more_than_the_work_in_flight(sqlite_url, clock, statement):
+    store = await open_store(sqlite_url, clock)
+    await store.close()
+    compiled = statement.compile(dialect=sqlite_dialect.dialect(paramstyle="named"))
+    values = {**compiled.params, "now_ms": 1, "retry": 1, "max_retries": 1}
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values)]
+    assert "SCAN jobs" not in plan
 
 
 async def test_topics_vanish_with_their_last_listener(store, clock):

@@ -195,6 +195,7 @@ class SqlClaims:
         values = now | {"retry": 1, "max_retries": max_retries}
 
         def work(transaction: Transaction) -> SweepResult:
+            transaction.connection.execute(sql.LOCK_SWEPT, now)
             # First, so that a job whose time is over is not put back into the queue.
             timed_out = [
                 ended(transaction, row).id

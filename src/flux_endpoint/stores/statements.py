@@ -23,6 +23,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    union_all,
     update,
 )
 
@@ -241,7 +242,8 @@ _of_gone_workers: ColumnElement[Any] = and_(
     jobs.c.lease_expires_ms.is_not(None),
     func.substr(jobs.c.worker_id, 1, bindparam("prefix_chars", type_=Integer)) == bindparam("prefix"),
 )
-_expired: ColumnElement[Any] = and_(jobs.c.lease_expires_ms.is_not(None), jobs.c.lease_expires_ms <= _now_ms)
+_is_leased: ColumnElement[Any] = jobs.c.lease_expires_ms.is_not(None)
+_expired: ColumnElement[Any] = and_(_is_leased, jobs.c.lease_expires_ms <= _now_ms)
 
 # IN_PROGRESS -> FAILED | IN_QUEUE, because the worker is lost. `retry` is 1, or 0 when the loss is not the job's fault.
 _too_often: ColumnElement[Any] = and_(_retry == 1, jobs.c.retries >= bindparam("max_retries", type_=Integer))
@@ -274,10 +276,8 @@ TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
 FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)
 
 # IN_PROGRESS -> TIMED_OUT. `lease_expires_ms` stays: the mark that the worker has yet to be told.
-_overdue = _locked(
-    and_(_running, jobs.c.lease_expires_ms.is_not(None), jobs.c.started_ms + jobs.c.execution_timeout_ms <= _now_ms),
-    "overdue",
-)
+_runs_too_long: ColumnElement[Any] = jobs.c.started_ms + jobs.c.execution_timeout_ms <= _now_ms
+_overdue = _locked(and_(_running, _is_leased, _runs_too_long), "overdue")
 TIME_OUT_RUNNING: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_overdue.c.seq)))
@@ -296,7 +296,8 @@ TIME_OUT_RUNNING: Final = (
 # IN_QUEUE | IN_PROGRESS -> TIMED_OUT, and out of sight at once: its time to live is over. `expires_ms > 0` is what the
 # index `jobs_by_expiry` holds.
 _past: ColumnElement[Any] = and_(jobs.c.expires_ms > 0, jobs.c.expires_ms <= _now_ms)
-_outlived = _locked(and_(_past, _may_become(JobStatus.TIMED_OUT)), "outlived")
+_past_unended: ColumnElement[Any] = and_(_past, _may_become(JobStatus.TIMED_OUT))
+_outlived = _locked(_past_unended, "outlived")
 END_OUTLIVED: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_outlived.c.seq)))
@@ -307,6 +308,17 @@ END_OUTLIVED: Final = (
         progress=None,
     )
     .returning(jobs)
+)
+
+# All that the three statements of a sweep change, locked in one order before the first of them: each locks some rows,
+# and whoever locks all of a worker's at once (RENEW) would meet them half way.
+# Two lists in one, because each has an index of its own.
+_swept = union_all(
+    select(jobs.c.seq).where(_past_unended),
+    select(jobs.c.seq).where(_running, _is_leased, or_(_runs_too_long, jobs.c.lease_expires_ms <= _now_ms)),
+)
+LOCK_SWEPT: Final = (
+    select(jobs.c.seq).where(jobs.c.seq.in_(_swept)).order_by(jobs.c.worker_id, jobs.c.seq).with_for_update()
 )
 
 # A terminal job that nobody can read any more: what the client sent and got is erased; figures stay.
