@@ -49,7 +49,7 @@ async def test_an_id_is_taken_once(store, clock):
     assert await store.get(DEV, job.id) == job
 
 
-@pytest.mark.parametrize("status", set(JobStatus) - {JobStatus.IN_QUEUE, JobStatus.FAILED})
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - {JobStatus.IN_QUEUE, JobStatus.FAILED}))
 async def test_a_job_of_another_status_is_refused(store, clock, status):
     job = sample_job(clock, status=status)
     with pytest.raises(ValueError, match=status):

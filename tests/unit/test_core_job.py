@@ -38,7 +38,7 @@ def test_a_job_completes_only_from_a_worker_and_never_moves_to_itself():
     assert all(status not in targets for status, targets in ALLOWED_MOVES.items())
 
 
-@pytest.mark.parametrize("status", set(JobStatus) - TERMINAL)
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - TERMINAL))
 def test_whatever_is_unfinished_can_fail_be_cancelled_and_time_out(status):
     assert {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.TIMED_OUT} <= ALLOWED_MOVES[status]
 
