@@ -17,7 +17,6 @@ class AutoencoderConfig:
     renders_256: int
     renders_512: int
     renders_1024: int
-    start_from: str = ""  # A checkpoint of an earlier run to begin with; "" begins from nothing.
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,6 @@ class FlowConfig:
     guidance_share: float
     ema: float
     buckets: tuple[Bucket, ...]
-    start_from: str = ""  # As above.
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,7 @@ class Config:
     seed: int
     work_dir: Path
     output_dir: Path
+    start_from: Path | None  # An exported model to begin with; None begins from nothing.
     processes: int
     loaders: int
     checkpoint_s: float
@@ -129,6 +128,7 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         seed=raw["seed"],
         work_dir=work_dir,
         output_dir=output_dir or Path(raw["output_dir"]),
+        start_from=Path(raw["start_from"]) if raw.get("start_from") else None,
         processes=raw["processes"],
         loaders=raw["loaders"],
         checkpoint_s=raw["checkpoint_s"],

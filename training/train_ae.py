@@ -10,12 +10,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.autoencoder import build_autoencoder, encode, latent_penalty, reconstruction_loss
-from training.clock import Budget, load_checkpoint, require_checkpoint, save_checkpoint
+from training.clock import Budget, load_checkpoint, save_checkpoint
 from training.config import AutoencoderConfig, Config
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
 from training.render import render
 from training.scenes import sample_scene
+from training.start import start_weights
 
 # Seeds of training scenes start here per stage, held-out ones far above: no stage sees another's test pictures.
 AE_SEEDS = 1_000_000
@@ -112,8 +113,8 @@ def train_worker(rank: int, config: Config) -> None:
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         steps, budget = state["steps"], Budget(ae.minutes, state["spent_s"])
-    elif ae.start_from:
-        vae.load_state_dict(require_checkpoint(Path(ae.start_from))["model"])
+    elif config.start_from:
+        vae.load_state_dict(start_weights(config.start_from, "vae"))
     renders = cache_renders(config)
     rng = np.random.default_rng([config.seed, rank, steps])
     torch.manual_seed(config.seed + 1000 * rank + steps)

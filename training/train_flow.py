@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from training.clock import Budget, load_checkpoint, require_checkpoint, save_checkpoint
+from training.clock import Budget, load_checkpoint, save_checkpoint
 from training.config import Config, FlowConfig
 from training.flow import (
     DEFAULT_GUIDANCE,
@@ -22,6 +22,7 @@ from training.flow import (
 from training.latents import Batch, LatentStore, stream_batches
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
+from training.start import start_weights
 from training.text import TextEncoders
 
 VALIDATED = ((256, 256), (512, 512), (1024, 1024))
@@ -165,10 +166,10 @@ def train_worker(rank: int, config: Config) -> None:
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["peak"] = peak
         steps, samples, budget = state["steps"], state["samples"], Budget(flow.minutes, state["spent_s"])
-    elif flow.start_from:
-        start = require_checkpoint(Path(flow.start_from))
-        trainer.model.load_state_dict(start["ema"])
-        trainer.ema.load_state_dict(start["ema"])
+    elif config.start_from:
+        start = start_weights(config.start_from, "transformer")
+        trainer.model.load_state_dict(start)
+        trainer.ema.load_state_dict(start)
     batches = stream_batches(
         store, [config.seed, rank, steps], flow.tokens_per_step, flow.caption_dropout, config.loaders
     )

@@ -16,6 +16,7 @@ from training.captions import Caption, write_caption
 from training.config import Config
 from training.parallel import pick_device
 from training.scenes import VOCABULARY, sample_scene
+from training.start import copy_text_encoders
 from training.text import WIDTH, TextEncoders
 from training.tokenizing import build_tokenizers
 
@@ -68,9 +69,12 @@ def _accuracy(logits: list[Tensor], targets: Tensor) -> float:
 
 
 def train_text(config: Config) -> None:
-    """Train tokenizers and encoders into `work_dir/model`; does nothing when they are there."""
+    """Train tokenizers and encoders into `work_dir/model`, or copy those to start from; keeps what is there."""
     folder = config.work_dir / "model"
     if (folder / "text_encoder_2" / "config.json").exists():
+        return
+    if config.start_from:
+        copy_text_encoders(config.start_from, folder)
         return
     build_tokenizers(folder, config.seed)
     torch.manual_seed(config.seed)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
+from training.autoencoder import build_autoencoder
 from training.captions import Caption
 from training.checker import Verdict
 from training.checker_rules import find_shapes
@@ -16,6 +17,8 @@ from training.flow import build_scheduler, build_transformer, pack, position_ids
 from training.render import render
 from training.scenes import VOCABULARY, sample_scene
 from training.scoring import METRICS, held_out_captions, markdown_table, score
+from training.start import copy_text_encoders, start_weights
+from training.text import TextEncoders
 from training.train_student import STEPS, schedule, without_guidance_input
 
 CONFIGS = Path(__file__).parents[2] / "training"
@@ -102,3 +105,19 @@ def test_the_table_has_a_row_per_model_and_counts() -> None:
 def test_styles_are_part_of_a_scene() -> None:
     scene = sample_scene(0)
     assert replace(scene, style="oil").labels()["style"] == VOCABULARY["style"].index("oil")
+
+
+def test_training_can_begin_with_an_exported_model(tmp_path):
+    start = CONFIGS / "second-world"
+    build_autoencoder().load_state_dict(start_weights(start, "vae"))
+    build_transformer().load_state_dict(start_weights(start, "transformer"))
+    copy_text_encoders(start, tmp_path)
+    pooled, states = TextEncoders.load(tmp_path, torch.device("cpu"))(["a lighthouse in a storm"], 28)
+    assert (pooled.shape, states.shape) == ((1, 128), (1, 28, 128))
+
+
+def test_training_does_not_begin_from_nothing_unnoticed(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        start_weights(tmp_path, "vae")
+    with pytest.raises(FileNotFoundError):
+        copy_text_encoders(tmp_path, tmp_path / "model")

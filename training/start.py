@@ -1,0 +1,33 @@
+"""Begin with a model that was exported before, instead of from nothing."""
+
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+_TEXT_FOLDERS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+
+
+def start_weights(start_from: Path, part: str) -> dict[str, Tensor]:
+    """Weights of one part of an exported model, in float32.
+
+    Args:
+        start_from: its folder.
+        part: "vae" or "transformer".
+
+    Raises:
+        FileNotFoundError: there are none; a warm start must never turn into a cold one unnoticed.
+    """
+    tensors = load_file(start_from / part / "diffusion_pytorch_model.safetensors")
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def copy_text_encoders(start_from: Path, folder: Path) -> None:
+    """Copy text encoders and tokenizers: they are trained once, and the transformer has learnt to read just these.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    for name in _TEXT_FOLDERS:
+        shutil.copytree(start_from / name, folder / name, dirs_exist_ok=True)
