@@ -213,7 +213,8 @@ def _write_quickly(quick: QuickConnection, work: Callable[[Transaction], T]) -> 
     try:
         quick.begin()
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+        # The low byte: above it stands why.
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise _Locked(f"The database did not answer: {error}") from error
         raise
     transaction = Transaction(_as_connection(quick))
