@@ -122,7 +122,7 @@ class SqlClaims:
         values = {"job_id": reporter["job"], "output": output}
 
         def work(transaction: Transaction) -> None:
-            if not transaction.connection.scalar(sql.IS_HELD_BY_REPORTER, reporter):
+            if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
                 raise _not_held(transaction.connection, reporter)
             transaction.connection.execute(sql.APPEND_CHUNK, values)
             if progress is not None:

@@ -354,7 +354,8 @@ _oldest_ended = (
 FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended)).returning(jobs.c.id)
 
 _chunk_of_job = chunks.c.job_id == bindparam("job")
-IS_HELD_BY_REPORTER: Final = select(exists().where(_held_by_reporter))
+# Locked: otherwise a client could see the end of a job, and then a chunk that was sent before it.
+LOCK_HELD_BY_REPORTER: Final = select(jobs.c.seq).where(_held_by_reporter).with_for_update()
 APPEND_CHUNK: Final = insert(chunks).inline()
 IS_CHUNK_WAITING: Final = select(exists().where(_chunk_of_job))
 # Read and deleted in one statement: each chunk is handed out once.
