@@ -26,8 +26,8 @@ class Budget:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, 0..1."""
-        return min(self.spent_s / self._total_s, 1.0)
+        """Share of the budget that is spent, 0..1; a budget of nothing is spent from the start."""
+        return min(self.spent_s / self._total_s, 1.0) if self._total_s else 1.0
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

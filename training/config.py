@@ -50,6 +50,7 @@ class FlowConfig:
     caption_dropout: float
     guidance_from: float
     guidance_share: float
+    subject_weight: float
     ema: float
     buckets: tuple[Bucket, ...]
 

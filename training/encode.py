@@ -1,13 +1,14 @@
-"""Stage 3: render the transformer's pictures and keep only their latents.
+"""Stage 3: render the transformer's pictures and keep only their latents, and where their subjects are.
 
-A picture's scene follows from its seed alone, so a latent and a seed are all that flow training needs: captions are
-written fresh at every visit. Parts are written one after the other over all sizes; training may begin after the first.
+A picture's scene follows from its seed alone, so captions need not be kept: they are written fresh at every visit.
+Parts are written one after the other over all sizes; training may begin after the first.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
@@ -15,8 +16,9 @@ from tqdm import tqdm
 from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode
 from training.clock import load_checkpoint, save_checkpoint
 from training.config import Config
+from training.flow import PIXELS_PER_TOKEN
 from training.parallel import launch, pick_device
-from training.render import render
+from training.render import draw
 from training.scenes import sample_scene
 from training.train_ae import to_pixels
 
@@ -37,15 +39,25 @@ def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode_seeds(vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device) -> Tensor:
-    """Render and encode scenes: (n, 32, height/32, width/32) float32 on the CPU, not normalised."""
+def encode_seeds(
+    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Render and encode scenes.
+
+    Returns:
+        Latents (n, 32, height/32, width/32), not normalised, and the share of every token that shows a thing or a
+        plain shape, (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
+    """
     batch = max(BATCH_PIXELS // (width * height), 1)
-    chunks = []
+    chunks, subjects = [], []
     for start in range(0, len(seeds), batch):
-        pictures = np.stack([render(sample_scene(seed), width, height) for seed in seeds[start : start + batch]])
+        canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
         with torch.autocast(device.type, torch.bfloat16):
+            pictures = np.stack([canvas.to_uint8() for canvas in canvases])
             chunks.append(encode(vae, to_pixels(pictures, device)).float().cpu())
-    return torch.cat(chunks)
+        masks = torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
+        subjects.append(F.avg_pool2d(masks, PIXELS_PER_TOKEN).flatten(1))
+    return torch.cat(chunks), torch.cat(subjects)
 
 
 def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
@@ -56,7 +68,7 @@ def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -
         pieces = []
         for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
             if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
-                latents = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), *size, device)
+                latents, _ = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), *size, device)
                 pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
         values = torch.cat(pieces, dim=1)
         state = {"mean": values.mean(dim=1), "std": values.std(dim=1)}
@@ -82,8 +94,9 @@ def _encode_worker(rank: int, config: Config, processes: int) -> None:
             continue
         first = FLOW_SEEDS + number * 1_000_000 + part * pictures // PARTS
         seeds = range(first, FLOW_SEEDS + number * 1_000_000 + (part + 1) * pictures // PARTS)
-        latents = encode_seeds(vae, seeds, *size, device)
-        save_checkpoint(path, {"latents": (latents / std[:, None, None]).half(), "first_seed": first})
+        latents, subject = encode_seeds(vae, seeds, *size, device)
+        latents = (latents / std[:, None, None]).half()
+        save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": first})
 
 
 def encode_pictures(config: Config) -> None:

@@ -27,9 +27,19 @@ REFRESH_EVERY = 400  # Batches between looks for new parts on disk.
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`latents` (n, 32, h, w) float32, captions, T5 length, picture size in pixels, picture tokens to train on."""
+    """One training batch.
+
+    Attributes:
+        latents: (n, 32, h, w) float32.
+        subject: (n, tokens) float32: share of each picture token that shows a thing or a plain shape.
+        captions: n texts.
+        length: T5 tokens that captions are padded to.
+        size: width and height of the pictures in pixels.
+        kept: how many of the picture tokens to train on.
+    """
 
     latents: Tensor
+    subject: Tensor
     captions: list[str]
     length: int
     size: tuple[int, int]
@@ -41,7 +51,7 @@ class LatentStore:
 
     def __init__(self, config: Config) -> None:
         self._folder = config.work_dir / "latents"
-        self._parts: dict[tuple[int, int], dict[int, tuple[Tensor, int]]] = {}
+        self._parts: dict[tuple[int, int], dict[int, tuple[Tensor, Tensor, int]]] = {}
         self._shares: dict[tuple[int, int], float] = {}
         for bucket in config.flow.buckets:
             for size in bucket.sizes:
@@ -56,11 +66,11 @@ class LatentStore:
                 path = part_path(self._folder, size, part)
                 if part not in parts and path.exists():
                     state = torch.load(path, weights_only=True)
-                    parts[part] = (state["latents"], state["first_seed"])
+                    parts[part] = (state["latents"], state["subject"], state["first_seed"])
         self._ready = [size for size, parts in self._parts.items() if parts]
         shares = np.array([self._shares[size] for size in self._ready])
         self._probability = shares / shares.sum()
-        return sum(len(latents) for parts in self._parts.values() for latents, _ in parts.values())
+        return sum(len(latents) for parts in self._parts.values() for latents, _, _ in parts.values())
 
     def draw(self, rng: np.random.Generator, tokens: int, dropout: float, sparse: bool = True) -> Batch:
         """A batch of one size with about `tokens` text and picture tokens.
@@ -78,24 +88,26 @@ class LatentStore:
             kept = SPARSE_TOKENS
         count = max(tokens // (length + kept), 1)
         parts = list(self._parts[size].items())
-        sizes = np.array([len(latents) for _, (latents, _) in parts])
-        chosen, captions = [], []
+        sizes = np.array([len(latents) for _, (latents, _, _) in parts])
+        chosen, subjects, captions = [], [], []
         for which in rng.choice(len(parts), size=count, p=sizes / sizes.sum()):
-            number, (latents, first_seed) = parts[int(which)]
+            number, (latents, subject, first_seed) = parts[int(which)]
             index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
             chosen.append(latents[index])
+            subjects.append(subject[index])
             caption = "" if rng.random() < dropout else write_caption(sample_scene(first_seed + index), rng).text
             captions.append(caption)
-        return Batch(torch.stack(chosen).float(), captions, length, size, kept)
+        return Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
 
     def held_out(self, size: tuple[int, int], length: int) -> Batch | None:
         """The held-out pictures of one size with fixed captions, or None while that size has no part."""
         if 0 not in self._parts.get(size, {}):
             return None
-        latents, first_seed = self._parts[size][0]
+        latents, subject, first_seed = self._parts[size][0]
         rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents))
         captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(count)]
-        return Batch(latents[:count].float(), captions, length, size, size[0] * size[1] // PIXELS_PER_TOKEN**2)
+        tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
+        return Batch(latents[:count].float(), subject[:count].float(), captions, length, size, tokens)
 
 
 class _Stream(IterableDataset):

@@ -4,33 +4,48 @@ Positions that must not depend on the picture's size are "world" coordinates: x 
 the top row, and one unit is the picture's height.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 Colour = Sequence[float] | np.ndarray
+FAINT = 16  # Difference of a channel, 0..255, below which nobody sees that something was drawn.
 HALF_WORLD = 3.4  # Noise is defined for |x| up to this: enough for pictures six times as wide as high.
 
 
 @dataclass(slots=True)
 class Canvas:
-    """A picture under construction; `pixels` is (height, width, 3) float32 in 0..255."""
+    """A picture under construction.
+
+    Attributes:
+        pixels: (height, width, 3) float32 in 0..255.
+        subject: (height, width) bool: where things or plain shapes were drawn.
+    """
 
     pixels: np.ndarray
+    subject: np.ndarray
     width: int
     height: int
 
     @classmethod
     def empty(cls, width: int, height: int) -> "Canvas":
         """A black canvas of the given size in pixels."""
-        return cls(np.zeros((height, width, 3), np.float32), width, height)
+        return cls(np.zeros((height, width, 3), np.float32), np.zeros((height, width), bool), width, height)
 
     @property
     def short(self) -> int:
         """The shorter side in pixels; sizes of discs and things are shares of it."""
         return min(self.width, self.height)
+
+    @contextmanager
+    def drawing_subject(self) -> Iterator[None]:
+        """Add what is painted meanwhile to `subject`; what hardly shows, such as the edge of a shadow, is left out."""
+        before = self.pixels.copy()
+        yield
+        self.subject |= np.abs(self.pixels - before).max(axis=2) > FAINT
 
     def to_uint8(self) -> np.ndarray:
         """(height, width, 3) uint8, rounded."""

@@ -30,17 +30,22 @@ def render(scene: Scene, width: int, height: int) -> np.ndarray:
     Returns:
         (height, width, 3) uint8, RGB; always the same for the same arguments.
     """
+    return draw(scene, width, height).to_uint8()
+
+
+def draw(scene: Scene, width: int, height: int) -> Canvas:
+    """As `render`, but the whole canvas, which also knows where things and shapes are."""
     canvas = Canvas.empty(width, height)
     if scene.kind == "shape":
         draw_shapes(scene, canvas)
-        return canvas.to_uint8()
+        return canvas
     if scene.kind == "still":
         _draw_table(canvas, scene)
         draw_things(canvas, scene)
     else:
         _draw_scene(canvas, scene)
     apply_style(canvas, scene)
-    return canvas.to_uint8()
+    return canvas
 
 
 def _draw_scene(canvas: Canvas, scene: Scene) -> None:

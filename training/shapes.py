@@ -46,14 +46,15 @@ def _draw_group(
     canvas: Canvas, shape: str, colour: str, count: int, centre: tuple[float, float], radius: float, stacked: bool
 ) -> None:
     """One to three equal shapes around a centre, side by side or, with `stacked`, one above the other."""
-    for index in range(count):
-        offset = (index - (count - 1) / 2) * 2.35 * radius
-        x, y = centre[0] + (0 if stacked else offset), centre[1] + (offset if stacked else 0)
-        found = polygon_mask(outline(shape) * radius + (x, y), canvas.width, canvas.height)
-        if found is not None:
-            mask, rows, columns = found
-            part = canvas.pixels[rows, columns]
-            part += mask[..., None] * (np.asarray(COLOURS[colour], np.float32) - part)
+    with canvas.drawing_subject():
+        for index in range(count):
+            offset = (index - (count - 1) / 2) * 2.35 * radius
+            x, y = centre[0] + (0 if stacked else offset), centre[1] + (offset if stacked else 0)
+            found = polygon_mask(outline(shape) * radius + (x, y), canvas.width, canvas.height)
+            if found is not None:
+                mask, rows, columns = found
+                part = canvas.pixels[rows, columns]
+                part += mask[..., None] * (np.asarray(COLOURS[colour], np.float32) - part)
 
 
 def draw_shapes(scene: Scene, canvas: Canvas) -> None:

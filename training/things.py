@@ -92,10 +92,11 @@ def draw_things(canvas: Canvas, scene: Scene) -> None:
     if scene.thing == "bridge":
         middle = canvas.width / 2
     turned = bool(rng.random() < 0.5)
-    for index in range(count):
-        offset = (index - (count - 1) / 2) * recipe.width * size * 1.08
-        depth = recipe.depth + (rng.uniform(-0.03, 0.03) if count > 1 else 0.0)
-        _draw_one(canvas, scene, recipe, middle + offset, depth, size, turned)
+    with canvas.drawing_subject():
+        for index in range(count):
+            offset = (index - (count - 1) / 2) * recipe.width * size * 1.08
+            depth = recipe.depth + (rng.uniform(-0.03, 0.03) if count > 1 else 0.0)
+            _draw_one(canvas, scene, recipe, middle + offset, depth, size, turned)
 
 
 def _draw_one(canvas: Canvas, scene: Scene, recipe: Recipe, x: float, depth: float, size: float, turned: bool) -> None:

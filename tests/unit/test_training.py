@@ -8,7 +8,7 @@ import pytest
 from training import words
 from training.captions import plural, write_caption
 from training.checker_rules import find_shapes, place_of
-from training.render import render
+from training.render import draw, render
 from training.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
 from training.things import RECIPES
 
@@ -47,6 +47,22 @@ def test_every_thing_is_large_and_can_be_named() -> None:
     assert set(RECIPES) == set(words.THINGS) == set(THINGS) - {"none"}
     for recipe in RECIPES.values():
         assert max(recipe.size, recipe.size * recipe.width) >= 0.2
+
+
+@pytest.mark.parametrize("thing", ["none", "house", "balloon"])
+def test_the_canvas_knows_where_its_things_are(thing: str) -> None:
+    scene = replace(sample_scene(5), kind="scene", style="photo", ground="meadow", thing=thing, thing_count="one")
+    shown, without = draw(scene, 192, 128), draw(replace(scene, thing="none"), 192, 128)
+    changed = np.abs(shown.pixels - without.pixels).max(axis=2) > 60
+    assert shown.subject.any() == (thing != "none")
+    assert shown.subject[changed].all()
+
+
+def test_the_canvas_knows_where_its_shapes_are() -> None:
+    scene = next(s for s in map(sample_scene, range(1000)) if s.kind == "shape" and s.shape_colour != "white")
+    canvas = draw(scene, 256, 256)
+    background = np.median(canvas.pixels.reshape(-1, 3), axis=0)
+    assert np.array_equal(canvas.subject, np.abs(canvas.pixels - background).max(axis=2) > 16)
 
 
 def test_the_shape_rules_read_true_renders() -> None:

@@ -19,6 +19,7 @@ from training.scenes import VOCABULARY, sample_scene
 from training.scoring import METRICS, held_out_captions, markdown_table, score
 from training.start import copy_text_encoders, start_weights
 from training.text import TextEncoders
+from training.train_flow import token_weight
 from training.train_student import STEPS, schedule, without_guidance_input
 
 CONFIGS = Path(__file__).parents[2] / "training"
@@ -27,6 +28,11 @@ CONFIGS = Path(__file__).parents[2] / "training"
 def test_packing_is_undone_by_unpacking() -> None:
     latents = torch.randn(2, 32, 8, 12)
     assert torch.equal(unpack(pack(latents), 384, 256), latents)
+
+
+def test_what_shows_a_thing_counts_more() -> None:
+    weights = token_weight(torch.tensor([[0.0, 0.125, 0.25, 1.0]]), subject_weight=3.0)
+    assert torch.equal(weights, torch.tensor([[1.0, 2.5, 4.0, 4.0]]))
 
 
 @pytest.mark.parametrize("tokens", [16, 64, 240, 256])
