@@ -51,6 +51,7 @@ class FlowConfig:
     guidance_from: float
     guidance_share: float
     subject_weight: float
+    detail_share: float
     ema: float
     buckets: tuple[Bucket, ...]
 

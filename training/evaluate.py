@@ -1,4 +1,4 @@
-"""Stage 7: score an exported model on held-out captions, its negative prompts, and draw the contact sheet.
+"""Stage 8: score an exported model on held-out captions, its negative prompts, and draw the contact sheet.
 
 python -m training.evaluate --model src/flux_endpoint/models/demo --label "this version" --out new.json
 python -m training.evaluate --table baseline.json new.json      # the table of README.md
@@ -146,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="exported model to score")
     parser.add_argument("--label", default="model", help="name of its rows in the table")
+    parser.add_argument("--student", action="store_true", help="score its four-step student instead")
     parser.add_argument("--captions", type=int, default=400)
     parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES], help="such as 512x512")
     parser.add_argument("--negatives", type=int, default=100, help="landscapes per negative prompt test; 0 for none")
@@ -159,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = tuple((int(w), int(h)) for w, h in (text.split("x") for text in arguments.sizes))
     asked = EvaluationConfig(arguments.captions, arguments.negatives, sizes)
-    report = _report(load_pipeline(arguments.model), Checker.load(), arguments.label, asked)
+    report = _report(load_pipeline(arguments.model, arguments.student), Checker.load(), arguments.label, asked)
     arguments.out.write_text(json.dumps(report, indent=2))
 
 

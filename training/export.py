@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline
 
 from training.autoencoder import build_autoencoder, fold_normalisation
-from training.clock import load_checkpoint
+from training.clock import load_checkpoint, require_checkpoint
 from training.config import Config
 from training.flow import build_scheduler, build_transformer
 from training.text import TextEncoders
@@ -19,15 +19,9 @@ STUDENT_FOLDER = "transformer_schnell"  # Everything else is shared with the dev
 
 def load_autoencoder(config: Config) -> AutoencoderKL:
     """The trained autoencoder with the latents' normalisation folded into its weights."""
-    state, statistics = (
-        load_checkpoint(config.work_dir / "ae.pt"),
-        load_checkpoint(config.work_dir / "latent_statistics.pt"),
-    )
-    if state is None or statistics is None:
-        raise FileNotFoundError(f"no autoencoder or latent statistics in {config.work_dir}")
     vae = build_autoencoder()
-    vae.load_state_dict(state["model"])
-    fold_normalisation(vae, statistics["std"])
+    vae.load_state_dict(require_checkpoint(config.work_dir / "ae.pt")["model"])
+    fold_normalisation(vae, require_checkpoint(config.work_dir / "latent_statistics.pt")["std"])
     return vae.eval()
 
 

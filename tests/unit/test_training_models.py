@@ -19,7 +19,7 @@ from training.scenes import VOCABULARY, sample_scene
 from training.scoring import METRICS, held_out_captions, markdown_table, score
 from training.start import copy_text_encoders, start_weights
 from training.text import TextEncoders
-from training.train_flow import token_weight
+from training.train_flow import draw_sigma, token_weight
 from training.train_student import STEPS, schedule, without_guidance_input
 
 CONFIGS = Path(__file__).parents[2] / "training"
@@ -33,6 +33,17 @@ def test_packing_is_undone_by_unpacking() -> None:
 def test_what_shows_a_thing_counts_more() -> None:
     weights = token_weight(torch.tensor([[0.0, 0.125, 0.25, 1.0]]), subject_weight=3.0)
     assert torch.equal(weights, torch.tensor([[1.0, 2.5, 4.0, 4.0]]))
+
+
+def test_outlines_are_trained_at_every_size() -> None:
+    torch.manual_seed(0)
+
+    def share_of_low_noise(tokens: int, detail_share: float) -> float:
+        return float((draw_sigma(4000, tokens, detail_share, torch.device("cpu")) < 0.4).float().mean())
+
+    assert share_of_low_noise(256, detail_share=0.0) < 0.05
+    assert share_of_low_noise(256, detail_share=0.5) > 0.3
+    assert share_of_low_noise(16, detail_share=0.5) > 0.3
 
 
 @pytest.mark.parametrize("tokens", [16, 64, 240, 256])
