@@ -34,7 +34,7 @@ class CheckerNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 24, 48, 96, 128)
+        widths = (3, 32, 64, 128, 160)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
