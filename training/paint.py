@@ -22,18 +22,19 @@ class Canvas:
 
     Attributes:
         pixels: (height, width, 3) float32 in 0..255.
-        subject: (height, width) bool: where things or plain shapes were drawn.
+        subject: (height, width) bool: where things or plain shapes were drawn; None where nobody asks.
     """
 
     pixels: np.ndarray
-    subject: np.ndarray
+    subject: np.ndarray | None
     width: int
     height: int
 
     @classmethod
-    def empty(cls, width: int, height: int) -> "Canvas":
+    def empty(cls, width: int, height: int, notes_subject: bool = False) -> "Canvas":
         """A black canvas of the given size in pixels."""
-        return cls(np.zeros((height, width, 3), np.float32), np.zeros((height, width), bool), width, height)
+        subject = np.zeros((height, width), bool) if notes_subject else None
+        return cls(np.zeros((height, width, 3), np.float32), subject, width, height)
 
     @property
     def short(self) -> int:
@@ -43,6 +44,9 @@ class Canvas:
     @contextmanager
     def drawing_subject(self) -> Iterator[None]:
         """Add what is painted meanwhile to `subject`; what hardly shows, such as the edge of a shadow, is left out."""
+        if self.subject is None:  # Comparing takes about a fifth of the time at 1024 px.
+            yield
+            return
         before = self.pixels.copy()
         yield
         self.subject |= np.abs(self.pixels - before).max(axis=2) > FAINT

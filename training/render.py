@@ -30,12 +30,15 @@ def render(scene: Scene, width: int, height: int) -> np.ndarray:
     Returns:
         (height, width, 3) uint8, RGB; always the same for the same arguments.
     """
-    return draw(scene, width, height).to_uint8()
+    return _drawn(scene, Canvas.empty(width, height)).to_uint8()
 
 
 def draw(scene: Scene, width: int, height: int) -> Canvas:
     """As `render`, but the whole canvas, which also knows where things and shapes are."""
-    canvas = Canvas.empty(width, height)
+    return _drawn(scene, Canvas.empty(width, height, notes_subject=True))
+
+
+def _drawn(scene: Scene, canvas: Canvas) -> Canvas:
     if scene.kind == "shape":
         draw_shapes(scene, canvas)
         return canvas

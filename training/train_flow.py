@@ -74,7 +74,7 @@ def token_weight(subject: Tensor, subject_weight: float) -> Tensor:
 
 def attention_kernel(tokens: int, device: torch.device) -> SDPBackend:
     """On a CPU the flash kernel's backward pass is slow for short sequences; plain matrix products win there."""
-    short = device.type == "cpu" and tokens < 400
+    short = device.type == "cpu" and tokens < 200
     return SDPBackend.MATH if short else SDPBackend.FLASH_ATTENTION
 
 

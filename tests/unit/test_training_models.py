@@ -124,7 +124,7 @@ def test_styles_are_part_of_a_scene() -> None:
     assert replace(scene, style="oil").labels()["style"] == VOCABULARY["style"].index("oil")
 
 
-def test_training_can_begin_with_an_exported_model(tmp_path):
+def test_training_can_begin_with_an_exported_model(tmp_path: Path) -> None:
     start = CONFIGS / "second-world"
     build_autoencoder().load_state_dict(start_weights(start, "vae"))
     build_transformer().load_state_dict(start_weights(start, "transformer"))
@@ -133,7 +133,7 @@ def test_training_can_begin_with_an_exported_model(tmp_path):
     assert (pooled.shape, states.shape) == ((1, 128), (1, 28, 128))
 
 
-def test_training_does_not_begin_from_nothing_unnoticed(tmp_path):
+def test_training_does_not_begin_from_nothing_unnoticed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         start_weights(tmp_path, "vae")
     with pytest.raises(FileNotFoundError):
