@@ -19,6 +19,7 @@ from tqdm import tqdm
 from training.checker_data import Examples, make_examples
 from training.checker_rules import FoundShape, find_shapes
 from training.config import Config
+from training.precision import autocast
 from training.scenes import VOCABULARY
 
 SIDE = 96  # The network sees a thumbnail of this many pixels, whatever the picture's aspect.
@@ -130,7 +131,7 @@ def train_checker(config: Config) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps, pct_start=0.1)
     bar = tqdm(range(steps), desc="checker", mininterval=10)
     for step in bar:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             loss = _loss(network, examples, torch.randint(len(examples.intact), (batch,)))
         loss.backward()
         optimiser.step()

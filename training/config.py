@@ -41,6 +41,7 @@ class Bucket:
 class FlowConfig:
     """Stages 3 and 4."""
 
+    first_scene: int
     minutes: float
     tokens_per_step: int
     muon_lr: float

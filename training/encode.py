@@ -18,11 +18,11 @@ from training.clock import load_checkpoint, save_checkpoint
 from training.config import Config
 from training.flow import PIXELS_PER_TOKEN
 from training.parallel import launch, pick_device
+from training.precision import autocast
 from training.render import draw
 from training.scenes import sample_scene
 from training.train_ae import to_pixels
 
-FLOW_SEEDS = 200_000_000
 PARTS = 8
 STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure the latents' spread on.
 BATCH_PIXELS = 4 * 512 * 512
@@ -52,7 +52,7 @@ def encode_seeds(
     chunks, subjects = [], []
     for start in range(0, len(seeds), batch):
         canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             pictures = np.stack([canvas.to_uint8() for canvas in canvases])
             chunks.append(encode(vae, to_pixels(pictures, device)).float().cpu())
         masks = torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
@@ -65,10 +65,10 @@ def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -
     path = config.work_dir / "latent_statistics.pt"
     state = load_checkpoint(path)
     if state is None:
-        pieces = []
+        pieces, first = [], config.flow.first_scene
         for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
             if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
-                latents, _ = encode_seeds(vae, range(FLOW_SEEDS - count, FLOW_SEEDS), *size, device)
+                latents, _ = encode_seeds(vae, range(first - count, first), *size, device)
                 pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
         values = torch.cat(pieces, dim=1)
         state = {"mean": values.mean(dim=1), "std": values.std(dim=1)}
@@ -92,11 +92,11 @@ def _encode_worker(rank: int, config: Config, processes: int) -> None:
         path = part_path(folder, size, part)
         if path.exists():
             continue
-        first = FLOW_SEEDS + number * 1_000_000 + part * pictures // PARTS
-        seeds = range(first, FLOW_SEEDS + number * 1_000_000 + (part + 1) * pictures // PARTS)
+        scenes = config.flow.first_scene + number * 1_000_000
+        seeds = range(scenes + part * pictures // PARTS, scenes + (part + 1) * pictures // PARTS)
         latents, subject = encode_seeds(vae, seeds, *size, device)
         latents = (latents / std[:, None, None]).half()
-        save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": first})
+        save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": seeds.start})
 
 
 def encode_pictures(config: Config) -> None:

@@ -6,6 +6,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor, nn
 
+from training.parallel import pick_device
+from training.precision import compute_dtype
 from training.text import WIDTH
 
 PIXELS_PER_TOKEN = 64  # Side of the square one token stands for: 32x autoencoder, 2x2 packing.
@@ -33,6 +35,7 @@ def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
         guidance_embeds=guided,
         axes_dims_rope=(8, 28, 28),
     )
+    dtype = compute_dtype(pick_device(0))
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
@@ -41,7 +44,7 @@ def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
                 nn.init.zeros_(module.weight)
         elif isinstance(module, nn.RMSNorm):
             # Not trained: with weights in the activations' dtype the norm is one fused kernel.
-            module.to(torch.bfloat16).requires_grad_(False)
+            module.to(dtype).requires_grad_(False)
     return model
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.parallel import gather_sum, process_count, process_rank
+from training.precision import compute_dtype
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -16,11 +17,11 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
         steps: iterations; 5 bring the values into about 0.7..1.2, which is all that Muon needs.
 
     Returns:
-        (rows, columns) bfloat16.
+        (rows, columns), bfloat16 or float32.
     """
     # Quintic coefficients of the Muon optimiser: steep at 0, so that small directions catch up in few steps.
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(compute_dtype(matrix.device))
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / (x.norm() + 1e-7)

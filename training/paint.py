@@ -13,6 +13,7 @@ import numpy as np
 
 Colour = Sequence[float] | np.ndarray
 FAINT = 16  # Difference of a channel, 0..255, below which nobody sees that something was drawn.
+SKYLINE_PX = 12  # Height of the band around a skyline that counts as subject: a fifth of a token.
 HALF_WORLD = 3.4  # Noise is defined for |x| up to this: enough for pictures six times as wide as high.
 
 
@@ -22,7 +23,7 @@ class Canvas:
 
     Attributes:
         pixels: (height, width, 3) float32 in 0..255.
-        subject: (height, width) bool: where things or plain shapes were drawn; None where nobody asks.
+        subject: (height, width) bool: where things, plain shapes, skylines, sun or moon are; None where nobody asks.
     """
 
     pixels: np.ndarray
@@ -50,6 +51,20 @@ class Canvas:
         before = self.pixels.copy()
         yield
         self.subject |= np.abs(self.pixels - before).max(axis=2) > FAINT
+
+    def note_skyline(self, top: np.ndarray) -> None:
+        """Add a ridge's outline to `subject`, and take out of it what lies behind the ridge.
+
+        A far ridge differs from its sky by so little that a loss over all tokens hardly sees it.
+
+        Args:
+            top: (width,) row of the ridge line in every column, pixels.
+        """
+        if self.subject is None:
+            return
+        below = np.arange(self.height)[:, None] - top
+        self.subject &= below < 0
+        self.subject |= np.abs(below) < SKYLINE_PX / 2
 
     def to_uint8(self) -> np.ndarray:
         """(height, width, 3) uint8, rounded."""

@@ -19,9 +19,11 @@ def draw_background(canvas: Canvas, scene: Scene, rng: np.random.Generator) -> N
     elif scene.background in ("mountains", "snowy_mountains"):
         _draw_mountains(canvas, scene, rng, horizon_px)
     elif scene.background == "city":
-        _draw_city(canvas, scene, rng, horizon_px)
+        with canvas.drawing_subject():
+            _draw_city(canvas, scene, rng, horizon_px)
     elif scene.background == "waterfall":
-        _draw_waterfall(canvas, scene, rng, horizon_px)
+        with canvas.drawing_subject():
+            _draw_waterfall(canvas, scene, rng, horizon_px)
 
 
 def _depth_below(canvas: Canvas, top: np.ndarray, horizon_px: float) -> np.ndarray:
@@ -37,12 +39,13 @@ def _draw_hills(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_
         height = (0.25 - 0.075 * layer) * (0.62 + 0.6 * ridge(rng, x, 0.8 + 0.2 * layer, 3, 0.35))
         top = horizon_px - height * canvas.height * scene.horizon / 0.6
         near = lit_snow(scene, GREENS["winter"][0]) if season == "winter" else lit(scene, GREENS[season][1])
-        colour = mix(near * 0.92, hour.haze, hour.mist * (0.95 - 0.32 * layer))
+        colour = mix(near * 0.92, hour.haze, hour.mist * (0.80 - 0.30 * layer))
         depth = _depth_below(canvas, top, horizon_px)[..., None]
         # Slopes towards the light are brighter; the foot stands in mist.
         slope = np.gradient(top) * (1 if scene.light_x < 0.5 else -1)
         shade = 1 + 0.16 * np.tanh(-slope * 2.5)[None, :, None]
         blend(canvas, between(canvas, top, horizon_px + 2), mix(colour * shade, hour.haze, 0.35 * depth))
+        canvas.note_skyline(top)
 
 
 def _draw_mountains(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:
@@ -53,7 +56,7 @@ def _draw_mountains(canvas: Canvas, scene: Scene, rng: np.random.Generator, hori
     for layer in range(3):
         height = (0.44 - 0.13 * layer) * (0.42 + 0.66 * rough(rng, x, 1.35 + 0.55 * layer))
         top = horizon_px - height * canvas.height * scene.horizon / 0.6
-        haze = hour.mist * (0.9 - 0.34 * layer)
+        haze = hour.mist * (0.72 - 0.30 * layer)
         mask = between(canvas, top, horizon_px + 2)
         depth = _depth_below(canvas, top, horizon_px)
         # A face below the crest is lit like the crest above it, with a ragged border between light and shadow.
@@ -68,6 +71,7 @@ def _draw_mountains(canvas: Canvas, scene: Scene, rng: np.random.Generator, hori
             rock = mix(rock, snow, covered)
         colour = mix(mix(rock, hour.haze, haze), hour.haze, 0.5 * depth[..., None] ** 1.5)
         blend(canvas, mask, colour)
+        canvas.note_skyline(top)
 
 
 def _draw_city(canvas: Canvas, scene: Scene, rng: np.random.Generator, horizon_px: float) -> None:

@@ -82,7 +82,8 @@ def _draw_light(canvas: Canvas, scene: Scene, rng: np.random.Generator) -> None:
     cv2.circle(mask, _fixed((x, y)), round(radius * 16), 255, -1, cv2.LINE_AA, 4)
     if scene.light == "moon" and rng.random() < 0.5:
         cv2.circle(mask, _fixed((x + 0.5 * radius, y - 0.2 * radius)), round(radius * 14), 0, -1, cv2.LINE_AA, 4)
-    blend(canvas, mask.astype(np.float32) / 255, hour.disc)
+    with canvas.drawing_subject():
+        blend(canvas, mask.astype(np.float32) / 255, hour.disc)
 
 
 def _shifted(field: np.ndarray, down: float, right: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from training.clock import Budget, load_checkpoint, save_checkpoint
 from training.config import AutoencoderConfig, Config
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
+from training.precision import autocast
 from training.render import render
 from training.scenes import sample_scene
 from training.start import start_weights
@@ -81,7 +82,7 @@ def measure_psnr(vae: AutoencoderKL, device: torch.device, counts: dict[int, int
         values = []
         for index in range(count):
             pixels = to_pixels(render(sample_scene(HELD_OUT_SEEDS + index), side, side)[None], device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 output = vae.decoder(encode(vae, pixels))
             mse = ((output.float().clamp(-1, 1) - pixels) / 2).square().mean()
             values.append(-10 * math.log10(float(mse)))
@@ -90,7 +91,7 @@ def measure_psnr(vae: AutoencoderKL, device: torch.device, counts: dict[int, int
 
 
 def _step(vae: AutoencoderKL, pixels: Tensor, frozen: bool) -> Tensor:
-    with torch.autocast(pixels.device.type, torch.bfloat16):
+    with autocast(pixels.device):
         with torch.set_grad_enabled(not frozen):
             latents = encode(vae, pixels)
         level = MAX_NOISE * torch.rand(len(latents), 1, 1, 1, device=latents.device)

@@ -22,6 +22,7 @@ from training.flow import (
 from training.latents import Batch, LatentStore, stream_batches
 from training.optim import build_optimisers, set_rate
 from training.parallel import agree, average_gradients, launch, pick_device
+from training.precision import autocast
 from training.start import start_weights
 from training.text import TextEncoders
 
@@ -103,7 +104,7 @@ class FlowTrainer:
         target = noise - x0
         guidance = torch.ones(count, device=self.device)
         kernel = attention_kernel(batch.kept + batch.length, self.device)
-        with sdpa_kernel(kernel), torch.autocast(self.device.type, torch.bfloat16):
+        with sdpa_kernel(kernel), autocast(self.device):
             with torch.no_grad():
                 pooled, states = self.text(batch.captions, batch.length)
             if guided:
@@ -167,7 +168,7 @@ class FlowTrainer:
             fixed = torch.Generator().manual_seed(0)
             noise = torch.randn(x0.shape, generator=fixed).to(self.device)
             sigma = torch.sigmoid(training_shift(x0.shape[1]) + torch.linspace(-1.5, 1.5, len(x0), device=self.device))
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 pooled, states = self.text(batch.captions, batch.length)
                 noisy = torch.lerp(x0, noise, sigma[:, None, None])
                 output = predict(

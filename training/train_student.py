@@ -30,6 +30,7 @@ from training.flow import (
 from training.latents import Batch, LatentStore, stream_batches
 from training.optim import build_optimisers, set_rate
 from training.parallel import pick_device
+from training.precision import autocast
 from training.text import TextEncoders
 from training.train_flow import attention_kernel, is_block_matrix
 
@@ -76,7 +77,7 @@ class StudentTrainer:
         start, end = levels[index], levels[index + 1]
         noisy = torch.lerp(x0, torch.randn_like(x0), start)
         kernel = attention_kernel(tokens + batch.length, self.device)
-        with sdpa_kernel(kernel), torch.autocast(self.device.type, torch.bfloat16):
+        with sdpa_kernel(kernel), autocast(self.device):
             with torch.no_grad():
                 pooled, states = self.text(batch.captions, batch.length)
                 arrived = self._teach(noisy, start, end, pooled, states, positions)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from training.captions import Caption, write_caption
 from training.config import Config
 from training.parallel import pick_device
+from training.precision import autocast
 from training.scenes import VOCABULARY, sample_scene
 from training.start import copy_text_encoders
 from training.text import WIDTH, TextEncoders
@@ -89,7 +90,7 @@ def train_text(config: Config) -> None:
         captions = draw_captions(rng, config.text.batch)
         targets = targets_of(captions).to(device)
         length = int(rng.choice(LENGTHS, p=LENGTH_SHARES))
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             pooled, states = encoders([c.text for c in captions], length)
         from_clip, from_t5 = heads(pooled.float(), states.float())
         loss = sum(

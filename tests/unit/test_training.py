@@ -8,6 +8,7 @@ import pytest
 from training import words
 from training.captions import plural, write_caption
 from training.checker_rules import find_shapes, place_of
+from training.paint import Canvas
 from training.render import draw, render
 from training.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
 from training.things import RECIPES
@@ -52,10 +53,33 @@ def test_every_thing_is_large_and_can_be_named() -> None:
 @pytest.mark.parametrize("thing", ["none", "house", "balloon"])
 def test_the_canvas_knows_where_its_things_are(thing: str) -> None:
     scene = replace(sample_scene(5), kind="scene", style="photo", ground="meadow", thing=thing, thing_count="one")
+    scene = replace(scene, background="none", light="hidden")
     shown, without = draw(scene, 192, 128), draw(replace(scene, thing="none"), 192, 128)
     changed = np.abs(shown.pixels - without.pixels).max(axis=2) > 60
     assert shown.subject.any() == (thing != "none")
     assert shown.subject[changed].all()
+
+
+@pytest.mark.parametrize("background", ["hills", "mountains", "snowy_mountains"])
+def test_the_canvas_knows_where_its_skyline_is(background: str) -> None:
+    scene = replace(sample_scene(5), kind="scene", style="photo", ground="meadow", thing="none", light="hidden")
+    scene = replace(scene, time="sunset", weather="dry")
+    shown = draw(replace(scene, background=background), 512, 512)
+    without = draw(replace(scene, background="none"), 512, 512)
+    horizon = int(scene.horizon * 512)
+    seen = (np.abs(shown.pixels - without.pixels).max(axis=2) > 24)[:horizon]
+    tops = np.where(seen.any(axis=0), seen.argmax(axis=0), horizon)
+    columns = np.flatnonzero(tops < horizon)
+    assert len(columns) > 256
+    assert shown.subject[tops[columns] + 2, columns].mean() > 0.9
+    assert 0.01 < shown.subject.mean() < 0.15
+
+
+def test_a_near_ridge_hides_what_was_noted_behind_it() -> None:
+    canvas = Canvas.empty(64, 64, notes_subject=True)
+    canvas.subject[40:] = True
+    canvas.note_skyline(np.full(64, 20.0))
+    assert np.flatnonzero(canvas.subject[:, 0]).tolist() == list(range(15, 26))
 
 
 def test_the_canvas_knows_where_its_shapes_are() -> None:
