@@ -60,7 +60,7 @@ def test_the_canvas_knows_where_its_things_are(thing: str) -> None:
     assert shown.subject[changed].all()
 
 
-@pytest.mark.parametrize("background", ["hills", "mountains", "snowy_mountains"])
+@pytest.mark.parametrize("background", ["hills", "mountains"])
 def test_the_canvas_knows_where_its_skyline_is(background: str) -> None:
     scene = replace(sample_scene(5), kind="scene", style="photo", ground="meadow", thing="none", light="hidden")
     scene = replace(scene, time="sunset", weather="dry")
