@@ -45,8 +45,8 @@ def encode_seeds(
     """Render and encode scenes.
 
     Returns:
-        Latents (n, 32, height/32, width/32), not normalised, and the share of every token that shows a thing or a
-        plain shape, (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
+        Latents (n, 32, height/32, width/32), not normalised, and the share of every token that shows the subject
+        (`Canvas.subject`), (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
     """
     batch = max(BATCH_PIXELS // (width * height), 1)
     chunks, subjects = [], []

@@ -31,7 +31,7 @@ class Batch:
 
     Attributes:
         latents: (n, 32, h, w) float32.
-        subject: (n, tokens) float32: share of each picture token that shows a thing or a plain shape.
+        subject: (n, tokens) float32: share of each picture token that shows its subject (`Canvas.subject`).
         captions: n texts.
         length: T5 tokens that captions are padded to.
         size: width and height of the pictures in pixels.

@@ -64,7 +64,7 @@ def token_weight(subject: Tensor, subject_weight: float) -> Tensor:
     """How much each token's error counts: a thing is what is looked at, but only a few tokens of a picture.
 
     Args:
-        subject: (n, tokens) share of the token that shows a thing or a plain shape, 0..1.
+        subject: (n, tokens) share of the token that shows the subject (`Canvas.subject`), 0..1.
         subject_weight: what a token that shows nothing else counts more than one without, which counts 1.
 
     Returns:
@@ -157,7 +157,7 @@ class FlowTrainer:
         """Loss of the running average at guidance 1 on held-out pictures, with fixed noise.
 
         Returns:
-            Per size, the mean over all tokens and over those that show a thing or a plain shape.
+            Per size, the mean over all tokens and over those that show mostly subject (`Canvas.subject`).
         """
         result = {}
         for size in VALIDATED:
