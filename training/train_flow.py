@@ -157,7 +157,7 @@ class FlowTrainer:
         """Loss of the running average at guidance 1 on held-out pictures, with fixed noise.
 
         Returns:
-            Per size, the mean over all tokens and over those that show mostly subject (`Canvas.subject`).
+            Per size, the mean over all tokens and over those a quarter of which is subject (`Canvas.subject`).
         """
         result = {}
         for size in VALIDATED:
@@ -177,7 +177,7 @@ class FlowTrainer:
             error = (output.float() - (noise - x0)).square().mean(dim=2)
             shown = (batch.subject.to(self.device) > 0.25).float()
             result[f"{size[0]} px"] = float(error.mean())
-            result[f"things at {size[0]} px"] = float((error * shown).sum() / shown.sum().clamp(min=1))
+            result[f"subjects at {size[0]} px"] = float((error * shown).sum() / shown.sum().clamp(min=1))
         return result
 
 

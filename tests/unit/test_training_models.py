@@ -14,6 +14,7 @@ from training.checker import Verdict
 from training.checker_rules import find_shapes
 from training.config import load_config
 from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, unpack
+from training.precision import compute_dtype
 from training.render import render
 from training.scenes import VOCABULARY, sample_scene
 from training.scoring import METRICS, held_out_captions, markdown_table, score
@@ -28,6 +29,22 @@ CONFIGS = Path(__file__).parents[2] / "training"
 def test_packing_is_undone_by_unpacking() -> None:
     latents = torch.randn(2, 32, 8, 12)
     assert torch.equal(unpack(pack(latents), 384, 256), latents)
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "dtype"),
+    [
+        ("cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ("cpu", {"avx2": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ("cpu", {"neon": True, "bf16": True}, torch.bfloat16),
+        ("cuda", {}, torch.bfloat16),
+    ],
+)
+def test_training_is_in_bfloat16_only_where_the_machine_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, capabilities: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert compute_dtype(torch.device(device)) == dtype
 
 
 def test_what_shows_a_thing_counts_more() -> None:
