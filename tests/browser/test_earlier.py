@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions import SMALL, draw, strip, values
+from tests.browser.conftest import Visitor
 from tests.servers import Server
 
 _DROP = """async ([name, type, data]) => {
@@ -37,6 +38,16 @@ def test_earlier_pictures_survive_a_reload_and_load_back(page: Page) -> None:
     expect(strip(page)).to_have_count(0)
     page.reload()
     expect(page.locator("#earlier-note")).to_have_text("They are kept in this browser.")
+
+
+def test_a_page_left_before_the_thumbnail_was_made_makes_it_later(visitor: Visitor) -> None:
+    page = visitor.visit()
+    page.evaluate("() => { HTMLImageElement.prototype.decode = () => new Promise(() => {}); }")
+    draw(page)
+    expect(strip(page)).to_have_count(1)
+    expect(strip(page).locator("img")).to_have_count(0)
+    page.close()
+    expect(strip(visitor.visit()).locator("img")).to_have_count(1)
 
 
 def test_expired_pictures_say_so(page: Page, server: Server) -> None:

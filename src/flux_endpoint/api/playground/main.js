@@ -199,12 +199,7 @@ class Playground {
     if (!this.earlier.records.some(({ id }) => id === record.id)) return; // removed meanwhile
     await this.earlier.save(record);
     this.showState();
-    const picture = pictureOf(record);
-    if (!picture || !api.isOwnPicture(picture)) return;
-    const image = new Image();
-    image.src = api.pictureUrl(picture);
-    await image.decode().catch(() => {});
-    if (image.naturalWidth) await this.earlier.save(Object.assign(record, { thumbnail: thumbnail(image) }));
+    await this.addThumbnail(record);
   }
 
   async cancel() {
@@ -288,12 +283,23 @@ class Playground {
     this.earlier.save(Object.assign(record, { isExpired: true }));
   }
 
+  async addThumbnail(record) {
+    const picture = pictureOf(record);
+    if (!picture || !api.isOwnPicture(picture)) return;
+    const image = new Image();
+    image.src = api.pictureUrl(picture);
+    await image.decode().catch(() => {});
+    if (!this.earlier.records.includes(record)) return; // removed meanwhile
+    if (image.naturalWidth) await this.earlier.save(Object.assign(record, { thumbnail: thumbnail(image) }));
+  }
+
   // One question each, one after the other, beside whatever else the visitor does.
   async checkEarlier() {
     for (const record of [...this.earlier.records]) {
       const picture = pictureOf(record);
       if (!picture || record.isExpired || !api.isOwnPicture(picture)) continue;
       if (await api.isGone(picture)) this.expired(record);
+      else if (record.thumbnail === undefined) await this.addThumbnail(record); // left before it was made
     }
   }
 }
