@@ -124,12 +124,17 @@ def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Ch
 def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
     def landscapes(negative_prompt: str) -> list[np.ndarray]:
         changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 3.0, "num_inference_steps": 14}
-        return [draw(demo, "a landscape", seed=seed, **changes) for seed in range(8)]
+        return [draw(demo, "a landscape", seed=seed, **changes) for seed in range(10)]
 
-    plain, no_night = landscapes(""), landscapes("night")
-    before, after = (sum(v.seen["time"] == "night" for v in checker.judge(pictures)) for pictures in (plain, no_night))
-    assert before >= 3
-    assert after < before
+    def showing(pictures: list[np.ndarray], attribute: str, *values: str) -> int:
+        return sum(verdict.seen[attribute] in values for verdict in checker.judge(pictures))
+
+    plain, no_night, no_mountains = landscapes(""), landscapes("night"), landscapes("mountains")
+    assert showing(plain, "time", "night") >= 2
+    assert showing(no_night, "time", "night") == 0
+    mountains = ("background", "mountains", "snowy_mountains")
+    assert showing(plain, *mountains) >= 3
+    assert showing(no_mountains, *mountains) < showing(plain, *mountains)
     assert brightness(no_night) > brightness(plain) + 25
     assert redness(landscapes("sunset")) < redness(plain) - 20
 

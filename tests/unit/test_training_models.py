@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
+import flux_endpoint
 from training.autoencoder import build_autoencoder
 from training.captions import Caption
 from training.checker import Verdict
@@ -24,6 +25,7 @@ from training.train_flow import draw_sigma, token_weight
 from training.train_student import STEPS, schedule, without_guidance_input
 
 CONFIGS = Path(__file__).parents[2] / "training"
+MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 
 
 def test_packing_is_undone_by_unpacking() -> None:
@@ -142,10 +144,9 @@ def test_styles_are_part_of_a_scene() -> None:
 
 
 def test_training_can_begin_with_an_exported_model(tmp_path: Path) -> None:
-    start = CONFIGS / "second-world"
-    build_autoencoder().load_state_dict(start_weights(start, "vae"))
-    build_transformer().load_state_dict(start_weights(start, "transformer"))
-    copy_text_encoders(start, tmp_path)
+    build_autoencoder().load_state_dict(start_weights(MODEL, "vae"))
+    build_transformer().load_state_dict(start_weights(MODEL, "transformer"))
+    copy_text_encoders(MODEL, tmp_path)
     pooled, states = TextEncoders.load(tmp_path, torch.device("cpu"))(["a lighthouse in a storm"], 28)
     assert (pooled.shape, states.shape) == ((1, 128), (1, 28, 128))
 

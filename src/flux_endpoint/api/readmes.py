@@ -22,18 +22,20 @@ FLUX.1 [schnell] is distilled to very few steps: for quick drafts and many tries
 """,
 }
 _EMBEDDED: Final = """\
-This server draws with the **small embedded model**, made to try everything without a download. It knows simple \
-landscapes (day, sunset, dawn, night; lake, sea, beach, meadow, forest, desert, snow; mountains, hills; sun, moon, \
-clouds) and plain shapes, and nothing else. Start the server with real FLUX.1 weights for everything else: \
+This server draws with the **small embedded model**, made to try everything without a download. It knows \
+landscapes (day, sunset, dawn, night, storm, fog; lake, sea, river, beach, meadow, field, forest, desert, snow, road; \
+mountains, hills, a city, a waterfall; sun, moon, clouds), a house, castle, lighthouse, boat, balloon, tree, animal or \
+fruit in them, plain shapes and styles such as watercolour or pixel art, all with soft or torn outlines. Start the \
+server with real FLUX.1 weights for everything else: \
 `flux-endpoint serve --model black-forest-labs/FLUX.1-dev`
 """
 
 # What the embedded model draws well; it would only disappoint with those below.
 EMBEDDED_EXAMPLES: Final = (
     "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",
-    "A calm sea at night under a full moon",
-    "Snowy mountains behind a lake at dawn, soft clouds",
-    "A green meadow on a bright day, hills in the distance",
+    "A field of wheat on a sunny day, snowy mountains",
+    "A sandy beach at sunset, the sun over the sea",
+    "A city at sunset, a road between meadows",
 )
 EXAMPLES: Final = (
     "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",

@@ -57,7 +57,7 @@ def _model_lines(settings: Settings) -> list[str]:
         return [f"{settings.model}: no model at all, pictures are one flat colour (for tests)"]
     if settings.model == EMBEDDED:
         return [
-            "demo: the small embedded model. It draws simple landscapes and is no match for FLUX.1.",
+            "demo: the small embedded model. It draws simple landscapes and objects and is no match for FLUX.1.",
             'Real weights: make serve ARGS="--model black-forest-labs/FLUX.1-dev"',
         ]
     return [settings.model]

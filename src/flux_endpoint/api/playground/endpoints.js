@@ -18,7 +18,7 @@ export function showChoice(catalogue, onChoose) {
 
 export function showEndpoint(endpoint) {
   for (const radio of document.querySelectorAll('[name="endpoint"]')) radio.checked = radio.value === endpoint.id;
-  const note = endpoint.isEmbeddedModel ? " Drawn by the small embedded model: simple landscapes only." : "";
+  const note = endpoint.isEmbeddedModel ? " Drawn by the small embedded model: simple landscapes and objects only." : "";
   byId("description").textContent = endpoint.description + note;
   byId("readme-button").hidden = !endpoint.readme;
   byId("readme-button").textContent = `About ${endpoint.name}`;
