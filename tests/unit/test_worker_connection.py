@@ -22,7 +22,7 @@ async def server(handler):
     """Serves a handler for every path; yields the base URL."""
     application = web.Application(client_max_size=2**24)
     application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
