@@ -137,7 +137,8 @@ def test_a_worker_elsewhere_gives_its_job_back_when_told_to_go(servers):
     server = servers.start(workers=0)
     worker = servers.start_worker(server, model="fake:0.2", worker_id="first")
     job_id = server.submit(num_inference_steps=50)
-    server.wait_status(job_id, "IN_PROGRESS")
+    # Claimed is not enough: the answer may still be on its way to the worker, which then knows of no job.
+    wait_until(lambda: server.status(job_id).get("progress"), "the worker draws")
     worker.terminate()
     assert worker.wait(DEADLINE_S) == 0
     assert server.status(job_id)["status"] == "IN_QUEUE"
