@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
-from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode
+from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode, flatten_spectrum
 from training.clock import load_checkpoint, save_checkpoint
 from training.config import Config
 from training.flow import PIXELS_PER_TOKEN
@@ -24,7 +24,7 @@ from training.scenes import sample_scene
 from training.train_ae import to_pixels
 
 PARTS = 8
-STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure the latents' spread on.
+STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure the latents' spectrum on.
 BATCH_PIXELS = 4 * 512 * 512
 
 
@@ -45,7 +45,7 @@ def encode_seeds(
     """Render and encode scenes.
 
     Returns:
-        Latents (n, 32, height/32, width/32), not normalised, and the share of every token that shows the subject
+        Latents (n, 32, height/32, width/32), not mixed, and the share of every token that shows the subject
         (`Canvas.subject`), (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
     """
     batch = max(BATCH_PIXELS // (width * height), 1)
@@ -60,20 +60,24 @@ def encode_seeds(
     return torch.cat(chunks), torch.cat(subjects)
 
 
-def latent_deviation(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
-    """Standard deviation of each latent channel, (32,); measured once, then read from disk."""
-    path = config.work_dir / "latent_statistics.pt"
-    state = load_checkpoint(path)
-    if state is None:
-        pieces, first = [], config.flow.first_scene
+def latent_mixing(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
+    """Matrix that the transformer's latents are made with, (32, 32); worked out once, then read from disk.
+
+    An exported autoencoder that is kept as it is has its mixing inside already.
+    """
+    path = config.work_dir / "latent_mixing.pt"
+    if (state := load_checkpoint(path)) is not None:
+        return state["matrix"]
+    matrix = torch.eye(LATENT_CHANNELS)
+    if config.start_from is None or config.ae.minutes > 0:
+        first, covariances = config.flow.first_scene, []
         for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
             if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
                 latents, _ = encode_seeds(vae, range(first - count, first), *size, device)
-                pieces.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1))
-        values = torch.cat(pieces, dim=1)
-        state = {"mean": values.mean(dim=1), "std": values.std(dim=1)}
-        save_checkpoint(path, state)
-    return state["std"]
+                covariances.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1).cov())
+        matrix = flatten_spectrum(torch.stack(covariances).mean(dim=0))
+    save_checkpoint(path, {"matrix": matrix})
+    return matrix
 
 
 def part_path(folder: Path, size: tuple[int, int], part: int) -> Path:
@@ -84,7 +88,7 @@ def part_path(folder: Path, size: tuple[int, int], part: int) -> Path:
 def _encode_worker(rank: int, config: Config, processes: int) -> None:
     device = pick_device(rank)
     vae = load_encoder(config, device)
-    std = latent_deviation(config, vae, device)
+    mixing = latent_mixing(config, vae, device)
     folder = config.work_dir / "latents"
     sizes = [(size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes]
     jobs = [(part, number, size, pictures) for part in range(PARTS) for number, (size, pictures) in enumerate(sizes)]
@@ -95,11 +99,11 @@ def _encode_worker(rank: int, config: Config, processes: int) -> None:
         scenes = config.flow.first_scene + number * 1_000_000
         seeds = range(scenes + part * pictures // PARTS, scenes + (part + 1) * pictures // PARTS)
         latents, subject = encode_seeds(vae, seeds, *size, device)
-        latents = (latents / std[:, None, None]).half()
+        latents = torch.einsum("om,nmhw->nohw", mixing, latents).half()
         save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": seeds.start})
 
 
 def encode_pictures(config: Config) -> None:
-    """Write normalised float16 latents of every configured size to `work_dir/latents`."""
-    latent_deviation(config, load_encoder(config, pick_device(0)), pick_device(0))
+    """Write mixed float16 latents of every configured size to `work_dir/latents`."""
+    latent_mixing(config, load_encoder(config, pick_device(0)), pick_device(0))
     launch(_encode_worker, config.processes, 29612, config, config.processes)

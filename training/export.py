@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, FluxPipeline
 
-from training.autoencoder import build_autoencoder, fold_normalisation
+from training.autoencoder import build_autoencoder, fold_mixing
 from training.clock import load_checkpoint, require_checkpoint
 from training.config import Config
 from training.flow import build_scheduler, build_transformer
@@ -18,10 +18,10 @@ STUDENT_FOLDER = "transformer_schnell"  # Everything else is shared with the dev
 
 
 def load_autoencoder(config: Config) -> AutoencoderKL:
-    """The trained autoencoder with the latents' normalisation folded into its weights."""
+    """The trained autoencoder with the mixing of its latents folded into its weights."""
     vae = build_autoencoder()
     vae.load_state_dict(require_checkpoint(config.work_dir / "ae.pt")["model"])
-    fold_normalisation(vae, require_checkpoint(config.work_dir / "latent_statistics.pt")["std"])
+    fold_mixing(vae, require_checkpoint(config.work_dir / "latent_mixing.pt")["matrix"])
     return vae.eval()
 
 

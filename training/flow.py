@@ -12,8 +12,8 @@ from training.text import WIDTH
 
 PIXELS_PER_TOKEN = 64  # Side of the square one token stands for: 32x autoencoder, 2x2 packing.
 # The pipeline's shift is linear in tokens; these ends follow `training_shift` over 256 to 1536 px.
-BASE_TOKENS, BASE_SHIFT = 16, 0.75
-MAX_TOKENS, MAX_SHIFT = 576, 2.6
+BASE_TOKENS, BASE_SHIFT = 16, 0.1
+MAX_TOKENS, MAX_SHIFT = 576, 1.95
 DEFAULT_GUIDANCE = 7.5
 
 
@@ -61,7 +61,7 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 def training_shift(tokens: int) -> float:
     """Mean of the noise level's logit: larger pictures keep their layout up to more noise, by half a log per token."""
-    return 0.5 + 0.5 * math.log(tokens / 24)
+    return 0.5 * math.log(tokens / 32)
 
 
 def guidance_strength(guidance: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ def learning_rate_factor(flow: FlowConfig, progress: float) -> float:
 def draw_sigma(count: int, tokens: int, detail_share: float, device: torch.device) -> Tensor:
     """Noise levels (count,): most are logit-normal around the shift that belongs to the picture's size.
 
-    At 1024 px that is where the layout is decided, and only one in fifty is below 0.4, where outlines are. So a share
-    of them is uniform over the low levels.
+    At 1024 px that is where the layout is decided, and only one in fourteen is below 0.4, where outlines are. So some
+    are uniform over the low levels.
     """
     layout = torch.sigmoid(training_shift(tokens) + torch.randn(count, device=device))
     detail = MAX_DETAIL_SIGMA * torch.rand(count, device=device)

@@ -1,5 +1,6 @@
 """The networks behind the embedded model: packing, schedules, the folded student, the checker's rules for scores."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 import flux_endpoint
-from training.autoencoder import build_autoencoder
+from training.autoencoder import FLATNESS, LATENT_CHANNELS, build_autoencoder, encode, flatten_spectrum, fold_mixing
 from training.captions import Caption
 from training.checker import Verdict
 from training.checker_rules import find_shapes
@@ -31,6 +32,27 @@ MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 def test_packing_is_undone_by_unpacking() -> None:
     latents = torch.randn(2, 32, 8, 12)
     assert torch.equal(unpack(pack(latents), 384, 256), latents)
+
+
+def test_latents_spectrum_is_flattened_and_their_directions_stay() -> None:
+    torch.manual_seed(0)
+    samples = torch.randn(1000, LATENT_CHANNELS) @ torch.randn(LATENT_CHANNELS, LATENT_CHANNELS)
+    variances, directions = torch.linalg.eigh(samples.T.cov())
+    mixed = samples @ flatten_spectrum(samples.T.cov())
+    assert torch.allclose(mixed.var(dim=0).mean(), torch.ones(()), atol=1e-3)
+    flat = (mixed @ directions).var(dim=0)
+    assert torch.allclose(flat / flat[-1], (variances / variances[-1]) ** FLATNESS, rtol=1e-2)
+
+
+def test_mixing_latents_does_not_change_pictures() -> None:
+    torch.manual_seed(0)
+    plain, pixels = build_autoencoder().eval(), torch.rand(1, 3, 128, 128) * 2 - 1
+    folded, mixing = copy.deepcopy(plain), flatten_spectrum(torch.rand(LATENT_CHANNELS, 200).cov())
+    fold_mixing(folded, mixing)
+    with torch.no_grad():
+        latents = encode(folded, pixels)
+        assert torch.allclose(latents, torch.einsum("om,nmhw->nohw", mixing, encode(plain, pixels)), atol=1e-4)
+        assert torch.allclose(folded.decoder(latents), plain.decoder(encode(plain, pixels)), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +82,7 @@ def test_outlines_are_trained_at_every_size() -> None:
     def share_of_low_noise(tokens: int, detail_share: float) -> float:
         return float((draw_sigma(4000, tokens, detail_share, torch.device("cpu")) < 0.4).float().mean())
 
-    assert share_of_low_noise(256, detail_share=0.0) < 0.05
+    assert share_of_low_noise(256, detail_share=0.0) < 0.1
     assert share_of_low_noise(256, detail_share=0.5) > 0.3
     assert share_of_low_noise(16, detail_share=0.5) > 0.3
 
