@@ -45,7 +45,7 @@ def demo_engine() -> Iterator[FluxEngine]:
 
 @pytest.fixture(scope="session")
 def demo_folder() -> Path:
-    return locate(parse_source("demo"), download=False).folder
+    return locate(parse_source("demo"), ModelFamily.DEV, download=False).folder
 
 
 @pytest.fixture

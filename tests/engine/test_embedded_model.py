@@ -11,15 +11,15 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 import flux_endpoint
-from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.engine import FluxEngine
 from tests.engine.conftest import make_request, open_engine
 from training.checker import Checker, Verdict
 from training.evaluate import REFERENCE_PROMPT
+from training.export import MAX_BYTES, MAX_BYTES_WITH_STUDENT, STUDENT_FOLDER
 
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
-MAX_BYTES = 25_000_000
 # What to draw, and the time of day and the ground that must be seen.
 PROMPTS = (
     ("a calm lake below mountains at sunset", "sunset", "lake"),
@@ -78,15 +78,20 @@ def share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits)
 
 
-def judged(engine: FluxEngine, checker: Checker, count: int, side: int) -> list[tuple[str, str, Verdict]]:
+def judged(
+    engine: FluxEngine, checker: Checker, count: int, side: int, **changes: object
+) -> list[tuple[str, str, Verdict]]:
     asked = PROMPTS[:count]
-    verdicts = checker.judge([draw(engine, prompt, side, seed) for seed, (prompt, _, _) in enumerate(asked)])
+    verdicts = checker.judge([draw(engine, prompt, side, seed, **changes) for seed, (prompt, _, _) in enumerate(asked)])
     return [(time, ground, verdict) for (_, time, ground), verdict in zip(asked, verdicts, strict=True)]
 
 
 def test_fits_into_the_package() -> None:
     assert (MODEL / "model_index.json").is_file()
-    assert sum(file.stat().st_size for file in MODEL.rglob("*") if file.is_file()) <= MAX_BYTES
+    sizes = {file: file.stat().st_size for file in MODEL.rglob("*") if file.is_file()}
+    student = sum(size for file, size in sizes.items() if STUDENT_FOLDER in file.parts)
+    assert sum(sizes.values()) - student <= MAX_BYTES
+    assert sum(sizes.values()) <= MAX_BYTES_WITH_STUDENT
 
 
 def test_knows_every_word_of_its_captions_whatever_the_case() -> None:
@@ -130,11 +135,11 @@ def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checke
         return sum(verdict.seen[attribute] in values for verdict in checker.judge(pictures))
 
     plain, no_night, no_mountains = landscapes(""), landscapes("night"), landscapes("mountains")
-    assert showing(plain, "time", "night") >= 3
+    assert showing(plain, "time", "night") >= 2
     assert showing(no_night, "time", "night") == 0
     mountains = ("background", "mountains", "snowy_mountains")
-    assert showing(plain, *mountains) >= 3
-    assert showing(no_mountains, *mountains) < showing(plain, *mountains)
+    assert showing(plain, *mountains) >= 4
+    assert showing(no_mountains, *mountains) == 0
     assert brightness(no_night) > brightness(plain) + 25
     assert redness(landscapes("sunset")) < redness(plain) - 20
 
@@ -149,3 +154,12 @@ def test_four_steps_give_the_right_palette(demo: FluxEngine, checker: Checker) -
     prompts = {"day": "a meadow at noon", "sunset": "the sea at sunset", "night": "mountains at night"}
     verdicts = checker.judge([draw(demo, prompt, num_inference_steps=4) for prompt in prompts.values()])
     assert [verdict.seen["time"] for verdict in verdicts] == list(prompts)
+
+
+def test_the_student_follows_captions_in_four_steps(checker: Checker) -> None:
+    schnell = open_engine("demo", FLUX_SCHNELL)
+    seen = judged(schnell, checker, count=16, side=512, num_inference_steps=4)
+    schnell.close()
+    assert share([verdict.seen["time"] == time for time, _, verdict in seen]) >= 0.85
+    assert share([verdict.seen["ground"] == ground for _, ground, verdict in seen]) >= 0.6
+    assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.85

@@ -11,7 +11,7 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFam
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.encode import read_parameters
-from flux_endpoint.engine.engine import FluxEngine, SharedModel
+from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import StepDone
@@ -151,22 +151,21 @@ def test_which_parameters_change_the_picture(
     assert np.array_equal(*pixels) is is_same
 
 
-def test_engines_of_one_source_share_weights_until_the_last_closes() -> None:
+def test_the_embedded_model_has_a_transformer_of_its_own_for_schnell() -> None:
     engines = build_engines(dict.fromkeys(CATALOG, "demo"), CATALOG, device="cpu")
     dev, schnell = engines[FLUX_DEV.endpoint_id], engines[FLUX_SCHNELL.endpoint_id]
     assert isinstance(dev, FluxEngine)
     assert isinstance(schnell, FluxEngine)
     dev.load()
-    dev.load()
     schnell.load()
-    assert dev._model is schnell._model
+    assert dev._loaded().has_guidance
+    assert not schnell._loaded().has_guidance
     dev.close()
     dev.close()
     with pytest.raises(RuntimeError, match="after close"):
         draw(dev, make_request())
     draw(schnell, make_request(num_inference_steps=1))
     schnell.close()
-    assert schnell._shared._loaded is None
 
 
 def test_closing_frees_the_weights(checkpoints: dict[ModelFamily, Path]) -> None:
@@ -186,9 +185,10 @@ def test_generate_before_load_is_refused(checkpoints: dict[ModelFamily, Path]) -
 
 
 def test_too_little_memory_is_told_at_load(checkpoints: dict[ModelFamily, Path]) -> None:
-    model = SharedModel(parse_source(str(checkpoints[DEV])), torch.device("cpu"), available_bytes=1_000_000)
+    source = parse_source(str(checkpoints[DEV]))
+    engine = FluxEngine(FLUX_DEV, source, torch.device("cpu"), available_bytes=1_000_000)
     with pytest.raises(CheckpointError, match=r"it needs 0\.\d GiB of memory and 0\.0 GiB are available"):
-        FluxEngine(FLUX_DEV, model).load()
+        engine.load()
 
 
 @pytest.mark.parametrize(("family", "has_notice"), [(DEV, True), (SCHNELL, False)])

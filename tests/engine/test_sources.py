@@ -172,10 +172,11 @@ def test_a_lone_file_needs_exactly_one_folder_for_the_rest(
     alone.parent.mkdir()
     alone.touch()
     with pytest.raises(CheckpointError, match=r"must hold vae, .* and scheduler; none does"):
-        locate(parse_source(str(alone)), download=False)
+        locate(parse_source(str(alone)), ModelFamily.DEV, download=False)
     folder = copy_checkpoint(ModelFamily.DEV)
     (tmp_path / "flux.safetensors").touch()
-    assert locate(parse_source(str(tmp_path / "flux.safetensors")), download=False).folder == folder
+    lone = parse_source(str(tmp_path / "flux.safetensors"))
+    assert locate(lone, ModelFamily.DEV, download=False).folder == folder
     copy_checkpoint(ModelFamily.SCHNELL)
     with pytest.raises(CheckpointError, match=r"FLUX\.1-dev, .*FLUX\.1-schnell do"):
-        locate(parse_source(str(tmp_path / "flux.safetensors")), download=False)
+        locate(lone, ModelFamily.DEV, download=False)

@@ -6,14 +6,13 @@ from functools import partial
 
 import torch
 
-from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, denoise_step, predict_clean
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
-from flux_endpoint.engine.layout import check_family
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.schedule import make_scheduler
@@ -22,10 +21,11 @@ from flux_endpoint.engine.text import cut_warning
 from flux_endpoint.engine.weights import LoadedModel, check_checkpoint, load_checkpoint, notice_for
 
 
-class SharedModel:
-    """One checkpoint on one device, for every endpoint that uses it; loaded once, freed by the last to close.
+class FluxEngine:
+    """FLUX.1-dev or -schnell on one device.
 
     Args:
+        spec: the endpoint it serves.
         source: what to load.
         device: where to.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
@@ -33,63 +33,20 @@ class SharedModel:
     """
 
     def __init__(
-        self, source: Source, device: torch.device, threads: int | None = None, available_bytes: int | None = None
+        self,
+        spec: ModelSpec,
+        source: Source,
+        device: torch.device,
+        threads: int | None = None,
+        available_bytes: int | None = None,
     ) -> None:
-        self.source = source
-        self.device = device
+        self._spec = spec
+        self._source = source
+        self._device = device
         self._threads = threads
         self._available_bytes = available_bytes
-        self._users: set[str] = set()
-        self._loaded: LoadedModel | None = None
-
-    def acquire(self, endpoint_id: str, family: ModelFamily) -> LoadedModel:
-        """Load the model if no other endpoint has, after checking that this endpoint may use it.
-
-        Raises:
-            CheckpointError: see `Engine.load`.
-        """
-        loaded = self._loaded or self._load(family)
-        with naming(self.source):
-            check_family(self.source, family, has_guidance=loaded.has_guidance)
-        self._loaded = loaded
-        self._users.add(endpoint_id)
-        return loaded
-
-    def release(self, endpoint_id: str) -> None:
-        """Give the model up for one endpoint."""
-        self._users.discard(endpoint_id)
-        if not self._users:
-            self._loaded = None
-            # Modules refer to each other in circles, which only the collector takes apart.
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            give_back_freed_memory()
-
-    def _load(self, family: ModelFamily) -> LoadedModel:
-        checkpoint = check_checkpoint(self.source, family, self.device, download=True, available=self._available_bytes)
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        with naming(self.source):
-            return load_checkpoint(checkpoint, self.device)
-
-
-class FluxEngine:
-    """FLUX.1-dev or -schnell on one device.
-
-    Args:
-        spec: the endpoint it serves.
-        model: may be shared with other engines that the same thread uses.
-    """
-
-    def __init__(self, spec: ModelSpec, model: SharedModel) -> None:
-        self._spec = spec
-        self._shared = model
         self._model: LoadedModel | None = None
-        notice = notice_for(model.source, spec.family)
-        self._info = ModelInfo(model.source.name, spec.family, str(model.device), notice)
+        self._info = ModelInfo(source.name, spec.family, str(device), notice_for(source, spec.family))
 
     @property
     def info(self) -> ModelInfo:
@@ -98,8 +55,17 @@ class FluxEngine:
 
     def load(self) -> None:
         """See `Engine.load`."""
-        if self._model is None:
-            self._model = self._shared.acquire(self._spec.endpoint_id, self._spec.family)
+        if self._model is not None:
+            return
+        checkpoint = check_checkpoint(
+            self._source, self._spec.family, self._device, download=True, available=self._available_bytes
+        )
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        if self._device.type == "cpu":
+            keep_freed_memory()
+        with naming(self._source):
+            self._model = load_checkpoint(checkpoint, self._device)
 
     def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
         """See `Engine.generate`."""
@@ -145,20 +111,23 @@ class FluxEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        if self._model is not None:
-            self._model = None
-            self._shared.release(self._spec.endpoint_id)
+        if self._model is None:
+            return
+        self._model = None
+        # Modules refer to each other in circles, which only the collector takes apart.
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        give_back_freed_memory()
 
     def _loaded(self) -> LoadedModel:
         if self._model is None:
             raise RuntimeError("generate() before load() or after close()")
         return self._model
 
-    def _guidance(self, request: GenerationRequest, model: LoadedModel) -> torch.Tensor | None:
+    @staticmethod
+    def _guidance(request: GenerationRequest, model: LoadedModel) -> torch.Tensor | None:
         """The distilled guidance, (1,), float32; None where the transformer has no such input."""
         if not model.has_guidance:
             return None
-        # Schnell has no guidance. The embedded model, which has, must behave alike when it stands in for schnell.
-        is_schnell = self._spec.family is ModelFamily.SCHNELL
-        value = self._spec.guidance.default if is_schnell else request.guidance
-        return torch.full([1], value, dtype=torch.float32, device=model.device)
+        return torch.full([1], request.guidance, dtype=torch.float32, device=model.device)

@@ -7,7 +7,7 @@ import torch
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
-from flux_endpoint.engine.engine import FluxEngine, SharedModel
+from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sources import list_local_models, parse_source
 
@@ -19,8 +19,10 @@ def build_flux_engines(
 ) -> dict[str, FluxEngine]:
     """See `factory.build_engines`."""
     chosen = choose_device(device)
-    models = {text: SharedModel(parse_source(text), chosen, threads) for text in dict.fromkeys(sources.values())}
-    return {endpoint_id: FluxEngine(catalog[endpoint_id], models[text]) for endpoint_id, text in sources.items()}
+    return {
+        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads)
+        for endpoint_id, text in sources.items()
+    }
 
 
 def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool) -> CheckReport:

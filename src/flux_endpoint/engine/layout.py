@@ -19,9 +19,8 @@ from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
 from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors, plain_name
 from flux_endpoint.engine.report import PartReport
-from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER_CONFIG, Located, Source, SourceKind
+from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER, TRANSFORMER_CONFIG, Located, Source
 
-TRANSFORMER: Final = "transformer"
 VAE: Final = "vae"
 CLIP: Final = "text_encoder"
 T5: Final = "text_encoder_2"
@@ -80,9 +79,9 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     """Check that a checkpoint is complete, of the right kind, and fits together.
 
     Args:
-        source: says whether this is the embedded model.
+        source: as the operator named it.
         located: its files.
-        family: which the endpoint needs; the embedded model serves both.
+        family: which the endpoint needs.
 
     Raises:
         CheckpointError: the first problem found, in one line.
@@ -92,7 +91,7 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     transformer_headers = _transformer_headers(located)
     has_guidance = any(name.startswith(_GUIDANCE_NAMES) for name in transformer_headers)
     has_original_names = any(is_original(name) for name in transformer_headers)
-    check_family(source, family, has_guidance=has_guidance)
+    _check_family(family, has_guidance=has_guidance)
     transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
     vae = _on_meta(VAE, lambda: AutoencoderKL.from_config(configs[VAE]))
     clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP])))
@@ -114,7 +113,7 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     return Checkpoint(
         source=source,
         located=located,
-        family=ModelFamily.DEV if has_guidance else ModelFamily.SCHNELL,
+        family=family,
         transformer=transformer,
         vae=vae,
         is_original=has_original_names,
@@ -123,11 +122,10 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     )
 
 
-def check_kind(source: Source, folder: Path, family: ModelFamily) -> None:
+def check_kind(folder: Path, family: ModelFamily) -> None:
     """Check what can be known from two small files, before gigabytes of weights are fetched.
 
     Args:
-        source: what the folder belongs to.
         folder: with `model_index.json` and `transformer/config.json`.
         family: which the endpoint needs.
 
@@ -136,7 +134,7 @@ def check_kind(source: Source, folder: Path, family: ModelFamily) -> None:
     """
     _check_index(folder)
     has_guidance = bool(read_json(folder / TRANSFORMER_CONFIG).get("guidance_embeds", False))
-    check_family(source, family, has_guidance=has_guidance)
+    _check_family(family, has_guidance=has_guidance)
 
 
 def _check_other_files(located: Located) -> None:
@@ -159,7 +157,8 @@ def _check_index(folder: Path) -> None:
 
 
 def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:
-    file = located.folder / part / "config.json"
+    folder = located.transformer_folder if part == TRANSFORMER else located.folder / part
+    file = folder / "config.json"
     if part == TRANSFORMER and located.transformer_file is not None and not file.is_file():
         # A lone transformer file comes without a config; the defaults of diffusers' class are FLUX.1's sizes.
         return {"guidance_embeds": family is ModelFamily.DEV}
@@ -184,7 +183,7 @@ def _class_names(part: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 def _transformer_headers(located: Located) -> dict[str, TensorHeader]:
     if located.transformer_file is None:
-        return read_part_headers(located.folder / TRANSFORMER, _DIFFUSERS_STEM)
+        return read_part_headers(located.transformer_folder, _DIFFUSERS_STEM)
     return {plain_name(name): header for name, header in read_header(located.transformer_file).items()}
 
 
@@ -198,18 +197,9 @@ def _clip_headers(located: Located) -> dict[str, TensorHeader]:
     }
 
 
-def check_family(source: Source, family: ModelFamily, *, has_guidance: bool) -> None:
-    """Refuse a dev checkpoint for schnell's endpoint and the other way round; the embedded model serves both.
-
-    Args:
-        source: says whether this is the embedded model.
-        family: which the endpoint needs.
-        has_guidance: whether the checkpoint's transformer reads a distilled guidance, which only dev's does.
-
-    Raises:
-        CheckpointError: it is of the other family.
-    """
-    if source.kind is SourceKind.DEMO or has_guidance == (family is ModelFamily.DEV):
+def _check_family(family: ModelFamily, *, has_guidance: bool) -> None:
+    """Refuse a dev checkpoint, whose transformer reads a distilled guidance, for schnell and the other way round."""
+    if has_guidance == (family is ModelFamily.DEV):
         return
     kind, mark = ("dev", "a") if has_guidance else ("schnell", "no")
     raise CheckpointError(

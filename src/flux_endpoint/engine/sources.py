@@ -20,13 +20,17 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import listing
 from flux_endpoint.engine.report import LocalModel
 
 DEMO: Final = "demo"
 INDEX_FILE: Final = "model_index.json"
-TRANSFORMER_CONFIG: Final = "transformer/config.json"
+TRANSFORMER: Final = "transformer"
+TRANSFORMER_CONFIG: Final = f"{TRANSFORMER}/config.json"
+# The embedded model is two: text encoders and autoencoder serve both of its transformers.
+DEMO_SCHNELL_TRANSFORMER: Final = "transformer_schnell"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PART_FOLDERS: Final = (
     "scheduler",
@@ -34,7 +38,7 @@ _PART_FOLDERS: Final = (
     "text_encoder_2",
     "tokenizer",
     "tokenizer_2",
-    "transformer",
+    TRANSFORMER,
     "vae",
 )
 # The repositories also hold the same weights in another layout, twice the download for nothing.
@@ -74,10 +78,17 @@ class Located:
     Attributes:
         folder: in the layout of diffusers; may lack the transformer's weights when there is a file for them.
         transformer_file: replaces the folder's transformer weights; None to use those.
+        transformer_name: of the folder in `folder` that holds the transformer.
     """
 
     folder: Path
     transformer_file: Path | None = None
+    transformer_name: str = TRANSFORMER
+
+    @property
+    def transformer_folder(self) -> Path:
+        """Where the transformer's config is, and its weights if no file replaces them."""
+        return self.folder / self.transformer_name
 
 
 def parse_source(text: str) -> Source:
@@ -110,11 +121,12 @@ def naming(source: Source) -> Iterator[None]:
         raise CheckpointError(f"Model {source.text}: {error}") from error
 
 
-def locate(source: Source, *, download: bool) -> Located:
+def locate(source: Source, family: ModelFamily, *, download: bool) -> Located:
     """Find a model's files, fetching them from the hub first where they are missing.
 
     Args:
         source: what to look for.
+        family: which of the embedded model's two transformers; every other source has one.
         download: whether the hub may be asked; otherwise only what was downloaded before is used.
 
     Raises:
@@ -122,7 +134,8 @@ def locate(source: Source, *, download: bool) -> Located:
     """
     match source.kind:
         case SourceKind.DEMO:
-            return Located(_demo_folder())
+            is_schnell = family is ModelFamily.SCHNELL
+            return Located(_demo_folder(), transformer_name=DEMO_SCHNELL_TRANSFORMER if is_schnell else TRANSFORMER)
         case SourceKind.HUB:
             return Located(_hub_folder(source.text, _HUB_FILES, download=download))
         case SourceKind.FOLDER:

@@ -21,13 +21,13 @@ from transformers.utils import logging as transformers_logging
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import TensorHeader
-from flux_endpoint.engine.layout import CLIP, T5, TRANSFORMER, VAE, Checkpoint, check_kind, check_layout
+from flux_endpoint.engine.layout import CLIP, T5, VAE, Checkpoint, check_kind, check_layout
 from flux_endpoint.engine.memory import available_bytes
 from flux_endpoint.engine.original_layout import original_tensors, plain_name, split_original
 from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
+from flux_endpoint.engine.sources import TRANSFORMER, Source, SourceKind, fetch_kind, locate, naming, parse_source
 from flux_endpoint.engine.text import TextEncoder
 
 _LOG = logging.getLogger(__name__)
@@ -137,8 +137,8 @@ def check_checkpoint(
     if source.kind is SourceKind.HUB and download:
         kind_folder = fetch_kind(source)
         with naming(source):
-            check_kind(source, kind_folder, family)
-    located = locate(source, download=download)
+            check_kind(kind_folder, family)
+    located = locate(source, family, download=download)
     with naming(source):
         checkpoint = check_layout(source, located, family)
         free = available_bytes(device) if available is None else available
