@@ -63,13 +63,13 @@ def encode_seeds(
 def latent_mixing(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
     """Matrix that the transformer's latents are made with, (32, 32); worked out once, then read from disk.
 
-    An exported autoencoder that is kept as it is has its mixing inside already.
+    An exported autoencoder has its mixing inside already, and the transformer exported with it knows those latents.
     """
     path = config.work_dir / "latent_mixing.pt"
     if (state := load_checkpoint(path)) is not None:
         return state["matrix"]
     matrix = torch.eye(LATENT_CHANNELS)
-    if config.start_from is None or config.ae.minutes > 0:
+    if config.start_from is None:
         first, covariances = config.flow.first_scene, []
         for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
             if (count := min(STATISTICS.get(size, 0), pictures)) > 0:

@@ -11,7 +11,7 @@ from training.precision import compute_dtype
 from training.text import WIDTH
 
 PIXELS_PER_TOKEN = 64  # Side of the square one token stands for: 32x autoencoder, 2x2 packing.
-# The pipeline's shift is linear in tokens; these ends follow `training_shift` over 256 to 1536 px.
+# The pipeline's shift is linear in tokens; these ends, 256 and 1536 px, lie half a unit above `training_shift`.
 BASE_TOKENS, BASE_SHIFT = 16, 0.1
 MAX_TOKENS, MAX_SHIFT = 576, 1.95
 DEFAULT_GUIDANCE = 7.5

@@ -39,6 +39,8 @@ PROMPTS = (
     ("A field of wheat with mountains, blue sky, masterpiece", "day", "field"),
     ("deep snow and distant mountains at sunset", "sunset", "snow"),
 )
+# "A landscape" is at night in one of seven; two that are known to be make sure of enough.
+LANDSCAPE_SEEDS = (*range(10), 21, 23)
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +131,13 @@ def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Ch
 def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
     def landscapes(negative_prompt: str) -> list[np.ndarray]:
         changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 3.0, "num_inference_steps": 14}
-        return [draw(demo, "a landscape", seed=seed, **changes) for seed in range(10)]
+        return [draw(demo, "a landscape", seed=seed, **changes) for seed in LANDSCAPE_SEEDS]
 
     def showing(pictures: list[np.ndarray], attribute: str, *values: str) -> int:
         return sum(verdict.seen[attribute] in values for verdict in checker.judge(pictures))
 
     plain, no_night, no_mountains = landscapes(""), landscapes("night"), landscapes("mountains")
-    assert showing(plain, "time", "night") >= 2
+    assert showing(plain, "time", "night") >= 3
     assert showing(no_night, "time", "night") == 0
     mountains = ("background", "mountains", "snowy_mountains")
     assert showing(plain, *mountains) >= 4

@@ -15,6 +15,7 @@ from training.captions import Caption
 from training.checker import Verdict
 from training.checker_rules import find_shapes
 from training.config import load_config
+from training.encode import latent_mixing
 from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, unpack
 from training.precision import compute_dtype
 from training.render import render
@@ -42,6 +43,14 @@ def test_latents_spectrum_is_flattened_and_their_directions_stay() -> None:
     assert torch.allclose(mixed.var(dim=0).mean(), torch.ones(()), atol=1e-3)
     flat = (mixed @ directions).var(dim=0)
     assert torch.allclose(flat / flat[-1], (variances / variances[-1]) ** FLATNESS, rtol=1e-2)
+
+
+def test_latents_of_an_exported_autoencoder_are_not_flattened_again(tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "smoke.toml", work_dir=tmp_path)
+    vae, device = build_autoencoder(), torch.device("cpu")
+    kept = latent_mixing(replace(config, start_from=MODEL, work_dir=tmp_path / "kept"), vae, device)
+    assert torch.equal(kept, torch.eye(LATENT_CHANNELS))
+    assert not torch.allclose(latent_mixing(config, vae, device), kept, atol=0.1)
 
 
 def test_mixing_latents_does_not_change_pictures() -> None:
