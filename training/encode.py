@@ -17,6 +17,7 @@ from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode, fla
 from training.clock import load_checkpoint, save_checkpoint
 from training.config import Config
 from training.flow import PIXELS_PER_TOKEN
+from training.mirror import fit_mirror
 from training.parallel import launch, pick_device
 from training.precision import autocast
 from training.render import draw
@@ -24,7 +25,7 @@ from training.scenes import sample_scene
 from training.train_ae import to_pixels
 
 PARTS = 8
-STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure the latents' spectrum on.
+STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to measure spectrum and mirroring on.
 BATCH_PIXELS = 4 * 512 * 512
 
 
@@ -40,9 +41,9 @@ def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
 
 @torch.no_grad()
 def encode_seeds(
-    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
+    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device, mirrored: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Render and encode scenes.
+    """Render and encode scenes; with `mirrored`, their pictures turned left to right.
 
     Returns:
         Latents (n, 32, height/32, width/32), not mixed, and the share of every token that shows the subject
@@ -52,12 +53,28 @@ def encode_seeds(
     chunks, subjects = [], []
     for start in range(0, len(seeds), batch):
         canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
-        with autocast(device):
-            pictures = np.stack([canvas.to_uint8() for canvas in canvases])
-            chunks.append(encode(vae, to_pixels(pictures, device)).float().cpu())
+        pixels = to_pixels(np.stack([canvas.to_uint8() for canvas in canvases]), device)
         masks = torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
+        if mirrored:
+            pixels, masks = pixels.flip(3), masks.flip(2)
+        with autocast(device):
+            chunks.append(encode(vae, pixels).float().cpu())
         subjects.append(F.avg_pool2d(masks, PIXELS_PER_TOKEN).flatten(1))
     return torch.cat(chunks), torch.cat(subjects)
+
+
+def _statistics_seeds(config: Config) -> list[tuple[tuple[int, int], range]]:
+    """Sizes, and seeds of pictures that are not trained on."""
+    first, counts = config.flow.first_scene, []
+    for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
+        if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
+            counts.append((size, range(first - count, first)))
+    return counts
+
+
+def mix(mixing: Tensor, latents: Tensor) -> Tensor:
+    """Multiply the channels of latents (n, 32, h, w) with the matrix."""
+    return torch.einsum("om,nmhw->nohw", mixing, latents)
 
 
 def latent_mixing(config: Config, vae: AutoencoderKL, device: torch.device) -> Tensor:
@@ -70,19 +87,37 @@ def latent_mixing(config: Config, vae: AutoencoderKL, device: torch.device) -> T
         return state["matrix"]
     matrix = torch.eye(LATENT_CHANNELS)
     if config.start_from is None:
-        first, covariances = config.flow.first_scene, []
-        for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
-            if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
-                latents, _ = encode_seeds(vae, range(first - count, first), *size, device)
-                covariances.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1).cov())
+        covariances = []
+        for size, seeds in _statistics_seeds(config):
+            latents, _ = encode_seeds(vae, seeds, *size, device)
+            covariances.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1).cov())
         matrix = flatten_spectrum(torch.stack(covariances).mean(dim=0))
     save_checkpoint(path, {"matrix": matrix})
     return matrix
 
 
+def latent_mirror(config: Config, vae: AutoencoderKL, mixing: Tensor, device: torch.device) -> Tensor:
+    """Kernel that mirrors mixed latents (`mirror.mirror`); worked out once, then read from disk."""
+    path = config.work_dir / "latent_mirror.pt"
+    if (state := load_checkpoint(path)) is not None:
+        return state["kernel"]
+    pairs = (
+        [mix(mixing, encode_seeds(vae, seeds, *size, device, mirrored)[0]) for mirrored in (False, True)]
+        for size, seeds in _statistics_seeds(config)
+    )
+    kernel = fit_mirror((plain, mirrored) for plain, mirrored in pairs)
+    save_checkpoint(path, {"kernel": kernel})
+    return kernel
+
+
 def part_path(folder: Path, size: tuple[int, int], part: int) -> Path:
     """File of one part of one size's latents."""
     return folder / f"{size[0]}x{size[1]}-{part:02d}.pt"
+
+
+def find_parts(folder: Path, size: tuple[int, int]) -> list[tuple[int, Path]]:
+    """Numbers and files of one size's parts that are there, in order."""
+    return [(int(path.stem.split("-")[1]), path) for path in sorted(folder.glob(f"{size[0]}x{size[1]}-*.pt"))]
 
 
 def _encode_worker(rank: int, config: Config, processes: int) -> None:
@@ -99,11 +134,13 @@ def _encode_worker(rank: int, config: Config, processes: int) -> None:
         scenes = config.flow.first_scene + number * 1_000_000
         seeds = range(scenes + part * pictures // PARTS, scenes + (part + 1) * pictures // PARTS)
         latents, subject = encode_seeds(vae, seeds, *size, device)
-        latents = torch.einsum("om,nmhw->nohw", mixing, latents).half()
+        latents = mix(mixing, latents).half()
         save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": seeds.start})
 
 
 def encode_pictures(config: Config) -> None:
     """Write mixed float16 latents of every configured size to `work_dir/latents`."""
-    latent_mixing(config, load_encoder(config, pick_device(0)), pick_device(0))
+    device = pick_device(0)
+    vae = load_encoder(config, device)
+    latent_mirror(config, vae, latent_mixing(config, vae, device), device)
     launch(_encode_worker, config.processes, 29612, config, config.processes)

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.captions import write_caption
+from training.clock import require_checkpoint
 from training.config import Config
-from training.encode import PARTS, part_path
+from training.encode import find_parts
 from training.flow import PIXELS_PER_TOKEN
+from training.mirror import mirror, mirrored_scene
 from training.scenes import sample_scene
 
-HELD_OUT = 24  # The first pictures of each size are never trained on; they measure the loss.
+HELD_OUT = 48  # The first pictures of each size are never trained on; they measure the loss.
 # T5 tokens per caption. Captions fit into 28; the pipeline pads to 64 without a mask, so that must be seen too.
 LENGTHS, LENGTH_SHARES = (28, 64, 40), (0.75, 0.20, 0.05)
 
@@ -47,10 +49,11 @@ class Batch:
 
 
 class LatentStore:
-    """All latents on disk so far; `refresh` takes in parts written since."""
+    """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier go."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.work_dir / "latents"
+        self._mirror = require_checkpoint(config.work_dir / "latent_mirror.pt")["kernel"]
         self._parts: dict[tuple[int, int], dict[int, tuple[Tensor, Tensor, int]]] = {}
         self._shares: dict[tuple[int, int], float] = {}
         for bucket in config.flow.buckets:
@@ -62,9 +65,8 @@ class LatentStore:
     def refresh(self) -> int:
         """Load new parts; returns the number of pictures on hand."""
         for size, parts in self._parts.items():
-            for part in range(PARTS):
-                path = part_path(self._folder, size, part)
-                if part not in parts and path.exists():
+            for part, path in find_parts(self._folder, size):
+                if part not in parts:
                     state = torch.load(path, weights_only=True)
                     parts[part] = (state["latents"], state["subject"], state["first_seed"])
         self._ready = [size for size, parts in self._parts.items() if parts]
@@ -73,7 +75,7 @@ class LatentStore:
         return sum(len(latents) for parts in self._parts.values() for latents, _, _ in parts.values())
 
     def draw(self, rng: np.random.Generator, tokens: int, dropout: float, sparse: bool = True) -> Batch:
-        """A batch of one size with about `tokens` text and picture tokens.
+        """A batch of one size with about `tokens` text and picture tokens; half of the pictures are mirrored.
 
         Args:
             rng: decides everything.
@@ -89,25 +91,43 @@ class LatentStore:
         count = max(tokens // (length + kept), 1)
         parts = list(self._parts[size].items())
         sizes = np.array([len(latents) for _, (latents, _, _) in parts])
+        turned = rng.random(count) < 0.5
         chosen, subjects, captions = [], [], []
-        for which in rng.choice(len(parts), size=count, p=sizes / sizes.sum()):
+        for which, turn in zip(rng.choice(len(parts), size=count, p=sizes / sizes.sum()), turned, strict=True):
             number, (latents, subject, first_seed) = parts[int(which)]
             index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
             chosen.append(latents[index])
             subjects.append(subject[index])
-            caption = "" if rng.random() < dropout else write_caption(sample_scene(first_seed + index), rng).text
-            captions.append(caption)
-        return Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
+            scene = sample_scene(first_seed + index)
+            scene = mirrored_scene(scene) if turn else scene
+            captions.append("" if rng.random() < dropout else write_caption(scene, rng).text)
+        batch = Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
+        self._turn(batch, torch.from_numpy(turned))
+        return batch
 
-    def held_out(self, size: tuple[int, int], length: int) -> Batch | None:
-        """The held-out pictures of one size with fixed captions, or None while that size has no part."""
+    def _turn(self, batch: Batch, turned: Tensor) -> None:
+        """Mirror the chosen pictures of a batch and the map of their subjects, in place."""
+        batch.latents[turned] = mirror(batch.latents[turned], self._mirror)
+        columns = batch.size[0] // PIXELS_PER_TOKEN
+        batch.subject[turned] = batch.subject[turned].unflatten(1, (-1, columns)).flip(2).flatten(1)
+
+    def held_out(self, size: tuple[int, int], length: int, seen: bool = False) -> Batch | None:
+        """The held-out pictures of one size with fixed captions, or None while that size has no part.
+
+        Args:
+            size: width and height in pixels.
+            length: T5 tokens of a caption.
+            seen: as many pictures that are trained on instead: where their loss is much lower, they are too few.
+        """
         if 0 not in self._parts.get(size, {}):
             return None
         latents, subject, first_seed = self._parts[size][0]
-        rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents))
-        captions = [write_caption(sample_scene(first_seed + index), rng).text for index in range(count)]
+        rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents) // 2)
+        start = count if seen else 0
+        chosen = slice(start, start + count)
+        captions = [write_caption(sample_scene(first_seed + start + index), rng).text for index in range(count)]
         tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
-        return Batch(latents[:count].float(), subject[:count].float(), captions, length, size, tokens)
+        return Batch(latents[chosen].float(), subject[chosen].float(), captions, length, size, tokens)
 
 
 class _Stream(IterableDataset):

@@ -1,6 +1,7 @@
 """Stage 4: train the transformer on the latents, and distil guidance into it in the last part."""
 
 import copy
+import itertools
 from pathlib import Path
 
 import torch
@@ -154,14 +155,16 @@ class FlowTrainer:
 
     @torch.no_grad()
     def validate(self, store: LatentStore) -> dict[str, float]:
-        """Loss of the running average at guidance 1 on held-out pictures, with fixed noise.
+        """Loss of the running average at guidance 1 on fixed pictures, with fixed noise.
 
         Returns:
-            Per size, the mean over all tokens and over those a quarter of which is subject (`Canvas.subject`).
+            Per size, the mean over all tokens of held-out pictures, and over those a quarter of which is subject
+            (`Canvas.subject`); the latter also on pictures that are trained on: how far it lies below says how much
+            is known by heart.
         """
         result = {}
-        for size in VALIDATED:
-            batch = store.held_out(size, SERVED_LENGTH)
+        for size, seen in itertools.product(VALIDATED, (False, True)):
+            batch = store.held_out(size, SERVED_LENGTH, seen)
             if batch is None:
                 continue
             x0 = pack(batch.latents.to(self.device))
@@ -176,8 +179,10 @@ class FlowTrainer:
                 )
             error = (output.float() - (noise - x0)).square().mean(dim=2)
             shown = (batch.subject.to(self.device) > 0.25).float()
-            result[f"{size[0]} px"] = float(error.mean())
-            result[f"subjects at {size[0]} px"] = float((error * shown).sum() / shown.sum().clamp(min=1))
+            if not seen:
+                result[f"{size[0]} px"] = float(error.mean())
+            name = f"{'seen' if seen else 'held-out'} subjects at {size[0]} px"
+            result[name] = float((error * shown).sum() / shown.sum().clamp(min=1))
         return result
 
 
@@ -228,12 +233,12 @@ def train_worker(rank: int, config: Config) -> None:
                 losses = ", ".join(f"{size} {value:.3f}" for size, value in trainer.validate(store).items())
                 message = (
                     f"step {steps}  {budget.spent_s / 60:.1f} min  {samples} samples of {pictures}"
-                    f"  loss {mean_loss:.3f}  held out {losses}"
+                    f"  loss {mean_loss:.3f}  {losses}"
                 )
                 tqdm.write(message)
     if rank == 0:
         _save(path, trainer, optimisers, steps, samples, budget)
-        tqdm.write(f"done: {steps} steps, {samples} samples, held out {trainer.validate(store)}")
+        tqdm.write(f"done: {steps} steps, {samples} samples, {trainer.validate(store)}")
 
 
 def _save(
