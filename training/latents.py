@@ -117,7 +117,7 @@ class LatentStore:
         Args:
             size: width and height in pixels.
             length: T5 tokens of a caption.
-            seen: as many pictures that are trained on instead: where their loss is much lower, they are too few.
+            seen: as many pictures that are trained on instead: where only their loss falls, they are too few.
         """
         if 0 not in self._parts.get(size, {}):
             return None

@@ -159,8 +159,8 @@ class FlowTrainer:
 
         Returns:
             Per size, the mean over all tokens of held-out pictures, and over those a quarter of which is subject
-            (`Canvas.subject`); the latter also on pictures that are trained on: how far it lies below says how much
-            is known by heart.
+            (`Canvas.subject`); the latter also on pictures that are trained on. They are other pictures, so levels
+            do not compare; but where only their loss falls, they are being learnt by heart.
         """
         result = {}
         for size, seen in itertools.product(VALIDATED, (False, True)):
