@@ -44,6 +44,9 @@ def fit_mirror(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
     Returns:
         Kernel (c, c + 1, 5, 5) for `mirror`.
+
+    Raises:
+        ValueError: there are no pairs.
     """
     side = 2 * REACH + 1
     squares = products = torch.zeros(())
@@ -52,6 +55,8 @@ def fit_mirror(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         around = F.unfold(_turn(plain), side, padding=REACH).transpose(1, 2).flatten(0, 1).double()
         squares = squares + around.T @ around
         products = products + around.T @ mirrored.flatten(2).transpose(1, 2).flatten(0, 1).double()
+    if squares.ndim == 0:
+        raise ValueError("no pairs of latents to fit the mirror to")
     kernel = torch.linalg.solve(squares + RIDGE * torch.eye(len(squares)), products)
     return kernel.T.reshape(channels, channels + 1, side, side).float()
 

@@ -38,6 +38,11 @@ def test_mirrored_latents_are_those_of_the_mirrored_picture() -> None:
     assert (plain.flip(3) - expected).square().mean() / expected.var(dim=(0, 2, 3)).mean() > 4 * error
 
 
+def test_a_mirror_needs_pairs() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        fit_mirror([])
+
+
 def scenes(kind: str, attribute: str, word: str) -> list[Scene]:
     """Twenty scenes of a kind with an attribute of this value."""
     found = (s for s in map(sample_scene, range(5000)) if s.kind == kind and getattr(s, attribute) == word)
