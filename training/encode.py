@@ -4,6 +4,7 @@ A picture's scene follows from its seed alone, so captions need not be kept: the
 Parts are written one after the other over all sizes; training may begin after the first.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,28 +40,43 @@ def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
+def _draw_batches(seeds: range, width: int, height: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rendered scenes: pixels (n, 3, height, width) in -1..1 and their subjects, (n, height, width) 0 or 1."""
+    batch = max(BATCH_PIXELS // (width * height), 1)
+    for start in range(0, len(seeds), batch):
+        canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
+        pixels = to_pixels(np.stack([canvas.to_uint8() for canvas in canvases]), device)
+        yield pixels, torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
+
+
 @torch.no_grad()
+def _encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    with autocast(pixels.device):
+        return encode(vae, pixels).float().cpu()
+
+
 def encode_seeds(
-    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device, mirrored: bool = False
+    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Render and encode scenes; with `mirrored`, their pictures turned left to right.
+    """Render and encode scenes.
 
     Returns:
         Latents (n, 32, height/32, width/32), not mixed, and the share of every token that shows the subject
         (`Canvas.subject`), (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
     """
-    batch = max(BATCH_PIXELS // (width * height), 1)
     chunks, subjects = [], []
-    for start in range(0, len(seeds), batch):
-        canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
-        pixels = to_pixels(np.stack([canvas.to_uint8() for canvas in canvases]), device)
-        masks = torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
-        if mirrored:
-            pixels, masks = pixels.flip(3), masks.flip(2)
-        with autocast(device):
-            chunks.append(encode(vae, pixels).float().cpu())
+    for pixels, masks in _draw_batches(seeds, width, height, device):
+        chunks.append(_encode(vae, pixels))
         subjects.append(F.avg_pool2d(masks, PIXELS_PER_TOKEN).flatten(1))
     return torch.cat(chunks), torch.cat(subjects)
+
+
+def encode_pairs(
+    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Render scenes, and encode each picture as it is and turned left to right: batches of latents, not mixed."""
+    for pixels, _ in _draw_batches(seeds, width, height, device):
+        yield _encode(vae, pixels), _encode(vae, pixels.flip(3))
 
 
 def _statistics_seeds(config: Config) -> list[tuple[tuple[int, int], range]]:
@@ -101,11 +117,11 @@ def latent_mirror(config: Config, vae: AutoencoderKL, mixing: Tensor, device: to
     path = config.work_dir / "latent_mirror.pt"
     if (state := load_checkpoint(path)) is not None:
         return state["kernel"]
-    pairs = (
-        [mix(mixing, encode_seeds(vae, seeds, *size, device, mirrored)[0]) for mirrored in (False, True)]
+    kernel = fit_mirror(
+        (mix(mixing, plain), mix(mixing, mirrored))
         for size, seeds in _statistics_seeds(config)
+        for plain, mirrored in encode_pairs(vae, seeds, *size, device)
     )
-    kernel = fit_mirror((plain, mirrored) for plain, mirrored in pairs)
     save_checkpoint(path, {"kernel": kernel})
     return kernel
 

@@ -48,6 +48,11 @@ class Batch:
     kept: int
 
 
+def _caption(seed: int, mirrored: bool, rng: np.random.Generator) -> str:
+    scene = sample_scene(seed)
+    return write_caption(mirrored_scene(scene) if mirrored else scene, rng).text
+
+
 class LatentStore:
     """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier go."""
 
@@ -98,9 +103,7 @@ class LatentStore:
             index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
             chosen.append(latents[index])
             subjects.append(subject[index])
-            scene = sample_scene(first_seed + index)
-            scene = mirrored_scene(scene) if turn else scene
-            captions.append("" if rng.random() < dropout else write_caption(scene, rng).text)
+            captions.append("" if rng.random() < dropout else _caption(first_seed + index, turn, rng))
         batch = Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
         self._turn(batch, torch.from_numpy(turned))
         return batch
@@ -112,7 +115,7 @@ class LatentStore:
         batch.subject[turned] = batch.subject[turned].unflatten(1, (-1, columns)).flip(2).flatten(1)
 
     def held_out(self, size: tuple[int, int], length: int, seen: bool = False) -> Batch | None:
-        """The held-out pictures of one size with fixed captions, or None while that size has no part.
+        """The held-out pictures of one size with fixed captions, or None while that size has none to hold out.
 
         Args:
             size: width and height in pixels.
@@ -123,9 +126,11 @@ class LatentStore:
             return None
         latents, subject, first_seed = self._parts[size][0]
         rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents) // 2)
+        if count == 0:
+            return None
         start = count if seen else 0
         chosen = slice(start, start + count)
-        captions = [write_caption(sample_scene(first_seed + start + index), rng).text for index in range(count)]
+        captions = [_caption(first_seed + start + index, False, rng) for index in range(count)]
         tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
         return Batch(latents[chosen].float(), subject[chosen].float(), captions, length, size, tokens)
 

@@ -45,7 +45,7 @@ class Canvas:
     @contextmanager
     def drawing_subject(self) -> Iterator[None]:
         """Add what is painted meanwhile to `subject`; what hardly shows, such as the edge of a shadow, is left out."""
-        if self.subject is None:  # Comparing takes time.
+        if self.subject is None:  # A copy and a comparison of the whole picture, only for those who ask.
             yield
             return
         before = self.pixels.copy()

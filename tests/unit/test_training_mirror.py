@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
 
 import flux_endpoint
 from training.clock import save_checkpoint
 from training.config import Config, load_config
-from training.encode import encode_seeds, part_path
+from training.encode import encode_pairs, encode_seeds, part_path
 from training.latents import HELD_OUT, LatentStore
 from training.mirror import fit_mirror, mirror, mirrored_scene
 from training.scenes import Scene, sample_scene
@@ -22,17 +21,12 @@ VAE = Path(flux_endpoint.__file__).parent / "models" / "demo" / "vae"
 SIZE, CELLS = (256, 256), 8
 
 
-def encoded(vae: AutoencoderKL, seeds: range) -> tuple[Tensor, Tensor]:
-    """Latents of pictures, and of the same pictures mirrored."""
-    plain, _ = encode_seeds(vae, seeds, *SIZE, torch.device("cpu"))
-    mirrored, _ = encode_seeds(vae, seeds, *SIZE, torch.device("cpu"), mirrored=True)
-    return plain, mirrored
-
-
 def test_mirrored_latents_are_those_of_the_mirrored_picture() -> None:
     vae = AutoencoderKL.from_pretrained(VAE).eval().requires_grad_(False)
-    kernel = fit_mirror([encoded(vae, range(100, 180))])
-    plain, expected = encoded(vae, range(12))
+    cpu = torch.device("cpu")
+    kernel = fit_mirror(encode_pairs(vae, range(100, 180), *SIZE, cpu))
+    plain, expected = next(encode_pairs(vae, range(12), *SIZE, cpu))
+    assert torch.equal(plain, encode_seeds(vae, range(12), *SIZE, cpu)[0])
     error = (mirror(plain, kernel) - expected).square().mean() / expected.var(dim=(0, 2, 3)).mean()
     assert error < 0.08
     assert (plain.flip(3) - expected).square().mean() / expected.var(dim=(0, 2, 3)).mean() > 4 * error
@@ -109,3 +103,10 @@ def test_held_out_pictures_are_never_drawn_and_the_seen_ones_are(config: Config)
     held_out, seen = (store.held_out(SIZE, 64, seen).latents[:, 0, 0, 0].int().tolist() for seen in (False, True))
     assert held_out == list(range(HELD_OUT)) and not drawn & set(held_out)
     assert seen == list(range(HELD_OUT, 2 * HELD_OUT)) and set(seen) <= drawn
+
+
+def test_one_picture_is_not_enough_to_hold_one_out(config: Config) -> None:
+    path = part_path(config.work_dir / "latents", SIZE, 0)
+    state = torch.load(path, weights_only=True)
+    save_checkpoint(path, {**state, "latents": state["latents"][:1], "subject": state["subject"][:1]})
+    assert LatentStore(config).held_out(SIZE, 64) is None
