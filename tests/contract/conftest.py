@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
@@ -133,7 +135,11 @@ def image_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             return f"{tmp_path}/made by/the store"
         case "s3":
             request.getfixturevalue("s3_endpoint")
-            return f"s3://pictures/{secrets.token_hex(6)}"
+            url = f"s3://pictures/{secrets.token_hex(6)}"
+            # rclone saves under another name first; when the first pictures of a folder come all at once, it at times
+            # goes on reading one by the name that is gone. So the folder is there before, with a file that is not ours.
+            obstore.put(S3Store.from_url(url, client_options={"allow_http": True}), "README.txt", b"not ours")
+            return url
         case _:
             return "memory://"
 
