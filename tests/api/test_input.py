@@ -124,7 +124,7 @@ async def test_defaults_are_the_documented_ones(gateway: Gateway, worker: HandWo
         "height": 1024,
         "num_inference_steps": 28,
         "guidance": 7.5,
-        "true_cfg_scale": 2.0,
+        "true_cfg_scale": 3.0,
         "image_format": "jpeg",
     }
 

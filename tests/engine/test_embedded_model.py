@@ -16,7 +16,7 @@ from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.engine import FluxEngine
 from tests.engine.conftest import make_request, open_engine
 from training.checker import Checker, Verdict
-from training.evaluate import REFERENCE_PROMPT
+from training.evaluate import REFERENCE_PROMPT, TRUE_CFG_SCALE
 from training.export import MAX_BYTES, MAX_BYTES_WITH_STUDENT, STUDENT_FOLDER
 
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
@@ -56,8 +56,13 @@ def checker() -> Checker:
 
 
 def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **changes: object) -> np.ndarray:
-    fields = {"prompt": prompt, "seed": seed, "width": side, "height": side, "guidance": 7.5, "num_inference_steps": 28}
-    request = make_request(image_format=ImageFormat.PNG, **(fields | changes))
+    defaults = {
+        "num_inference_steps": FLUX_DEV.num_inference_steps.default,
+        "guidance": FLUX_DEV.guidance.default,
+        "true_cfg_scale": FLUX_DEV.true_cfg_scale.default,
+        "image_format": ImageFormat.PNG,
+    }
+    request = make_request(prompt=prompt, seed=seed, width=side, height=side, **(defaults | changes))
     steps = engine.generate(request)
     try:
         while True:
@@ -122,15 +127,19 @@ def test_follows_captions_at_512_px(demo: FluxEngine, checker: Checker) -> None:
 
 @pytest.mark.parametrize("negative_prompt", ["", "blurry, low quality"])
 def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Checker, negative_prompt: str) -> None:
-    picture = draw(demo, REFERENCE_PROMPT, side=1024, seed=42, negative_prompt=negative_prompt, true_cfg_scale=2.0)
+    picture = draw(demo, REFERENCE_PROMPT, side=1024, seed=42, negative_prompt=negative_prompt)
     [verdict] = checker.judge([picture])
     assert (verdict.seen["time"], verdict.has_one_horizon) == ("sunset", True)
     assert verdict.seen["background"] in ("mountains", "snowy_mountains")
 
 
+def test_negative_prompts_are_scored_at_the_endpoints_default() -> None:
+    assert FLUX_DEV.true_cfg_scale.default == TRUE_CFG_SCALE
+
+
 def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
     def landscapes(negative_prompt: str) -> list[np.ndarray]:
-        changes = {"negative_prompt": negative_prompt, "true_cfg_scale": 3.0, "num_inference_steps": 14}
+        changes = {"negative_prompt": negative_prompt, "num_inference_steps": 14}
         return [draw(demo, "a landscape", seed=seed, **changes) for seed in LANDSCAPE_SEEDS]
 
     def showing(pictures: list[np.ndarray], attribute: str, *values: str) -> int:

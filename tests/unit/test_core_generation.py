@@ -28,7 +28,7 @@ def test_a_prompt_is_enough_and_the_rest_is_the_models_default():
         height=1024,
         num_inference_steps=28,
         guidance=7.5,
-        true_cfg_scale=2.0,
+        true_cfg_scale=3.0,
         seed=7,
         image_format=ImageFormat.JPEG,
     )

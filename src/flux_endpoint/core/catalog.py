@@ -64,8 +64,8 @@ class ModelSpec:
 
 _SIZE_PX = IntRange(minimum=256, maximum=1536, default=1024, multiple_of=64)
 _GUIDANCE = FloatRange(minimum=0.0, maximum=10.0, default=7.5)
-# Chosen by looking at pictures: docs/decisions/0004-negative-prompts.md
-_TRUE_CFG_SCALE = FloatRange(minimum=1.0, maximum=10.0, default=2.0)
+# Chosen by counting pictures: docs/decisions/0004-negative-prompts.md
+_TRUE_CFG_SCALE = FloatRange(minimum=1.0, maximum=10.0, default=3.0)
 # Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
 _AI_SDK_SIZES = frozenset({(1328, 1328), (1472, 1140), (1140, 1472)})
 # Far beyond 512 tokens of any language, small enough for a database row.
