@@ -13,6 +13,7 @@ def _stages() -> dict[str, Callable[[object], object]]:
     from training.export import export_model
     from training.train_ae import train_autoencoder
     from training.train_flow import train_flow
+    from training.train_guidance import train_guidance
     from training.train_student import train_student
     from training.train_text import train_text
 
@@ -21,6 +22,7 @@ def _stages() -> dict[str, Callable[[object], object]]:
         "text": train_text,
         "encode": encode_pictures,
         "flow": train_flow,
+        "guidance": train_guidance,
         "student": train_student,
         "export": export_model,
         "checker": train_checker,
@@ -30,7 +32,7 @@ def _stages() -> dict[str, Callable[[object], object]]:
 
 def main() -> None:
     """Parse the command line and run the stages."""
-    names = ("ae", "text", "encode", "flow", "student", "export", "checker", "evaluate")
+    names = ("ae", "text", "encode", "flow", "guidance", "student", "export", "checker", "evaluate")
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train the embedded demo model from nothing."
     )

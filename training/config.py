@@ -58,20 +58,26 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class StudentConfig:
+class DistilConfig:
     """Stage 5."""
 
     minutes: float
     tokens_per_step: int
     muon_lr: float
     adam_lr: float
-    substeps: int
     ema: float
 
 
 @dataclass(frozen=True, slots=True)
+class StudentConfig(DistilConfig):
+    """Stage 6."""
+
+    substeps: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckerConfig:
-    """Stage 7."""
+    """Stage 8."""
 
     file: Path
     scenes: int
@@ -81,7 +87,7 @@ class CheckerConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """Stage 8."""
+    """Stage 9."""
 
     captions: int
     negatives: int
@@ -102,6 +108,7 @@ class Config:
     ae: AutoencoderConfig
     text: TextConfig
     flow: FlowConfig
+    guidance: DistilConfig
     student: StudentConfig
     checker: CheckerConfig
     evaluation: EvaluationConfig
@@ -138,6 +145,7 @@ def load_config(path: Path, work_dir: Path | None = None, output_dir: Path | Non
         ae=AutoencoderConfig(**raw["ae"]),
         text=TextConfig(**raw["text"]),
         flow=FlowConfig(**flow, buckets=buckets),
+        guidance=DistilConfig(**raw["guidance"]),
         student=StudentConfig(**raw["student"]),
         checker=CheckerConfig(**raw["checker"] | {"file": checker_file}),
         evaluation=EvaluationConfig(**raw["evaluation"] | {"sizes": _sizes(raw["evaluation"]["sizes"])}),

@@ -1,4 +1,4 @@
-"""Stage 8: score an exported model on held-out captions, its negative prompts, and draw the contact sheet.
+"""Stage 9: score an exported model on held-out captions, its negative prompts, and draw the contact sheet.
 
 python -m training.evaluate --model src/flux_endpoint/models/demo --label "this version" --out new.json
 python -m training.evaluate --table baseline.json new.json      # the table of README.md
@@ -6,7 +6,8 @@ python -m training.evaluate --table baseline.json new.json      # the table of R
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from tqdm import tqdm
 
 from training.checker import Checker
 from training.config import Config, EvaluationConfig
+from training.flow import DEFAULT_GUIDANCE
 from training.render import render
-from training.sampling import load_pipeline, sample
+from training.sampling import load_pipeline, sample, sample_taught
 from training.scenes import sample_scene
 from training.scoring import Scores, held_out_captions, markdown_table, score
 
+# Prompts, seeds and size to pictures, as `sample` makes them.
+Draw = Callable[[Sequence[str], Sequence[int], tuple[int, int]], list[np.ndarray]]
+
 SIZES = ((256, 256), (512, 512), (1024, 1024), (1536, 640))
-TRUE_CFG_SCALE = 2.0  # How strongly a negative prompt pushes.
+TRUE_CFG_SCALE = 3.0  # How strongly a negative prompt pushes: the default of the endpoint.
 RENDERS = "renders"
 REFERENCE_PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 CONTACT_PROMPTS = (
@@ -90,7 +95,7 @@ def score_renders(checker: Checker, count: int) -> Scores:
 
 
 def score_model(
-    pipeline: FluxPipeline, checker: Checker, count: int, sizes: Sequence[tuple[int, int]], label: str
+    draw: Draw, checker: Checker, count: int, sizes: Sequence[tuple[int, int]], label: str
 ) -> dict[str, Scores]:
     """Scores per size, under keys such as "baseline, 512 x 512"; seeds are the captions' numbers."""
     asked, result = held_out_captions(count), {}
@@ -98,7 +103,7 @@ def score_model(
         verdicts = []
         for start in tqdm(range(0, count, 4), desc=f"{label} {size[0]}x{size[1]}", mininterval=10):
             some = range(start, min(start + 4, count))
-            verdicts += checker.judge(sample(pipeline, [asked[n][1].text for n in some], some, size))
+            verdicts += checker.judge(draw([asked[n][1].text for n in some], some, size))
         result[f"{label}, {size[0]} x {size[1]}"] = score(asked, verdicts)
         print(markdown_table(result), flush=True)
     return result
@@ -122,10 +127,12 @@ def checker_errors(checker: Checker, count: int, first_seed: int = 820_000_000) 
     return report
 
 
-def _report(pipeline: FluxPipeline, checker: Checker, label: str, asked: EvaluationConfig) -> dict[str, Any]:
-    """Everything the README says about a model, ready for JSON."""
+def _report(
+    pipeline: FluxPipeline, checker: Checker, label: str, asked: EvaluationConfig, draw: Draw
+) -> dict[str, Any]:
+    """Everything the README says about a model, ready for JSON; `draw` makes the pictures of the captions."""
     rows = {RENDERS: score_renders(checker, asked.captions)}
-    rows |= score_model(pipeline, checker, asked.captions, asked.sizes, label)
+    rows |= score_model(draw, checker, asked.captions, asked.sizes, label)
     negative = negative_effect(pipeline, checker, asked.negatives) if asked.negatives else {}
     report = {"scores": rows, "negative": negative, "checker": checker_errors(checker, asked.captions)}
     print(json.dumps({name: report[name] for name in ("negative", "checker")}, indent=2))
@@ -137,7 +144,7 @@ def evaluate(config: Config) -> None:
     pipeline, checker = load_pipeline(config.output_dir), Checker.load(config.checker.file)
     sides = sorted({min(size) for size in config.evaluation.sizes if size[0] == size[1]})
     contact_sheet(pipeline, config.work_dir / "contact-sheet.jpg", sides)
-    report = _report(pipeline, checker, "model", config.evaluation)
+    report = _report(pipeline, checker, "model", config.evaluation, partial(sample, pipeline))
     (config.work_dir / "scores.json").write_text(json.dumps(report, indent=2))
 
 
@@ -147,9 +154,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="exported model to score")
     parser.add_argument("--label", default="model", help="name of its rows in the table")
     parser.add_argument("--student", action="store_true", help="score its four-step student instead")
+    parser.add_argument("--taught", action="store_true", help="score the two passes that the guidance stage teaches")
     parser.add_argument("--captions", type=int, default=400)
     parser.add_argument("--sizes", nargs="+", default=[f"{w}x{h}" for w, h in SIZES], help="such as 512x512")
     parser.add_argument("--negatives", type=int, default=100, help="landscapes per negative prompt test; 0 for none")
+    parser.add_argument("--guidance", type=float, default=DEFAULT_GUIDANCE)
+    parser.add_argument("--negative", help="negative prompt of every picture; may be empty")
+    parser.add_argument("--true-cfg", type=float, default=TRUE_CFG_SCALE, help="how strongly --negative pushes")
     parser.add_argument("--out", type=Path, default=Path("scores.json"))
     parser.add_argument("--table", nargs="+", type=Path, help="print one table of these reports instead")
     arguments = parser.parse_args()
@@ -160,7 +171,10 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = tuple((int(w), int(h)) for w, h in (text.split("x") for text in arguments.sizes))
     asked = EvaluationConfig(arguments.captions, arguments.negatives, sizes)
-    report = _report(load_pipeline(arguments.model, arguments.student), Checker.load(), arguments.label, asked)
+    pipeline = load_pipeline(arguments.model, arguments.student)
+    how = {"guidance": arguments.guidance, "negative": arguments.negative, "true_cfg": arguments.true_cfg}
+    draw = partial(sample_taught, pipeline) if arguments.taught else partial(sample, pipeline, **how)
+    report = _report(pipeline, Checker.load(), arguments.label, asked, draw)
     arguments.out.write_text(json.dumps(report, indent=2))
 
 

@@ -25,12 +25,12 @@ def load_autoencoder(config: Config) -> AutoencoderKL:
     return vae.eval()
 
 
-def assemble_pipeline(config: Config, weights: str = "ema") -> FluxPipeline:
-    """A float32 pipeline of the latest checkpoints; an untrained transformer when there is none yet."""
+def assemble_pipeline(config: Config) -> FluxPipeline:
+    """A float32 pipeline of the latest checkpoints; the guidance stage's transformer, once there is one."""
     text = TextEncoders.load(config.work_dir / "model", torch.device("cpu"))
     transformer = build_transformer()
-    if (state := load_checkpoint(config.work_dir / "flow.pt")) is not None:
-        transformer.load_state_dict(state[weights])
+    state = load_checkpoint(config.work_dir / "guidance.pt") or require_checkpoint(config.work_dir / "flow.pt")
+    transformer.load_state_dict(state["ema"])
     return FluxPipeline(
         scheduler=build_scheduler(),
         vae=load_autoencoder(config),

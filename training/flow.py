@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ PIXELS_PER_TOKEN = 64  # Side of the square one token stands for: 32x autoencode
 BASE_TOKENS, BASE_SHIFT = 16, 0.1
 MAX_TOKENS, MAX_SHIFT = 576, 1.95
 DEFAULT_GUIDANCE = 7.5
+GUIDED_ABOVE = 0.4  # Noise level; below it only outlines are left to draw, and guidance would make them harsh.
 
 
 def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
@@ -67,6 +69,38 @@ def training_shift(tokens: int) -> float:
 def guidance_strength(guidance: Tensor) -> Tensor:
     """Classifier-free guidance weight that a guidance input stands for: 1 at 1, 3.6 at the default 7.5."""
     return 1 + 0.4 * (guidance - 1)
+
+
+def guidance_step(with_caption: Tensor, without: Tensor, noisy: Tensor, sigma: Tensor, strength: Tensor) -> Tensor:
+    """What guidance adds to the velocity: adaptive projected guidance (Sadat et al., 2024).
+
+    Plain guidance also stretches the picture along itself, which saturates colours and tears outlines. Only the part of
+    the difference that is at right angles to the predicted picture is kept, and none below `GUIDED_ABOVE`.
+
+    Args:
+        with_caption: (n, tokens, 128) velocity.
+        without: the same without a caption.
+        noisy: (n, tokens, 128) latents mixed with noise.
+        sigma: (n,) share of noise.
+        strength: (n,) weight of the difference, 1 for no guidance.
+
+    Returns:
+        (n, tokens, 128), to be added to `with_caption`.
+    """
+    share = sigma[:, None, None]
+    picture = noisy - share * with_caption
+    difference = share * (without - with_caption)
+    along = (difference * picture).sum(dim=(1, 2), keepdim=True) / picture.square().sum(dim=(1, 2), keepdim=True)
+    weight = torch.where(sigma >= GUIDED_ABOVE, strength - 1, 0)[:, None, None]
+    return -weight * (difference - along * picture) / share
+
+
+def schedule(tokens: int, steps: int) -> list[float]:
+    """Noise levels at which `FluxPipeline` calls the model for a picture of so many tokens, and the final 0."""
+    slope = (MAX_SHIFT - BASE_SHIFT) / (MAX_TOKENS - BASE_TOKENS)
+    shift = float(np.exp(BASE_SHIFT + slope * (tokens - BASE_TOKENS)))
+    levels = np.linspace(1.0, 1.0 / steps, steps)
+    return [float(shift / (shift + 1 / level - 1)) for level in levels] + [0.0]
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -79,19 +79,18 @@ class LatentStore:
         self._probability = shares / shares.sum()
         return sum(len(latents) for parts in self._parts.values() for latents, _, _ in parts.values())
 
-    def draw(self, rng: np.random.Generator, tokens: int, dropout: float, sparse: bool = True) -> Batch:
+    def draw(self, rng: np.random.Generator, tokens: int, dropout: float) -> Batch:
         """A batch of one size with about `tokens` text and picture tokens; half of the pictures are mirrored.
 
         Args:
             rng: decides everything.
             tokens: of the whole batch.
             dropout: chance of a caption to be replaced by "".
-            sparse: allow batches that keep only some of a large picture's tokens.
         """
         size = self._ready[int(rng.choice(len(self._ready), p=self._probability))]
         length = int(rng.choice(LENGTHS, p=LENGTH_SHARES))
         kept = size[0] * size[1] // PIXELS_PER_TOKEN**2
-        if sparse and kept > SPARSE_TOKENS and rng.random() < SPARSE_SHARE:
+        if kept > SPARSE_TOKENS and rng.random() < SPARSE_SHARE:
             kept = SPARSE_TOKENS
         count = max(tokens // (length + kept), 1)
         parts = list(self._parts[size].items())
@@ -136,8 +135,8 @@ class LatentStore:
 
 
 class _Stream(IterableDataset):
-    def __init__(self, store: LatentStore, seed: list[int], tokens: int, dropout: float, sparse: bool) -> None:
-        self._store, self._seed, self._draw = store, seed, (tokens, dropout, sparse)
+    def __init__(self, store: LatentStore, seed: list[int], tokens: int, dropout: float) -> None:
+        self._store, self._seed, self._draw = store, seed, (tokens, dropout)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -148,9 +147,7 @@ class _Stream(IterableDataset):
                 self._store.refresh()
 
 
-def stream_batches(
-    store: LatentStore, seed: list[int], tokens: int, dropout: float, loaders: int, sparse: bool = True
-) -> Iterator[Batch]:
+def stream_batches(store: LatentStore, seed: list[int], tokens: int, dropout: float, loaders: int) -> Iterator[Batch]:
     """Batches without end, as `LatentStore.draw` makes them.
 
     Args:
@@ -160,7 +157,6 @@ def stream_batches(
         dropout: chance of a caption to be replaced by "".
         loaders: processes that write captions ahead of time. A caption takes about a millisecond: a CPU that trains
             does not notice, a GPU would wait for it.
-        sparse: allow batches that keep only some of a large picture's tokens.
     """
-    stream = _Stream(store, seed, tokens, dropout, sparse)
+    stream = _Stream(store, seed, tokens, dropout)
     return iter(DataLoader(stream, batch_size=None, num_workers=loaders, prefetch_factor=8 if loaders else None))

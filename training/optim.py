@@ -99,3 +99,17 @@ def set_rate(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * factor
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, steps: int) -> None:
+    """Move a running average of the weights towards the model; faster while it is young.
+
+    Args:
+        average: changed in place.
+        model: what it follows.
+        decay: share of the average that stays at a step.
+        steps: done so far.
+    """
+    decay = min(decay, (1 + steps) / (10 + steps))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)

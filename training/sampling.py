@@ -1,5 +1,6 @@
 """Draw pictures with an exported model through the stock `FluxPipeline`, as the server does."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,19 @@ import numpy as np
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
+from training.autoencoder import LATENT_CHANNELS
 from training.export import STUDENT_FOLDER
-from training.flow import DEFAULT_GUIDANCE
+from training.flow import (
+    DEFAULT_GUIDANCE,
+    PIXELS_PER_TOKEN,
+    guidance_step,
+    guidance_strength,
+    pack,
+    position_ids,
+    predict,
+    schedule,
+    unpack,
+)
 from training.train_student import STEPS as STUDENT_STEPS
 
 STEPS = 28
@@ -56,3 +68,30 @@ def sample(
         ).images
         pictures += [np.asarray(image) for image in images]
     return pictures
+
+
+@torch.no_grad()
+def sample_taught(
+    pipeline: FluxPipeline, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int]
+) -> list[np.ndarray]:
+    """Draw as the guidance stage teaches the default guidance: in two passes at guidance 1, see `guidance_step`.
+
+    What the stage can reach at best; no pipeline draws so. Arguments and result as for `sample`.
+    """
+    width, height = size
+    tokens, positions = width * height // PIXELS_PER_TOKEN**2, position_ids(width, height, torch.device("cpu"))
+    shape, count = (1, LATENT_CHANNELS, height // 32, width // 32), len(prompts)
+    noisy = pack(torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]))
+    states, pooled, _ = pipeline.encode_prompt([*prompts, ""], None, max_sequence_length=T5_LENGTH)
+    captions = pooled[:count], states[:count]
+    nothing = pooled[count:].expand(count, -1), states[count:].expand(count, -1, -1)
+    ones, strength = torch.ones(count), guidance_strength(torch.full((count,), DEFAULT_GUIDANCE))
+    for level, next_level in itertools.pairwise(schedule(tokens, STEPS)):
+        sigma = level * ones
+        velocity = predict(pipeline.transformer, noisy, sigma, ones, *captions, positions)
+        without = predict(pipeline.transformer, noisy, sigma, ones, *nothing, positions)
+        noisy = noisy + (next_level - level) * (velocity + guidance_step(velocity, without, noisy, sigma, strength))
+    vae = pipeline.vae
+    latents = unpack(noisy, width, height) / vae.config.scaling_factor + vae.config.shift_factor
+    images = pipeline.image_processor.postprocess(vae.decode(latents).sample)
+    return [np.asarray(image) for image in images]

@@ -14,6 +14,7 @@ from training.config import Config, FlowConfig
 from training.flow import (
     DEFAULT_GUIDANCE,
     build_transformer,
+    guidance_step,
     guidance_strength,
     pack,
     position_ids,
@@ -21,7 +22,7 @@ from training.flow import (
     training_shift,
 )
 from training.latents import Batch, LatentStore, stream_batches
-from training.optim import build_optimisers, set_rate
+from training.optim import build_optimisers, set_rate, update_average
 from training.parallel import agree, average_gradients, launch, pick_device
 from training.precision import autocast
 from training.start import start_weights
@@ -59,6 +60,11 @@ def draw_guidance(count: int, device: torch.device) -> Tensor:
     """Guidance inputs (count,) in 1..10; every third is the default, which most pictures are made with."""
     guidance = 1 + 9 * torch.rand(count, device=device)
     return torch.where(torch.rand(count, device=device) < 0.35, DEFAULT_GUIDANCE, guidance)
+
+
+def guided_weight(guidance: Tensor) -> Tensor:
+    """How much a picture's error counts, 1 at guidance 1: undamped, long guided targets would drown plain pictures."""
+    return 1 / (1 + 0.15 * (guidance_strength(guidance) - 1))
 
 
 def token_weight(subject: Tensor, subject_weight: float) -> Tensor:
@@ -114,9 +120,7 @@ class FlowTrainer:
                 target = self._add_guidance(batch, target, noisy, sigma, guidance, pooled, states, positions)
             output = predict(self.model, noisy, sigma, guidance, pooled, states, positions)
         error = ((output.float() - target).square().mean(dim=2) * care).mean(dim=1) / care.mean()
-        # A guided target is longer; undamped, strong guidance would drown the plain pictures.
-        weight = 1 / (1 + 0.15 * (guidance_strength(guidance) - 1)) if guided else torch.ones_like(error)
-        return (error * weight).mean()
+        return (error * guided_weight(guidance)).mean()
 
     @torch.no_grad()
     def _add_guidance(
@@ -130,7 +134,7 @@ class FlowTrainer:
         states: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """Move the target along (with caption) - (without caption), as the running average sees them at guidance 1.
+        """Move the target along `guidance_step`, as the running average sees it at guidance 1.
 
         The unconditional prompt itself has nothing to move along and keeps its plain target at every guidance.
         """
@@ -145,13 +149,9 @@ class FlowTrainer:
         without = predict(
             *common, empty_pooled.expand(len(rows), -1), empty_states.expand(len(rows), -1, -1), positions
         )
-        step = (guidance_strength(guidance[rows]) - 1)[:, None, None] * (with_caption - without).float()
+        strength = guidance_strength(guidance[rows])
+        step = guidance_step(with_caption.float(), without.float(), noisy[rows], sigma[rows], strength)
         return target.index_add(0, rows, step)
-
-    def update_ema(self, steps: int) -> None:
-        """Move the running average towards the model; faster while it is young."""
-        decay = min(self.config.flow.ema, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def validate(self, store: LatentStore) -> dict[str, float]:
@@ -221,7 +221,7 @@ def train_worker(rank: int, config: Config) -> None:
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        trainer.update_ema(steps)
+        update_average(trainer.ema, trainer.model, flow.ema, steps)
         steps, samples = steps + 1, samples + len(batch.captions) * config.processes
         mean_loss += 0.02 * (float(loss.detach()) - mean_loss)
         bar.update(round(100 * progress) - bar.n)

@@ -16,7 +16,7 @@ from training.checker import Verdict
 from training.checker_rules import find_shapes
 from training.config import load_config
 from training.encode import latent_mixing
-from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, unpack
+from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, schedule, unpack
 from training.precision import compute_dtype
 from training.render import render
 from training.scenes import VOCABULARY, sample_scene
@@ -24,7 +24,7 @@ from training.scoring import METRICS, held_out_captions, markdown_table, score
 from training.start import copy_text_encoders, start_weights
 from training.text import TextEncoders
 from training.train_flow import draw_sigma, token_weight
-from training.train_student import STEPS, schedule, without_guidance_input
+from training.train_student import STEPS, without_guidance_input
 
 CONFIGS = Path(__file__).parents[2] / "training"
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
@@ -104,7 +104,7 @@ def test_the_student_is_taught_at_the_noise_levels_that_the_pipeline_uses(tokens
         tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
     )
     scheduler.set_timesteps(sigmas=list(np.linspace(1.0, 1 / STEPS, STEPS)), mu=shift)
-    assert np.allclose(scheduler.sigmas.numpy(), schedule(tokens), atol=1e-5)
+    assert np.allclose(scheduler.sigmas.numpy(), schedule(tokens, STEPS), atol=1e-5)
 
 
 def test_the_student_starts_as_the_teacher_at_one_guidance() -> None:
