@@ -12,8 +12,8 @@ from torch import Tensor
 from training.clock import require_checkpoint
 from training.config import Config
 from training.distil import distil
-from training.flow import build_transformer, guidance_step, guidance_strength, predict
-from training.journeys import Journey
+from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, guidance_strength, predict
+from training.journeys import LENGTH, Journey
 from training.parallel import launch, pick_device
 from training.text import TextEncoders
 from training.train_flow import draw_guidance, guided_weight
@@ -32,7 +32,7 @@ class GuidanceLesson:
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.text = TextEncoders.load(config.work_dir / "model", device)
         with torch.no_grad():
-            self._empty = self.text([""], 64)
+            self._empty = self.text([""], LENGTH)
 
     def loss(self, journey: Journey) -> tuple[Tensor, Tensor]:
         """See `Lesson`: mean squared distance to the teacher's guided velocity; each picture keeps its guidance."""
@@ -56,7 +56,7 @@ class GuidanceLesson:
         target = predict(self.teacher, noisy, sigma, ones, journey.pooled, journey.states, positions).float()
         has_caption = torch.tensor([caption != "" for caption in journey.captions], device=noisy.device)
         rows = torch.nonzero((guidance > 1) & has_caption).flatten()
-        if len(rows) == 0:
+        if len(rows) == 0 or journey.level < GUIDED_ABOVE:
             return target
         pooled, states = (part.expand(len(rows), *part.shape[1:]) for part in self._empty)
         without = predict(self.teacher, noisy[rows], sigma[rows], ones[rows], pooled, states, positions).float()
