@@ -10,6 +10,7 @@ from training.autoencoder import build_autoencoder, fold_mixing
 from training.clock import load_checkpoint, require_checkpoint
 from training.config import Config
 from training.flow import build_scheduler, build_transformer
+from training.start import transformer_weights
 from training.text import TextEncoders
 
 MAX_BYTES = 25_000_000  # Of the dev model.
@@ -18,7 +19,12 @@ STUDENT_FOLDER = "transformer_schnell"  # Everything else is shared with the dev
 
 
 def load_autoencoder(config: Config) -> AutoencoderKL:
-    """The trained autoencoder with the mixing of its latents folded into its weights."""
+    """The trained autoencoder with the mixing of its latents folded into its weights.
+
+    Where its stage has not run, it is the one that the configuration starts from, in float32.
+    """
+    if config.start_from and not (config.work_dir / "ae.pt").exists():
+        return AutoencoderKL.from_pretrained(config.start_from / "vae", dtype=torch.float32)
     vae = build_autoencoder()
     vae.load_state_dict(require_checkpoint(config.work_dir / "ae.pt")["model"])
     fold_mixing(vae, require_checkpoint(config.work_dir / "latent_mixing.pt")["matrix"])
@@ -29,8 +35,8 @@ def assemble_pipeline(config: Config) -> FluxPipeline:
     """A float32 pipeline of the latest checkpoints; the guidance stage's transformer, once there is one."""
     text = TextEncoders.load(config.work_dir / "model", torch.device("cpu"))
     transformer = build_transformer()
-    state = load_checkpoint(config.work_dir / "guidance.pt") or require_checkpoint(config.work_dir / "flow.pt")
-    transformer.load_state_dict(state["ema"])
+    guided = load_checkpoint(config.work_dir / "guidance.pt")
+    transformer.load_state_dict(guided["ema"] if guided else transformer_weights(config))
     return FluxPipeline(
         scheduler=build_scheduler(),
         vae=load_autoencoder(config),

@@ -6,6 +6,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.clock import load_checkpoint, require_checkpoint
+from training.config import Config
+
 _TEXT_FOLDERS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
@@ -21,6 +24,18 @@ def start_weights(start_from: Path, part: str) -> dict[str, Tensor]:
     """
     tensors = load_file(start_from / part / "diffusion_pytorch_model.safetensors")
     return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def transformer_weights(config: Config) -> dict[str, Tensor]:
+    """What the flow stage has made; where it has not run, the transformer that the configuration starts from.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    path = config.work_dir / "flow.pt"
+    if (state := load_checkpoint(path)) is None and config.start_from:
+        return start_weights(config.start_from, "transformer")
+    return (state or require_checkpoint(path))["ema"]
 
 
 def copy_text_encoders(start_from: Path, folder: Path) -> None:

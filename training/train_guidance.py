@@ -9,12 +9,12 @@ import copy
 import torch
 from torch import Tensor
 
-from training.clock import require_checkpoint
 from training.config import Config
 from training.distil import distil
 from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, guidance_strength, predict
 from training.journeys import LENGTH, Journey
 from training.parallel import launch, pick_device
+from training.start import transformer_weights
 from training.text import TextEncoders
 from training.train_flow import draw_guidance, guided_weight
 
@@ -28,7 +28,7 @@ class GuidanceLesson:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.model = build_transformer().to(device)
-        self.model.load_state_dict(require_checkpoint(config.work_dir / "flow.pt")["ema"])
+        self.model.load_state_dict(transformer_weights(config))
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.text = TextEncoders.load(config.work_dir / "model", device)
         with torch.no_grad():

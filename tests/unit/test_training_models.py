@@ -16,6 +16,7 @@ from training.checker import Verdict
 from training.checker_rules import find_shapes
 from training.config import load_config
 from training.encode import latent_mixing
+from training.export import export_model
 from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, schedule, unpack
 from training.precision import compute_dtype
 from training.render import render
@@ -180,6 +181,18 @@ def test_training_can_begin_with_an_exported_model(tmp_path: Path) -> None:
     copy_text_encoders(MODEL, tmp_path)
     pooled, states = TextEncoders.load(tmp_path, torch.device("cpu"))(["a lighthouse in a storm"], 28)
     assert (pooled.shape, states.shape) == ((1, 128), (1, 28, 128))
+
+
+def test_stages_that_were_left_out_give_what_the_configuration_starts_from(tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "smoke.toml", tmp_path / "work", tmp_path / "out")
+    copy_text_encoders(MODEL, tmp_path / "work" / "model")
+    with pytest.raises(FileNotFoundError, match="flow"):
+        export_model(config)
+    folder = export_model(replace(config, start_from=MODEL))
+    for part in ("vae", "transformer"):
+        kept, given = start_weights(folder, part), start_weights(MODEL, part)
+        assert kept.keys() == given.keys()
+        assert all(torch.equal(kept[name], given[name]) for name in given)
 
 
 def test_training_does_not_begin_from_nothing_unnoticed(tmp_path: Path) -> None:
