@@ -1,6 +1,7 @@
 """The transformer and the few formulas that training and sampling share."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -69,6 +70,16 @@ def training_shift(tokens: int) -> float:
 def guidance_strength(guidance: Tensor) -> Tensor:
     """Classifier-free guidance weight that a guidance input stands for: 1 at 1, 3.6 at the default 7.5."""
     return 1 + 0.4 * (guidance - 1)
+
+
+def guided_rows(guidance: Tensor, captions: Sequence[str]) -> Tensor:
+    """Numbers of the pictures that guidance moves.
+
+    The empty caption has nothing to move along and keeps its plain velocity at every guidance: negative prompts and
+    second passes need it.
+    """
+    has_caption = torch.tensor([caption != "" for caption in captions], device=guidance.device)
+    return torch.nonzero((guidance > 1) & has_caption).flatten()
 
 
 def guidance_step(with_caption: Tensor, without: Tensor, noisy: Tensor, sigma: Tensor, strength: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from training.flow import (
     build_transformer,
     guidance_step,
     guidance_strength,
+    guided_rows,
     pack,
     position_ids,
     predict,
@@ -134,12 +135,8 @@ class FlowTrainer:
         states: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """Move the target along `guidance_step`, as the running average sees it at guidance 1.
-
-        The unconditional prompt itself has nothing to move along and keeps its plain target at every guidance.
-        """
-        has_caption = torch.tensor([caption != "" for caption in batch.captions], device=self.device)
-        rows = torch.nonzero((guidance > 1) & has_caption).flatten()
+        """Move the target along `guidance_step`, as the running average sees it at guidance 1."""
+        rows = guided_rows(guidance, batch.captions)
         if len(rows) == 0:
             return target
         empty_pooled, empty_states = self.text([""], batch.length)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.config import Config
 from training.distil import distil
-from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, guidance_strength, predict
+from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, guidance_strength, guided_rows, predict
 from training.journeys import LENGTH, Journey
 from training.parallel import launch, pick_device
 from training.start import transformer_weights
@@ -20,7 +20,7 @@ from training.train_flow import draw_guidance, guided_weight
 
 STEPS = (12, 28)  # Fewest and most of a journey: the endpoint's default, and fewer, for more journeys in the same time.
 PLAIN_SHARE = 0.2  # Pictures that keep guidance 1.
-DROPOUT = 0.06  # "" keeps its plain velocity at every guidance: negative prompts and the second pass need it.
+DROPOUT = 0.06
 
 
 class GuidanceLesson:
@@ -54,8 +54,7 @@ class GuidanceLesson:
         ones = torch.ones_like(sigma)
         noisy, positions = journey.noisy, journey.positions
         target = predict(self.teacher, noisy, sigma, ones, journey.pooled, journey.states, positions).float()
-        has_caption = torch.tensor([caption != "" for caption in journey.captions], device=noisy.device)
-        rows = torch.nonzero((guidance > 1) & has_caption).flatten()
+        rows = guided_rows(guidance, journey.captions)
         if len(rows) == 0 or journey.level < GUIDED_ABOVE:
             return target
         pooled, states = (part.expand(len(rows), *part.shape[1:]) for part in self._empty)
