@@ -43,7 +43,7 @@ def outline(shape: str) -> np.ndarray:
 
 
 def _draw_group(
-    canvas: Canvas, shape: str, colour: str, count: int, centre: tuple[float, float], radius: float, stacked: bool
+    canvas: Canvas, shape: str, colour: str, count: int, centre: np.ndarray, radius: float, stacked: bool
 ) -> None:
     """One to three equal shapes around a centre, side by side or, with `stacked`, one above the other."""
     with canvas.drawing_subject():
@@ -60,22 +60,13 @@ def _draw_group(
 def draw_shapes(scene: Scene, canvas: Canvas) -> None:
     """Fill the canvas with the scene's background and shapes, in place."""
     canvas.pixels[:] = PLAINS[scene.plain]
-    rng = np.random.default_rng([scene.seed, 3])
-    grow = rng.uniform(0.92, 1.08)
-    count, size = 1 + COUNTS.index(scene.shape_count), np.array((canvas.width, canvas.height))
-    jitter = rng.uniform(-0.015, 0.015, 2)
+    count, size = 1 + COUNTS.index(scene.shape_count), (canvas.width, canvas.height)
+    group = (canvas, scene.shape, scene.shape_colour, count)
     if scene.relation == "none":
-        radius = RADIUS[scene.shape_size] * canvas.short * grow * (1.0, 1.0, 0.72)[count - 1]
-        centre = (np.array(PLACES[scene.shape_place]) + jitter) * size
-        _draw_group(canvas, scene.shape, scene.shape_colour, count, tuple(centre), radius, stacked=False)
+        radius = RADIUS[scene.shape_size] * canvas.short * (1.0, 1.0, 0.72)[count - 1]
+        _draw_group(*group, np.multiply(PLACES[scene.shape_place], size), radius, stacked=False)
         return
-    first, other = RELATIONS[scene.relation]
+    first, other = np.multiply(RELATIONS[scene.relation], size)
     beside = scene.relation in ("left", "right")
-    radius = (0.19, 0.16, 0.125)[count - 1] * canvas.short * grow
-    _draw_group(
-        canvas, scene.shape, scene.shape_colour, count, tuple((np.array(first) + jitter) * size), radius, stacked=beside
-    )
-    other_radius = 0.19 * canvas.short * grow
-    _draw_group(
-        canvas, scene.other_shape, scene.other_colour, 1, tuple((np.array(other) + jitter) * size), other_radius, False
-    )
+    _draw_group(*group, first, (0.19, 0.16, 0.125)[count - 1] * canvas.short, stacked=beside)
+    _draw_group(canvas, scene.other_shape, scene.other_colour, 1, other, 0.19 * canvas.short, stacked=False)
