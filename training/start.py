@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.clock import load_checkpoint, require_checkpoint
+from training.clock import require_checkpoint
 from training.config import Config
 
 _TEXT_FOLDERS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -33,9 +33,9 @@ def transformer_weights(config: Config) -> dict[str, Tensor]:
         FileNotFoundError: there is neither.
     """
     path = config.work_dir / "flow.pt"
-    if (state := load_checkpoint(path)) is None and config.start_from:
+    if config.start_from and not path.exists():
         return start_weights(config.start_from, "transformer")
-    return (state or require_checkpoint(path))["ema"]
+    return require_checkpoint(path)["ema"]
 
 
 def copy_text_encoders(start_from: Path, folder: Path) -> None:

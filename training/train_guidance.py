@@ -20,7 +20,7 @@ from training.train_flow import draw_guidance, guided_weight
 
 STEPS = (12, 28)  # Fewest and most of a journey: the endpoint's default, and fewer, for more journeys in the same time.
 PLAIN_SHARE = 0.2  # Pictures that keep guidance 1.
-DROPOUT = 0.06
+DROPOUT = 0.06  # Captions left out; `guided_rows` says why they must be seen.
 
 
 class GuidanceLesson:
