@@ -10,7 +10,7 @@ from training.autoencoder import build_autoencoder, fold_mixing
 from training.clock import load_checkpoint, require_checkpoint
 from training.config import Config
 from training.flow import build_scheduler, build_transformer
-from training.start import transformer_weights
+from training.start import dev_weights
 from training.text import TextEncoders
 
 MAX_BYTES = 25_000_000  # Of the dev model.
@@ -32,11 +32,10 @@ def load_autoencoder(config: Config) -> AutoencoderKL:
 
 
 def assemble_pipeline(config: Config) -> FluxPipeline:
-    """A float32 pipeline of the latest checkpoints; the guidance stage's transformer, once there is one."""
+    """A float32 pipeline of the latest checkpoints."""
     text = TextEncoders.load(config.work_dir / "model", torch.device("cpu"))
     transformer = build_transformer()
-    guided = load_checkpoint(config.work_dir / "guidance.pt")
-    transformer.load_state_dict(guided["ema"] if guided else transformer_weights(config))
+    transformer.load_state_dict(dev_weights(config))
     return FluxPipeline(
         scheduler=build_scheduler(),
         vae=load_autoencoder(config),

@@ -14,7 +14,7 @@ from training.clock import require_checkpoint
 from training.config import Config
 from training.encode import find_parts
 from training.flow import PIXELS_PER_TOKEN
-from training.mirror import mirror, mirrored_scene
+from training.mirror import can_mirror, mirror, mirrored_scene
 from training.scenes import sample_scene
 
 HELD_OUT = 48  # The first pictures of each size are never trained on; they measure the loss.
@@ -48,11 +48,6 @@ class Batch:
     kept: int
 
 
-def _caption(seed: int, mirrored: bool, rng: np.random.Generator) -> str:
-    scene = sample_scene(seed)
-    return write_caption(mirrored_scene(scene) if mirrored else scene, rng).text
-
-
 class LatentStore:
     """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier go."""
 
@@ -80,7 +75,7 @@ class LatentStore:
         return sum(len(latents) for parts in self._parts.values() for latents, _, _ in parts.values())
 
     def draw(self, rng: np.random.Generator, tokens: int, dropout: float) -> Batch:
-        """A batch of one size with about `tokens` text and picture tokens; half of the pictures are mirrored.
+        """A batch of one size with about `tokens` text and picture tokens; half of those that can be are mirrored.
 
         Args:
             rng: decides everything.
@@ -95,16 +90,18 @@ class LatentStore:
         count = max(tokens // (length + kept), 1)
         parts = list(self._parts[size].items())
         sizes = np.array([len(latents) for _, (latents, _, _) in parts])
-        turned = rng.random(count) < 0.5
-        chosen, subjects, captions = [], [], []
-        for which, turn in zip(rng.choice(len(parts), size=count, p=sizes / sizes.sum()), turned, strict=True):
+        chosen, subjects, captions, turned = [], [], [], []
+        for which in rng.choice(len(parts), size=count, p=sizes / sizes.sum()):
             number, (latents, subject, first_seed) = parts[int(which)]
             index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
             chosen.append(latents[index])
             subjects.append(subject[index])
-            captions.append("" if rng.random() < dropout else _caption(first_seed + index, turn, rng))
+            scene = sample_scene(first_seed + index)
+            turned.append(can_mirror(scene) and rng.random() < 0.5)
+            seen = mirrored_scene(scene) if turned[-1] else scene
+            captions.append("" if rng.random() < dropout else write_caption(seen, rng).text)
         batch = Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
-        self._turn(batch, torch.from_numpy(turned))
+        self._turn(batch, torch.tensor(turned))
         return batch
 
     def _turn(self, batch: Batch, turned: Tensor) -> None:
@@ -129,7 +126,8 @@ class LatentStore:
             return None
         start = count if seen else 0
         chosen = slice(start, start + count)
-        captions = [_caption(first_seed + start + index, False, rng) for index in range(count)]
+        scenes = [sample_scene(first_seed + start + index) for index in range(count)]
+        captions = [write_caption(scene, rng).text for scene in scenes]
         tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
         return Batch(latents[chosen].float(), subject[chosen].float(), captions, length, size, tokens)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.clock import require_checkpoint
+from training.clock import load_checkpoint, require_checkpoint
 from training.config import Config
 
 _TEXT_FOLDERS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -36,6 +36,16 @@ def transformer_weights(config: Config) -> dict[str, Tensor]:
     if config.start_from and not path.exists():
         return start_weights(config.start_from, "transformer")
     return require_checkpoint(path)["ema"]
+
+
+def dev_weights(config: Config) -> dict[str, Tensor]:
+    """What the guidance stage has made; where it has not run, `transformer_weights`, whose guidance is learnt too.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    guided = load_checkpoint(config.work_dir / "guidance.pt")
+    return guided["ema"] if guided else transformer_weights(config)
 
 
 def copy_text_encoders(start_from: Path, folder: Path) -> None:

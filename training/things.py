@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from training import creatures, structures
 from training.paint import Canvas, Colour
 from training.pen import Pen
@@ -81,8 +79,8 @@ def stands_on_far_shore(scene: Scene) -> bool:
 def draw_things(canvas: Canvas, scene: Scene) -> None:
     """Paint the scene's one to three things, in place.
 
-    Size and place follow from the scene's words: every outline that also moves by chance takes many more pictures to
-    learn.
+    Size, place and facing follow from the scene's words: every outline that also moves by chance takes many more
+    pictures to learn.
     """
     if scene.thing == "none":
         return
@@ -95,9 +93,7 @@ def draw_things(canvas: Canvas, scene: Scene) -> None:
     middle = min(max(middle, half), canvas.width - half)
     if scene.thing == "bridge":
         middle = canvas.width / 2
-    # At the sides it faces the middle of the picture.
-    centred = scene.thing_place == "centre"
-    turned = np.random.default_rng([scene.seed, 4]).random() < 0.5 if centred else scene.thing_place == "right"
+    turned = scene.thing_place == "right"  # At the sides it faces the middle of the picture.
     with canvas.drawing_subject():
         for index in range(count):
             offset = (index - (count - 1) / 2) * recipe.width * size * 1.08

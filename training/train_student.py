@@ -11,12 +11,12 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from training.clock import require_checkpoint
 from training.config import Config
 from training.distil import distil
 from training.flow import DEFAULT_GUIDANCE, build_transformer, predict
 from training.journeys import Journey
 from training.parallel import launch, pick_device
+from training.start import dev_weights
 from training.text import TextEncoders
 
 STEPS = 4
@@ -40,7 +40,7 @@ class StudentLesson:
     def __init__(self, config: Config, device: torch.device) -> None:
         self._substeps = config.student.substeps
         self.teacher = build_transformer().to(device).eval().requires_grad_(False)
-        self.teacher.load_state_dict(require_checkpoint(config.work_dir / "guidance.pt")["ema"])
+        self.teacher.load_state_dict(dev_weights(config))
         self.model = without_guidance_input(self.teacher, DEFAULT_GUIDANCE)
         self.text = TextEncoders.load(config.work_dir / "model", device)
 

@@ -13,7 +13,7 @@ from training.clock import save_checkpoint
 from training.config import Config, load_config
 from training.encode import encode_pairs, encode_seeds, part_path
 from training.latents import HELD_OUT, LatentStore
-from training.mirror import fit_mirror, mirror, mirrored_scene
+from training.mirror import can_mirror, fit_mirror, mirror, mirrored_scene
 from training.scenes import Scene, sample_scene
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,15 @@ def test_a_mirrored_scene_swaps_left_and_right(kind: str, attribute: str) -> Non
         assert all(getattr(mirrored_scene(scene), attribute) == word for scene in scenes(kind, attribute, word))
 
 
+@pytest.mark.parametrize(("place", "expected"), [("left", True), ("right", True), ("centre", False)])
+def test_what_stands_in_the_middle_is_not_mirrored(place: str, expected: bool) -> None:
+    """It always faces the same way, so the renderer could not have drawn the mirrored picture."""
+    scene = scenes("scene", "thing", "cat")[0]
+    assert can_mirror(replace(scene, thing_place=place)) == expected
+    assert can_mirror(replace(scene, thing_place=place, thing="none"))
+    assert can_mirror(scenes("shape", "shape_place", place)[0])
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A work folder with one part of pictures of one scene, subject in the leftmost column, and a plain mirror."""
@@ -76,7 +85,7 @@ def config(tmp_path: Path) -> Config:
     return config
 
 
-def test_half_of_the_pictures_are_mirrored_with_subject_and_caption(
+def test_half_of_what_can_be_mirrored_is_with_subject_and_caption(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = scenes("scene", "thing_place", "left")[0]
@@ -91,6 +100,10 @@ def test_half_of_the_pictures_are_mirrored_with_subject_and_caption(
         assert torch.equal(latents, rising if caption == "left" else rising.flip(2))
         assert subject[:, 0 if caption == "left" else -1].eq(1).all() and subject.sum() == CELLS // 2
     assert 0.4 < batch.captions.count("right") / len(batch.captions) < 0.6
+    centred = replace(left, thing="cat", thing_place="centre")
+    monkeypatch.setattr("training.latents.sample_scene", lambda _seed: centred)
+    batch = LatentStore(config).draw(np.random.default_rng(0), tokens=20_000, dropout=0.0)
+    assert all(torch.equal(latents, rising) for latents in batch.latents)
 
 
 def test_held_out_pictures_are_never_drawn_and_the_seen_ones_are(config: Config) -> None:
