@@ -51,6 +51,7 @@ class FlowConfig:
     caption_dropout: float
     guidance_from: float
     guidance_share: float
+    shape_weight: float
     subject_weight: float
     detail_share: float
     ema: float

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,13 +49,40 @@ class Batch:
     kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Cached pictures of one size.
+
+    Attributes:
+        latents: (n, 32, h, w) float16.
+        subject: (n, tokens) float16.
+        first_seed: of the first scene; the others follow.
+        odds: (n,) how likely each is drawn, relative to the others; 0 for those held out.
+    """
+
+    latents: Tensor
+    subject: Tensor
+    first_seed: int
+    odds: np.ndarray
+
+
+def _load_part(path: Path, number: int, shape_weight: float) -> _Part:
+    state = torch.load(path, weights_only=True)
+    latents, first = state["latents"], state["first_seed"]
+    kinds = np.array([sample_scene(seed).kind for seed in range(first, first + len(latents))])
+    odds = np.where(kinds == "shape", shape_weight, 1.0)
+    odds[: HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0] = 0
+    return _Part(latents, state["subject"], first, odds)
+
+
 class LatentStore:
     """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier go."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.work_dir / "latents"
         self._mirror = require_checkpoint(config.work_dir / "latent_mirror.pt")["kernel"]
-        self._parts: dict[tuple[int, int], dict[int, tuple[Tensor, Tensor, int]]] = {}
+        self._shape_weight = config.flow.shape_weight
+        self._parts: dict[tuple[int, int], dict[int, _Part]] = {}
         self._shares: dict[tuple[int, int], float] = {}
         for bucket in config.flow.buckets:
             for size in bucket.sizes:
@@ -67,12 +95,11 @@ class LatentStore:
         for size, parts in self._parts.items():
             for part, path in find_parts(self._folder, size):
                 if part not in parts:
-                    state = torch.load(path, weights_only=True)
-                    parts[part] = (state["latents"], state["subject"], state["first_seed"])
+                    parts[part] = _load_part(path, part, self._shape_weight)
         self._ready = [size for size, parts in self._parts.items() if parts]
         shares = np.array([self._shares[size] for size in self._ready])
         self._probability = shares / shares.sum()
-        return sum(len(latents) for parts in self._parts.values() for latents, _, _ in parts.values())
+        return sum(len(part.latents) for parts in self._parts.values() for part in parts.values())
 
     def draw(self, rng: np.random.Generator, tokens: int, dropout: float) -> Batch:
         """A batch of one size with about `tokens` text and picture tokens; half of those that can be are mirrored.
@@ -88,15 +115,16 @@ class LatentStore:
         if kept > SPARSE_TOKENS and rng.random() < SPARSE_SHARE:
             kept = SPARSE_TOKENS
         count = max(tokens // (length + kept), 1)
-        parts = list(self._parts[size].items())
-        sizes = np.array([len(latents) for _, (latents, _, _) in parts])
+        parts = list(self._parts[size].values())
+        odds = np.concatenate([part.odds for part in parts])
+        starts = np.cumsum([0, *(len(part.odds) for part in parts[:-1])])
         chosen, subjects, captions, turned = [], [], [], []
-        for which in rng.choice(len(parts), size=count, p=sizes / sizes.sum()):
-            number, (latents, subject, first_seed) = parts[int(which)]
-            index = int(rng.integers(HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0, len(latents)))
-            chosen.append(latents[index])
-            subjects.append(subject[index])
-            scene = sample_scene(first_seed + index)
+        for row in rng.choice(len(odds), size=count, p=odds / odds.sum()):
+            which = int(np.searchsorted(starts, row, side="right")) - 1
+            part, index = parts[which], int(row - starts[which])
+            chosen.append(part.latents[index])
+            subjects.append(part.subject[index])
+            scene = sample_scene(part.first_seed + index)
             turned.append(can_mirror(scene) and rng.random() < 0.5)
             seen = mirrored_scene(scene) if turned[-1] else scene
             captions.append("" if rng.random() < dropout else write_caption(seen, rng).text)
@@ -120,16 +148,16 @@ class LatentStore:
         """
         if 0 not in self._parts.get(size, {}):
             return None
-        latents, subject, first_seed = self._parts[size][0]
-        rng, count = np.random.default_rng(1), min(HELD_OUT, len(latents) // 2)
+        part = self._parts[size][0]
+        rng, count = np.random.default_rng(1), min(HELD_OUT, len(part.latents) // 2)
         if count == 0:
             return None
         start = count if seen else 0
         chosen = slice(start, start + count)
-        scenes = [sample_scene(first_seed + start + index) for index in range(count)]
+        scenes = [sample_scene(part.first_seed + start + index) for index in range(count)]
         captions = [write_caption(scene, rng).text for scene in scenes]
         tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
-        return Batch(latents[chosen].float(), subject[chosen].float(), captions, length, size, tokens)
+        return Batch(part.latents[chosen].float(), part.subject[chosen].float(), captions, length, size, tokens)
 
 
 class _Stream(IterableDataset):

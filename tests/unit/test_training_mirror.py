@@ -118,6 +118,17 @@ def test_held_out_pictures_are_never_drawn_and_the_seen_ones_are(config: Config)
     assert seen == list(range(HELD_OUT, 2 * HELD_OUT)) and set(seen) <= drawn
 
 
+def test_plain_shapes_are_drawn_more_often_than_others(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [scenes(kind, "thing_place", "left")[0] for kind in ("scene", "shape")]
+    monkeypatch.setattr("training.latents.sample_scene", lambda seed: kinds[seed % 2])
+    monkeypatch.setattr("training.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.kind}))
+    for weight, low, high in ((1.0, 0.42, 0.58), (4.0, 0.72, 0.88)):
+        flow = replace(config.flow, shape_weight=weight)
+        store = LatentStore(replace(config, flow=flow))
+        captions = store.draw(np.random.default_rng(0), tokens=20_000, dropout=0.0).captions
+        assert low < captions.count("shape") / len(captions) < high
+
+
 def test_one_picture_is_not_enough_to_hold_one_out(config: Config) -> None:
     path = part_path(config.work_dir / "latents", SIZE, 0)
     state = torch.load(path, weights_only=True)
