@@ -54,6 +54,7 @@ class FlowConfig:
     shape_weight: float
     subject_weight: float
     detail_share: float
+    plan_share: float
     ema: float
     buckets: tuple[Bucket, ...]
 

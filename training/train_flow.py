@@ -32,6 +32,7 @@ from training.text import TextEncoders
 VALIDATED = ((256, 256), (512, 512), (1024, 1024))
 SERVED_LENGTH = 64
 MAX_DETAIL_SIGMA = 0.6  # Above, single outlines drown in the noise.
+PLAN_ABOVE_SHIFT = 1.0  # In the logit of the noise level; below, the noisy picture says more than the caption can add.
 
 
 def is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
@@ -46,15 +47,20 @@ def learning_rate_factor(flow: FlowConfig, progress: float) -> float:
     return min(1.0, (1 - progress) / (1 - flow.decay_from))
 
 
-def draw_sigma(count: int, tokens: int, detail_share: float, device: torch.device) -> Tensor:
-    """Noise levels (count,): most are logit-normal around the shift that belongs to the picture's size.
+def draw_sigma(count: int, tokens: int, detail_share: float, plan_share: float, device: torch.device) -> Tensor:
+    """Noise levels (count,): logit-normal around the shift that belongs to the picture's size, but for two shares.
 
-    At 1024 px that is where the layout is decided, and only one in fourteen is below 0.4, where outlines are. So some
-    are uniform over the low levels.
+    Where the noise hides the picture, the caption alone says what to draw: what is asked for is learnt there. Of the
+    logit-normal only one in fifty levels is so high, and at 1024 px one in fourteen is below 0.4, where outlines are.
+    So one share is uniform over the high levels, another over the low ones.
     """
-    layout = torch.sigmoid(training_shift(tokens) + torch.randn(count, device=device))
+    shift = torch.tensor(training_shift(tokens), device=device)
+    layout = torch.sigmoid(shift + torch.randn(count, device=device))
+    lowest_plan = torch.sigmoid(shift + PLAN_ABOVE_SHIFT)
+    plan = 1 - (1 - lowest_plan) * torch.rand(count, device=device)
     detail = MAX_DETAIL_SIGMA * torch.rand(count, device=device)
-    return torch.where(torch.rand(count, device=device) < detail_share, detail, layout)
+    which = torch.rand(count, device=device)
+    return torch.where(which < detail_share, detail, torch.where(which > 1 - plan_share, plan, layout))
 
 
 def draw_guidance(count: int, device: torch.device) -> Tensor:
@@ -107,7 +113,7 @@ class FlowTrainer:
         noise = torch.randn_like(x0)
         # An outline is found by looking at the neighbouring tokens; where most are left out, there is none to find.
         detail_share = self.config.flow.detail_share if batch.kept == tokens else 0.0
-        sigma = draw_sigma(count, tokens, detail_share, self.device)
+        sigma = draw_sigma(count, tokens, detail_share, self.config.flow.plan_share, self.device)
         noisy = torch.lerp(x0, noise, sigma[:, None, None])
         target = noise - x0
         guidance = torch.ones(count, device=self.device)

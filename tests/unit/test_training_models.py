@@ -86,15 +86,19 @@ def test_what_shows_a_thing_counts_more() -> None:
     assert torch.equal(weights, torch.tensor([[1.0, 2.5, 4.0, 4.0]]))
 
 
-def test_outlines_are_trained_at_every_size() -> None:
+@pytest.mark.parametrize("tokens", [16, 64, 256])
+def test_outlines_and_layouts_are_trained_at_every_size(tokens: int) -> None:
     torch.manual_seed(0)
 
-    def share_of_low_noise(tokens: int, detail_share: float) -> float:
-        return float((draw_sigma(4000, tokens, detail_share, torch.device("cpu")) < 0.4).float().mean())
+    def share(detail_share: float, plan_share: float, low: float, high: float) -> float:
+        levels = draw_sigma(4000, tokens, detail_share, plan_share, torch.device("cpu"))
+        assert levels.min() > 0 and levels.max() <= 1
+        return float(((levels >= low) & (levels < high)).float().mean())
 
-    assert share_of_low_noise(256, detail_share=0.0) < 0.1
-    assert share_of_low_noise(256, detail_share=0.5) > 0.3
-    assert share_of_low_noise(16, detail_share=0.5) > 0.3
+    assert share(0.0, 0.0, 0.95, 1.01) < 0.1
+    assert share(0.0, 1.0, 0.65, 1.01) > 0.9 and share(0.0, 1.0, 0.95, 1.01) > 0.1
+    assert share(0.5, 0.0, 0.0, 0.4) > 0.3
+    assert share(0.5, 0.5, 0.6, 0.65) < 0.01
 
 
 @pytest.mark.parametrize("tokens", [16, 64, 240, 256])
