@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from training.clock import Budget, load_checkpoint, save_checkpoint
 from training.config import Config, FlowConfig
 from training.flow import (
     DEFAULT_GUIDANCE,
+    PIXELS_PER_TOKEN,
     build_transformer,
     guidance_step,
     guidance_strength,
@@ -32,7 +34,7 @@ from training.text import TextEncoders
 VALIDATED = ((256, 256), (512, 512), (1024, 1024))
 SERVED_LENGTH = 64
 MAX_DETAIL_SIGMA = 0.6  # Above, single outlines drown in the noise.
-PLAN_ABOVE_SHIFT = 1.0  # In the logit of the noise level; below, the noisy picture says more than the caption can add.
+PLAN_ABOVE_SHIFT = 1.0  # In the logit of the noise level.
 
 
 def is_block_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
@@ -47,6 +49,11 @@ def learning_rate_factor(flow: FlowConfig, progress: float) -> float:
     return min(1.0, (1 - progress) / (1 - flow.decay_from))
 
 
+def lowest_plan_sigma(tokens: int) -> float:
+    """Noise level above which captions decide more than the noisy picture."""
+    return 1 / (1 + math.exp(-training_shift(tokens) - PLAN_ABOVE_SHIFT))
+
+
 def draw_sigma(count: int, tokens: int, detail_share: float, plan_share: float, device: torch.device) -> Tensor:
     """Noise levels (count,): logit-normal around the shift that belongs to the picture's size, but for two shares.
 
@@ -54,10 +61,8 @@ def draw_sigma(count: int, tokens: int, detail_share: float, plan_share: float, 
     logit-normal only one in fifty levels is so high, and at 1024 px one in fourteen is below 0.4, where outlines are.
     So one share is uniform over the high levels, another over the low ones.
     """
-    shift = torch.tensor(training_shift(tokens), device=device)
-    layout = torch.sigmoid(shift + torch.randn(count, device=device))
-    lowest_plan = torch.sigmoid(shift + PLAN_ABOVE_SHIFT)
-    plan = 1 - (1 - lowest_plan) * torch.rand(count, device=device)
+    layout = torch.sigmoid(training_shift(tokens) + torch.randn(count, device=device))
+    plan = 1 - (1 - lowest_plan_sigma(tokens)) * torch.rand(count, device=device)
     detail = MAX_DETAIL_SIGMA * torch.rand(count, device=device)
     which = torch.rand(count, device=device)
     return torch.where(which < detail_share, detail, torch.where(which > 1 - plan_share, plan, layout))
@@ -85,6 +90,11 @@ def token_weight(subject: Tensor, subject_weight: float) -> Tensor:
         (n, tokens), at least 1. A quarter of a token is enough for the full weight: outlines matter most.
     """
     return 1 + subject_weight * (4 * subject).clamp(max=1)
+
+
+def masked_mean(errors: Tensor, shown: Tensor) -> float:
+    """Mean of the errors where `shown` is 1; 0 where it is nowhere."""
+    return float((errors * shown).sum() / shown.sum().clamp(min=1))
 
 
 def attention_kernel(tokens: int, device: torch.device) -> SDPBackend:
@@ -157,35 +167,40 @@ class FlowTrainer:
         return target.index_add(0, rows, step)
 
     @torch.no_grad()
+    def _fixed_errors(self, batch: Batch, sigma: Tensor) -> Tensor:
+        """Squared error of the running average at guidance 1, with the same noise every time: (n, tokens)."""
+        x0 = pack(batch.latents.to(self.device))
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        with autocast(self.device):
+            pooled, states = self.text(batch.captions, batch.length)
+            noisy, positions = torch.lerp(x0, noise, sigma[:, None, None]), position_ids(*batch.size, self.device)
+            output = predict(self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, positions)
+        return (output.float() - (noise - x0)).square().mean(dim=2)
+
     def validate(self, store: LatentStore) -> dict[str, float]:
         """Loss of the running average at guidance 1 on fixed pictures, with fixed noise.
 
         Returns:
             Per size, the mean over all tokens of held-out pictures, and over those a quarter of which is subject
-            (`Canvas.subject`); the latter also on pictures that are trained on. They are other pictures, so levels
-            do not compare; but where only their loss falls, they are being learnt by heart.
+            (`Canvas.subject`); the latter also at high noise, where it tells what is known from captions, and on
+            pictures that are trained on. They are other pictures, so levels do not compare; but where only their loss
+            falls, they are being learnt by heart.
         """
         result = {}
         for size, seen in itertools.product(VALIDATED, (False, True)):
             batch = store.held_out(size, SERVED_LENGTH, seen)
             if batch is None:
                 continue
-            x0 = pack(batch.latents.to(self.device))
-            fixed = torch.Generator().manual_seed(0)
-            noise = torch.randn(x0.shape, generator=fixed).to(self.device)
-            sigma = torch.sigmoid(training_shift(x0.shape[1]) + torch.linspace(-1.5, 1.5, len(x0), device=self.device))
-            with autocast(self.device):
-                pooled, states = self.text(batch.captions, batch.length)
-                noisy = torch.lerp(x0, noise, sigma[:, None, None])
-                output = predict(
-                    self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, position_ids(*size, self.device)
-                )
-            error = (output.float() - (noise - x0)).square().mean(dim=2)
+            count, tokens = len(batch.captions), size[0] * size[1] // PIXELS_PER_TOKEN**2
+            spread = torch.linspace(0, 1, count, device=self.device)
             shown = (batch.subject.to(self.device) > 0.25).float()
+            errors = self._fixed_errors(batch, torch.sigmoid(training_shift(tokens) + 3 * spread - 1.5))
             if not seen:
-                result[f"{size[0]} px"] = float(error.mean())
-            name = f"{'seen' if seen else 'held-out'} subjects at {size[0]} px"
-            result[name] = float((error * shown).sum() / shown.sum().clamp(min=1))
+                result[f"{size[0]} px"] = float(errors.mean())
+                lowest = lowest_plan_sigma(tokens)
+                high = self._fixed_errors(batch, lowest + (1 - lowest) * spread)
+                result[f"subjects at high noise at {size[0]} px"] = masked_mean(high, shown)
+            result[f"{'seen' if seen else 'held-out'} subjects at {size[0]} px"] = masked_mean(errors, shown)
         return result
 
 
