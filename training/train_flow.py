@@ -50,7 +50,7 @@ def learning_rate_factor(flow: FlowConfig, progress: float) -> float:
 
 
 def lowest_plan_sigma(tokens: int) -> float:
-    """Noise level above which captions decide more than the noisy picture."""
+    """Where high noise begins, .66 at 256 px: from here on captions tell what the picture no longer shows."""
     return 1 / (1 + math.exp(-training_shift(tokens) - PLAN_ABOVE_SHIFT))
 
 
@@ -58,8 +58,8 @@ def draw_sigma(count: int, tokens: int, detail_share: float, plan_share: float, 
     """Noise levels (count,): logit-normal around the shift that belongs to the picture's size, but for two shares.
 
     Where the noise hides the picture, the caption alone says what to draw: what is asked for is learnt there. Of the
-    logit-normal only one in fifty levels is so high, and at 1024 px one in fourteen is below 0.4, where outlines are.
-    So one share is uniform over the high levels, another over the low ones.
+    logit-normal one in forty levels is two deviations up, and at 1024 px one in fourteen is below 0.4, where outlines
+    are. So one share is uniform over the high levels, another over the low ones.
     """
     layout = torch.sigmoid(training_shift(tokens) + torch.randn(count, device=device))
     plan = 1 - (1 - lowest_plan_sigma(tokens)) * torch.rand(count, device=device)

@@ -114,6 +114,16 @@ def test_a_student_goes_as_far_in_one_step_as_its_teacher_in_several(config: Con
     assert not torch.equal(before, journey.noisy)
 
 
+def test_without_a_guidance_stage_the_flow_stage_teaches_the_student(config: Config) -> None:
+    flow = torch.load(config.work_dir / "flow.pt", weights_only=True)["ema"]
+    torch.save({"ema": {name: value + 1 for name, value in flow.items()}}, config.work_dir / "guidance.pt")
+    guided = StudentLesson(config, torch.device("cpu")).teacher.state_dict()
+    (config.work_dir / "guidance.pt").unlink()
+    plain = StudentLesson(config, torch.device("cpu")).teacher.state_dict()
+    name = "proj_out.weight"
+    assert torch.equal(plain[name], flow[name]) and torch.equal(guided[name], flow[name] + 1)
+
+
 def test_a_running_average_is_quick_while_it_is_young() -> None:
     average, model = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(average.weight)
