@@ -121,7 +121,8 @@ def test_a_worker_elsewhere_outlives_a_restart_of_the_gateway(servers):
     server = servers.start(workers=0)
     worker = servers.start_worker(server, model="fake:0.1", worker_id="far-away")
     job_id = server.submit(num_inference_steps=40)
-    server.wait_status(job_id, "IN_PROGRESS")
+    # Claimed is not enough: a gateway that is killed before it has answered leaves a worker that knows of no job.
+    wait_until(lambda: server.status(job_id).get("progress"), "the worker draws")
     server.process.kill()
     server.wait_exit()
     again = servers.restart(server)
@@ -137,7 +138,7 @@ def test_a_worker_elsewhere_gives_its_job_back_when_told_to_go(servers):
     server = servers.start(workers=0)
     worker = servers.start_worker(server, model="fake:0.2", worker_id="first")
     job_id = server.submit(num_inference_steps=50)
-    # Claimed is not enough: the answer may still be on its way to the worker, which then knows of no job.
+    # Claimed is not enough, as above: the answer may still be on its way to the worker.
     wait_until(lambda: server.status(job_id).get("progress"), "the worker draws")
     worker.terminate()
     assert worker.wait(DEADLINE_S) == 0
