@@ -26,8 +26,10 @@ def average_models(first: Path, second: Path, share: float, folder: Path) -> Non
         folder: where the mean goes; must not be there yet.
 
     Raises:
-        ValueError: the two transformers are of different shapes.
+        ValueError: the two transformers are of different shapes, or the share is not between 0 and 1.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 to 1, not {share}")
     a, b = start_weights(first, "transformer"), start_weights(second, "transformer")
     if {name: tensor.shape for name, tensor in a.items()} != {name: tensor.shape for name, tensor in b.items()}:
         raise ValueError(f"the transformers of {first} and {second} are of different shapes")

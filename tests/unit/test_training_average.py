@@ -37,6 +37,13 @@ def test_models_of_different_shapes_have_no_mean(tmp_path, other):
     assert not (tmp_path / "mean").exists()
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_outside_of_both_models_is_refused(tmp_path, share):
+    first, second = (write_model(tmp_path / name, a=torch.ones(2)) for name in ("first", "second"))
+    with pytest.raises(ValueError, match="share must be from 0 to 1"):
+        average_models(first, second, share, tmp_path / "mean")
+
+
 def test_a_model_that_is_there_is_not_overwritten(tmp_path):
     first, second = (write_model(tmp_path / name, a=torch.ones(2)) for name in ("first", "second"))
     with pytest.raises(FileExistsError):
