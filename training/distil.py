@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
@@ -18,7 +17,7 @@ from training.optim import build_optimisers, set_rate, update_average
 from training.parallel import agree, average_gradients
 from training.precision import autocast
 from training.text import TextEncoders
-from training.train_flow import attention_kernel, is_block_matrix
+from training.train_flow import attention_kernels, is_block_matrix
 
 
 class Lesson(Protocol):
@@ -54,20 +53,19 @@ def distil(
         average.load_state_dict(state["ema"])
         done, budget = state["steps"], Budget(stage.minutes, state["spent_s"])
     torch.manual_seed(config.seed + 1000 * rank + done)
-    rng = np.random.default_rng([config.seed, rank, done])
-    journeys = Journeys(config, lesson.text, rng, stage.tokens_per_step, steps, dropout)
-    saved_s, mean_loss = budget.spent_s, 0.0
+    journeys = Journeys(config, lesson.text, [config.seed, rank, done], stage.tokens_per_step, steps, dropout)
+    saved_s, mean_loss = budget.spent_s, torch.zeros((), device=device)  # Reading it waits for the GPU.
 
     def save() -> None:
         state = {"model": model.state_dict(), "ema": average.state_dict()}
         save_checkpoint(path, {**state, "steps": done, "spent_s": budget.spent_s})
-        tqdm.write(f"{path.stem}: step {done}  {budget.spent_s / 60:.1f} min  loss {mean_loss:.4f}")
+        tqdm.write(f"{path.stem}: step {done}  {budget.spent_s / 60:.1f} min  loss {float(mean_loss):.4f}")
 
     for journey in journeys:
         if (progress := agree(budget.progress, device)) >= 1.0:
             break
         set_rate(optimisers, min(1.0, done / 20 + 0.05, 1.0 - progress))
-        with sdpa_kernel(attention_kernel(journey.sequence_length, device)), autocast(device):
+        with sdpa_kernel(attention_kernels(journey.sequence_length, device)), autocast(device):
             loss, velocity = lesson.loss(journey)
         loss.backward()
         average_gradients(model.parameters())
@@ -77,7 +75,7 @@ def distil(
         update_average(average, model, stage.ema, done)
         journey.move(velocity.detach())
         done += 1
-        mean_loss += max(0.02, 1 / done) * (float(loss.detach()) - mean_loss)
+        mean_loss.lerp_(loss.detach(), max(0.02, 1 / done))
         if rank == 0 and budget.spent_s - saved_s > config.checkpoint_s:
             saved_s = budget.spent_s
             save()

@@ -4,7 +4,10 @@ A picture's scene follows from its seed alone, so captions need not be kept: the
 Parts are written one after the other over all sizes; training may begin after the first.
 """
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from training.autoencoder import LATENT_CHANNELS, build_autoencoder, encode, flatten_spectrum
 from training.clock import load_checkpoint, save_checkpoint
 from training.config import Config
 from training.flow import PIXELS_PER_TOKEN
+from training.loaders import prepare
 from training.mirror import fit_mirror
 from training.parallel import launch, pick_device
 from training.precision import autocast
@@ -30,6 +35,19 @@ STATISTICS = {(256, 256): 320, (512, 512): 80, (1024, 1024): 16}  # Pictures to 
 BATCH_PIXELS = 4 * 512 * 512
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Scenes to be drawn and encoded at one size, width and height in pixels."""
+
+    seeds: range
+    size: tuple[int, int]
+
+    @property
+    def batch(self) -> int:
+        """How many are encoded at once."""
+        return max(BATCH_PIXELS // (self.size[0] * self.size[1]), 1)
+
+
 def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
     """The autoencoder as soon as its encoder is final; the decoder may still be in training."""
     state = load_checkpoint(config.work_dir / "encoder_ready.pt") or load_checkpoint(config.work_dir / "ae.pt")
@@ -40,13 +58,43 @@ def load_encoder(config: Config, device: torch.device) -> AutoencoderKL:
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _draw_batches(seeds: range, width: int, height: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rendered scenes: pixels (n, 3, height, width) in -1..1 and their subjects, (n, height, width) 0 or 1."""
-    batch = max(BATCH_PIXELS // (width * height), 1)
-    for start in range(0, len(seeds), batch):
-        canvases = [draw(sample_scene(seed), width, height) for seed in seeds[start : start + batch]]
-        pixels = to_pixels(np.stack([canvas.to_uint8() for canvas in canvases]), device)
-        yield pixels, torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Scenes as training keeps them, all float32 and on the CPU.
+
+    Attributes:
+        latents: (n, 32, height/32, width/32), not mixed.
+        subject: (n, height/64 * width/64) share of every token that shows the subject (`Canvas.subject`), 0..1, row by
+            row.
+        is_shape: (n,) bool, whether it is a picture of plain shapes.
+    """
+
+    latents: Tensor
+    subject: Tensor
+    is_shape: Tensor
+
+
+class _Drawings(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batches of rendered scenes: pixels (n, height, width, 3) uint8, and the rest of what `Encoded` says of them."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._batches = [
+            (job.seeds[start : start + job.batch], job.size)
+            for job in jobs
+            for start in range(0, len(job.seeds), job.batch)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        seeds, size = self._batches[number]
+        scenes = [sample_scene(seed) for seed in seeds]
+        canvases = [draw(scene, *size) for scene in scenes]
+        masks = torch.from_numpy(np.stack([canvas.subject for canvas in canvases])).float()
+        pixels = torch.from_numpy(np.stack([canvas.to_uint8() for canvas in canvases]))
+        is_shape = torch.tensor([scene.kind == "shape" for scene in scenes])
+        return pixels, F.avg_pool2d(masks, PIXELS_PER_TOKEN).flatten(1), is_shape
 
 
 @torch.no_grad()
@@ -55,37 +103,31 @@ def _encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
         return encode(vae, pixels).float().cpu()
 
 
-def encode_seeds(
-    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Render and encode scenes.
-
-    Returns:
-        Latents (n, 32, height/32, width/32), not mixed, and the share of every token that shows the subject
-        (`Canvas.subject`), (n, height/64 * width/64) in 0..1, row by row; both float32 on the CPU.
-    """
-    chunks, subjects = [], []
-    for pixels, masks in _draw_batches(seeds, width, height, device):
-        chunks.append(_encode(vae, pixels))
-        subjects.append(F.avg_pool2d(masks, PIXELS_PER_TOKEN).flatten(1))
-    return torch.cat(chunks), torch.cat(subjects)
+def encode_jobs(vae: AutoencoderKL, jobs: Sequence[Job], device: torch.device, loaders: int = 0) -> Iterator[Encoded]:
+    """Render and encode scenes, job by job; `loaders` processes render ahead, over the ends of jobs."""
+    drawings = prepare(_Drawings(jobs), loaders)
+    for job in jobs:
+        done = [
+            (_encode(vae, to_pixels(pixels.numpy(), device)), *rest)
+            for pixels, *rest in itertools.islice(drawings, math.ceil(len(job.seeds) / job.batch))
+        ]
+        yield Encoded(*(torch.cat(parts) for parts in zip(*done, strict=True)))
 
 
-def encode_pairs(
-    vae: AutoencoderKL, seeds: range, width: int, height: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+def encode_pairs(vae: AutoencoderKL, job: Job, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Render scenes, and encode each picture as it is and turned left to right: batches of latents, not mixed."""
-    for pixels, _ in _draw_batches(seeds, width, height, device):
+    for drawn, *_ in prepare(_Drawings([job]), 0):
+        pixels = to_pixels(drawn.numpy(), device)
         yield _encode(vae, pixels), _encode(vae, pixels.flip(3))
 
 
-def _statistics_seeds(config: Config) -> list[tuple[tuple[int, int], range]]:
-    """Sizes, and seeds of pictures that are not trained on."""
-    first, counts = config.flow.first_scene, []
+def _statistics_jobs(config: Config) -> list[Job]:
+    """Some pictures of a few sizes that are not trained on."""
+    first, jobs = config.flow.first_scene, []
     for size, pictures in ((size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes):
         if (count := min(STATISTICS.get(size, 0), pictures)) > 0:
-            counts.append((size, range(first - count, first)))
-    return counts
+            jobs.append(Job(range(first - count, first), size))
+    return jobs
 
 
 def mix(mixing: Tensor, latents: Tensor) -> Tensor:
@@ -104,9 +146,8 @@ def latent_mixing(config: Config, vae: AutoencoderKL, device: torch.device) -> T
     matrix = torch.eye(LATENT_CHANNELS)
     if config.start_from is None:
         covariances = []
-        for size, seeds in _statistics_seeds(config):
-            latents, _ = encode_seeds(vae, seeds, *size, device)
-            covariances.append(latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1).cov())
+        for made in encode_jobs(vae, _statistics_jobs(config), device, config.loaders):
+            covariances.append(made.latents.transpose(0, 1).reshape(LATENT_CHANNELS, -1).cov())
         matrix = flatten_spectrum(torch.stack(covariances).mean(dim=0))
     save_checkpoint(path, {"matrix": matrix})
     return matrix
@@ -119,8 +160,8 @@ def latent_mirror(config: Config, vae: AutoencoderKL, mixing: Tensor, device: to
         return state["kernel"]
     kernel = fit_mirror(
         (mix(mixing, plain), mix(mixing, mirrored))
-        for size, seeds in _statistics_seeds(config)
-        for plain, mirrored in encode_pairs(vae, seeds, *size, device)
+        for job in _statistics_jobs(config)
+        for plain, mirrored in encode_pairs(vae, job, device)
     )
     save_checkpoint(path, {"kernel": kernel})
     return kernel
@@ -140,18 +181,18 @@ def _encode_worker(rank: int, config: Config, processes: int) -> None:
     device = pick_device(rank)
     vae = load_encoder(config, device)
     mixing = latent_mixing(config, vae, device)
-    folder = config.work_dir / "latents"
     sizes = [(size, bucket.pictures) for bucket in config.flow.buckets for size in bucket.sizes]
-    jobs = [(part, number, size, pictures) for part in range(PARTS) for number, (size, pictures) in enumerate(sizes)]
-    for part, number, size, pictures in tqdm(jobs[rank::processes], desc="latents", disable=rank != 0, mininterval=10):
-        path = part_path(folder, size, part)
-        if path.exists():
-            continue
-        scenes = config.flow.first_scene + number * 1_000_000
-        seeds = range(scenes + part * pictures // PARTS, scenes + (part + 1) * pictures // PARTS)
-        latents, subject = encode_seeds(vae, seeds, *size, device)
-        latents = mix(mixing, latents).half()
-        save_checkpoint(path, {"latents": latents, "subject": subject.half(), "first_seed": seeds.start})
+    jobs = {}
+    for part, (number, (size, pictures)) in itertools.product(range(PARTS), enumerate(sizes)):
+        first = config.flow.first_scene + number * 1_000_000
+        seeds = range(first + part * pictures // PARTS, first + (part + 1) * pictures // PARTS)
+        jobs[part_path(config.work_dir / "latents", size, part)] = Job(seeds, size)
+    mine = {path: job for path, job in list(jobs.items())[rank::processes] if not path.exists()}
+    made = encode_jobs(vae, list(mine.values()), device, config.loaders)
+    bar = tqdm(mine.items(), desc="latents", disable=rank != 0, mininterval=10)
+    for (path, job), part in zip(bar, made, strict=True):
+        state = {"latents": mix(mixing, part.latents).half(), "subject": part.subject.half()}
+        save_checkpoint(path, {**state, "is_shape": part.is_shape, "first_seed": job.seeds.start})
 
 
 def encode_pictures(config: Config) -> None:

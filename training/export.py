@@ -40,9 +40,9 @@ def assemble_pipeline(config: Config) -> FluxPipeline:
         scheduler=build_scheduler(),
         vae=load_autoencoder(config),
         text_encoder=text.clip,
-        tokenizer=text.clip_tokenizer,
+        tokenizer=text.tokenizers.clip,
         text_encoder_2=text.t5,
-        tokenizer_2=text.t5_tokenizer,
+        tokenizer_2=text.tokenizers.t5,
         transformer=transformer.eval(),
     )
 

@@ -1,7 +1,6 @@
 """The transformer and the few formulas that training and sampling share."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -51,6 +50,15 @@ def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
     return model
 
 
+def compile_blocks(model: FluxTransformer2DModel) -> None:
+    """Fuse the small kernels of a model's blocks on a GPU, for all sizes at once; does nothing on a CPU.
+
+    Two cores compile for minutes what saves them a fifth of a pass. Make copies of the model before, not after.
+    """
+    if model.device.type == "cuda":
+        model.compile_repeated_blocks(dynamic=True)
+
+
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """The sampling schedule of FLUX.1-dev, with the shift of this model's token counts."""
     return FlowMatchEulerDiscreteScheduler(
@@ -72,14 +80,13 @@ def guidance_strength(guidance: Tensor) -> Tensor:
     return 1 + 0.4 * (guidance - 1)
 
 
-def guided_rows(guidance: Tensor, captions: Sequence[str]) -> Tensor:
-    """Numbers of the pictures that guidance moves.
+def guided_rows(guidance: Tensor, named: Tensor) -> Tensor:
+    """Numbers of the pictures that guidance moves: those whose guidance is above 1 and whose caption is not empty.
 
     The empty caption has nothing to move along and keeps its plain velocity at every guidance: negative prompts and
     second passes need it.
     """
-    has_caption = torch.tensor([caption != "" for caption in captions], device=guidance.device)
-    return torch.nonzero((guidance > 1) & has_caption).flatten()
+    return torch.nonzero((guidance > 1) & named).flatten()
 
 
 def guidance_step(with_caption: Tensor, without: Tensor, noisy: Tensor, sigma: Tensor, strength: Tensor) -> Tensor:

@@ -1,17 +1,19 @@
 """Pictures on their way from noise: a student that learns where it goes itself needs captions only, no latents."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from training.captions import write_caption
 from training.config import Config
 from training.flow import PIXELS_PER_TOKEN, position_ids, schedule
+from training.loaders import loader_rng, prepare
 from training.scenes import sample_scene
-from training.text import TextEncoders
+from training.text import Prompts, TextEncoders, Tokenizers
 
 LENGTH = 64  # T5 tokens of a caption, as the pipeline pads.
 LANES = 6  # Journeys under way in turn, so that one step's noise level says nothing about the next one's.
@@ -25,6 +27,7 @@ class Journey:
     Attributes:
         size: width and height in pixels.
         captions: n texts.
+        named: (n,) whether a caption says anything, False for "".
         noisy: (n, tokens, 128) where the pictures are.
         positions: (tokens, 3) from `position_ids`.
         pooled: (n, 128) from CLIP.
@@ -36,6 +39,7 @@ class Journey:
 
     size: tuple[int, int]
     captions: list[str]
+    named: Tensor
     noisy: Tensor
     positions: Tensor
     pooled: Tensor
@@ -69,13 +73,57 @@ class Journey:
         return self.index == len(self.levels) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a journey is to show, and in how many steps."""
+
+    size: tuple[int, int]
+    steps: int
+    captions: list[str]
+    prompts: Prompts
+
+    def pin_memory(self) -> "_Plan":
+        return replace(self, prompts=self.prompts.pin_memory())
+
+
+class _Plans(IterableDataset[_Plan]):
+    def __init__(
+        self,
+        config: Config,
+        tokenizers: Tokenizers,
+        seed: list[int],
+        tokens: int,
+        steps: tuple[int, int],
+        dropout: float,
+    ) -> None:
+        self._tokenizers, self._seed = tokenizers, seed
+        self._tokens, self._steps, self._dropout = tokens, steps, dropout
+        self._first_scene = config.flow.first_scene
+        shares = {size: bucket.share / len(bucket.sizes) for bucket in config.flow.buckets for size in bucket.sizes}
+        self._sizes, self._shares = list(shares), np.array(list(shares.values())) / sum(shares.values())
+
+    def __iter__(self) -> Iterator[_Plan]:
+        rng = loader_rng(self._seed)
+        while True:
+            size = self._sizes[int(rng.choice(len(self._sizes), p=self._shares))]
+            count = max(self._tokens // (LENGTH + size[0] * size[1] // PIXELS_PER_TOKEN**2), 1)
+            captions = [self._caption(rng) for _ in range(count)]
+            steps = int(rng.integers(self._steps[0], self._steps[1] + 1))
+            yield _Plan(size, steps, captions, self._tokenizers(captions, LENGTH))
+
+    def _caption(self, rng: np.random.Generator) -> str:
+        if rng.random() < self._dropout:
+            return ""
+        return write_caption(sample_scene(self._first_scene + int(rng.integers(SCENES))), rng).text
+
+
 class Journeys:
     """Starts journeys without end, of the sizes and shares of the configured buckets, and hands them out in turn.
 
     Args:
-        config: says what sizes there are, and whose scenes' captions to take.
+        config: says what sizes there are, whose scenes' captions to take, and how many loaders write them.
         text: encodes the captions.
-        rng: decides sizes, captions and numbers of steps.
+        seed: decides sizes, captions and numbers of steps, together with the number of loaders.
         tokens: text and picture tokens of a batch.
         steps: fewest and most steps of a journey.
         dropout: chance of a caption to be replaced by "".
@@ -85,15 +133,13 @@ class Journeys:
         self,
         config: Config,
         text: TextEncoders,
-        rng: np.random.Generator,
+        seed: list[int],
         tokens: int,
         steps: tuple[int, int],
         dropout: float = 0.0,
     ) -> None:
-        self._text, self._rng, self._tokens, self._steps, self._dropout = text, rng, tokens, steps, dropout
-        self._first_scene = config.flow.first_scene
-        shares = {size: bucket.share / len(bucket.sizes) for bucket in config.flow.buckets for size in bucket.sizes}
-        self._sizes, self._shares = list(shares), np.array(list(shares.values())) / sum(shares.values())
+        self._text = text
+        self._plans = prepare(_Plans(config, text.tokenizers, seed, tokens, steps, dropout), config.loaders)
 
     def __iter__(self) -> Iterator[Journey]:
         """Journeys to be moved one level each; those that have arrived make room for new ones."""
@@ -104,23 +150,18 @@ class Journeys:
                 if journey.has_arrived():
                     lanes[number] = self._start()
 
-    def _caption(self) -> str:
-        if self._rng.random() < self._dropout:
-            return ""
-        return write_caption(sample_scene(self._first_scene + int(self._rng.integers(SCENES))), self._rng).text
-
     @torch.no_grad()
     def _start(self) -> Journey:
-        size = self._sizes[int(self._rng.choice(len(self._sizes), p=self._shares))]
-        tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
-        captions = [self._caption() for _ in range(max(self._tokens // (LENGTH + tokens), 1))]
-        pooled, states = self._text(captions, LENGTH)
+        plan, device = next(self._plans), self._text.clip.device
+        prompts, positions = plan.prompts.to(device), position_ids(*plan.size, device)
+        pooled, states = self._text(prompts)
         return Journey(
-            size=size,
-            captions=captions,
-            noisy=torch.randn(len(captions), tokens, 128, device=pooled.device),
-            positions=position_ids(*size, pooled.device),
+            size=plan.size,
+            captions=plan.captions,
+            named=prompts.named,
+            noisy=torch.randn(len(plan.captions), len(positions), 128, device=device),
+            positions=positions,
             pooled=pooled,
             states=states,
-            levels=schedule(tokens, int(self._rng.integers(self._steps[0], self._steps[1] + 1))),
+            levels=schedule(len(positions), plan.steps),
         )

@@ -2,21 +2,23 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from training.captions import write_caption
 from training.clock import require_checkpoint
 from training.config import Config
 from training.encode import find_parts
 from training.flow import PIXELS_PER_TOKEN
+from training.loaders import loader_rng, prepare
 from training.mirror import can_mirror, mirror, mirrored_scene
-from training.scenes import sample_scene
+from training.scenes import Scene, sample_scene
+from training.text import Prompts, Tokenizers
 
 HELD_OUT = 48  # The first pictures of each size are never trained on; they measure the loss.
 # T5 tokens per caption. Captions fit into 28; the pipeline pads to 64 without a mask, so that must be seen too.
@@ -25,7 +27,7 @@ LENGTHS, LENGTH_SHARES = (28, 64, 40), (0.75, 0.20, 0.05)
 # A large picture's tokens say much the same: a random 80 of them, at their true places, teach its layout at a third
 # of the cost. The rest of the batches keep all tokens, as sampling does.
 SPARSE_TOKENS, SPARSE_SHARE = 80, 0.4
-REFRESH_EVERY = 400  # Batches between looks for new parts on disk.
+REFRESH_EVERY = 50  # Batches of a loader between looks for new parts on disk.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class Batch:
     size: tuple[int, int]
     kept: int
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        latents, subject = (part.to(device, non_blocking=True) for part in (self.latents, self.subject))
+        return replace(self, latents=latents, subject=subject)
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, for `DataLoader`."""
+        return replace(self, latents=self.latents.pin_memory(), subject=self.subject.pin_memory())
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -67,12 +78,10 @@ class _Part:
 
 
 def _load_part(path: Path, number: int, shape_weight: float) -> _Part:
-    state = torch.load(path, weights_only=True)
-    latents, first = state["latents"], state["first_seed"]
-    kinds = np.array([sample_scene(seed).kind for seed in range(first, first + len(latents))])
-    odds = np.where(kinds == "shape", shape_weight, 1.0)
-    odds[: HELD_OUT if number == 0 and len(latents) > 2 * HELD_OUT else 0] = 0
-    return _Part(latents, state["subject"], first, odds)
+    state = torch.load(path, weights_only=True, mmap=True)  # Loaders share what they map.
+    odds = np.where(state["is_shape"].numpy(), shape_weight, 1.0)
+    odds[: HELD_OUT if number == 0 and len(odds) > 2 * HELD_OUT else 0] = 0
+    return _Part(state["latents"], state["subject"], state["first_seed"], odds)
 
 
 class LatentStore:
@@ -82,6 +91,7 @@ class LatentStore:
         self._folder = config.work_dir / "latents"
         self._mirror = require_checkpoint(config.work_dir / "latent_mirror.pt")["kernel"]
         self._shape_weight = config.flow.shape_weight
+        self._scenes: dict[int, Scene] = {}  # By seed: most are drawn many times.
         self._parts: dict[tuple[int, int], dict[int, _Part]] = {}
         self._shares: dict[tuple[int, int], float] = {}
         for bucket in config.flow.buckets:
@@ -124,13 +134,18 @@ class LatentStore:
             part, index = parts[which], int(row - starts[which])
             chosen.append(part.latents[index])
             subjects.append(part.subject[index])
-            scene = sample_scene(part.first_seed + index)
+            scene = self._scene(part.first_seed + index)
             turned.append(can_mirror(scene) and rng.random() < 0.5)
             seen = mirrored_scene(scene) if turned[-1] else scene
             captions.append("" if rng.random() < dropout else write_caption(seen, rng).text)
         batch = Batch(torch.stack(chosen).float(), torch.stack(subjects).float(), captions, length, size, kept)
         self._turn(batch, torch.tensor(turned))
         return batch
+
+    def _scene(self, seed: int) -> Scene:
+        if seed not in self._scenes:
+            self._scenes[seed] = sample_scene(seed)
+        return self._scenes[seed]
 
     def _turn(self, batch: Batch, turned: Tensor) -> None:
         """Mirror the chosen pictures of a batch and the map of their subjects, in place."""
@@ -154,35 +169,32 @@ class LatentStore:
             return None
         start = count if seen else 0
         chosen = slice(start, start + count)
-        scenes = [sample_scene(part.first_seed + start + index) for index in range(count)]
-        captions = [write_caption(scene, rng).text for scene in scenes]
+        seeds = range(part.first_seed + start, part.first_seed + start + count)
+        captions = [write_caption(sample_scene(seed), rng).text for seed in seeds]
         tokens = size[0] * size[1] // PIXELS_PER_TOKEN**2
         return Batch(part.latents[chosen].float(), part.subject[chosen].float(), captions, length, size, tokens)
 
 
-class _Stream(IterableDataset):
-    def __init__(self, store: LatentStore, seed: list[int], tokens: int, dropout: float) -> None:
-        self._store, self._seed, self._draw = store, seed, (tokens, dropout)
+class _Stream(IterableDataset[tuple[Batch, Prompts]]):
+    def __init__(self, config: Config, store: LatentStore, seed: list[int]) -> None:
+        self._store, self._seed, self._flow = store, seed, config.flow
+        self._tokenizers = Tokenizers.load(config.work_dir / "model")
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        rng = np.random.default_rng([*self._seed, worker.id if worker else 0])
+    def __iter__(self) -> Iterator[tuple[Batch, Prompts]]:
+        rng = loader_rng(self._seed)
         for number in itertools.count(1):
-            yield self._store.draw(rng, *self._draw)
+            batch = self._store.draw(rng, self._flow.tokens_per_step, self._flow.caption_dropout)
+            yield batch, self._tokenizers(batch.captions, batch.length)
             if number % REFRESH_EVERY == 0:
                 self._store.refresh()
 
 
-def stream_batches(store: LatentStore, seed: list[int], tokens: int, dropout: float, loaders: int) -> Iterator[Batch]:
-    """Batches without end, as `LatentStore.draw` makes them.
+def stream_batches(config: Config, store: LatentStore, seed: list[int]) -> Iterator[tuple[Batch, Prompts]]:
+    """Batches without end, as `LatentStore.draw` makes them, with their captions tokenised.
 
     Args:
+        config: says how large a batch is, how many captions are left out and how many loaders there are.
         store: the latents.
         seed: decides all batches, together with the number of loaders.
-        tokens: text and picture tokens of a batch.
-        dropout: chance of a caption to be replaced by "".
-        loaders: processes that write captions ahead of time. A caption takes about a millisecond: a CPU that trains
-            does not notice, a GPU would wait for it.
     """
-    stream = _Stream(store, seed, tokens, dropout)
-    return iter(DataLoader(stream, batch_size=None, num_workers=loaders, prefetch_factor=8 if loaders else None))
+    return prepare(_Stream(config, store, seed), config.loaders)

@@ -1,5 +1,6 @@
 """Muon for weight matrices and convolutions, AdamW for everything else."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -9,26 +10,26 @@ from training.parallel import gather_sum, process_count, process_rank
 from training.precision import compute_dtype
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Push all singular values of a matrix towards 1 by a Newton-Schulz iteration.
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Push all singular values of matrices towards 1 by a Newton-Schulz iteration.
 
     Args:
-        matrix: (rows, columns), any floating dtype.
+        matrices: (n, rows, columns), any floating dtype.
         steps: iterations; 5 bring the values into about 0.7..1.2, which is all that Muon needs.
 
     Returns:
-        (rows, columns), bfloat16 or float32.
+        (n, rows, columns), bfloat16 or float32.
     """
     # Quintic coefficients of the Muon optimiser: steep at 0, so that small directions catch up in few steps.
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.to(compute_dtype(matrix.device))
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    x = matrices.to(compute_dtype(matrices.device))
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,21 +50,30 @@ class Muon(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            updates = torch.zeros(sum(p.numel() for p in params), dtype=torch.bfloat16, device=params[0].device)
-            parts = updates.split([p.numel() for p in params])
-            for index, (p, part) in enumerate(zip(params, parts, strict=True)):
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                if index % process_count() == process_rank():
-                    # Nesterov: look one step ahead along the momentum.
-                    ahead = p.grad.lerp(momentum, group["momentum"]).flatten(1)
-                    # Tall matrices may change their output as much per step as square ones.
-                    scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-                    part.copy_((orthogonalise(ahead) * scale).flatten())
-            gather_sum(updates)
-            for p, part in zip(params, parts, strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(part.to(p.dtype).view_as(p), alpha=-group["lr"])
+            grads = [p.grad for p in params]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+            # Nesterov: look one step ahead along the momentum.
+            ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
+            updates = [update.to(p.dtype).view_as(p) for p, update in zip(params, self._exchanged(ahead), strict=True)]
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+    @staticmethod
+    def _exchanged(ahead: list[Tensor]) -> list[Tensor]:
+        """What to add to every matrix, flat and in bfloat16: this process's share and what the others have made."""
+        flat = torch.zeros(sum(matrix.numel() for matrix in ahead), dtype=torch.bfloat16, device=ahead[0].device)
+        parts = list(flat.split([matrix.numel() for matrix in ahead]))
+        alike = defaultdict(list)  # Matrices of one shape are orthogonalised together.
+        for index in range(process_rank(), len(ahead), process_count()):
+            alike[ahead[index].shape].append(index)
+        for indices in alike.values():
+            stack = torch.stack([ahead[index].flatten(1) for index in indices])
+            # Tall matrices may change their output as much per step as square ones.
+            scale = max(1.0, stack.shape[1] / stack.shape[2]) ** 0.5
+            torch._foreach_copy_([parts[i] for i in indices], list((orthogonalise(stack) * scale).flatten(1)))
+        gather_sum(flat)
+        return parts
 
 
 def build_optimisers(

@@ -1,6 +1,7 @@
 """The two text encoders, and how prompts become conditioning: exactly what `FluxPipeline` does with them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -49,21 +50,61 @@ def build_t5(tokenizer: T5TokenizerFast) -> T5EncoderModel:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Tokenised prompts.
+
+    Attributes:
+        clip: (n, longest of them) token numbers for CLIP.
+        t5: (n, length) token numbers for T5, padded. As in `FluxPipeline`, nothing masks the padding.
+        named: (n,) whether a prompt says anything: False for "", the unconditional one.
+    """
+
+    clip: Tensor
+    t5: Tensor
+    named: Tensor
+
+    def to(self, device: torch.device) -> "Prompts":
+        """The same on a device."""
+        return Prompts(*(part.to(device, non_blocking=True) for part in (self.clip, self.t5, self.named)))
+
+    def pin_memory(self) -> "Prompts":
+        """The same in page-locked memory, for `DataLoader`."""
+        return Prompts(self.clip.pin_memory(), self.t5.pin_memory(), self.named.pin_memory())
+
+
+class Tokenizers:
+    """Both tokenizers of a model."""
+
+    def __init__(self, clip: CLIPTokenizer, t5: T5TokenizerFast) -> None:
+        self.clip, self.t5 = clip, t5
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizers":
+        """From a diffusers folder."""
+        return cls(
+            CLIPTokenizer.from_pretrained(folder / "tokenizer"), T5TokenizerFast.from_pretrained(folder / "tokenizer_2")
+        )
+
+    def __call__(self, prompts: Sequence[str], length: int) -> Prompts:
+        """Tokenise n texts, each into `length` tokens for T5, padding included."""
+        texts = list(prompts)
+        clip = self.clip(texts, padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        t5 = self.t5(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+        return Prompts(clip, t5, torch.tensor([text != "" for text in texts]))
+
+
 class TextEncoders:
     """Both tokenizers with both encoders."""
 
-    def __init__(
-        self, clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast, clip: CLIPTextModel, t5: T5EncoderModel
-    ) -> None:
-        self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer, t5_tokenizer
-        self.clip, self.t5 = clip, t5
+    def __init__(self, tokenizers: Tokenizers, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
+        self.tokenizers, self.clip, self.t5 = tokenizers, clip, t5
 
     @classmethod
     def new(cls, folder: Path) -> "TextEncoders":
         """Untrained encoders for the tokenizers in `folder`."""
-        clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        t5_tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_2")
-        return cls(clip_tokenizer, t5_tokenizer, build_clip(clip_tokenizer), build_t5(t5_tokenizer))
+        tokenizers = Tokenizers.load(folder)
+        return cls(tokenizers, build_clip(tokenizers.clip), build_t5(tokenizers.t5))
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "TextEncoders":
@@ -72,32 +113,15 @@ class TextEncoders:
         t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32)
         for model in (clip, t5):
             model.to(device).eval().requires_grad_(False)
-        return cls(
-            CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
-            clip,
-            t5,
-        )
+        return cls(Tokenizers.load(folder), clip, t5)
 
-    def __call__(self, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-        """Encode prompts.
+    def __call__(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Pooled vectors (n, 128) and token states (n, length, 128) of prompts on the encoders' device."""
+        return self.clip(prompts.clip).pooler_output, self.t5(prompts.t5)[0]
 
-        Args:
-            prompts: n texts; "" is the unconditional prompt.
-            length: T5 tokens per prompt, padding included. As in `FluxPipeline`, nothing masks the padding.
-
-        Returns:
-            Pooled vectors (n, 128) and token states (n, length, 128).
-        """
-        device = self.clip.device
-        ids = self.clip_tokenizer(
-            list(prompts), padding=True, truncation=True, max_length=77, return_tensors="pt"
-        ).input_ids
-        pooled = self.clip(ids.to(device)).pooler_output
-        ids = self.t5_tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        ).input_ids
-        return pooled, self.t5(ids.to(device))[0]
+    def encode(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+        """Tokenise n texts and encode them: (n, 128) and (n, length, 128)."""
+        return self(self.tokenizers(texts, length).to(self.clip.device))
 
     def save(self, folder: Path) -> None:
         """Write the encoders in diffusers' layout."""

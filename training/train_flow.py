@@ -16,6 +16,7 @@ from training.flow import (
     DEFAULT_GUIDANCE,
     PIXELS_PER_TOKEN,
     build_transformer,
+    compile_blocks,
     guidance_step,
     guidance_strength,
     guided_rows,
@@ -29,7 +30,7 @@ from training.optim import build_optimisers, set_rate, update_average
 from training.parallel import agree, average_gradients, launch, pick_device
 from training.precision import autocast
 from training.start import start_weights
-from training.text import TextEncoders
+from training.text import Prompts, TextEncoders
 
 VALIDATED = ((256, 256), (512, 512), (1024, 1024))
 SERVED_LENGTH = 64
@@ -97,10 +98,12 @@ def masked_mean(errors: Tensor, shown: Tensor) -> float:
     return float((errors * shown).sum() / shown.sum().clamp(min=1))
 
 
-def attention_kernel(tokens: int, device: torch.device) -> SDPBackend:
+def attention_kernels(tokens: int, device: torch.device) -> list[SDPBackend]:
     """On a CPU the flash kernel's backward pass is slow for short sequences; plain matrix products win there."""
-    short = device.type == "cpu" and tokens < 200
-    return SDPBackend.MATH if short else SDPBackend.FLASH_ATTENTION
+    if device.type == "cpu":
+        return [SDPBackend.MATH if tokens < 200 else SDPBackend.FLASH_ATTENTION]
+    # On a GPU the flash kernel knows no masks, which the text encoders have.
+    return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class FlowTrainer:
@@ -111,11 +114,14 @@ class FlowTrainer:
         self.model = build_transformer().to(device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.text = TextEncoders.load(config.work_dir / "model", device)
+        compile_blocks(self.model)
+        compile_blocks(self.ema)
 
-    def loss(self, batch: Batch, guided: bool) -> Tensor:
+    def loss(self, batch: Batch, prompts: Prompts, guided: bool) -> Tensor:
         """Mean squared velocity error of a batch; with `guided`, part of it learns the guided velocity."""
-        x0, positions = pack(batch.latents.to(self.device)), position_ids(*batch.size, self.device)
-        care = token_weight(batch.subject.to(self.device), self.config.flow.subject_weight)
+        batch, prompts = batch.to(self.device), prompts.to(self.device)
+        x0, positions = pack(batch.latents), position_ids(*batch.size, self.device)
+        care = token_weight(batch.subject, self.config.flow.subject_weight)
         count, tokens = x0.shape[:2]
         if batch.kept < tokens:
             kept = torch.randperm(tokens, device=self.device)[: batch.kept]
@@ -127,14 +133,15 @@ class FlowTrainer:
         noisy = torch.lerp(x0, noise, sigma[:, None, None])
         target = noise - x0
         guidance = torch.ones(count, device=self.device)
-        kernel = attention_kernel(batch.kept + batch.length, self.device)
-        with sdpa_kernel(kernel), autocast(self.device):
+        kernels = attention_kernels(batch.kept + batch.length, self.device)
+        with sdpa_kernel(kernels), autocast(self.device):
             with torch.no_grad():
-                pooled, states = self.text(batch.captions, batch.length)
+                pooled, states = self.text(prompts)
             if guided:
                 is_guided = torch.rand(count, device=self.device) < self.config.flow.guidance_share
                 guidance = torch.where(is_guided, draw_guidance(count, self.device), guidance)
-                target = self._add_guidance(batch, target, noisy, sigma, guidance, pooled, states, positions)
+                rows = guided_rows(guidance, prompts.named)
+                target = self._add_guidance(rows, target, noisy, sigma, guidance, pooled, states, positions)
             output = predict(self.model, noisy, sigma, guidance, pooled, states, positions)
         error = ((output.float() - target).square().mean(dim=2) * care).mean(dim=1) / care.mean()
         return (error * guided_weight(guidance)).mean()
@@ -142,7 +149,7 @@ class FlowTrainer:
     @torch.no_grad()
     def _add_guidance(
         self,
-        batch: Batch,
+        rows: Tensor,
         target: Tensor,
         noisy: Tensor,
         sigma: Tensor,
@@ -151,11 +158,10 @@ class FlowTrainer:
         states: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """Move the target along `guidance_step`, as the running average sees it at guidance 1."""
-        rows = guided_rows(guidance, batch.captions)
+        """Move the target of some rows along `guidance_step`, as the running average sees it at guidance 1."""
         if len(rows) == 0:
             return target
-        empty_pooled, empty_states = self.text([""], batch.length)
+        empty_pooled, empty_states = self.text.encode([""], states.shape[1])
         ones = torch.ones(len(rows), device=self.device)
         common = (self.ema, noisy[rows], sigma[rows], ones)
         with_caption = predict(*common, pooled[rows], states[rows], positions)
@@ -169,10 +175,11 @@ class FlowTrainer:
     @torch.no_grad()
     def _fixed_errors(self, batch: Batch, sigma: Tensor) -> Tensor:
         """Squared error of the running average at guidance 1, with the same noise every time: (n, tokens)."""
-        x0 = pack(batch.latents.to(self.device))
+        batch = batch.to(self.device)
+        x0 = pack(batch.latents)
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         with autocast(self.device):
-            pooled, states = self.text(batch.captions, batch.length)
+            pooled, states = self.text.encode(batch.captions, batch.length)
             noisy, positions = torch.lerp(x0, noise, sigma[:, None, None]), position_ids(*batch.size, self.device)
             output = predict(self.ema, noisy, sigma, torch.ones_like(sigma), pooled, states, positions)
         return (output.float() - (noise - x0)).square().mean(dim=2)
@@ -224,16 +231,14 @@ def train_worker(rank: int, config: Config) -> None:
         start = start_weights(config.start_from, "transformer")
         trainer.model.load_state_dict(start)
         trainer.ema.load_state_dict(start)
-    batches = stream_batches(
-        store, [config.seed, rank, steps], flow.tokens_per_step, flow.caption_dropout, config.loaders
-    )
+    batches = stream_batches(config, store, [config.seed, rank, steps])
     torch.manual_seed(config.seed + 1000 * rank + steps)
     bar = tqdm(total=100, desc="transformer", disable=rank != 0, mininterval=10)
-    saved_s, mean_loss = budget.spent_s, 1.0
+    saved_s, mean_loss = budget.spent_s, torch.ones((), device=device)  # Reading it waits for the GPU.
     while (progress := agree(budget.progress, device)) < 1.0:
         set_rate(optimisers, learning_rate_factor(flow, progress))
-        batch = next(batches)
-        loss = trainer.loss(batch, guided=progress > flow.guidance_from)
+        batch, prompts = next(batches)
+        loss = trainer.loss(batch, prompts, guided=progress > flow.guidance_from)
         loss.backward()
         average_gradients(trainer.model.parameters())
         for optimiser in optimisers:
@@ -241,7 +246,7 @@ def train_worker(rank: int, config: Config) -> None:
             optimiser.zero_grad(set_to_none=True)
         update_average(trainer.ema, trainer.model, flow.ema, steps)
         steps, samples = steps + 1, samples + len(batch.captions) * config.processes
-        mean_loss += 0.02 * (float(loss.detach()) - mean_loss)
+        mean_loss.lerp_(loss.detach(), 0.02)
         bar.update(round(100 * progress) - bar.n)
         if budget.spent_s - saved_s > config.checkpoint_s:
             saved_s = budget.spent_s
@@ -251,7 +256,7 @@ def train_worker(rank: int, config: Config) -> None:
                 losses = ", ".join(f"{size} {value:.3f}" for size, value in trainer.validate(store).items())
                 message = (
                     f"step {steps}  {budget.spent_s / 60:.1f} min  {samples} samples of {pictures}"
-                    f"  loss {mean_loss:.3f}  {losses}"
+                    f"  loss {float(mean_loss):.3f}  {losses}"
                 )
                 tqdm.write(message)
     if rank == 0:

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from training.config import Config
 from training.distil import distil
-from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, guidance_strength, guided_rows, predict
+from training.flow import (
+    GUIDED_ABOVE,
+    build_transformer,
+    compile_blocks,
+    guidance_step,
+    guidance_strength,
+    guided_rows,
+    predict,
+)
 from training.journeys import LENGTH, Journey
 from training.parallel import launch, pick_device
 from training.start import transformer_weights
@@ -32,11 +40,13 @@ class GuidanceLesson:
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.text = TextEncoders.load(config.work_dir / "model", device)
         with torch.no_grad():
-            self._empty = self.text([""], LENGTH)
+            self._empty = self.text.encode([""], LENGTH)
+        compile_blocks(self.model)
+        compile_blocks(self.teacher)
 
     def loss(self, journey: Journey) -> tuple[Tensor, Tensor]:
         """See `Lesson`: mean squared distance to the teacher's guided velocity; each picture keeps its guidance."""
-        count, device = len(journey.captions), journey.noisy.device
+        count, device = len(journey.noisy), journey.noisy.device
         if journey.guidance is None:
             plain = torch.rand(count, device=device) < PLAIN_SHARE
             journey.guidance = torch.where(plain, 1.0, draw_guidance(count, device))
@@ -54,7 +64,7 @@ class GuidanceLesson:
         ones = torch.ones_like(sigma)
         noisy, positions = journey.noisy, journey.positions
         target = predict(self.teacher, noisy, sigma, ones, journey.pooled, journey.states, positions).float()
-        rows = guided_rows(guidance, journey.captions)
+        rows = guided_rows(guidance, journey.named)
         if len(rows) == 0 or journey.level < GUIDED_ABOVE:
             return target
         pooled, states = (part.expand(len(rows), *part.shape[1:]) for part in self._empty)

@@ -91,7 +91,7 @@ def train_text(config: Config) -> None:
         targets = targets_of(captions).to(device)
         length = int(rng.choice(LENGTHS, p=LENGTH_SHARES))
         with autocast(device):
-            pooled, states = encoders([c.text for c in captions], length)
+            pooled, states = encoders.encode([c.text for c in captions], length)
         from_clip, from_t5 = heads(pooled.float(), states.float())
         loss = sum(
             F.cross_entropy(logit, targets[:, i])
@@ -120,8 +120,8 @@ def _report(encoders: TextEncoders, heads: AttributeHeads, rng: np.random.Genera
     captions = draw_captions(rng, 1000)
     targets = targets_of(captions).to(encoders.clip.device)
     for length in (24, 64, 128):
-        from_clip, from_t5 = heads(*encoders([c.text for c in captions], length))
+        from_clip, from_t5 = heads(*encoders.encode([c.text for c in captions], length))
         scores = f"CLIP {_accuracy(from_clip, targets):.4f}, T5 {_accuracy(from_t5, targets):.4f}"
         tqdm.write(f"fresh captions, {length} tokens: {scores}")
-    pooled, states = encoders([c.text for c in captions], 64)
+    pooled, states = encoders.encode([c.text for c in captions], 64)
     tqdm.write(f"rms of pooled {pooled.square().mean().sqrt():.2f}, states {states.square().mean().sqrt():.2f}")

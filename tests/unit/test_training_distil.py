@@ -1,5 +1,6 @@
 """Guidance and student: what the model is taught, and the journeys on which it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 def config(tmp_path: Path) -> Config:
     """A work folder with real text encoders and a transformer that answers something."""
     torch.manual_seed(0)
-    config = load_config(ROOT / "training" / "smoke.toml", work_dir=tmp_path)
+    config = replace(load_config(ROOT / "training" / "smoke.toml", work_dir=tmp_path), loaders=0)
     (tmp_path / "model").symlink_to(MODEL)
     transformer = build_transformer()
     for parameter in transformer.parameters():
@@ -37,7 +38,7 @@ def config(tmp_path: Path) -> Config:
 
 def journeys(config: Config, steps: tuple[int, int], dropout: float = 0.0) -> Journeys:
     text = TextEncoders.load(config.work_dir / "model", torch.device("cpu"))
-    return Journeys(config, text, np.random.default_rng(0), 400, steps, dropout)
+    return Journeys(config, text, [0], 400, steps, dropout)
 
 
 def velocities(count: int) -> tuple[torch.Tensor, ...]:

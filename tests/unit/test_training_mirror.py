@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 import flux_endpoint
 from training.clock import save_checkpoint
 from training.config import Config, load_config
-from training.encode import encode_pairs, encode_seeds, part_path
+from training.encode import Job, encode_jobs, encode_pairs, part_path
 from training.latents import HELD_OUT, LatentStore
 from training.mirror import can_mirror, fit_mirror, mirror, mirrored_scene
 from training.scenes import Scene, sample_scene
@@ -24,9 +24,9 @@ SIZE, CELLS = (256, 256), 8
 def test_mirrored_latents_are_those_of_the_mirrored_picture() -> None:
     vae = AutoencoderKL.from_pretrained(VAE).eval().requires_grad_(False)
     cpu = torch.device("cpu")
-    kernel = fit_mirror(encode_pairs(vae, range(100, 180), *SIZE, cpu))
-    plain, expected = next(encode_pairs(vae, range(12), *SIZE, cpu))
-    assert torch.equal(plain, encode_seeds(vae, range(12), *SIZE, cpu)[0])
+    kernel = fit_mirror(encode_pairs(vae, Job(range(100, 180), SIZE), cpu))
+    plain, expected = next(encode_pairs(vae, Job(range(12), SIZE), cpu))
+    assert torch.equal(plain, next(encode_jobs(vae, [Job(range(12), SIZE)], cpu)).latents)
     error = (mirror(plain, kernel) - expected).square().mean() / expected.var(dim=(0, 2, 3)).mean()
     assert error < 0.08
     assert (plain.flip(3) - expected).square().mean() / expected.var(dim=(0, 2, 3)).mean() > 4 * error
@@ -79,6 +79,7 @@ def config(tmp_path: Path) -> Config:
         {
             "latents": torch.arange(8.0).expand(count, 1, CELLS, CELLS).half(),
             "subject": subject.flatten(1).half(),
+            "is_shape": torch.tensor([sample_scene(seed).kind == "shape" for seed in range(count)]),
             "first_seed": 0,
         },
     )

@@ -189,7 +189,7 @@ def test_training_can_begin_with_an_exported_model(tmp_path: Path) -> None:
     build_autoencoder().load_state_dict(start_weights(MODEL, "vae"))
     build_transformer().load_state_dict(start_weights(MODEL, "transformer"))
     copy_text_encoders(MODEL, tmp_path)
-    pooled, states = TextEncoders.load(tmp_path, torch.device("cpu"))(["a lighthouse in a storm"], 28)
+    pooled, states = TextEncoders.load(tmp_path, torch.device("cpu")).encode(["a lighthouse in a storm"], 28)
     assert (pooled.shape, states.shape) == ((1, 128), (1, 28, 128))
 
 
