@@ -50,15 +50,6 @@ def build_transformer(guided: bool = True) -> FluxTransformer2DModel:
     return model
 
 
-def compile_blocks(model: FluxTransformer2DModel) -> None:
-    """Fuse the small kernels of a model's blocks on a GPU, for all sizes at once; does nothing on a CPU.
-
-    Two cores compile for minutes what saves them a fifth of a pass. Make copies of the model before, not after.
-    """
-    if model.device.type == "cuda":
-        model.compile_repeated_blocks(dynamic=True)
-
-
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """The sampling schedule of FLUX.1-dev, with the shift of this model's token counts."""
     return FlowMatchEulerDiscreteScheduler(

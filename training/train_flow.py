@@ -16,7 +16,6 @@ from training.flow import (
     DEFAULT_GUIDANCE,
     PIXELS_PER_TOKEN,
     build_transformer,
-    compile_blocks,
     guidance_step,
     guidance_strength,
     guided_rows,
@@ -114,8 +113,6 @@ class FlowTrainer:
         self.model = build_transformer().to(device)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.text = TextEncoders.load(config.work_dir / "model", device)
-        compile_blocks(self.model)
-        compile_blocks(self.ema)
 
     def loss(self, batch: Batch, prompts: Prompts, guided: bool) -> Tensor:
         """Mean squared velocity error of a batch; with `guided`, part of it learns the guided velocity."""

@@ -14,7 +14,6 @@ from training.distil import distil
 from training.flow import (
     GUIDED_ABOVE,
     build_transformer,
-    compile_blocks,
     guidance_step,
     guidance_strength,
     guided_rows,
@@ -41,8 +40,6 @@ class GuidanceLesson:
         self.text = TextEncoders.load(config.work_dir / "model", device)
         with torch.no_grad():
             self._empty = self.text.encode([""], LENGTH)
-        compile_blocks(self.model)
-        compile_blocks(self.teacher)
 
     def loss(self, journey: Journey) -> tuple[Tensor, Tensor]:
         """See `Lesson`: mean squared distance to the teacher's guided velocity; each picture keeps its guidance."""

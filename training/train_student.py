@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.config import Config
 from training.distil import distil
-from training.flow import DEFAULT_GUIDANCE, build_transformer, compile_blocks, predict
+from training.flow import DEFAULT_GUIDANCE, build_transformer, predict
 from training.journeys import Journey
 from training.parallel import launch, pick_device
 from training.start import dev_weights
@@ -43,8 +43,6 @@ class StudentLesson:
         self.teacher.load_state_dict(dev_weights(config))
         self.model = without_guidance_input(self.teacher, DEFAULT_GUIDANCE)
         self.text = TextEncoders.load(config.work_dir / "model", device)
-        compile_blocks(self.model)
-        compile_blocks(self.teacher)
 
     def loss(self, journey: Journey) -> tuple[Tensor, Tensor]:
         """See `Lesson`: mean squared distance to the teacher's mean velocity over one step."""
