@@ -27,7 +27,7 @@ LENGTHS, LENGTH_SHARES = (28, 64, 40), (0.75, 0.20, 0.05)
 # A large picture's tokens say much the same: a random 80 of them, at their true places, teach its layout at a third
 # of the cost. The rest of the batches keep all tokens, as sampling does.
 SPARSE_TOKENS, SPARSE_SHARE = 80, 0.4
-REFRESH_EVERY = 50  # Batches of a loader between looks for new parts on disk.
+REFRESH_EVERY = 20  # Batches of a loader between looks for new parts on disk.
 
 
 @dataclass(frozen=True, slots=True)
