@@ -122,6 +122,9 @@ def test_held_out_pictures_are_never_drawn_and_the_seen_ones_are(config: Config)
 def test_plain_shapes_are_drawn_more_often_than_others(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [scenes(kind, "thing_place", "left")[0] for kind in ("scene", "shape")]
     monkeypatch.setattr("training.latents.sample_scene", lambda seed: kinds[seed % 2])
+    path = part_path(config.work_dir / "latents", SIZE, 0)
+    state = torch.load(path, weights_only=True)
+    save_checkpoint(path, {**state, "is_shape": torch.arange(len(state["latents"])) % 2 == 1})
     monkeypatch.setattr("training.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.kind}))
     for weight, low, high in ((1.0, 0.42, 0.58), (4.0, 0.72, 0.88)):
         flow = replace(config.flow, shape_weight=weight)
@@ -133,5 +136,8 @@ def test_plain_shapes_are_drawn_more_often_than_others(config: Config, monkeypat
 def test_one_picture_is_not_enough_to_hold_one_out(config: Config) -> None:
     path = part_path(config.work_dir / "latents", SIZE, 0)
     state = torch.load(path, weights_only=True)
-    save_checkpoint(path, {**state, "latents": state["latents"][:1], "subject": state["subject"][:1]})
+    save_checkpoint(
+        path,
+        {**state, "latents": state["latents"][:1], "subject": state["subject"][:1], "is_shape": state["is_shape"][:1]},
+    )
     assert LatentStore(config).held_out(SIZE, 64) is None
