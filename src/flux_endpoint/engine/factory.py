@@ -23,7 +23,7 @@ def build_engines(
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
-    Endpoints with the same source share one set of weights, and must then be used by one thread.
+    Every engine loads weights of its own, also where two endpoints have the same source.
 
     Args:
         sources: endpoint id to model: `demo`, a Hugging Face id, a folder in the layout of diffusers, a
