@@ -19,7 +19,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -28,13 +28,22 @@ from typing import Any, Final
 import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from benchmarks.machine import describe_machine
+from benchmarks.random_flux import (
+    TINY_SIZES,
+    TRUE_SIZES,
+    Sizes,
+    fill,
+    make_scheduler,
+    meta_transformer,
+    meta_vae,
+    sharing,
+    text_parts,
+)
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
 from flux_endpoint.engine.engine import FluxEngine
@@ -42,7 +51,7 @@ from flux_endpoint.engine.flux_factory import choose_device
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import DEMO, Source, SourceKind, locate, parse_source
+from flux_endpoint.engine.sources import Source, SourceKind
 from flux_endpoint.engine.text import TextEncoder
 from flux_endpoint.engine.weights import LoadedModel, dtype_for
 
@@ -57,40 +66,6 @@ WARM_UP_STEPS = 2
 LONGEST_IMPORT_S = 300
 # As the engine writes its PNG files.
 PNG_OPTIONS: Final = {"compress_level": 1}
-# The layers that say how much of a block's result is added to what it read: smaller, so that 57 blocks stay O(1).
-MODULATION, MODULATION_GAIN = ".linear.weight", 0.3
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the modules are made with."""
-
-    transformer: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    clip: Mapping[str, Any]
-    t5: Mapping[str, Any]
-
-
-TRUE_SIZES = Sizes(
-    transformer={},  # the defaults of diffusers' class are FLUX.1's sizes
-    vae={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
-    clip={"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-    t5={"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
-)
-TINY_SIZES = Sizes(
-    transformer={
-        "num_layers": 2,
-        "num_single_layers": 2,
-        "attention_head_dim": 16,
-        "num_attention_heads": 2,
-        "joint_attention_dim": 32,
-        "pooled_projection_dim": 24,
-        "axes_dims_rope": (4, 6, 6),
-    },
-    vae={"block_out_channels": (8, 8, 16, 16), "layers_per_block": 1, "norm_num_groups": 4},
-    clip={"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2},
-    t5={"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
-)
 
 
 @dataclass(frozen=True)
@@ -171,11 +146,11 @@ class Contest:
     def __init__(self, sizes: Sizes, device: torch.device) -> None:
         self.device = device
         self._dtype = dtype_for(device)
-        self._text = _text_parts(sizes, device, self._dtype)
-        self._vae = _fill(_meta_vae(sizes), device, self._dtype)
-        dev = _fill(_meta_transformer(sizes, ModelFamily.DEV), device, self._dtype)
+        self._text = text_parts(sizes, device, self._dtype)
+        self._vae = fill(meta_vae(sizes), device, self._dtype)
+        dev = fill(meta_transformer(sizes, ModelFamily.DEV), device, self._dtype)
         self._sizes = sizes
-        self._transformers = {family: _sharing(_meta_transformer(sizes, family), dev) for family in ModelFamily}
+        self._transformers = {family: sharing(meta_transformer(sizes, family), dev) for family in ModelFamily}
         self._models = {family: self._model(family, dev) for family in ModelFamily}
         self._pipelines = {family: self._pipeline(family) for family in ModelFamily}
 
@@ -236,14 +211,14 @@ class Contest:
 
     def _model(self, family: ModelFamily, dev: FluxTransformer2DModel) -> LoadedModel:
         """As `load_checkpoint` puts it together."""
-        transformer = _sharing(_meta_transformer(self._sizes, family), dev)
+        transformer = sharing(meta_transformer(self._sizes, family), dev)
         transformer.pos_embed = RopeCache(transformer.pos_embed, self.device)
         return LoadedModel(
             text=TextEncoder(*self._text),
             transformer=transformer,
             vae=self._vae,
             previewer=Previewer(self._vae),
-            scheduler_config=_scheduler(family).config,
+            scheduler_config=make_scheduler(family).config,
             device=self.device,
             dtype=self._dtype,
         )
@@ -251,7 +226,7 @@ class Contest:
     def _pipeline(self, family: ModelFamily) -> Any:
         clip, clip_tokenizer, t5, t5_tokenizer = self._text
         pipeline = diffusers.FluxPipeline(
-            scheduler=_scheduler(family),
+            scheduler=make_scheduler(family),
             vae=self._vae,
             text_encoder=clip,
             tokenizer=clip_tokenizer,
@@ -261,79 +236,6 @@ class Contest:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-
-def _meta_transformer(sizes: Sizes, family: ModelFamily) -> FluxTransformer2DModel:
-    with torch.device("meta"):
-        return FluxTransformer2DModel(**sizes.transformer, guidance_embeds=family is ModelFamily.DEV)
-
-
-def _meta_vae(sizes: Sizes) -> AutoencoderKL:
-    with torch.device("meta"):
-        return AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            latent_channels=16,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            sample_size=1024,
-            **sizes.vae,
-        )
-
-
-def _scheduler(family: ModelFamily) -> FlowMatchEulerDiscreteScheduler:
-    shift = {"use_dynamic_shifting": True, "shift": 3.0} if family is ModelFamily.DEV else {"shift": 1.0}
-    return FlowMatchEulerDiscreteScheduler(**shift)
-
-
-def _text_parts(
-    sizes: Sizes, device: torch.device, dtype: torch.dtype
-) -> tuple[CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer]:
-    """Text encoders with FLUX.1's vocabularies; the tokenizers are the embedded model's, which use the first part."""
-    folder = locate(parse_source(DEMO), ModelFamily.DEV, download=False).folder
-    clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    t5_tokenizer = T5Tokenizer.from_pretrained(
-        folder / "tokenizer_2", local_files_only=True, model_max_length=FLUX_DEV.max_text_tokens
-    )
-    marks = {name: getattr(clip_tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    with torch.device("meta"):
-        clip = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **marks, **sizes.clip))
-        t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes.t5))
-    _fill(clip, device, dtype)
-    _fill(t5, device, dtype)
-    # Making room for the tensors took the two tables of words apart, which are one.
-    t5.set_input_embeddings(t5.shared)
-    return clip, clip_tokenizer, t5, t5_tokenizer
-
-
-@torch.no_grad()
-def _fill(module: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Give a module from the meta device random weights that keep the numbers between its layers near 1."""
-    module.to(dtype).to_empty(device=device)
-    generator = torch.Generator(device).manual_seed(0)
-    for name, parameter in module.named_parameters():
-        if parameter.ndim > 1:
-            gain = MODULATION_GAIN if name.endswith(MODULATION) else 1.0
-            fan_in = parameter.numel() // parameter.shape[0]
-            parameter.normal_(0.0, gain * fan_in**-0.5, generator=generator)
-        elif name.endswith("weight"):
-            parameter.normal_(1.0, 0.05, generator=generator)
-        else:
-            parameter.normal_(0.0, 0.02, generator=generator)
-    for name, buffer in module.named_buffers():
-        if not name.endswith("position_ids"):
-            raise ValueError(f"{type(module).__name__} has a buffer {name} that nothing fills")
-        buffer.copy_(torch.arange(buffer.shape[-1], device=device).expand_as(buffer))
-    return module.eval().requires_grad_(False)
-
-
-def _sharing(module: nn.Module, other: nn.Module) -> Any:
-    """Let a module use another one's weights; the other may have more."""
-    weights = other.state_dict()
-    module.load_state_dict({name: weights[name] for name in module.state_dict()}, strict=True, assign=True)
-    return module.eval().requires_grad_(False)
 
 
 def main() -> None:
