@@ -41,3 +41,16 @@ def test_a_step_goes_against_the_gradient_and_further_in_tall_matrices() -> None
     assert means[0] == pytest.approx(0.1, rel=0.2) and means[2] == pytest.approx(0.1, rel=0.2)
     assert means[1] == pytest.approx(0.2, rel=0.2) and means[3] == pytest.approx(0.1, rel=0.2)
     assert torch.equal(unused, torch.ones(4, 4))
+
+
+def test_processes_share_the_matrices_and_make_together_what_one_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = [matrices(1, *shape)[0] * (1 + n) for n, shape in enumerate([(16, 16), (64, 16), (16, 16), (64, 16)])]
+    alone = torch.cat([part.flatten() for part in Muon._exchanged(ahead)])
+    shares = []
+    monkeypatch.setattr("training.optim.gather_sum", lambda flat: shares.append(flat.clone()))
+    monkeypatch.setattr("training.optim.process_count", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr("training.optim.process_rank", lambda rank=rank: rank)
+        Muon._exchanged(ahead)
+    assert torch.equal(sum(shares), alone)
+    assert (torch.stack(shares).ne(0).sum(dim=0) <= 1).all()
