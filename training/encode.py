@@ -114,9 +114,11 @@ def encode_jobs(vae: AutoencoderKL, jobs: Sequence[Job], device: torch.device, l
         yield Encoded(*(torch.cat(parts) for parts in zip(*done, strict=True)))
 
 
-def encode_pairs(vae: AutoencoderKL, job: Job, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def encode_pairs(
+    vae: AutoencoderKL, job: Job, device: torch.device, loaders: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Render scenes, and encode each picture as it is and turned left to right: batches of latents, not mixed."""
-    for drawn, *_ in prepare(_Drawings([job]), 0):
+    for drawn, *_ in prepare(_Drawings([job]), loaders):
         pixels = to_pixels(drawn.numpy(), device)
         yield _encode(vae, pixels), _encode(vae, pixels.flip(3))
 
@@ -161,7 +163,7 @@ def latent_mirror(config: Config, vae: AutoencoderKL, mixing: Tensor, device: to
     kernel = fit_mirror(
         (mix(mixing, plain), mix(mixing, mirrored))
         for job in _statistics_jobs(config)
-        for plain, mirrored in encode_pairs(vae, job, device)
+        for plain, mirrored in encode_pairs(vae, job, device, config.loaders)
     )
     save_checkpoint(path, {"kernel": kernel})
     return kernel

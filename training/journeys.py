@@ -26,8 +26,7 @@ class Journey:
 
     Attributes:
         size: width and height in pixels.
-        captions: n texts.
-        named: (n,) whether a caption says anything, False for "".
+        named: (n,) whether a caption says anything: False for "".
         noisy: (n, tokens, 128) where the pictures are.
         positions: (tokens, 3) from `position_ids`.
         pooled: (n, 128) from CLIP.
@@ -38,7 +37,6 @@ class Journey:
     """
 
     size: tuple[int, int]
-    captions: list[str]
     named: Tensor
     noisy: Tensor
     positions: Tensor
@@ -79,7 +77,6 @@ class _Plan:
 
     size: tuple[int, int]
     steps: int
-    captions: list[str]
     prompts: Prompts
 
     def pin_memory(self) -> "_Plan":
@@ -109,7 +106,7 @@ class _Plans(IterableDataset[_Plan]):
             count = max(self._tokens // (LENGTH + size[0] * size[1] // PIXELS_PER_TOKEN**2), 1)
             captions = [self._caption(rng) for _ in range(count)]
             steps = int(rng.integers(self._steps[0], self._steps[1] + 1))
-            yield _Plan(size, steps, captions, self._tokenizers(captions, LENGTH))
+            yield _Plan(size, steps, self._tokenizers(captions, LENGTH))
 
     def _caption(self, rng: np.random.Generator) -> str:
         if rng.random() < self._dropout:
@@ -157,9 +154,8 @@ class Journeys:
         pooled, states = self._text(prompts)
         return Journey(
             size=plan.size,
-            captions=plan.captions,
             named=prompts.named,
-            noisy=torch.randn(len(plan.captions), len(positions), 128, device=device),
+            noisy=torch.randn(len(pooled), len(positions), 128, device=device),
             positions=positions,
             pooled=pooled,
             states=states,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from benchmarks.random_flux import TRUE_SIZES, meta_transformer, meta_vae
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
@@ -58,33 +58,10 @@ def full_size(copy_checkpoint: Callable[[ModelFamily], Path]) -> Path:
     for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
         shutil.rmtree(folder / part)
         (folder / part).mkdir()
+    transformer, vae = meta_transformer(TRUE_SIZES, ModelFamily.DEV), meta_vae(TRUE_SIZES)
     with torch.device("meta"):
-        transformer = FluxTransformer2DModel(guidance_embeds=True)
-        vae = AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
-        clip = CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
-        )
-        t5 = T5EncoderModel(
-            T5Config(
-                d_model=4096,
-                d_kv=64,
-                d_ff=10240,
-                num_layers=24,
-                num_heads=64,
-                feed_forward_proj="gated-gelu",
-                vocab_size=32128,
-            )
-        )
+        clip = CLIPTextModel(CLIPTextConfig(**TRUE_SIZES.clip))
+        t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **TRUE_SIZES.t5))
     for part, module in (("transformer", transformer), ("vae", vae)):
         module.save_config(folder / part)
     for part, module in (("text_encoder", clip), ("text_encoder_2", t5)):
@@ -125,8 +102,7 @@ def test_a_full_size_checkpoint_does_not_fit_everywhere(full_size: Path, device:
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 def test_the_published_single_file(full_size: Path, prefix: str) -> None:
-    with torch.device("meta"):
-        shapes = shapes_of(FluxTransformer2DModel(guidance_embeds=True))
+    shapes = shapes_of(meta_transformer(TRUE_SIZES, ModelFamily.DEV))
     shutil.rmtree(full_size / "transformer")
     file = full_size / "flux1-dev.safetensors"
     write_holes(file, {prefix + name: tensor.shape for name, tensor in original_tensors(shapes).items()})

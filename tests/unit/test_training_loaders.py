@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 import flux_endpoint
@@ -60,5 +59,4 @@ def test_only_the_empty_prompt_says_nothing() -> None:
     prompts = Tokenizers.load(MODEL)(["a lake", "", "xqzrt"], 28)
     assert prompts.named.tolist() == [True, False, True]
     assert prompts.t5.shape == (3, 28) and len(prompts.clip) == 3
-    moved: Tensor = prompts.to(torch.device("cpu")).t5
-    assert torch.equal(moved, prompts.t5)
+    assert torch.equal(prompts.to(torch.device("cpu")).t5, prompts.t5)
