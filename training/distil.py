@@ -15,7 +15,6 @@ from training.config import Config, DistilConfig
 from training.journeys import Journey, Journeys
 from training.optim import build_optimisers, set_rate, update_average
 from training.parallel import agree, average_gradients
-from training.precision import autocast
 from training.text import TextEncoders
 from training.train_flow import attention_kernels, is_block_matrix
 
@@ -27,7 +26,10 @@ class Lesson(Protocol):
     text: TextEncoders
 
     def loss(self, journey: Journey) -> tuple[Tensor, Tensor]:
-        """Scalar error at the journey's noise level, and the model's velocity (n, tokens, 128), float32."""
+        """Scalar error at the journey's noise level, and the model's velocity (n, tokens, 128), float32.
+
+        It multiplies in `compute_dtype`, whoever calls.
+        """
 
 
 def distil(
@@ -65,7 +67,7 @@ def distil(
         if (progress := agree(budget.progress, device)) >= 1.0:
             break
         set_rate(optimisers, min(1.0, done / 20 + 0.05, 1.0 - progress))
-        with sdpa_kernel(attention_kernels(journey.sequence_length, device)), autocast(device):
+        with sdpa_kernel(attention_kernels(journey.sequence_length, device)):
             loss, velocity = lesson.loss(journey)
         loss.backward()
         average_gradients(model.parameters())

@@ -21,6 +21,7 @@ from training.flow import (
 )
 from training.journeys import LENGTH, Journey
 from training.parallel import launch, pick_device
+from training.precision import autocast
 from training.start import transformer_weights
 from training.text import TextEncoders
 from training.train_flow import draw_guidance, guided_weight
@@ -49,9 +50,10 @@ class GuidanceLesson:
             journey.guidance = torch.where(plain, 1.0, draw_guidance(count, device))
         guidance, sigma = journey.guidance, torch.full((count,), journey.level, device=device)
         target = self._guided(journey, sigma, guidance)
-        output = predict(
-            self.model, journey.noisy, sigma, guidance, journey.pooled, journey.states, journey.positions
-        ).float()
+        with autocast(device):
+            output = predict(
+                self.model, journey.noisy, sigma, guidance, journey.pooled, journey.states, journey.positions
+            ).float()
         error = (output - target).square().mean(dim=(1, 2))
         return (error * guided_weight(guidance)).mean(), output
 
@@ -60,12 +62,14 @@ class GuidanceLesson:
         """The teacher's velocity in two passes at guidance 1: (n, tokens, 128)."""
         ones = torch.ones_like(sigma)
         noisy, positions = journey.noisy, journey.positions
-        target = predict(self.teacher, noisy, sigma, ones, journey.pooled, journey.states, positions).float()
+        with autocast(noisy.device):
+            target = predict(self.teacher, noisy, sigma, ones, journey.pooled, journey.states, positions).float()
         rows = guided_rows(guidance, journey.named)
         if len(rows) == 0 or journey.level < GUIDED_ABOVE:
             return target
         pooled, states = (part.expand(len(rows), *part.shape[1:]) for part in self._empty)
-        without = predict(self.teacher, noisy[rows], sigma[rows], ones[rows], pooled, states, positions).float()
+        with autocast(noisy.device):
+            without = predict(self.teacher, noisy[rows], sigma[rows], ones[rows], pooled, states, positions).float()
         strength = guidance_strength(guidance[rows])
         return target.index_add(0, rows, guidance_step(target[rows], without, noisy[rows], sigma[rows], strength))
 

@@ -16,6 +16,7 @@ from training.distil import distil
 from training.flow import DEFAULT_GUIDANCE, build_transformer, predict
 from training.journeys import Journey
 from training.parallel import launch, pick_device
+from training.precision import autocast
 from training.start import dev_weights
 from training.text import TextEncoders
 
@@ -48,9 +49,10 @@ class StudentLesson:
         """See `Lesson`: mean squared distance to the teacher's mean velocity over one step."""
         mean_velocity = (journey.noisy - self._teach(journey)) / (journey.level - journey.next_level)
         sigma = torch.full((len(journey.noisy),), journey.level, device=journey.noisy.device)
-        output = predict(
-            self.model, journey.noisy, sigma, None, journey.pooled, journey.states, journey.positions
-        ).float()
+        with autocast(journey.noisy.device):
+            output = predict(
+                self.model, journey.noisy, sigma, None, journey.pooled, journey.states, journey.positions
+            ).float()
         return (output - mean_velocity).square().mean(), output
 
     @torch.no_grad()
@@ -61,7 +63,8 @@ class StudentLesson:
         guidance = torch.full((len(noisy),), DEFAULT_GUIDANCE, device=noisy.device)
         for before, after in itertools.pairwise(levels):
             sigma = torch.full_like(guidance, float(before))
-            velocity = predict(self.teacher, noisy, sigma, guidance, *text, journey.positions).float()
+            with autocast(noisy.device):
+                velocity = predict(self.teacher, noisy, sigma, guidance, *text, journey.positions).float()
             noisy = noisy + float(after - before) * velocity
         return noisy
 

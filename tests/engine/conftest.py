@@ -17,6 +17,8 @@ from tests.engine.checkpoints import build_checkpoint
 
 # A second thread on a busy machine makes tiny models many times slower, and can change the last bit.
 torch.set_num_threads(1)
+# Else a warning would fail whichever test comes first, and no other.
+torch.set_warn_always(True)
 
 SPECS = {ModelFamily.DEV: FLUX_DEV, ModelFamily.SCHNELL: FLUX_SCHNELL}
 Change = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]

@@ -1,6 +1,7 @@
 """Command lines, run in the test's own process."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,3 +33,14 @@ def run_cli(capsys):
         return code, *capsys.readouterr()
 
     return run_command
+
+
+@pytest.fixture(params=["bfloat16", "float32"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A processor that multiplies bfloat16, then one that does not, whichever is here; torch warns every time."""
+    import torch  # Tests of commands do without.
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param == "bfloat16"})
+    torch.set_warn_always(True)
+    yield request.param
+    torch.set_warn_always(False)

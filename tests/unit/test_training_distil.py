@@ -17,6 +17,8 @@ from training.text import TextEncoders
 from training.train_guidance import GuidanceLesson
 from training.train_student import STEPS, StudentLesson
 
+pytestmark = pytest.mark.usefixtures("processor")
+
 ROOT = Path(__file__).parents[2]
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 
