@@ -163,15 +163,21 @@ class Servers:
         self._started: list[Server] = []
         self._workers: list[subprocess.Popen[bytes]] = []
 
-    def start(self, folder: Path | None = None, **settings: object) -> Server:
-        """A server that is ready; on a free port and the fake engine unless told otherwise."""
+    def start(self, folder: Path | None = None, open_files: int | None = None, **settings: object) -> Server:
+        """A server that is ready; on a free port and the fake engine unless told otherwise.
+
+        Args:
+            folder: where it runs and keeps its data.
+            open_files: how many it may have, as `ulimit -n` says it.
+            settings: of the server.
+        """
         folder = folder or self._tmp_path
         number = len(self._started)
         output, log = folder / f"output-{number}", folder / f"log-{number}"
         settings = {"port": 0, "model": "fake:0.02", "log_level": "debug", "data_dir": folder / "data"} | settings
         with output.open("wb") as stdout, log.open("wb") as stderr:
             process = subprocess.Popen(
-                [*COMMAND, "serve"],
+                [*(["prlimit", f"--nofile={open_files}"] if open_files else []), *COMMAND, "serve"],
                 env=clean_environment(**settings),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

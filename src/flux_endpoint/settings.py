@@ -195,6 +195,15 @@ class Settings(_EngineSettings):
         f"are {', '.join(DEFAULT_RULES)}",
     )
 
+    keep_alive_s: int = _setting(
+        75,
+        "Seconds for which a connection stays open between two requests. Longer than a load balancer before the "
+        "server keeps it (usually 60), or it sends requests into connections that are being closed.",
+        "a whole number from 1 to 3600",
+        ge=1,
+        le=3_600,
+    )
+
     max_queued: int = _setting(
         MAX_QUEUED,
         "Jobs of one endpoint that may wait; more are answered with 429.",

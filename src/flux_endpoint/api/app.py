@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from flux_endpoint import __version__
@@ -26,6 +27,7 @@ from flux_endpoint.api import (
 from flux_endpoint.api.direct import DirectRoutes, Handler
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
+from flux_endpoint.api.drain import Drain
 from flux_endpoint.api.http import ClientLeft, error_reply
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
@@ -83,10 +85,15 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(module.router)
     app.include_router(pages.create_router())
     app.openapi = partial(describe, app, services.endpoints.specs)  # type: ignore[method-assign]
-    handlers: dict[type[Exception], Handler] = {FluxEndpointError: _on_known_error, ClientLeft: _on_client_left}
+    handlers: dict[type[Exception], Handler] = {
+        FluxEndpointError: _on_known_error,
+        ClientLeft: _on_client_left,
+        ClientDisconnect: _on_client_left,
+    }
     # The one added last is called first.
     app.add_middleware(DirectRoutes, routers=[module.router for module in DIRECT_ROUTES], handlers=handlers)
     app.add_middleware(Doors)
+    app.add_middleware(Drain)
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_exception_handler(HTTPException, _on_http_error)

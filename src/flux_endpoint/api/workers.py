@@ -4,9 +4,10 @@ import asyncio
 import functools
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from flux_endpoint.api.http import decode_json, json_reply, read_body, secret_of, unless_client_leaves
 from flux_endpoint.api.services import services_of
@@ -112,6 +113,10 @@ async def ping(request: Request, endpoint_ids: str, worker_id: str) -> Response:
     job_ids = [job_id for job_id in query.get("job_id", "").split(",") if job_id]
     not_held = await caller.workforce.ping(caller.id, caller.endpoint_ids, job_ids)
     return json_reply({"jobsToStop": sorted(not_held)})
+
+
+# The third part of the paths above.
+OPERATIONS: Final = frozenset(route.path.split("/")[3] for route in router.routes if isinstance(route, APIRoute))
 
 
 async def _take(request: Request, endpoint_ids: str, worker_id: str, limit: int) -> list[Claim]:

@@ -2,21 +2,18 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from flux_endpoint import __version__
@@ -27,7 +24,6 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
-from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
@@ -50,16 +46,13 @@ from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting
+from flux_endpoint.wiring.http_server import listen, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 
 _FIRST_KEY_NAME: Final = "default"
-# Long enough for clients that poll every few seconds to keep their connection.
-_KEEP_ALIVE_S: Final = 30
-# Of the 5 s in which everything must be gone; the workers have up to 3.
-_SHUTDOWN_S: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +61,6 @@ class _Secrets:
     is_api_key_new: bool
     api_key_file: Path
     worker_token: str
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, started and stopped by us: the workers must be gone before the gateway is."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_ready = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_ready.set()
 
 
 def serve(settings: Settings) -> int:
@@ -99,7 +76,7 @@ def serve(settings: Settings) -> int:
     set_up_logging(settings.log_level, "gateway")
     with (
         hold_data_dir(settings.data_dir),
-        _listen(settings.host, settings.port) as listener,
+        listen(settings.host, settings.port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         return runner.run(_serve(settings, listener))
@@ -151,7 +128,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         leave = _leave_event()
         async with (
             _running_fleet(fleet),
-            _running(create_app(services), listener) as server,
+            serving(create_app(services), listener, settings.keep_alive_s) as server,
             _running_beside(janitor.run()) as sweeps,
             _running_beside(deliverer.run()) as webhooks,
         ):
@@ -213,30 +190,6 @@ async def _running_fleet(fleet: LocalFleet) -> AsyncIterator[None]:
         yield
     finally:
         await fleet.stop()
-
-
-@contextlib.asynccontextmanager
-async def _running(app: FastAPI, listener: socket.socket) -> AsyncIterator["asyncio.Task[None]"]:
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    ready = asyncio.create_task(server.is_ready.wait())
-    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-    try:
-        yield task
-    finally:
-        ready.cancel()
-        server.should_exit = True
-        await task
 
 
 @contextlib.asynccontextmanager
@@ -317,24 +270,3 @@ def _fleet(
         on_worker_starts=lambda worker_id: workforce.expect(worker_id, endpoint_ids),
         on_worker_lost=workforce.lost,
     )
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Take the port before anything else, so that a taken one is the first thing to be told."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise SettingsError(f"HOST {host} is no address of this machine: {error.strerror}") from None
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                problem = "it is in use; stop the other program or choose another port with --port"
-            else:
-                problem = error.strerror or str(error)
-            raise SettingsError(f"cannot listen on {host} port {port}: {problem}") from None
-        yield listener
