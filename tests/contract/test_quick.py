@@ -3,13 +3,14 @@
 import sqlite3
 
 import pytest
-from sqlalchemy import JSON, Column, Integer, MetaData, Table, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 
 from flux_endpoint.stores.quick import QuickConnection
+from flux_endpoint.stores.schema import JsonText
 
 things = Table(
-    "things", MetaData(), Column("seq", Integer, primary_key=True), Column("name", Text), Column("value", JSON)
+    "things", MetaData(), Column("seq", Integer, primary_key=True), Column("name", Text), Column("value", JsonText)
 )
 ADD = insert(things).inline()
 ALL = select(things).order_by(things.c.seq)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import sys
 from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
@@ -99,9 +100,11 @@ def decode_json(data: bytes) -> Any:
         if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _is_deeper_than(value, _MAX_DEPTH):
             raise RecursionError
         return value
-    except (ValueError, RecursionError):
-        # ValueError covers JSONDecodeError, UnicodeDecodeError and integers of more than 4,300 digits.
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("Invalid request: the body is not valid JSON") from None
+    except ValueError:
+        limit = sys.get_int_max_str_digits()
+        raise InvalidRequest(f"Invalid request: the body contains a number of more than {limit} digits") from None
 
 
 def _is_deeper_than(value: Any, levels: int) -> bool:

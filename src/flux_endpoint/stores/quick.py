@@ -17,8 +17,6 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import ReturnsRows
 
-from flux_endpoint.stores.database import dump_json
-
 Convert = Callable[[Any], Any]
 
 
@@ -89,7 +87,7 @@ class QuickConnection:
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
-        self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named", json_serializer=dump_json)
+        self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
         # By the statement itself: all of them are constants of their modules, and stay as long as the process.
         self._compiled: dict[tuple[ClauseElement, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
 

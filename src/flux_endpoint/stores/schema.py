@@ -1,8 +1,24 @@
 """The tables. Money is whole hundred-millionths of a dollar, times are milliseconds since 1970-01-01 UTC."""
 
-from typing import Final
+import json
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from flux_endpoint.stores.database import dump_json
 
 # Named constraints: Alembic can only change what has a name.
 metadata: Final = MetaData(
@@ -15,8 +31,25 @@ metadata: Final = MetaData(
 
 # SQLite numbers rows by itself only when the column is declared INTEGER (64 bits there).
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON in a column of text: in one declared JSON, SQLite makes of a bare number what it takes it for."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """As it is kept."""
+        return None if value is None else dump_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """As it was."""
+        return None if value is None else json.loads(value)
+
+
 # JSON and not JSONB: JSONB refuses the character U+0000, which a foreign worker's output may hold.
-_Json = JSON(none_as_null=True)
+_Json = JSON(none_as_null=True).with_variant(JsonText, "sqlite")
 
 jobs: Final = Table(
     "jobs",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from flux_endpoint.core.errors import StoreUnavailable
-from flux_endpoint.stores.database import Transaction, dump_json, errors_translated
+from flux_endpoint.stores.database import Transaction, errors_translated
 from flux_endpoint.stores.migrate import upgrade
 from flux_endpoint.stores.quick import QuickConnection
 from flux_endpoint.stores.signals import News, Signals
@@ -52,7 +52,7 @@ def _engine(url: URL, *, pool_size: int = 1, is_autocommit: bool = False) -> Eng
         cursor.close()
 
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if is_autocommit else {}
-    engine = create_engine(url, json_serializer=dump_json, pool_size=pool_size, **options)
+    engine = create_engine(url, pool_size=pool_size, **options)
     event.listen(engine, "connect", prepare)
     return engine
 

@@ -1,0 +1,73 @@
+"""A database that an earlier version made is brought up to date with all that is in it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores import migrate
+from flux_endpoint.stores.connect import open_store
+from tests.contract.samples import DEV
+
+pytestmark = pytest.mark.anyio
+
+
+def made_by(revision: str, path: Path) -> sqlite3.Connection:
+    """A SQLite file as the version with this migration as its latest would have made it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    return sqlite3.connect(path)
+
+
+def add(connection: sqlite3.Connection, table: str, **values: Any) -> None:
+    places = ", ".join(f":{name}" for name in values)
+    connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", values)
+
+
+def add_job(connection: sqlite3.Connection, job_id: str, output: str | None, **changes: Any) -> None:
+    values = {"id": job_id, "endpoint_id": DEV, "status": "COMPLETED", "input": '{"seed":1}', "key_id": "key-1"}
+    values |= {"cost_units": 5, "created_ms": 1, "queued_ms": 1, "started_ms": 2, "finished_ms": 3}
+    add(connection, "jobs", **(values | {"claim_token": 1, "retries": 0, "output": output} | changes))
+
+
+OUTPUTS = {
+    "object": ('{"a":[1.0,null]}', {"a": [1.0, None]}),
+    "text": ('"123"', "123"),
+    "whole": ("9223372036854775807", 2**63 - 1),
+    "fraction": ("0.30000000000000004", 0.30000000000000004),
+    "true": ("true", True),
+    "nothing": (None, None),
+    # The digits are gone, and with them the result.
+    "endless": ("1" * 400, None),
+}
+
+
+async def test_json_that_sqlite_kept_as_numbers_is_kept(tmp_path, clock):
+    with closing(made_by("0010", tmp_path / "jobs.db")) as old, old:
+        for name, (text, _) in OUTPUTS.items():
+            add_job(old, name, text)
+            if text is not None:
+                add(old, "chunks", job_id="running", output=text)
+        add_job(old, "running", None, status="IN_PROGRESS", finished_ms=None, worker_id="w", progress='{"step":1}')
+        add(old, "api_keys", id="key-1", name="one", secret_hash="hash", created_ms=1, endpoint_ids='["a"]')
+    store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
+    for name, (_, value) in OUTPUTS.items():
+        job = await store.get(DEV, name)
+        assert (repr(job.output), job.input, job.status) == (repr(value), {"seed": 1}, JobStatus.COMPLETED)
+    job, chunks = await store.take_chunks(DEV, "running", 0)
+    assert job.progress == {"step": 1}
+    assert repr(chunks) == repr([value for _, value in OUTPUTS.values() if value is not None])
+    (key,) = await store.list_keys()
+    assert key.limits.endpoint_ids == {"a"}
+    await store.close()
