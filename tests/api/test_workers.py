@@ -73,6 +73,18 @@ async def test_health_follows_a_worker(gateway: Gateway, foreign: ForeignWorker)
     assert await workers(gateway) == {}
 
 
+async def test_an_endpoint_is_served_by_who_works_or_starts(gateway: Gateway, foreign: ForeignWorker) -> None:
+    workforce = gateway.services.workforce
+    assert not await workforce.serves("echo")
+    await workforce.expect(foreign.id, ["echo"])
+    assert await workforce.serves("echo")
+    await foreign.get("job-take")
+    assert await workforce.serves("echo")
+    assert not await workforce.serves("black-forest-labs-flux-1-dev")
+    await foreign.get("ping", "&status=unhealthy&reason=hot")
+    assert not await workforce.serves("echo")
+
+
 async def test_an_unhealthy_worker_loses_its_jobs_and_gets_no_more(
     gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,7 +58,8 @@ async def test_what_one_gateway_notes_another_reads(store, open_another):
     other = await open_another()
     assert await other.get_worker("w") is None
     first = record(reason="\x00 no GPU", endpoint_ids=frozenset({SCHNELL, DEV}))
-    assert await store.note_worker(first, with_state=False) == first
+    noted = await store.note_worker(first, with_state=False)
+    assert noted == await other.get_worker("w")
     seen = await other.get_worker("w")
     assert (seen.id, seen.endpoint_ids, seen.state, seen.seen_ms) == ("w", first.endpoint_ids, READY, 10)
     assert "no GPU" in seen.reason
@@ -74,13 +75,40 @@ async def test_a_sighting_leaves_the_state_to_who_set_it(store):
     assert (await store.get_worker("w")).state is READY
 
 
-async def test_two_gateways_may_meet_a_worker_at_once(store, open_another):
+@pytest.fixture
+def refusals(request, database_url):
+    """What the database's own log says of refused statements since the start of the test; SQLite keeps none."""
+    if database_url.startswith("sqlite"):
+        return lambda: []
+    log = request.getfixturevalue("postgres_server").log
+    before = log.stat().st_size
+    return lambda: [line for line in log.read_bytes()[before:].decode().splitlines() if "ERROR:" in line]
+
+
+async def test_two_gateways_may_meet_a_worker_at_once(store, open_another, refusals):
     stores = [store, *[await open_another() for _ in range(3)]]
-    await asyncio.gather(
-        *(one.note_worker(record(seen_ms=number), with_state=False) for number, one in enumerate(stores))
-    )
-    assert [worker.id for worker in await store.list_workers(0)] == ["w"]
-    assert (await store.get_worker("w")).seen_ms == 3
+    for name in map(str, range(20)):
+        await asyncio.gather(
+            *(one.note_worker(record(name, seen_ms=number), with_state=False) for number, one in enumerate(stores))
+        )
+        assert (await store.get_worker(name)).seen_ms == 3
+    assert len(await store.list_workers(0)) == 20
+    assert refusals() == []
+
+
+async def test_two_gateways_may_be_told_of_a_start_at_once(store, open_another, refusals):
+    stores = [store, *[await open_another() for _ in range(3)]]
+    for name in map(str, range(20)):
+        await asyncio.gather(*(one.note_cold_start(name, [DEV, SCHNELL], 700, 5) for one in stores))
+    assert (await store.activity([DEV, SCHNELL], 0, 10, 10)).cold_starts == 20
+    assert refusals() == []
+
+
+async def test_when_a_worker_asked_never_goes_back(store):
+    await store.note_worker(record(seen_ms=20, asked_ms=15), with_state=True)
+    await store.note_worker(record(seen_ms=30), with_state=True)
+    worker = await store.get_worker("w")
+    assert (worker.seen_ms, worker.asked_ms) == (30, 15)
 
 
 async def test_workers_are_listed_and_forgotten_by_time_and_name(store):

@@ -180,6 +180,11 @@ class Roster:
             idle=idle, initializing=initializing, ready=idle + running, running=running, unhealthy=unhealthy
         )
 
+    async def serves(self, endpoint_id: str) -> bool:
+        """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
+        counts = await self.counts([endpoint_id])
+        return counts.ready + counts.initializing > 0
+
     async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> Member:
         now_ms = self._clock.now_ms()
         record = await self._store.get_worker(worker_id)

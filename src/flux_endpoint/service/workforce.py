@@ -278,6 +278,10 @@ class Workforce:
         """How many workers of any of these endpoints are in each state; each is counted once."""
         return await self._roster.counts(endpoint_ids)
 
+    async def serves(self, endpoint_id: str) -> bool:
+        """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
+        return await self._roster.serves(endpoint_id)
+
     async def _let_leave(self, member: Member) -> None:
         logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)
         await self._roster.move(member, WorkerState.LEAVING, "asked to be restarted")

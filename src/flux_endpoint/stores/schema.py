@@ -252,6 +252,7 @@ workers: Final = Table(
     Column("reason", Text, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False, server_default="0"),
 )
 
 # How long processes took from their start to their first free slot: a row for each endpoint that one serves. A worker

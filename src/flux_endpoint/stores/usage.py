@@ -1,6 +1,5 @@
 """The work of a server in figures, from the SQL database."""
 
-import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -56,9 +55,7 @@ class SqlUsage:
             if rows and not transaction.connection.execute(sql.FIND_COLD_START, start).first():
                 transaction.connection.execute(sql.ADD_COLD_START, rows)
 
-        # Refused: it was told to another gateway between our two statements.
-        with contextlib.suppress(ValueError):
-            await self._database.write(work)
+        await self._database.write(work)
 
     async def forget_cold_starts(self, before_ms: int) -> None:
         """See `UsageStore.forget_cold_starts`."""

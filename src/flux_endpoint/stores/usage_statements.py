@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, delete, func, insert, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, delete, func, select, text
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.schema import cold_starts, jobs
@@ -77,5 +77,9 @@ FIND_COLD_START: Final = select(cold_starts.c.endpoint_id).where(
     cold_starts.c.worker_id == bindparam("worker"),
     cold_starts.c.duration_ms == bindparam("duration_ms", type_=BigInteger),
 )
-ADD_COLD_START: Final = insert(cold_starts).inline()
+# Text, because SQLAlchemy spells it differently for each database; they agree. It may be told to two gateways at once.
+ADD_COLD_START: Final = text(
+    "INSERT INTO cold_starts (worker_id, duration_ms, endpoint_id, ready_ms) "
+    "VALUES (:worker_id, :duration_ms, :endpoint_id, :ready_ms) ON CONFLICT DO NOTHING"
+)
 FORGET_COLD_STARTS: Final = delete(cold_starts).where(cold_starts.c.ready_ms < bindparam("before_ms", type_=BigInteger))

@@ -41,6 +41,7 @@ class WorkerRecord:
         reason: why it is in its state; empty when there is nothing to say.
         since_ms: since when it is in its state.
         seen_ms: when it was last heard of; up to some seconds old.
+        asked_ms: when it last asked for a job; up to a held call and some seconds old, 0 for never.
     """
 
     id: str
@@ -49,6 +50,7 @@ class WorkerRecord:
     reason: str
     since_ms: int
     seen_ms: int
+    asked_ms: int = 0
 
 
 class WorkerStore(Protocol):
@@ -79,7 +81,7 @@ class WorkerStore(Protocol):
         ...
 
     async def note_worker(self, record: WorkerRecord, *, with_state: bool) -> WorkerRecord:
-        """Write what is known of a worker; `seen_ms` never goes back.
+        """Write what is known of a worker; `seen_ms` and `asked_ms` never go back.
 
         Args:
             record: what is known.

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Integer, and_, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Integer, TextualSelect, and_, bindparam, delete, func, insert, select, text, update
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.schema import jobs, worker_tokens, workers
@@ -27,24 +27,28 @@ REVOKE_TOKEN: Final = (
 )
 
 GET_WORKER: Final = select(workers).where(_of_id)
-ADD_WORKER: Final = insert(workers).inline()
-_sighting = {
-    "endpoint_ids": bindparam("endpoints", type_=workers.c.endpoint_ids.type),
-    # Of two gateways that write about the same time, the later sighting stands.
-    "seen_ms": case((workers.c.seen_ms > _seen_at, workers.c.seen_ms), else_=_seen_at),
-}
-SEE_WORKER: Final = update(workers).where(_of_id).values(**_sighting).returning(workers)
-SET_WORKER: Final = (
-    update(workers)
-    .where(_of_id)
-    .values(
-        **_sighting,
-        state=bindparam("new_state"),
-        reason=bindparam("new_reason"),
-        since_ms=bindparam("new_since_ms", type_=BigInteger),
+
+
+def _note_worker(changes: str) -> TextualSelect:
+    """Add a worker, or change these columns of it: one statement, because two gateways may meet a worker at once.
+
+    Text, because SQLAlchemy spells it differently for each database; they agree.
+    """
+    statement = text(
+        "INSERT INTO workers (id, endpoint_ids, state, reason, since_ms, seen_ms, asked_ms) "
+        "VALUES (:id, :endpoint_ids, :state, :reason, :since_ms, :seen_ms, :asked_ms) "
+        "ON CONFLICT (id) DO UPDATE SET endpoint_ids = excluded.endpoint_ids, "
+        # Of two gateways that write about the same time, the later sighting stands.
+        "seen_ms = CASE WHEN workers.seen_ms > excluded.seen_ms THEN workers.seen_ms ELSE excluded.seen_ms END, "
+        "asked_ms = CASE WHEN workers.asked_ms > excluded.asked_ms THEN workers.asked_ms ELSE excluded.asked_ms END"
+        f"{changes} RETURNING *"
     )
-    .returning(workers)
-)
+    typed = [bindparam(column.name, type_=column.type) for column in workers.c]
+    return statement.bindparams(*typed).columns(*workers.c)
+
+
+SEE_WORKER: Final = _note_worker("")
+SET_WORKER: Final = _note_worker(", state = excluded.state, reason = excluded.reason, since_ms = excluded.since_ms")
 LIST_WORKERS: Final = select(workers).where(workers.c.seen_ms >= _seen_at).order_by(workers.c.id)
 # The first condition is implied by the second; it lets the database use the small index of what is in flight.
 COUNT_RUNNING: Final = (

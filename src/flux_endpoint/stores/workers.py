@@ -58,20 +58,12 @@ class SqlWorkers:
 
     async def note_worker(self, record: WorkerRecord, *, with_state: bool) -> WorkerRecord:
         """See `WorkerStore.note_worker`."""
+        statement = sql.SET_WORKER if with_state else sql.SEE_WORKER
 
         def work(transaction: Transaction) -> WorkerRecord:
-            statement = sql.SET_WORKER if with_state else sql.SEE_WORKER
-            row = transaction.connection.execute(statement, _changes(record, with_state=with_state)).one_or_none()
-            if row is not None:
-                return _to_record(row)
-            transaction.connection.execute(sql.ADD_WORKER, _values(record))
-            return record
+            return _to_record(transaction.connection.execute(statement, _values(record)).one())
 
-        try:
-            return await self._database.write(work)
-        except ValueError:
-            # Another gateway added it between our two statements: now there is something to change.
-            return await self._database.write(work)
+        return await self._database.write(work)
 
     async def list_workers(self, seen_since_ms: int) -> Sequence[WorkerRecord]:
         """See `WorkerStore.list_workers`."""
@@ -103,21 +95,7 @@ def _values(record: WorkerRecord) -> dict[str, Any]:
         "reason": storable(record.reason),
         "since_ms": record.since_ms,
         "seen_ms": record.seen_ms,
-    }
-
-
-def _changes(record: WorkerRecord, *, with_state: bool) -> dict[str, Any]:
-    sighting = {
-        "worker": storable(record.id),
-        "endpoints": sorted(record.endpoint_ids),
-        "seen_at": record.seen_ms,
-    }
-    if not with_state:
-        return sighting
-    return sighting | {
-        "new_state": record.state.value,
-        "new_reason": storable(record.reason),
-        "new_since_ms": record.since_ms,
+        "asked_ms": record.asked_ms,
     }
 
 
@@ -129,6 +107,7 @@ def _to_record(row: Row[Any]) -> WorkerRecord:
         reason=row.reason,
         since_ms=row.since_ms,
         seen_ms=row.seen_ms,
+        asked_ms=row.asked_ms,
     )
 
 
