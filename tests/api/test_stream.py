@@ -62,8 +62,6 @@ async def test_the_first_terminal_reply_has_all_that_is_left(gateway: Gateway, w
 async def test_only_the_holder_of_a_running_job_may_send(gateway: Gateway, worker: HandWorker) -> None:
     job = await running_job(gateway, worker)
     assert (await HandWorker(gateway.client, "worker-2").send(job, STEP)).status_code == 409
-    assert (await worker.send(job, None)).status_code == 400
-    assert (await worker.send(job, "x" * 2**20)).status_code == 400
     assert (await worker.send(job | {"id": "no-such-job"}, STEP)).status_code == 404
     await gateway.post(f"{DEV}/cancel/{job['id']}")
     assert (await worker.send(job, STEP)).status_code == 409

@@ -84,6 +84,23 @@ async def test_a_foreign_worker_may_serve_flux_and_must_return_a_picture(gateway
             assert body["error"] == "the worker returned no picture"
 
 
+async def test_what_a_flux_job_costs_is_what_was_charged_whatever_its_worker_says(gateway: Gateway) -> None:
+    worker = ForeignWorker(gateway, endpoint=DEV)
+    lies = {"cost": 99, "seed": 1, "result": "https://x.example/other.png"}
+    job_id = await submit(gateway, DEV, input={"prompt": "a lake", "seed": 7})
+    await worker.take()
+    await worker.done(job_id, {"status": "IN_PROGRESS", "output": {"cost": 99, "half": True}})
+    assert (await status(gateway, job_id, DEV))["output"] == {"half": True}
+    await worker.done(job_id, {"output": {"image_url": "https://x.example/a.png", "mine": 5} | lies})
+    url = "https://x.example/a.png"
+    expected = {"image_url": url, "result": url, "cost": 0.02097152, "seed": 7, "mine": 5}
+    assert (await status(gateway, job_id, DEV))["output"] == expected
+    job_id = await submit(gateway, DEV)
+    await worker.take()
+    await worker.done(job_id, {"error": "half way", "output": {"cost": 99, "half": True}})
+    assert (await status(gateway, job_id, DEV))["output"] == {"half": True}
+
+
 async def test_the_rules_are_those_of_the_jobs_own_endpoint(gateway: Gateway) -> None:
     """Whatever endpoint the URL of a report names, and whoever handed the job out."""
     worker = ForeignWorker(gateway, endpoint=f"{DEV},echo")
@@ -190,9 +207,31 @@ async def test_a_stream_ends_with_its_chunks_and_the_aggregate(
     assert (await status(gateway, job_id))["output"] == aggregate
 
 
-async def test_a_chunk_must_be_small_and_must_not_be_nothing(gateway: Gateway, foreign: ForeignWorker) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"output": "' + b"x" * 2**20 + b'"}', "Invalid request: the body exceeded max body size of 1MiB"),
+        (b"{}", "Invalid request: a stream chunk must have an 'output'"),
+        (b'{"output": null}', "Invalid request: a stream chunk must have an 'output'"),
+        (b'{"output": NaN}', "Invalid request: the body is not valid JSON: it contains NaN"),
+    ],
+    ids=["oversize", "none", "null", "nan"],
+)
+async def test_a_chunk_that_cannot_be_used_fails_the_job_with_the_reason(
+    gateway: Gateway, foreign: ForeignWorker, content: bytes, reason: str
+) -> None:
     job_id = await submit(gateway)
     await foreign.take()
-    for content in (b'{"output": "' + b"x" * 2**20 + b'"}', b"{}", b'{"output": NaN}'):
-        assert (await foreign.post("job-stream", job_id, content)).status_code == 400
-    assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+    assert (await foreign.post("job-stream", job_id, b'{"output": "before"}')).status_code == 200
+    # Sent again by a worker that did not get the answer.
+    for _ in range(2):
+        reply = await foreign.post("job-stream", job_id, content)
+        assert (reply.status_code, reply.json()["error"]) == (400, reason)
+    # The worker goes on as if nothing had happened.
+    for operation in ("job-stream", "job-done"):
+        assert (await foreign.post(operation, job_id, b'{"output": ["after"]}')).status_code == 409
+    body = await status(gateway, job_id)
+    assert (body["status"], body["error"]) == ("FAILED", f"a chunk of the worker's stream was refused: {reason}")
+    stream = (await gateway.get(f"{ECHO}/stream/{job_id}")).json()
+    assert stream == {"status": "FAILED", "stream": [{"output": "before"}]}
+    assert await gateway.ledger.entries() == []

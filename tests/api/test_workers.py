@@ -43,6 +43,25 @@ async def test_pings_keep_a_job_through_many_leases(gateway: Gateway, foreign: F
     assert (await foreign.get("ping", "&job_id=")).json() == {"jobsToStop": []}
 
 
+async def test_a_ping_names_a_thousand_jobs_at_most(gateway: Gateway, foreign: ForeignWorker) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    others = [f"other-{number}" for number in range(1_000)]
+    reply = await foreign.get("ping", f"&job_id={','.join([job_id, *others])}")
+    assert reply.status_code == 400
+    assert reply.json() == {"error": "Invalid request: job_id names 1001 jobs; a ping may name 1000"}
+    # The same name again is no more work.
+    reply = await foreign.get("ping", f"&job_id={','.join([job_id] * 1_100 + others[:999])}")
+    assert reply.json() == {"jobsToStop": sorted(others[:999])}
+
+
+async def test_an_endpoint_that_is_named_often_is_served_once(gateway: Gateway) -> None:
+    worker = ForeignWorker(gateway, endpoint=",".join([ECHO] + ["echo"] * 3_000))
+    job_id = await submit(gateway)
+    assert (await worker.take())["id"] == job_id
+    assert (await worker.get("ping", f"&job_id={job_id}")).json() == {"jobsToStop": []}
+
+
 async def test_lost_pings_cost_one_more_try_and_then_the_job(gateway: Gateway, foreign: ForeignWorker) -> None:
     job_id = await submit(gateway)
     for retries in (0, 1):

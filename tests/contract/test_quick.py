@@ -43,6 +43,16 @@ def test_a_statement_serves_lists_of_every_length(quick):
     assert quick.scalar(NAMED, {"names": ["z"]}) is None
 
 
+def test_lists_of_many_lengths_take_no_more_memory_than_a_few(quick):
+    for name in map(str, range(40)):
+        quick.execute(ADD, {"name": name, "value": list(name)})
+    for length in range(40):
+        wanted = [str(number) for number in range(length)]
+        assert quick.scalars(NAMED, {"names": wanted}) == [list(name) for name in wanted]
+    # For 0, 1, 2, 4 ... 64 names, and one for the insertions, whose lists are JSON.
+    assert len(quick._compiled) == 9
+
+
 def test_a_statement_serves_inserts_of_other_columns(quick):
     quick.execute(ADD, {"name": "a"})
     quick.execute(ADD, {"name": "b", "value": 2})

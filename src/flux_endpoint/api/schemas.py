@@ -99,18 +99,27 @@ def _output(job: Job, gallery: Gallery) -> Any:
     if job.status is JobStatus.IN_PROGRESS:
         posted = (job.progress or {}).get(POSTED)
         # The AI SDK, made for pictures, breaks off at an output that is no object.
-        return posted if not is_flux or isinstance(posted, Mapping) else None
-    if not is_flux or job.status is not JobStatus.COMPLETED:
+        return posted if not is_flux else _without_cost(posted) if isinstance(posted, Mapping) else None
+    if not is_flux:
         return job.output
+    if job.status is not JobStatus.COMPLETED:
+        return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
     output = dict(job.output)
     key = output.pop("image_key", None)
     # Not of ours: it lies in the client's bucket, or a foreign worker put it somewhere.
     url = output.get("image_url") if key is None else gallery.url(key)
+    cost = {"cost": float(job.cost_usd)}
     if url is None or "seed" not in job.input:
-        return output | {"cost": float(job.cost_usd)}
+        return output | cost
     # The documentation promises image_url, the live service sends result: clients read either.
-    body = {"image_url": url, "result": url, "cost": float(job.cost_usd), "seed": job.input["seed"]}
-    return body | output
+    body = {"image_url": url, "result": url} | cost | {"seed": job.input["seed"]}
+    # Whatever else a worker says. Of what we know, nothing.
+    return body | output | body
+
+
+def _without_cost(output: Mapping[str, Any]) -> JsonObject:
+    # Only what is COMPLETED costs anything, and only we know what.
+    return {name: value for name, value in output.items() if name != "cost"}
 
 
 def _progress(job: Job, *, with_preview: bool) -> JsonObject | None:

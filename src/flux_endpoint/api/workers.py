@@ -1,8 +1,9 @@
 """The worker protocol: Runpod's own (contract section 5), whose `job-done` may also be the picture itself."""
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,8 @@ _IMAGE_LIMIT_BYTES = 32 * 2**20
 _RESULT_LIMIT_BYTES = 20 * 2**20
 _CHUNK_LIMIT_BYTES = 2**20
 _MAX_BATCH = 100
+# A worker holds as many jobs as its handler runs at once: tens, in rare cases hundreds.
+_MAX_PINGED = 1_000
 _MAX_REASON_CHARS = 256
 
 # `endpoint_ids` is one id, or several joined by commas for a worker that serves them all.
@@ -61,19 +64,15 @@ async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: 
     """
     caller = await _authenticate(request, endpoint_ids, worker_id)
     token = _claim_token(request)
-    if request.headers.get("content-type", "").startswith("image/"):
-        data = await read_body(request, _IMAGE_LIMIT_BYTES)
-        warnings = request.query_params.getlist("warning")
-        await caller.workforce.deliver(caller.endpoint_ids, caller.id, job_id, token, data, warnings)
-        return json_reply({})
-    try:
-        # Official workers send JSON under a form's content type.
-        result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
-    except InvalidRequest as error:
-        # Nobody will send a better one: without this the client would wait for two leases to run out.
-        await caller.workforce.fail(caller.id, job_id, token, f"the worker's result was refused: {error}")
-        raise
-    await caller.workforce.done(caller.endpoint_ids, caller.id, job_id, token, result)
+    async with _failing_job(caller, job_id, token, "the worker's result was refused"):
+        if request.headers.get("content-type", "").startswith("image/"):
+            data = await read_body(request, _IMAGE_LIMIT_BYTES)
+            warnings = request.query_params.getlist("warning")
+            await caller.workforce.deliver(caller.endpoint_ids, caller.id, job_id, token, data, warnings)
+        else:
+            # Official workers send JSON under a form's content type.
+            result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
+            await caller.workforce.done(caller.endpoint_ids, caller.id, job_id, token, result)
     return json_reply({})
 
 
@@ -81,8 +80,10 @@ async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: 
 async def job_stream(request: Request, endpoint_ids: str, worker_id: str, job_id: str) -> Response:
     """Something for the client before the end of the job."""
     caller = await _authenticate(request, endpoint_ids, worker_id)
-    result = _object_in(await read_body(request, _CHUNK_LIMIT_BYTES))
-    await caller.workforce.send_chunk(caller.id, job_id, _claim_token(request), result)
+    token = _claim_token(request)
+    async with _failing_job(caller, job_id, token, "a chunk of the worker's stream was refused"):
+        result = _object_in(await read_body(request, _CHUNK_LIMIT_BYTES))
+        await caller.workforce.send_chunk(caller.id, job_id, token, result)
     return json_reply({})
 
 
@@ -110,7 +111,9 @@ async def ping(request: Request, endpoint_ids: str, worker_id: str) -> Response:
         reason = ": ".join(text for text in (query.get("check"), query.get("reason")) if text) or "no reason given"
         await caller.workforce.ping_unhealthy(caller.id, caller.endpoint_ids, reason[:_MAX_REASON_CHARS])
         return json_reply({})
-    job_ids = [job_id for job_id in query.get("job_id", "").split(",") if job_id]
+    job_ids = _names_in(query.get("job_id", ""))
+    if len(job_ids) > _MAX_PINGED:
+        raise InvalidRequest(f"Invalid request: job_id names {len(job_ids)} jobs; a ping may name {_MAX_PINGED}")
     not_held = await caller.workforce.ping(caller.id, caller.endpoint_ids, job_ids)
     return json_reply({"jobsToStop": sorted(not_held)})
 
@@ -150,11 +153,29 @@ async def _held(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
 async def _authenticate(request: Request, endpoint_ids: str, worker_id: str) -> _Caller:
     services = services_of(request)
     token = await services.worker_tokens.authenticate(secret_of(request))
-    wanted = [endpoint_id for endpoint_id in endpoint_ids.split(",") if endpoint_id]
+    wanted = _names_in(endpoint_ids)
     if token.endpoint_ids is not None and not token.endpoint_ids.issuperset(wanted):
         allowed = ", ".join(sorted(token.endpoint_ids))
         raise Forbidden(f"the worker token '{token.name}' is good for these endpoints only: {allowed}")
     return _Caller(services.workforce, worker_name(token.id, worker_id), wanted)
+
+
+@contextlib.asynccontextmanager
+async def _failing_job(caller: _Caller, job_id: str, token: int | None, what: str) -> AsyncIterator[None]:
+    """Let what is refused in the block end its job: nobody will send a better one.
+
+    Without this the client would wait for two leases to run out, or get, and pay for, a result with a part missing.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        await caller.workforce.fail(caller.id, job_id, token, f"{what}: {error}")
+        raise
+
+
+def _names_in(text: str) -> list[str]:
+    """The different ones of a list with commas."""
+    return list(dict.fromkeys(name for name in text.split(",") if name))
 
 
 def _job_body(request: Request, claim: Claim) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import ReturnsRows
 
 Convert = Callable[[Any], Any]
+# A statement and the names of its parameters.
+_Call = tuple[ClauseElement, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class QuickConnection:
         self._raw = raw
         self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
         # By the statement itself: all of them are constants of their modules, and stay as long as the process.
-        self._compiled: dict[tuple[ClauseElement, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
+        self._compiled: dict[tuple[_Call, tuple[int, ...]], _Compiled] = {}
+        # Which parameters belong to an IN; a list in any other is JSON.
+        self._lists: dict[_Call, tuple[str, ...]] = {}
 
     def begin(self) -> None:
         """Begin a transaction that may write, at once or not at all.
@@ -120,8 +124,7 @@ class QuickConnection:
             ValueError: a value cannot be written as JSON.
             sqlite3.Error: what the driver says.
         """
-        values = values or {}
-        compiled = self._find(statement, values)
+        compiled, values = self._find(statement, values or {})
         cursor = self._raw.execute(compiled.text, _parameters(compiled, values))
         if compiled.row is None:
             return QuickResult([], cursor.rowcount)
@@ -145,13 +148,24 @@ class QuickConnection:
         """The first column of every row."""
         return [row[0] for row in self.execute(statement, values)]
 
-    def _find(self, statement: ClauseElement, values: Mapping[str, Any]) -> _Compiled:
-        lengths = tuple(len(value) for value in values.values() if isinstance(value, list))
-        key = (statement, tuple(values), lengths)
+    def _find(self, statement: ClauseElement, values: Mapping[str, Any]) -> tuple[_Compiled, Mapping[str, Any]]:
+        """The statement as it is kept for such a call, and the values as it takes them."""
+        call = (statement, tuple(values))
+        lists = self._lists.get(call)
+        if lists is None:
+            lists = self._lists[call] = self._lists_of(statement, values)
+        if lists:
+            values = {**values, **{name: _padded(values[name]) for name in lists}}
+        key = (call, tuple(len(values[name]) for name in lists))
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = self._compile(statement, values)
-        return compiled
+        return compiled, values
+
+    def _lists_of(self, statement: ClauseElement, values: Mapping[str, Any]) -> tuple[str, ...]:
+        compiler = statement.compile(dialect=self._dialect, column_keys=list(values))
+        assert isinstance(compiler, SQLCompiler)
+        return tuple(name for name in values if name in compiler.binds and compiler.binds[name].expanding)
 
     def _compile(self, statement: ClauseElement, values: Mapping[str, Any]) -> _Compiled:
         compiler = statement.compile(dialect=self._dialect, column_keys=list(values))
@@ -177,6 +191,15 @@ class QuickConnection:
             readers=[(index, read) for index, read in readers if read is not None],
             row=_row_type([getattr(column, "name", "") for column in columns]) if columns else None,
         )
+
+
+def _padded(values: list[Any]) -> list[Any]:
+    """The list, its last value repeated until its length is a power of two: what is IN it stays the same.
+
+    Each length is compiled and kept, which takes long and memory: so there are ten for lists of up to a thousand.
+    """
+    length = 1 << (len(values) - 1).bit_length() if values else 0
+    return values + values[-1:] * (length - len(values))
 
 
 def _row_type(names: Sequence[str]) -> Callable[..., Any]:
