@@ -8,6 +8,7 @@ from rich.table import Table
 
 from flux_endpoint.cli_options import day, part, with_settings
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.text import printable
 from flux_endpoint.core.webhook import DeliveryRecord
 from flux_endpoint.settings import Settings
 
@@ -93,5 +94,5 @@ def show_secret(
 
 def _answer_in(record: DeliveryRecord) -> str:
     if record.error is not None:
-        return record.error
+        return printable(record.error)
     return "" if record.code is None else f"HTTP {record.code}"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint.core.text import printable
 from flux_endpoint.settings import Settings, WorkerSettings
 
 _STORE: Final = ("data_dir", "database_url")
@@ -52,9 +53,9 @@ def list_workers(*, settings: Settings) -> None:
         tokens.add_row(token.id, token.name, endpoints, day(token.created_ms), revoked)
     seen = Table("worker", "state", "last seen", "running jobs", "endpoints", title="Workers", title_justify="left")
     for worker in overview.workers:
-        state = f"{worker.state}: {worker.reason}" if worker.reason else worker.state
+        state = f"{worker.state}: {printable(worker.reason)}" if worker.reason else worker.state
         jobs = str(overview.running_jobs.get(worker.id, 0))
-        seen.add_row(worker.id, state, overview.ago(worker), jobs, ", ".join(sorted(worker.endpoint_ids)))
+        seen.add_row(printable(worker.id), state, overview.ago(worker), jobs, ", ".join(sorted(worker.endpoint_ids)))
     console = Console()
     console.print(tokens, markup=False)
     console.print(seen, markup=False)

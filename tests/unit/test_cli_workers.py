@@ -24,7 +24,10 @@ def url(tmp_path):
     async def make():
         store = await open_store(url, SystemClock())
         now_ms = SystemClock().now_ms()
-        for worker_id, state, reason, ago_s in (("pod-1", "ready", "", 200), ("pod-2", "unhealthy", "gpu: [hot]", 1)):
+        for worker_id, state, reason, ago_s in (
+            ("pod-1", "ready", "", 200),
+            ("pod-2", "unhealthy", "gpu: [hot]\x1b[2J", 1),
+        ):
             seen_ms = now_ms - ago_s * 1_000
             record = WorkerRecord(worker_id, frozenset({"shout"}), WorkerState(state), reason, seen_ms, seen_ms)
             await store.note_worker(record, with_state=True)
@@ -73,7 +76,7 @@ def test_tokens_are_made_listed_and_revoked(run, url):
 def test_the_list_shows_what_the_workers_do(run, url):
     _, out, _ = run("list", "--database-url", url)
     assert re.search(r"│ pod-1 +│ ready +│ 3 min ago +│ 0 +│ shout +│", out)
-    assert re.search(r"│ pod-2 +│ unhealthy: gpu: \[hot\] +│ \d+ s ago +│ 0 +│ shout +│", out)
+    assert re.search(r"│ pod-2 +│ unhealthy: gpu: \[hot\]\\x1b\[2J +│ \d+ s ago +│ 0 +│ shout +│", out)
 
 
 def test_the_environment_is_that_of_the_contract(run):

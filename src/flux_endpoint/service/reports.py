@@ -26,7 +26,8 @@ def read_report(job_id: str, result: Mapping[str, Any], spec: EndpointSpec) -> O
         return spec.conclude(result.get("output"))
     sentence, traceback = _sentence_of(error)
     if traceback:
-        logger.warning("job %s: the handler raised %s\n%s", job_id, sentence, traceback)
+        details = {"details": traceback[-_MAX_ERROR_CHARS:]}
+        logger.warning("job %s: the handler raised %s", job_id, sentence[:_MAX_ERROR_CHARS], extra=details)
     return Failed(sentence[:_MAX_ERROR_CHARS], output=result.get("output"))
 
 
