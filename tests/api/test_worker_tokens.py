@@ -158,6 +158,17 @@ async def test_a_revocation_elsewhere_is_noticed_within_seconds_and_calls_cost_n
     assert (await ForeignWorker(gateway, token=secret).get("ping")).status_code == 401
 
 
+@pytest.mark.parametrize("jump_s", [-3_600, 0, 3_600])
+async def test_a_clock_that_is_set_keeps_no_revoked_token_alive(gateway: Gateway, jump_s: int) -> None:
+    token_id, secret = await mint(gateway)
+    await gateway.services.worker_tokens.authenticate(secret)
+    # By another gateway or the command line.
+    await gateway.services.workforce._store.revoke_worker_token(token_id, gateway.clock.now_ms())
+    gateway.clock.jump(s=jump_s)
+    gateway.clock.advance(s=5)
+    assert (await ForeignWorker(gateway, token=secret).get("ping")).status_code == 401
+
+
 async def test_refusals_of_held_calls_take_their_time(gateway: Gateway) -> None:
     """Runpod's SDK asks again at once after any error but 429."""
     object.__setattr__(gateway.services, "hot_loop_s", 0.2)

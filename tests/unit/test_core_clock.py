@@ -11,6 +11,23 @@ def test_the_system_clock_tells_the_time_of_day_in_milliseconds():
     assert before_ms <= clock.now_ms() <= time.time_ns() // 1_000_000
 
 
+def test_the_system_clock_runs_evenly_whatever_happens_to_the_machine_s():
+    wall_ms, passed_ms = 1_000_000, 7
+    clock = SystemClock(lambda: wall_ms, lambda: passed_ms)
+    assert (clock.now_ms(), clock.monotonic_ms()) == (1_000_000, 7)
+    wall_ms, passed_ms = 5, 17
+    assert (clock.now_ms(), clock.monotonic_ms()) == (1_000_010, 17)
+    clock.set(2_000_000, at_ms=12)
+    assert (clock.now_ms(), clock.monotonic_ms()) == (2_000_005, 17)
+
+
+def test_a_manual_clock_jumps_without_time_passing():
+    clock = ManualClock(5_000)
+    clock.advance(ms=1)
+    clock.jump(s=-2)
+    assert (clock.now_ms(), clock.monotonic_ms()) == (3_001, 1)
+
+
 def test_a_manual_clock_moves_only_when_told():
     clock: Clock = ManualClock(5)
     assert (clock.now_ms(), clock.now_ms()) == (5, 5)

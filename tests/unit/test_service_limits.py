@@ -99,10 +99,13 @@ def test_an_operation_without_a_rule_has_no_limit(clock):
         limiter.enter(KEY, "dev", Operation.STATUS)
 
 
-def test_a_clock_set_back_locks_nobody_out(clock):
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_a_clock_that_is_set_neither_locks_out_nor_lets_in(clock, jump_s):
     limiter = RateLimiter(clock, {Operation.RUN: RateRule(1)})
     limiter.enter(KEY, "dev", Operation.RUN)
-    clock.advance(days=-1)
+    clock.jump(s=jump_s)
+    assert refusal(limiter).retry_after_s == 10
+    clock.advance(s=10)
     limiter.enter(KEY, "dev", Operation.RUN)
 
 

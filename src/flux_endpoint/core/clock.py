@@ -1,23 +1,55 @@
 """Time as a value that is handed in, so that tests can move it."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time of day."""
+    """Tells the time of day, which all gateways on one database share, and how much time passes in this process."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """Milliseconds since 1970-01-01 UTC. For what is kept or shown; it may be set forward or back."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some moment, the same for as long as the process lives.
+
+        For how long something is to last here: nobody can set it.
+        """
         ...
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 class SystemClock:
-    """The machine's own clock."""
+    """A clock that is set by another and runs evenly in between, whatever happens to the machine's.
+
+    Until `set` is called it tells what the machine's clock said when it was made, and the time since.
+
+    Args:
+        wall_ms: the machine's time of day.
+        monotonic_ms: what nobody can set.
+    """
+
+    def __init__(self, wall_ms: Callable[[], int] = _wall_ms, monotonic_ms: Callable[[], int] = _monotonic_ms) -> None:
+        self.wall_ms = wall_ms
+        self.monotonic_ms = monotonic_ms
+        self._ahead_ms = wall_ms() - monotonic_ms()
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
-        return time.time_ns() // 1_000_000
+        """See `Clock.now_ms`."""
+        return self._ahead_ms + self.monotonic_ms()
+
+    def set(self, now_ms: int, at_ms: int) -> None:
+        """Tell from now on that it was `now_ms` when `monotonic_ms()` was `at_ms`."""
+        self._ahead_ms = now_ms - at_ms
 
 
 class ManualClock:
@@ -29,11 +61,22 @@ class ManualClock:
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._now_ms = now_ms
+        self._monotonic_ms = 0
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """See `Clock.now_ms`."""
         return self._now_ms
 
+    def monotonic_ms(self) -> int:
+        """See `Clock.monotonic_ms`."""
+        return self._monotonic_ms
+
     def advance(self, *, ms: int = 0, s: float = 0, days: float = 0) -> None:
-        """Move the clock forward."""
-        self._now_ms += ms + round(s * 1_000) + round(days * 86_400_000)
+        """Let time pass."""
+        passed_ms = ms + round(s * 1_000) + round(days * 86_400_000)
+        self._now_ms += passed_ms
+        self._monotonic_ms += passed_ms
+
+    def jump(self, *, s: float) -> None:
+        """Set the time of day forward, or back, without any time passing."""
+        self._now_ms += round(s * 1_000)

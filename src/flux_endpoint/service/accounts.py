@@ -41,7 +41,7 @@ class Accounts:
         self._clock = clock
         self._limiter = RateLimiter(clock, rules)
         self._cache_ms = cache_ms
-        # By hash: the key, and when it was read.
+        # By hash: the key, and when it was read by `monotonic_ms`.
         self._cache: dict[str, tuple[ApiKey, int]] = {}
 
     async def authenticate(self, secret: str) -> ApiKey:
@@ -53,9 +53,9 @@ class Accounts:
         if not secret:
             raise Unauthenticated("missing API key: send the header 'Authorization: Bearer <key>'")
         secret_hash = _hash(secret)
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         key, read_ms = self._cache.get(secret_hash, (None, 0))
-        if key is not None and 0 <= now_ms - read_ms < self._cache_ms:
+        if key is not None and now_ms - read_ms < self._cache_ms:
             return key
         key = await self._ledger.find_key(secret_hash)
         # Only good keys are remembered: guessing must not fill the memory, and a new key works at once.

@@ -10,6 +10,7 @@ from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.time_protocol import Timekeeper
 from flux_endpoint.stores.usage_protocol import UsageStore
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Janitor:
         outbox: its log is swept like the history of jobs.
         usage: what workers said of their start is swept likewise.
         clock: decides what has expired.
+        timekeeper: sets the clock, once each round; None for a clock that needs nobody to.
         history_days: how long the figures of a job that nobody can read any more, and the log of webhooks, are kept.
         sleep: waits between sweeps; tests hand in their own.
     """
@@ -42,6 +44,7 @@ class Janitor:
         outbox: Outbox,
         usage: UsageStore,
         clock: Clock,
+        timekeeper: Timekeeper | None = None,
         history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -51,6 +54,7 @@ class Janitor:
         self._outbox = outbox
         self._usage = usage
         self._clock = clock
+        self._timekeeper = timekeeper
         self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
         self._next_retention_ms = 0
@@ -65,13 +69,16 @@ class Janitor:
             await self._sleep(_LEASE_PERIOD_S)
 
     async def sweep(self) -> None:
-        """One round: leases and expired jobs always; pictures and history once an hour."""
+        """One round: clock, leases and expired jobs always; pictures and history once an hour."""
+        if self._timekeeper is not None and (moved_ms := await self._timekeeper.keep()):
+            self._workforce.clock_moved(moved_ms)
         await self._workforce.sweep()
         await self._store.erase_expired()
-        now_ms = self._clock.now_ms()
-        if now_ms < self._next_retention_ms:
+        passed_ms = self._clock.monotonic_ms()
+        if passed_ms < self._next_retention_ms:
             return
-        self._next_retention_ms = now_ms + _RETENTION_PERIOD_MS
+        self._next_retention_ms = passed_ms + _RETENTION_PERIOD_MS
+        now_ms = self._clock.now_ms()
         pictures = await self._gallery.sweep()
         jobs = await self._store.forget(now_ms - self._history_ms)
         webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)

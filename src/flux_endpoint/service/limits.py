@@ -80,7 +80,10 @@ def _parse_rule(text: str) -> tuple[Operation, RateRule]:
 
 
 class _Window:
-    """The times of the requests admitted in the last `length_ms`: exact, and no longer than there were requests."""
+    """The times of the requests admitted in the last `length_ms`: exact, and no longer than there were requests.
+
+    They are those of `Clock.monotonic_ms`: a clock that is set must neither open the window nor lock a key out.
+    """
 
     __slots__ = ("_length_ms", "_times_ms")
 
@@ -91,8 +94,7 @@ class _Window:
     def wait_ms(self, limit: int, now_ms: int) -> int:
         """How long until one more fits; 0 when it does now."""
         times_ms = self._times_ms
-        # Times from the future: the machine's clock was set back. They would lock the key out for as long.
-        while times_ms and not now_ms - self._length_ms < times_ms[0] <= now_ms:
+        while times_ms and times_ms[0] <= now_ms - self._length_ms:
             times_ms.popleft()
         return 0 if len(times_ms) < limit else times_ms[len(times_ms) - limit] + self._length_ms - now_ms
 
@@ -143,7 +145,7 @@ class RateLimiter:
         Raises:
             TooManyRequests: a limit is reached; then nothing was counted.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         self._tidy(now_ms)
         rule = self._rules.get(operation, _UNLIMITED)
         place = (key.id, endpoint_id, operation)
@@ -166,7 +168,7 @@ class RateLimiter:
         return gate.leave
 
     def _tidy(self, now_ms: int) -> None:
-        if 0 <= now_ms - self._tidy_ms < _TIDY_PERIOD_MS:
+        if now_ms - self._tidy_ms < _TIDY_PERIOD_MS:
             return
         self._tidy_ms = now_ms
         self._gates = {
@@ -200,10 +202,10 @@ class QueueCap:
         Raises:
             TooManyRequests: the queue is full.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         waiting, counted_ms = self._queues.get(endpoint_id, (0, -_COUNT_PERIOD_MS))
         period_ms = _COUNT_PERIOD_MS if waiting < self._max_queued else _COUNT_PERIOD_WHEN_FULL_MS
-        if not 0 <= now_ms - counted_ms < period_ms:
+        if now_ms - counted_ms >= period_ms:
             waiting, counted_ms = (await self._store.load(endpoint_id)).waiting, now_ms
         if waiting >= self._max_queued:
             self._queues[endpoint_id] = (waiting, counted_ms)

@@ -40,9 +40,11 @@ class WorkerCounts:
 
 @dataclass(slots=True)
 class Member:
-    """A worker that this gateway has heard of.
+    """A worker that this gateway has heard of. Times are those of `Clock.monotonic_ms`, but for one.
 
     Attributes:
+        since_ms: when it came into its state, by `Clock.now_ms`: the gateways compare it.
+        seen_ms: its last sign of life here.
         jobs: what this gateway handed to it and it has not ended, by id, as it was then.
         takes: how many `job-take` of it are held now.
         quiet_since_ms: when the last of them ended.
@@ -61,9 +63,9 @@ class Member:
     reason: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     takes: int = 0
-    quiet_since_ms: int = 0
+    quiet_since_ms: int = -_RESTART_MS
     has_ended: bool = False
-    written_ms: int = 0
+    written_ms: int = -_WRITE_PERIOD_MS
     is_unwritten: bool = False
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     available: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,9 +75,9 @@ class Member:
         """Whether it gets no jobs for now."""
         return self.state in _WITHHELD
 
-    def record(self) -> WorkerRecord:
+    def record(self, now_ms: int) -> WorkerRecord:
         """What the other gateways shall know."""
-        return WorkerRecord(self.id, self.endpoint_ids, self.state, self.reason, self.since_ms, self.seen_ms)
+        return WorkerRecord(self.id, self.endpoint_ids, self.state, self.reason, self.since_ms, now_ms)
 
 
 class Roster:
@@ -102,7 +104,7 @@ class Roster:
     async def see(self, worker_id: str, endpoint_ids: Collection[str]) -> Member:
         """Note a sign of life; a worker that nobody knows is starting."""
         member = self._members.get(worker_id) or await self._meet(worker_id, frozenset(endpoint_ids))
-        member.seen_ms = self._clock.now_ms()
+        member.seen_ms = self._clock.monotonic_ms()
         is_news = member.is_unwritten or member.endpoint_ids != frozenset(endpoint_ids)
         member.endpoint_ids = frozenset(endpoint_ids)
         if is_news or member.seen_ms - member.written_ms >= self._write_period_ms:
@@ -111,7 +113,7 @@ class Roster:
 
     async def move(self, member: Member, state: WorkerState, reason: str = "") -> None:
         """Note the state of a worker; the other gateways can know on return."""
-        member.seen_ms = member.since_ms = self._clock.now_ms()
+        member.seen_ms, member.since_ms = self._clock.monotonic_ms(), self._clock.now_ms()
         _set_state(member, state, reason)
         member.is_unwritten = True
         await self._write(member)
@@ -119,7 +121,7 @@ class Roster:
     async def begin_take(self, member: Member) -> None:
         """A worker asks for a job. So it has started; or, when it was to be restarted, perhaps started anew."""
         is_quiet = not member.takes and not member.jobs
-        has_paused = is_quiet and self._clock.now_ms() - member.quiet_since_ms >= _RESTART_MS
+        has_paused = is_quiet and self._clock.monotonic_ms() - member.quiet_since_ms >= _RESTART_MS
         has_restarted = member.state is WorkerState.LEAVING and (member.has_ended or has_paused)
         if member.state is WorkerState.STARTING or has_restarted:
             await self.move(member, WorkerState.READY)
@@ -136,7 +138,7 @@ class Roster:
         finally:
             member.takes -= is_take
             if is_take:
-                member.quiet_since_ms = self._clock.now_ms()
+                member.quiet_since_ms = self._clock.monotonic_ms()
 
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""
@@ -146,31 +148,38 @@ class Roster:
 
     async def sweep(self) -> None:
         """Forget workers that have been silent for long."""
-        now_ms = self._clock.now_ms()
-        gone_ms = now_ms - _GONE_AFTER_LEASES * self._lease_ms
+        passed_ms = self._clock.monotonic_ms()
+        gone_ms = passed_ms - _GONE_AFTER_LEASES * self._lease_ms
         # Whoever holds a call is not silent.
         self._members = {
             worker_id: member for worker_id, member in self._members.items() if member.seen_ms > gone_ms or member.takes
         }
-        if now_ms >= self._next_forget_ms:
-            self._next_forget_ms = now_ms + _FORGET_PERIOD_MS
-            await self._store.forget_workers("", now_ms - _FORGET_AFTER_MS)
+        if passed_ms >= self._next_forget_ms:
+            self._next_forget_ms = passed_ms + _FORGET_PERIOD_MS
+            await self._store.forget_workers("", self._clock.now_ms() - _FORGET_AFTER_MS)
+
+    def clock_moved(self, by_ms: int) -> None:
+        """The clock was set forward, or back (below 0), and all that is kept with it."""
+        for member in self._members.values():
+            member.since_ms += by_ms
 
     async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:
         """How many workers of any of these endpoints are in each state, at all gateways together."""
-        now_ms = self._clock.now_ms()
+        now_ms, passed_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         records = await self._store.list_workers(now_ms - _GONE_AFTER_LEASES * self._lease_ms)
         running_jobs = await self._store.count_running_jobs()
         idle = initializing = running = unhealthy = 0
         for record in records:
             member = self._members.get(record.id)
-            seen_ms = max(record.seen_ms, member.seen_ms if member else 0)
+            silent_ms = now_ms - record.seen_ms
+            if member is not None:
+                silent_ms = min(silent_ms, passed_ms - member.seen_ms)
             if record.endpoint_ids.isdisjoint(endpoint_ids):
                 continue
             if record.state is WorkerState.STARTING or record.state is WorkerState.LEAVING:
                 # Also silent ones: a large model takes minutes to load.
                 initializing += 1
-            elif record.state is WorkerState.UNHEALTHY or now_ms - seen_ms > _UNHEALTHY_AFTER_LEASES * self._lease_ms:
+            elif record.state is WorkerState.UNHEALTHY or silent_ms > _UNHEALTHY_AFTER_LEASES * self._lease_ms:
                 unhealthy += 1
             elif running_jobs.get(record.id):
                 running += 1
@@ -188,7 +197,7 @@ class Roster:
     async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> Member:
         now_ms = self._clock.now_ms()
         record = await self._store.get_worker(worker_id)
-        member = Member(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, now_ms)
+        member = Member(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, self._clock.monotonic_ms())
         member.available.set()
         if record is None:
             member.is_unwritten = True
@@ -203,7 +212,7 @@ class Roster:
         member.written_ms = member.seen_ms
         with_state, member.is_unwritten = member.is_unwritten, False
         try:
-            record = await self._store.note_worker(member.record(), with_state=with_state)
+            record = await self._store.note_worker(member.record(self._clock.now_ms()), with_state=with_state)
         except BaseException:
             member.is_unwritten = with_state
             raise

@@ -82,7 +82,7 @@ class WorkerTokens:
         return is_known
 
     async def _find(self, secret_hash: str) -> WorkerToken | None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.monotonic_ms()
         token, until_ms = self._cached.get(secret_hash, (None, 0))
         if until_ms <= now_ms:
             token = await self._store.find_worker_token(secret_hash)

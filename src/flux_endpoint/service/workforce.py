@@ -59,6 +59,8 @@ class Workforce:
         self._on_leaving = on_leaving
         self._roster = Roster(workers, clock, self.lease_ms)
         self._lost: set[str] = set()
+        # By `monotonic_ms`.
+        self._spared_until_ms = 0
 
     @property
     def lease_ms(self) -> int:
@@ -90,10 +92,10 @@ class Workforce:
         self._check_endpoints(endpoint_ids)
         member = await self._roster.see(worker_id, endpoint_ids)
         await self._roster.begin_take(member)
-        deadline_ms = self._clock.now_ms() + round(hold_s * 1_000)
+        deadline_ms = self._clock.monotonic_ms() + round(hold_s * 1_000)
         with self._roster.holding(member, is_take=True):
             while worker_id not in self._lost:
-                left_s = (deadline_ms - self._clock.now_ms()) / 1_000
+                left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
                 if member.is_withheld:
                     if await _happens(member.available, left_s):
                         continue
@@ -272,7 +274,18 @@ class Workforce:
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, and forget workers that have been silent for long."""
         await self._roster.sweep()
+        if self._clock.monotonic_ms() < self._spared_until_ms:
+            return SweepResult()
         return self._log(await self._store.sweep(MAX_RETRIES))
+
+    def clock_moved(self, by_ms: int) -> None:
+        """The clock was set forward, or back (below 0), and all that is kept with it.
+
+        What was being written meanwhile, here or by a gateway that has not noticed yet, has the old time in it. So no
+        lease ends for now: until then every worker that lives has renewed its own by the new one.
+        """
+        self._roster.clock_moved(by_ms)
+        self._spared_until_ms = self._clock.monotonic_ms() + self.lease_ms
 
     async def counts(self, *endpoint_ids: str) -> WorkerCounts:
         """How many workers of any of these endpoints are in each state; each is counted once."""

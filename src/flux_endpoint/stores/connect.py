@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.stores.database import Database, errors_translated
 from flux_endpoint.stores.signals import Signals
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.stores.sqlite import SqliteDatabase
+from flux_endpoint.stores.timekeeping import SqlTimekeeper
 
 _FORMS: Final = "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:5432/name"
 
@@ -19,7 +20,8 @@ async def open_store(database_url: str, clock: Clock) -> SqlStore:
     Args:
         database_url: `sqlite:///data/jobs.db` (relative), `sqlite:////var/lib/jobs.db` (absolute; folders are made) or
             `postgresql://user:password@host:5432/name` (with libpq's options, such as `?sslmode=require`).
-        clock: read at every claim, renewal, end and sweep.
+        clock: read at every claim, renewal, end and sweep. A `SystemClock` is set by the database's here, and again
+            whenever the store's `timekeeper` is told to.
 
     Raises:
         SettingsError: the URL has another form, or PostgreSQL is asked for and its driver is not installed.
@@ -35,7 +37,15 @@ async def open_store(database_url: str, clock: Clock) -> SqlStore:
     else:
         # The URL itself is not repeated: it may hold a password.
         raise SettingsError(f"DATABASE_URL has a form that is not supported; use {_FORMS}")
-    return SqlStore(database, signals, clock)
+    if not isinstance(clock, SystemClock):
+        return SqlStore(database, signals, clock)
+    timekeeper = SqlTimekeeper(database, clock)
+    try:
+        await timekeeper.keep()
+    except BaseException:
+        await database.close()
+        raise
+    return SqlStore(database, signals, clock, timekeeper)
 
 
 async def _open_sqlite(path: Path, signals: Signals) -> Database:

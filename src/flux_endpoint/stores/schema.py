@@ -315,6 +315,15 @@ Index(
 )
 Index("webhook_deliveries_by_job", webhook_deliveries.c.job_id)
 
+# One row: when a gateway last read the clock, and how far that was set while gateways ran. See `timekeeping.py`.
+timekeeping: Final = Table(
+    "timekeeping",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("read_ms", BigInteger, nullable=False),
+    Column("moved_ms", BigInteger, nullable=False),
+)
+
 # In the clear, because signing needs them. No foreign key: one for the key of a job that outlived it may be made.
 webhook_secrets: Final = Table(
     "webhook_secrets",

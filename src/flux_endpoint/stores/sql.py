@@ -21,6 +21,7 @@ from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
+from flux_endpoint.stores.time_protocol import Timekeeper
 from flux_endpoint.stores.usage import SqlUsage
 from flux_endpoint.stores.views import SqlViews, get_job
 from flux_endpoint.stores.workers import SqlWorkers
@@ -30,9 +31,18 @@ _DELETE_AT_ONCE = 500
 
 
 class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage):
-    """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`."""
+    """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`.
 
-    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+    Attributes:
+        clock: stamps what is written.
+        timekeeper: sets the clock; None for one that only its owner sets.
+    """
+
+    def __init__(
+        self, database: Database, signals: Signals, clock: Clock, timekeeper: Timekeeper | None = None
+    ) -> None:
+        self.clock = clock
+        self.timekeeper = timekeeper
         SqlClaims.__init__(self, database, signals, clock)
         SqlViews.__init__(self, database, signals, clock)
         SqlBatches.__init__(self, database, clock)

@@ -64,7 +64,7 @@ def _may_become(status: JobStatus) -> ColumnElement[Any]:
     return or_(*(jobs.c.status == source for source in sources))
 
 
-def _locked(condition: ColumnElement[Any], name: str) -> CTE:
+def locked(condition: ColumnElement[Any], name: str) -> CTE:
     """Sequence numbers of the rows to change, locked in one fixed order, so that two of us never deadlock.
 
     The order begins with the worker because SQLite, asked for `seq` alone, reads the whole table in that order instead
@@ -117,7 +117,7 @@ CLAIM: Final = (
 )
 
 # IN_PROGRESS stays IN_PROGRESS, for longer.
-_held = _locked(and_(_running, _of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), "held")
+_held = locked(and_(_running, _of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), "held")
 RENEW: Final = (
     update(jobs).where(jobs.c.seq.in_(select(_held.c.seq))).values(lease_expires_ms=_expires_ms).returning(jobs.c.id)
 )
@@ -213,7 +213,7 @@ RETRY: Final = (
 )
 
 # IN_QUEUE -> CANCELLED, all of an endpoint.
-_waiting = _locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value), "waiting")
+_waiting = locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value), "waiting")
 PURGE: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_waiting.c.seq)))
@@ -222,7 +222,7 @@ PURGE: Final = (
 )
 
 # IN_QUEUE | IN_PROGRESS -> CANCELLED, all of a batch. `lease_expires_ms` stays, as in CANCEL.
-_of_cancelled_batch = _locked(
+_of_cancelled_batch = locked(
     and_(jobs.c.batch_id == bindparam("batch"), _may_become(JobStatus.CANCELLED)), "of_cancelled_batch"
 )
 CANCEL_OF_BATCH: Final = (
@@ -251,7 +251,7 @@ _timed_out_text = literal("job timed out after ", Text) + cast(jobs.c.retries, T
 
 
 def _take_back(whose: ColumnElement[Any]) -> Any:
-    lost = _locked(and_(_running, whose), "lost")
+    lost = locked(and_(_running, whose), "lost")
     return (
         update(jobs)
         .where(jobs.c.seq.in_(select(lost.c.seq)))
@@ -277,7 +277,7 @@ FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).valu
 
 # IN_PROGRESS -> TIMED_OUT. `lease_expires_ms` stays: the mark that the worker has yet to be told.
 _runs_too_long: ColumnElement[Any] = jobs.c.started_ms + jobs.c.execution_timeout_ms <= _now_ms
-_overdue = _locked(and_(_running, _is_leased, _runs_too_long), "overdue")
+_overdue = locked(and_(_running, _is_leased, _runs_too_long), "overdue")
 TIME_OUT_RUNNING: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_overdue.c.seq)))
@@ -297,7 +297,7 @@ TIME_OUT_RUNNING: Final = (
 # index `jobs_by_expiry` holds.
 _past: ColumnElement[Any] = and_(jobs.c.expires_ms > 0, jobs.c.expires_ms <= _now_ms)
 _past_unended: ColumnElement[Any] = and_(_past, _may_become(JobStatus.TIMED_OUT))
-_outlived = _locked(_past_unended, "outlived")
+_outlived = locked(_past_unended, "outlived")
 END_OUTLIVED: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_outlived.c.seq)))

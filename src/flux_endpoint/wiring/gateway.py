@@ -99,7 +99,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             store, store, pictures, catalog, clock, settings.lease_s, lambda name: fleet.restart(name)
         )
         accounts = Accounts(store, clock, settings.rate_rules)
-        janitor = Janitor(store, workforce, gallery, store, store, clock, settings.job_history_days)
+        janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper, settings.job_history_days)
         endpoints = EndpointService(
             store, catalog, clock, _retention(settings), settings.max_queued, settings.outbound_rules
         )

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 
 from flux_endpoint.core.account import ApiKey, KeyLimits
-from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import NotFound
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.accounts import Accounts
@@ -71,4 +70,4 @@ def revoke_key(settings: Settings, key_id: str) -> None:
 @contextlib.asynccontextmanager
 async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
     async with open_existing_store(settings) as store:
-        yield Accounts(store, SystemClock())
+        yield Accounts(store, store.clock)

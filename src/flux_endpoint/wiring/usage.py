@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.periods import Period
 from flux_endpoint.service.billing import Billing, UsageRecord
 from flux_endpoint.settings import Settings
@@ -24,9 +23,8 @@ def read_usage(
     """
 
     async def work() -> Sequence[UsageRecord]:
-        clock = SystemClock()
         async with open_existing_store(settings) as store:
-            billing = Billing(store, clock)
+            billing = Billing(store, store.clock)
             return await billing.usage(billing.range_of(period, start, end), key_id)
 
     return asyncio.run(work())

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import NotFound
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.settings import Settings
@@ -42,7 +41,7 @@ def create_token(settings: Settings, name: str, endpoint_ids: Collection[str] | 
 
     async def work() -> tuple[WorkerToken, str]:
         async with open_existing_store(settings) as store:
-            return await WorkerTokens(store, SystemClock()).create(name, endpoint_ids)
+            return await WorkerTokens(store, store.clock).create(name, endpoint_ids)
 
     return asyncio.run(work())
 
@@ -51,8 +50,8 @@ def overview(settings: Settings) -> Overview:
     """All tokens, and the workers seen in the last 24 hours."""
 
     async def work() -> Overview:
-        now_ms = SystemClock().now_ms()
         async with open_existing_store(settings) as store:
+            now_ms = store.clock.now_ms()
             return Overview(
                 await store.list_worker_tokens(),
                 await store.list_workers(now_ms - _SHOWN_MS),
@@ -72,7 +71,7 @@ def revoke_token(settings: Settings, token_id: str) -> None:
 
     async def work() -> bool:
         async with open_existing_store(settings) as store:
-            return await WorkerTokens(store, SystemClock()).revoke(token_id)
+            return await WorkerTokens(store, store.clock).revoke(token_id)
 
     if not asyncio.run(work()):
         raise NotFound(f"there is no worker token with the id '{token_id}'; see flux-endpoint workers list")
