@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +25,7 @@ from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
+from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
@@ -72,6 +74,9 @@ class Gateway:
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)
 
+    async def settle(self) -> None:
+        """Wait for whatever goes on after the answer to a worker."""
+
     async def submit(self, endpoint: str = DEV, **fields: Any) -> str:
         """Queue a valid job; returns its id."""
         reply = await self.post(f"{endpoint}/run", {"input": {"prompt": "a lake"} | fields})
@@ -98,13 +103,15 @@ class FakeSender:
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
-        self.answers: list[int | FluxEndpointError] = []
+        self.answers: list[int | Answer | FluxEndpointError] = []
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         self.sent.append(Sent(method, url, headers, body))
         answer = self.answers.pop(0) if self.answers else 200
         if isinstance(answer, FluxEndpointError):
             raise answer
+        if isinstance(answer, Answer):
+            return answer
         return Answer(answer, b"<Error><Code>AccessDenied</Code></Error>" if answer == 403 else b"")
 
 
@@ -190,14 +197,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+@asynccontextmanager
+async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gateway]:
+    """A gateway with its database and pictures in a folder."""
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
-    store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
-    gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, PUBLIC_URL)
-    sender = FakeSender()
-    pictures = Pictures(gallery, sender, sign_object, sleep=no_sleep)
+    store = await open_store(f"sqlite:///{folder / 'jobs.db'}", clock)
+    gallery = Gallery(open_image_store(str(folder / "images")), clock, PUBLIC_URL)
+    pictures = Pictures(gallery, Buckets(sender, sign_object, sleep=no_sleep))
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
     deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, "gateway-1")
     endpoints = EndpointService(store, ENDPOINTS, clock)
@@ -223,6 +230,12 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         janitor = Janitor(store, workforce, gallery, store, store, clock)
         yield Gateway(client, services, clock, janitor, store, store, deliverer, sender)
     await store.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with open_gateway(tmp_path, FakeSender()) as opened:
+        yield opened
 
 
 @pytest.fixture

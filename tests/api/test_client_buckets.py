@@ -3,6 +3,7 @@
 import pytest
 
 from flux_endpoint.core.errors import OutboundFailed, OutboundRefused
+from flux_endpoint.outbound.protocol import Answer
 from tests.api.conftest import DEV, PNG_BYTES, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +132,26 @@ async def test_a_worker_that_lost_the_job_reaches_no_bucket(gateway: Gateway, wo
         ("https://s3.eu-west-1.amazonaws.com", "https://s3.eu-west-1.amazonaws.com/pictures/", "eu-west-1"),
         ("https://pictures.s3.eu-west-1.amazonaws.com", "https://pictures.s3.eu-west-1.amazonaws.com/", "eu-west-1"),
         ("https://s3.amazonaws.com", "https://s3.amazonaws.com/pictures/", "us-east-1"),
+        ("https://s3.dualstack.us-west-2.amazonaws.com", "https://s3.dualstack.us-west-2.amazonaws.com/", "us-west-2"),
+        (
+            "https://s3-ap-southeast-4.amazonaws.com",
+            "https://s3-ap-southeast-4.amazonaws.com/pictures/",
+            "ap-southeast-4",
+        ),
+        ("https://s3.us-gov-west-1.amazonaws.com", "https://s3.us-gov-west-1.amazonaws.com/", "us-gov-west-1"),
+        ("https://s3.cn-north-1.amazonaws.com.cn", "https://s3.cn-north-1.amazonaws.com.cn/", "cn-north-1"),
+        (
+            "https://s3-accelerate.dualstack.amazonaws.com",
+            "https://s3-accelerate.dualstack.amazonaws.com/",
+            "us-east-1",
+        ),
+        ("https://s3.eu-central-003.backblazeb2.com", "https://s3.eu-central-003.backblazeb2.com/", "eu-central-003"),
+        ("https://s3.storage.mycompany.com", "https://s3.storage.mycompany.com/pictures/", "us-east-1"),
+        (
+            "https://s3.eu-west-1.amazonaws.com.evil.example",
+            "https://s3.eu-west-1.amazonaws.com.evil.example/",
+            "us-east-1",
+        ),
         ("https://fra1.digitaloceanspaces.com", "https://fra1.digitaloceanspaces.com/pictures/", "fra1"),
         ("https://a1.r2.cloudflarestorage.com", "https://a1.r2.cloudflarestorage.com/pictures/", "auto"),
         ("http://minio.example:9000/", "http://minio.example:9000/pictures/", "us-east-1"),
@@ -142,5 +163,51 @@ async def test_the_region_is_read_from_the_endpoint(
     job_id = await submit(gateway, endpointUrl=endpoint)
     await worker.finish(await take(worker))
     (sent,) = gateway.sender.sent
-    assert sent.url.startswith(f"{start}{job_id}.png?")
+    assert sent.url.startswith(start)
+    assert f"/{job_id}.png?" in sent.url
     assert f"%2F{region}%2Fs3%2Faws4_request" in sent.url
+
+
+async def test_the_client_may_name_the_region(gateway: Gateway, worker: HandWorker) -> None:
+    await submit(gateway, endpointUrl="https://s3.eu-west-1.amazonaws.com", region="garage")
+    await worker.finish(await take(worker))
+    assert "%2Fgarage%2Fs3%2Faws4_request" in gateway.sender.sent[0].url
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Answer(400, b"<Error><Code>AuthorizationQueryParametersError</Code><Region>us-west-2</Region></Error>"),
+        Answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", {"x-amz-bucket-region": "us-west-2"}),
+        Answer(301, b"", {"x-amz-bucket-region": "us-west-2"}),
+    ],
+    ids=["body", "header", "redirect"],
+)
+async def test_a_region_that_the_bucket_names_is_tried_once(
+    gateway: Gateway, worker: HandWorker, refusal: Answer
+) -> None:
+    job_id = await submit(gateway)
+    gateway.sender.answers = [refusal]
+    await worker.finish(await take(worker))
+    status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
+    assert status["status"] == "COMPLETED"
+    assert "%2Fus-west-2%2Fs3%2F" in status["output"]["image_url"]
+    regions = [sent.url.partition("X-Amz-Credential=")[2].split("%2F")[2] for sent in gateway.sender.sent]
+    assert regions == ["us-east-1", "us-west-2"]
+    # Not for ever: one that sends us round and round has failed.
+    second = await submit(gateway)
+    gateway.sender.answers = [refusal, refusal]
+    await worker.deliver(await take(worker))
+    assert (await gateway.get(f"{DEV}/status/{second}")).json()["status"] == "FAILED"
+    assert len(gateway.sender.sent) == 4
+
+
+@pytest.mark.parametrize("named", ["../x", "a b", "", "ü", "x" * 65, "us-east-1&X=1"])
+async def test_a_region_that_is_none_is_not_tried(gateway: Gateway, worker: HandWorker, named: str) -> None:
+    job_id = await submit(gateway)
+    gateway.sender.answers = [
+        Answer(400, f"<Error><Region>{named}</Region></Error>".encode(), {"x-amz-bucket-region": named})
+    ]
+    await worker.deliver(await take(worker))
+    assert (await gateway.get(f"{DEV}/status/{job_id}")).json()["status"] == "FAILED"
+    assert len(gateway.sender.sent) == 1

@@ -7,13 +7,11 @@ import httpx
 import pytest
 
 from flux_endpoint.core.errors import BucketFailed
+from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.core.outbound import PUBLIC_ONLY, parse_outbound_allow
 from flux_endpoint.images.client_bucket import sign_object
-from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
-from flux_endpoint.service.gallery import Gallery
-from flux_endpoint.service.pictures import Pictures
-from tests.contract.samples import sample_job
+from flux_endpoint.service.buckets import Buckets
 
 pytestmark = pytest.mark.anyio
 
@@ -30,37 +28,36 @@ def bucket(s3_endpoint) -> dict[str, str]:
     }
 
 
-def pictures(clock, allow: str = "127.0.0.1") -> Pictures:
+def buckets(allow: str = "127.0.0.1") -> Buckets:
     async def no_sleep(_: float) -> None: ...
 
     sender = GuardedSender(parse_outbound_allow(allow) if allow else PUBLIC_ONLY, "flux-endpoint/test")
-    return Pictures(Gallery(open_image_store("memory://"), clock, "http://x"), sender, sign_object, no_sleep)
+    return Buckets(sender, sign_object, no_sleep)
 
 
-async def test_the_picture_is_there_and_readable_with_the_link_alone(bucket, clock):
-    job = sample_job(clock, s3_config=bucket | {"objectPath": f"{secrets.token_hex(4)}/my cats"})
-    kept = await pictures(clock).keep(job, PNG)
-    assert list(kept) == ["image_url"]
+async def test_the_picture_is_there_and_readable_with_the_link_alone(bucket):
+    config = bucket | {"objectPath": f"{secrets.token_hex(4)}/my cats"}
+    url = await buckets().put(config, "lake", ImageFormat.PNG, PNG)
     async with httpx.AsyncClient(trust_env=False) as client:
-        shown = await client.get(kept["image_url"])
+        shown = await client.get(url)
         assert (shown.status_code, shown.content == PNG) == (200, True)
         # The link is what opens it.
-        assert (await client.get(kept["image_url"].partition("?")[0])).status_code in (400, 403)
+        assert (await client.get(url.partition("?")[0])).status_code in (400, 403)
     # Handing it in twice changes nothing.
-    assert list(await pictures(clock).keep(job, PNG)) == ["image_url"]
+    assert (await buckets().put(config, "lake", ImageFormat.PNG, PNG)).partition("?")[0] == url.partition("?")[0]
 
 
-async def test_a_wrong_secret_or_bucket_is_said_so(bucket, clock):
+async def test_a_wrong_secret_or_bucket_is_said_so(bucket):
     for wrong, problem in (
         ({"accessSecret": "wrong"}, "HTTP 403 SignatureDoesNotMatch"),
         ({"bucketName": "none"}, "HTTP 404"),
     ):
         with pytest.raises(BucketFailed, match=f"^s3Config: the picture could not be stored.*{problem}"):
-            await pictures(clock).keep(sample_job(clock, s3_config=bucket | wrong), PNG)
+            await buckets().put(bucket | wrong, "lake", ImageFormat.PNG, PNG)
 
 
-async def test_a_bucket_in_the_own_network_is_refused_unless_allowed(bucket, clock):
+async def test_a_bucket_in_the_own_network_is_refused_unless_allowed(bucket):
     with pytest.raises(
         BucketFailed, match=r"s3Config.endpointUrl cannot be called: 127\.0\.0\.1 is a loopback address"
     ):
-        await pictures(clock, allow="").keep(sample_job(clock, s3_config=bucket), PNG)
+        await buckets(allow="").put(bucket, "lake", ImageFormat.PNG, PNG)

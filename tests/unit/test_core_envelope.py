@@ -105,6 +105,37 @@ def test_a_buckets_keys_are_short_printable_text(name, value):
     assert problem_with({"input": {}, "s3Config": []}) == "Invalid parameter: s3Config must be a JSON object"
 
 
+@pytest.mark.parametrize("path", ["2026//lakes", "..", ".", "a/./b", "a/../b", "a/..", "./a"])
+def test_an_object_path_has_no_part_that_is_none(path):
+    found = problem_with({"input": {}, "s3Config": S3 | {"objectPath": path}})
+    assert found == "Invalid parameter: s3Config.objectPath must have no empty part and none that is '.' or '..'"
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b", "a#b", "a..b", "..", ".", "a/b", "a b", "%2e", "b\u00fccher", ".a", "a.", "a" * 256]
+)
+def test_a_bucket_is_called_as_buckets_are(name):
+    found = problem_with({"input": {}, "s3Config": S3 | {"bucketName": name}})
+    assert found is not None
+    assert found.startswith("Invalid parameter: s3Config.bucketName must be letters, digits, '-', '_' and single dots")
+
+
+@pytest.mark.parametrize("name", ["pictures", "my.pictures.2026", "A_b-c", "a" * 255])
+def test_buckets_of_all_ages_are_taken(name):
+    config = S3 | {"bucketName": name, "objectPath": "/a b//"}
+    assert parse_envelope({"input": {}, "s3Config": config}).s3_config == config
+
+
+def test_the_rest_of_a_bucket():
+    for url in ("https://s3.example/?a=b", "https://s3.example#a"):
+        found = problem_with({"input": {}, "s3Config": S3 | {"endpointUrl": url}})
+        assert found == "Invalid parameter: s3Config.endpointUrl must have no '?' and no '#'"
+    for region in ("a b", "us/east", "x" * 65):
+        found = problem_with({"input": {}, "s3Config": S3 | {"region": region}})
+        assert found == "Invalid parameter: s3Config.region must be 1 to 64 letters, digits, '-' or '_'"
+    assert parse_envelope({"input": {}, "s3Config": S3 | {"region": None, "objectPath": None}}).s3_config == S3
+
+
 def test_a_fingerprint_does_not_see_the_order_of_keys_and_sees_everything_else():
     body = {"input": {"a": 1, "b": [1, 2]}}
     assert fingerprint(body) == fingerprint({"input": {"b": [1, 2], "a": 1}})

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flux_endpoint.core.bucket import BUCKET_PATTERN, REGION_PATTERN
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
 from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
@@ -198,12 +199,12 @@ def _milliseconds(limits: tuple[int, int], default: int, description: str) -> Js
 
 
 _HOST_LABEL = "[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_URL: JsonObject = {
-    "type": "string",
-    "maxLength": 2_000,
-    "pattern": rf"^https?://{_HOST_LABEL}(\.{_HOST_LABEL})*(:[1-9][0-9]{{0,3}})?(/[!-~]*)?$",
-}
+_ORIGIN = rf"https?://{_HOST_LABEL}(\.{_HOST_LABEL})*(:[1-9][0-9]{{0,3}})?"
+_URL: JsonObject = {"type": "string", "maxLength": 2_000, "pattern": rf"^{_ORIGIN}(/[!-~]*)?$"}
 _SHORT_TEXT: JsonObject = {"type": "string", "minLength": 1, "maxLength": 1_000, "pattern": "^[ -~]+$"}
+
+# Between slashes; neither empty nor made of dots alone.
+_PATH_PART = r"\.*[ --0-~][ -.0-~]*"
 
 # Clients that leave a form's field empty send "".
 WEBHOOK_SCHEMA: JsonObject = {
@@ -233,9 +234,16 @@ _ENVELOPE: JsonObject = {
             "properties": {
                 "accessId": _SHORT_TEXT,
                 "accessSecret": _SHORT_TEXT,
-                "bucketName": _SHORT_TEXT,
-                "endpointUrl": _URL | {"maxLength": 1_000},
-                "objectPath": _or_null(_SHORT_TEXT),
+                "bucketName": {"type": "string", "maxLength": 255, "pattern": f"^{BUCKET_PATTERN}$"},
+                "endpointUrl": {"type": "string", "maxLength": 1_000, "pattern": rf'^{_ORIGIN}(/[!"$->@-~]*)?$'},
+                "objectPath": _or_null(_SHORT_TEXT | {"pattern": f"^{_PATH_PART}(/{_PATH_PART})*$"}),
+                "region": _or_null(
+                    {
+                        "type": "string",
+                        "pattern": f"^{REGION_PATTERN}$",
+                        "description": "Default: what the host of a known provider names, else us-east-1.",
+                    }
+                ),
             },
         }
     ),

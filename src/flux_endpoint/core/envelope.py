@@ -5,17 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from flux_endpoint.core.bucket import parse_bucket
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.job import Policy
+from flux_endpoint.core.outbound import require_url
 
 _DAY_MS: Final = 86_400_000
 EXECUTION_TIMEOUT_MS: Final = (5_000, 7 * _DAY_MS)
 TTL_MS: Final = (10_000, 7 * _DAY_MS)
-_MAX_URL_CHARS: Final = 2_000
-_S3_REQUIRED: Final = ("accessId", "accessSecret", "bucketName", "endpointUrl")
-_MAX_S3_CHARS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def parse_envelope(body: object) -> Envelope:
     if not isinstance(fields, Mapping):
         raise InvalidRequest("Invalid request: 'input' must be a JSON object")
     return Envelope(
-        fields, _policy(body.get("policy")), _webhook(body.get("webhook")), _s3_config(body.get("s3Config"))
+        fields, _policy(body.get("policy")), _webhook(body.get("webhook")), parse_bucket(body.get("s3Config"))
     )
 
 
@@ -88,38 +86,4 @@ def _webhook(value: object) -> str | None:
     # Clients that leave a form's field empty send "".
     if value is None or value == "":
         return None
-    return _url("webhook", value)
-
-
-def _s3_config(value: object) -> Mapping[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise InvalidParameter("s3Config", "must be a JSON object")
-    config = {}
-    for name in (*_S3_REQUIRED, "objectPath"):
-        text = value.get(name)
-        if text is None and name not in _S3_REQUIRED:
-            continue
-        if text is None:
-            raise InvalidParameter(f"s3Config.{name}", "is required")
-        if not isinstance(text, str) or not text or len(text) > _MAX_S3_CHARS or not text.isprintable():
-            raise InvalidParameter(f"s3Config.{name}", f"must be a string of 1 to {_MAX_S3_CHARS} printable characters")
-        config[name] = text
-    _url("s3Config.endpointUrl", config["endpointUrl"])
-    return config
-
-
-def _url(name: str, value: object) -> str:
-    problem = f"must be an http:// or https:// URL of at most {_MAX_URL_CHARS} characters"
-    # Spaces and control characters would split a header or a log line further down.
-    if not isinstance(value, str) or len(value) > _MAX_URL_CHARS or not all("!" <= char <= "~" for char in value):
-        raise InvalidParameter(name, problem)
-    try:
-        parts = urlsplit(value)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_whole = False
-    if not is_whole:
-        raise InvalidParameter(name, problem)
-    return value
+    return require_url("webhook", value)

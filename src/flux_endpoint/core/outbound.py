@@ -60,6 +60,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _HOST_PATTERN: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 _MAX_PORT: Final = 65_535
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_MAX_URL_CHARS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,30 @@ def literal_address(host: str) -> Address | None:
         return IPv4Address(socket.inet_aton(host))
     except (OSError, ValueError):
         return None
+
+
+def require_url(field: str, value: object) -> str:
+    """A value as the URL that it must be.
+
+    Args:
+        field: its name on the wire.
+        value: what a client sent.
+
+    Raises:
+        InvalidParameter: it is no http or https URL, or a long one.
+    """
+    problem = f"must be an http:// or https:// URL of at most {_MAX_URL_CHARS} characters"
+    # Spaces and control characters would split a header or a log line further down.
+    if not isinstance(value, str) or len(value) > _MAX_URL_CHARS or not all("!" <= char <= "~" for char in value):
+        raise InvalidParameter(field, problem)
+    try:
+        parts = urlsplit(value)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise InvalidParameter(field, problem)
+    return value
 
 
 def origin_of(url: str) -> str:

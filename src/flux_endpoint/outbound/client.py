@@ -72,7 +72,8 @@ class GuardedSender:
                 ) as session,
                 session.request(method, target, headers=headers, data=body, allow_redirects=False) as response,
             ):
-                return Answer(response.status, await _start_of(response))
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, await _start_of(response), headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if guard.refusal is not None:
                 raise OutboundRefused(guard.refusal) from None

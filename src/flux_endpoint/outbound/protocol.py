@@ -1,7 +1,7 @@
 """What the rest of the project asks of the way out to places that clients name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -12,10 +12,12 @@ class Answer:
     Attributes:
         status: its HTTP code.
         start: the first bytes of the body, at most 2 KiB.
+        headers: by their names in lower case.
     """
 
     status: int
     start: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sender(Protocol):

@@ -31,6 +31,7 @@ from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
+from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
@@ -94,7 +95,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         images = open_image_store(settings.resolved_image_store_url)
         gallery = Gallery(images, clock, public_url, settings.image_retention_days)
         sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
-        pictures = Pictures(gallery, sender, sign_object)
+        pictures = Pictures(gallery, Buckets(sender, sign_object))
         workforce = Workforce(
             store, store, pictures, catalog, clock, settings.lease_s, lambda name: fleet.restart(name)
         )
