@@ -257,7 +257,47 @@ async def test_a_gateway_that_is_away_is_waited_for():
     async with working(gateway, engine, sleeps):
         assert (await gateway.next(gateway.results))[0] == "a"
     assert sleeps[:2] == [0.1, 0.2]
-    assert max(sleeps) == 2.0
+    assert sleeps[2:] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "tries", "said"),
+    [
+        (503, 12, "HTTP 503: as the test wants it"),
+        (502, 12, "HTTP 502: as the test wants it"),
+        (429, 12, "HTTP 429: as the test wants it"),
+        (500, 4, "HTTP 500: as the test wants it"),
+        (NoAnswer("cut"), 12, "cut"),
+    ],
+)
+async def test_a_picture_that_is_never_taken_fails_its_job_with_the_reason(trouble, tries, said):
+    gateway, engine, sleeps = GatewayInMemory(), SteppedEngine(100), []
+    gateway.trouble("job-done", *[trouble] * tries)
+    gateway.jobs.put_nowait(job("a"))
+    async with working(gateway, engine, sleeps):
+        job_id, result = await gateway.next(gateway.results)
+        gateway.jobs.put_nowait(job("b"))
+        assert (await gateway.next(gateway.results))[0] == "b"
+    assert job_id == "a"
+    assert result == {"error": f"the gateway did not take the result in {tries} tries ({said})"}
+    assert sorted(sleeps) == sleeps
+    assert sum(sleeps) < 60
+
+
+@pytest.mark.parametrize(("trouble", "tries"), [(503, 12), (500, 4)])
+async def test_a_gateway_that_takes_no_report_at_all_does_not_hold_the_worker(trouble, tries, caplog):
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    gateway.trouble("job-done", *[trouble] * 2 * tries)
+    gateway.jobs.put_nowait(job("a", lease_ms=30))
+    async with working(gateway, engine):
+        # Held until it is given up: first as busy, then as idle.
+        assert await gateway.next(gateway.takes) == "0"
+        while await gateway.next(gateway.pings):
+            pass
+        gateway.jobs.put_nowait(job("b"))
+        assert (await gateway.next(gateway.results))[0] == "b"
+    assert "job a: let go" in caplog.text
+    assert gateway.results.empty()
 
 
 async def test_a_lost_lease_drops_the_picture_and_the_worker_goes_on():

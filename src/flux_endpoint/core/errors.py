@@ -19,6 +19,7 @@
     ├── OutboundRefused        a place that a client named must not be called
     ├── OutboundFailed         a place that a client named did not answer
     ├── BucketFailed           a client's own bucket did not take its picture
+    ├── NotDelivered           the gateway did not take a worker's report, however often it was sent
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
     └── GenerationStopped      a running generation was told to stop
@@ -127,6 +128,10 @@ class OutboundFailed(FluxEndpointError):
 
 class BucketFailed(FluxEndpointError):
     """The bucket that a client named for its picture did not take it; the text says why."""
+
+
+class NotDelivered(FluxEndpointError):
+    """The gateway did not take a worker's report, however often it was sent; the text says what came last."""
 
 
 class SettingsError(FluxEndpointError):

@@ -1,13 +1,14 @@
 """The gateway as a worker sees it: Runpod's worker protocol, whose `job-done` may also be the picture itself."""
 
 import asyncio
+import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotFound, Unauthenticated
+from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotDelivered, NotFound, Unauthenticated
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.worker.connection import Connection, NoAnswer, Patience, QueryPairs, Reply
 
@@ -21,7 +22,13 @@ _PING: Final = Patience(silence_s=5, total_s=10)
 # The first retry catches a kept-alive connection that the gateway had just closed; a restart takes seconds.
 _FIRST_BACKOFF_S: Final = 0.1
 _LAST_BACKOFF_S: Final = 2.0
+# A report is sent for about a minute in all, which covers a restart or an outage of the storage, and is then given up:
+# whoever keeps at it holds a job, and a slot, for nothing. After an internal error a third try is one for luck.
+_REPORT_TRIES: Final = 12
+_REPORT_TRIES_AT_A_BUG: Final = 4
+_LAST_REPORT_BACKOFF_S: Final = 10.0
 _TOO_MANY_REQUESTS: Final = 429
+_INTERNAL_ERROR: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,8 @@ class TakenJob:
 class Gateway:
     """One gateway, spoken to by one worker.
 
-    Every call is repeated until the gateway gives an answer: a restart of it goes unnoticed but for the delay.
+    Every call is repeated until the gateway gives an answer: a restart of it goes unnoticed but for the delay. Only the
+    report that ends a job is given up after about a minute.
 
     Args:
         connection: to the gateway; carries the worker token.
@@ -100,6 +108,7 @@ class Gateway:
         Raises:
             LeaseLost: the job is no longer this worker's.
             InvalidRequest: the gateway does not want these bytes.
+            NotDelivered: the gateway did not take them for a minute.
         """
         query = [*_claim(job), *(("warning", warning) for warning in warnings)]
         await self._ask(
@@ -112,6 +121,7 @@ class Gateway:
         Raises:
             LeaseLost: the job is no longer this worker's.
             InvalidRequest: the gateway does not understand the result.
+            NotDelivered: the gateway did not take it for a minute.
         """
         await self._tell(job, "job-done", result)
 
@@ -151,9 +161,12 @@ class Gateway:
         body: bytes | None = None,
         media_type: str | None = None,
     ) -> Any:
-        """The JSON of a 200, None for a 204. Anything that may pass is tried again, for ever."""
+        """The JSON of a 200, None for a 204. Anything that may pass is tried again, and only a report is given up."""
+        operation = path.split("/")[3]
+        is_report = operation == "job-done"
         backoff_s = _FIRST_BACKOFF_S
-        while True:
+        for tries in itertools.count(1):
+            status = None
             try:
                 reply = await self._connection.request(method, path, query, body, media_type, patience)
             except NoAnswer as error:
@@ -162,14 +175,15 @@ class Gateway:
                 if reply.status < 500 and reply.status != _TOO_MANY_REQUESTS:
                     self._note_answer()
                     return _content_of(reply)
-                problem = f"HTTP {reply.status}: {reply.reason}"
-            self._note_silence(path, problem, backoff_s)
+                status, problem = reply.status, f"HTTP {reply.status}: {reply.reason}"
+            if is_report and tries >= (_REPORT_TRIES_AT_A_BUG if status == _INTERNAL_ERROR else _REPORT_TRIES):
+                raise NotDelivered(f"the gateway did not take the result in {tries} tries ({problem})")
+            self._note_silence(operation, problem, backoff_s)
             await self._sleep(backoff_s)
-            backoff_s = min(_LAST_BACKOFF_S, 2 * backoff_s)
+            backoff_s = min(_LAST_REPORT_BACKOFF_S if is_report else _LAST_BACKOFF_S, 2 * backoff_s)
 
-    def _note_silence(self, path: str, problem: str, backoff_s: float) -> None:
+    def _note_silence(self, operation: str, problem: str, backoff_s: float) -> None:
         # One line for one outage; not for the first retry, which is how a stale connection shows.
-        operation = path.split("/")[3]
         if self._is_answering and backoff_s > _FIRST_BACKOFF_S:
             self._is_answering = False
             logger.warning("gateway does not answer %s, trying on (%s)", operation, problem)

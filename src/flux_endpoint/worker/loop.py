@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from flux_endpoint.core.errors import FluxEndpointError, GenerationStopped, InvalidRequest, LeaseLost, NotFound
+from flux_endpoint.core.errors import (
+    FluxEndpointError,
+    GenerationStopped,
+    InvalidRequest,
+    LeaseLost,
+    NotDelivered,
+    NotFound,
+)
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
 from flux_endpoint.engine.protocol import EncodedImage, Engine
@@ -151,11 +158,14 @@ class Worker:
                 return
             try:
                 await self._gateway.deliver(job, drawn.data, drawn.image_format, drawn.warnings)
-            except InvalidRequest as error:
+            except (InvalidRequest, NotDelivered) as error:
                 logger.error("job %s: %s", job.id, error)
                 await self._gateway.report(job, {"error": str(error)})
         except InvalidRequest as error:
             logger.error("job %s: result dropped: %s", job.id, error)
+        except NotDelivered as error:
+            # Without pings its lease ends, and the gateway, once it is well, gives it another chance or an end.
+            logger.error("job %s: let go: %s", job.id, error)
         except (LeaseLost, NotFound) as error:
             logger.warning("job %s is no longer ours, result dropped: %s", job.id, error)
 
