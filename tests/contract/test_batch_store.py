@@ -35,11 +35,13 @@ def sample_requests(count, **changes):
     return [BatchRequest(new_batch_request_id(), **fields) for _ in range(count)]
 
 
-async def draft(store, clock, count=3, endpoint_id=DEV, **changes):
+async def draft(store, clock, count=3, endpoint_id=DEV, key_id="key-1", **changes):
     """A new batch; returns it and the ids of its requests."""
     clock.advance(ms=1)
     requests = sample_requests(count, **changes)
-    batch = await store.create_batch(Batch(new_batch_id(), endpoint_id, BatchStatus.DRAFT, clock.now_ms()), requests)
+    batch = await store.create_batch(
+        Batch(new_batch_id(), endpoint_id, BatchStatus.DRAFT, clock.now_ms(), key_id=key_id), requests
+    )
     return batch, [request.id for request in requests]
 
 
@@ -60,7 +62,7 @@ async def statuses(store, batch, offset=0, limit=100):
 
 async def test_a_draft_is_collected_and_read(store, clock):
     batch, request_ids = await draft(store, clock, 2)
-    assert batch == Batch(batch.id, DEV, BatchStatus.DRAFT, clock.now_ms(), counts=BatchCounts(total=2))
+    assert batch == Batch(batch.id, DEV, BatchStatus.DRAFT, clock.now_ms(), counts=BatchCounts(total=2), key_id="key-1")
     more = sample_requests(2)
     batch = await store.add_requests(DEV, batch.id, more)
     assert batch.counts.total == 4
@@ -243,21 +245,25 @@ async def test_batches_are_listed_newest_first_by_endpoint(store, clock):
     assert await store.list_batches(DEV, 0, 9) == (batches[::-1], 3)
     assert await store.list_batches(DEV, 1, 1) == (batches[1:2], 3)
     assert await store.list_batches("elsewhere", 0, 9) == ([], 0)
+    other, _ = await draft(store, clock, key_id="key-2")
+    assert await store.list_batches(DEV, 0, 9, "key-2") == ([other], 1)
+    assert await store.list_batches(DEV, 0, 9, "key-1") == (batches[::-1], 3)
 
 
-async def test_an_endpoint_has_so_many_active_batches_and_no_more(store, clock):
+async def test_a_key_has_so_many_active_batches_on_an_endpoint_and_no_more(store, clock):
     await finalized(store, clock, 1)
     for _ in range(MAX_ACTIVE_BATCHES - 1):
         await draft(store, clock, 0)
     with pytest.raises(Conflict, match="has 10 active batches"):
         await draft(store, clock)
     await draft(store, clock, endpoint_id=SCHNELL)
+    await draft(store, clock, key_id="key-2")
     # A batch that is done is not active, nor is one that was cancelled.
     await finish(store, Completed({"image_url": "x"}))
     await draft(store, clock)
     with pytest.raises(Conflict):
         await draft(store, clock)
-    (newest, *_), total = await store.list_batches(DEV, 0, 1)
+    (newest, *_), total = await store.list_batches(DEV, 0, 1, "key-1")
     assert total == MAX_ACTIVE_BATCHES + 1
     await store.cancel_batch(DEV, newest.id)
     await draft(store, clock)

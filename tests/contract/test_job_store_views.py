@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from flux_endpoint.core.errors import UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
+from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
@@ -183,4 +183,41 @@ async def test_a_listing_shows_figures_and_neither_inputs_nor_results(store, clo
         with pytest.raises(UnknownJob):
             await store.get(DEV, job.id)
         assert (await listed(store))[0] == [job.id]
+        await store.erase_expired()
+
+
+async def test_lists_and_counts_of_one_key_are_pages_of_the_whole(store, clock):
+    jobs = [sample_job(clock, key_id=f"key-{number % 2}") for number in range(8)]
+    for job in jobs:
+        await store.enqueue(job)
+    await store.cancel(DEV, jobs[2].id)
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store.finish(claim.job.id, "w", claim.token, Completed({}))
+    own = [job.id for job in jobs[::2]][::-1]
+    seen, before = [], None
+    for size in (3, 1):
+        page, before = await store.recent(DEV, [], 3, before, "key-0")
+        assert len(page) == size
+        seen += [job.id for job in page]
+    assert (seen, before) == (own, None)
+    assert [job.id for job in (await store.recent(DEV, [JobStatus.CANCELLED], 9, None, "key-0"))[0]] == [jobs[2].id]
+    assert await store.recent(DEV, [], 9, None, "nobody") == ([], None)
+    assert await store.counts(DEV, "key-0") == JobCounts(in_queue=2, completed=1)
+    assert await store.counts(DEV, "key-1") == JobCounts(in_queue=4)
+    assert await store.counts(SCHNELL, "key-1") == await store.counts(DEV, "nobody") == JobCounts()
+    assert await store.purge(DEV, "key-0") == 2
+    assert await store.counts(DEV) == JobCounts(in_queue=4, completed=1)
+
+
+async def test_a_request_refused_at_the_door_is_listed_and_counted_as_nothing(store, clock):
+    now_ms = clock.now_ms()
+    refused = sample_job(clock, status=JobStatus.FAILED, finished_ms=now_ms, error="no", expires_ms=now_ms + 1_000)
+    await store.enqueue(refused)
+    await store.enqueue(sample_job(clock))
+    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    await store.finish(claim.job.id, "w", claim.token, Failed("no"))
+    for _ in range(2):
+        assert await store.counts(DEV) == await store.counts(DEV, refused.key_id) == JobCounts(failed=1)
+        assert refused.id in (await listed(store, JobStatus.FAILED))[0]
+        clock.advance(s=2)
         await store.erase_expired()

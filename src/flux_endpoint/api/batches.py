@@ -132,15 +132,15 @@ router = APIRouter(prefix="/v2/{endpoint_id}/batch", tags=["batches"], dependenc
 
 @router.post(
     "",
-    responses=_responses(_CREATED_SCHEMA, on_409="The endpoint has ten active batches."),
+    responses=_responses(_CREATED_SCHEMA, on_409="The API key has ten active batches on this endpoint."),
     openapi_extra=_CREATE_EXTRA,
     summary="Start a batch",
 )
 async def create(request: Request, endpoint_id: EndpointId) -> Response:
     """Collect requests, each as `/run` takes it, in a DRAFT. An empty array will do: more can be added later."""
-    await admit(request, endpoint_id, Operation.BATCH)
+    key = await admit(request, endpoint_id, Operation.BATCH)
     bodies = decode_json(await read_body(request, _LIMIT_BYTES))
-    batch = await services_of(request).batches.create(endpoint_id, bodies)
+    batch = await services_of(request).batches.create(key, endpoint_id, bodies)
     return json_reply({"id": batch.id, "status": batch.status.value})
 
 
@@ -148,18 +148,18 @@ async def create(request: Request, endpoint_id: EndpointId) -> Response:
     "", responses=_responses(_page_schema("batches", _BATCH_SCHEMA)), openapi_extra=_PAGE_EXTRA, summary="List batches"
 )
 async def list_batches(request: Request, endpoint_id: EndpointId) -> Response:
-    """The batches of this endpoint, newest first."""
-    await admit(request, endpoint_id, Operation.STATUS)
+    """The batches of this endpoint, newest first. A key for some endpoints sees its own."""
+    key = await admit(request, endpoint_id, Operation.STATUS)
     offset, limit = _window(request)
-    batches, total = await services_of(request).batches.list_batches(endpoint_id, offset, limit)
+    batches, total = await services_of(request).batches.list_batches(key, endpoint_id, offset, limit)
     return json_reply(_page("batches", list(map(_batch_body, batches)), total, offset, limit))
 
 
 @router.get("/{batch_id}", responses=_responses(_BATCH_SCHEMA), summary="Read a batch")
 async def get(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Where a batch stands. It is done when `requestCompleted` and `requestFailed` make `requestTotal`."""
-    await admit(request, endpoint_id, Operation.STATUS)
-    return json_reply(_batch_body(await services_of(request).batches.get(endpoint_id, batch_id)))
+    key = await admit(request, endpoint_id, Operation.STATUS)
+    return json_reply(_batch_body(await services_of(request).batches.get(key, endpoint_id, batch_id)))
 
 
 @router.put(
@@ -170,9 +170,9 @@ async def get(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> R
 )
 async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Set `name` and `webhook` of a DRAFT. Null takes one away, what is absent stays."""
-    await admit(request, endpoint_id, Operation.BATCH)
+    key = await admit(request, endpoint_id, Operation.BATCH)
     body = decode_json(await read_body(request, _LIMIT_BYTES))
-    return json_reply(_batch_body(await services_of(request).batches.change(endpoint_id, batch_id, body)))
+    return json_reply(_batch_body(await services_of(request).batches.change(key, endpoint_id, batch_id, body)))
 
 
 @router.post(
@@ -183,9 +183,9 @@ async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -
 )
 async def add(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Add requests to a DRAFT: all of them, or none when one is wrong. 10 MiB a call, 5,000 requests a batch."""
-    await admit(request, endpoint_id, Operation.BATCH)
+    key = await admit(request, endpoint_id, Operation.BATCH)
     body = decode_json(await read_body(request, _LIMIT_BYTES))
-    batch, request_ids = await services_of(request).batches.add(endpoint_id, batch_id, body)
+    batch, request_ids = await services_of(request).batches.add(key, endpoint_id, batch_id, body)
     return json_reply(_batch_body(batch) | {"requestIds": request_ids})
 
 
@@ -201,9 +201,9 @@ async def list_requests(request: Request, endpoint_id: EndpointId, batch_id: Bat
     Each is a job like any other, under its id, once the batch is finalized.
     """
     services = services_of(request)
-    await admit(request, endpoint_id, Operation.STATUS)
+    key = await admit(request, endpoint_id, Operation.STATUS)
     offset, limit = _window(request)
-    listed, total = await services.batches.list_requests(endpoint_id, batch_id, offset, limit)
+    listed, total = await services.batches.list_requests(key, endpoint_id, batch_id, offset, limit)
     lines = [_request_body(request_id, job, services.gallery) for request_id, job in listed]
     return json_reply(_page("requests", lines, total, offset, limit))
 
@@ -215,8 +215,8 @@ async def list_requests(request: Request, endpoint_id: EndpointId, batch_id: Bat
 )
 async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, request_id: str) -> Response:
     """Take a request out of a DRAFT. Once it is a job, `/cancel/{id}` stops it."""
-    await admit(request, endpoint_id, Operation.BATCH)
-    await services_of(request).batches.remove(endpoint_id, batch_id, request_id)
+    key = await admit(request, endpoint_id, Operation.BATCH)
+    await services_of(request).batches.remove(key, endpoint_id, batch_id, request_id)
     return json_reply({"id": request_id, "status": "DELETED"})
 
 
@@ -230,16 +230,16 @@ async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, r
     summary="Queue a batch",
 )
 async def finalize(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
-    """Make a job of each request, all at once, paid with this key. Finalizing twice queues nothing twice."""
+    """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
     key = await admit(request, endpoint_id, Operation.RUN)
-    return json_reply(_batch_body(await services_of(request).batches.finalize(endpoint_id, batch_id, key.id)))
+    return json_reply(_batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id)))
 
 
 @router.post("/{batch_id}/cancel", responses=_responses(_BATCH_SCHEMA), summary="Cancel a batch")
 async def cancel(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Cancel what waits or runs of a batch, or drop a DRAFT with its requests. A batch that is done stays as it is."""
-    await admit(request, endpoint_id, Operation.CANCEL)
-    return json_reply(_batch_body(await services_of(request).batches.cancel(endpoint_id, batch_id)))
+    key = await admit(request, endpoint_id, Operation.CANCEL)
+    return json_reply(_batch_body(await services_of(request).batches.cancel(key, endpoint_id, batch_id)))
 
 
 def _window(request: Request) -> tuple[int, int]:

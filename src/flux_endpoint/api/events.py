@@ -51,8 +51,8 @@ async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     clients may, and `/stream` has its chunks all the same. A comment every ten seconds keeps proxies from hanging up.
     """
     services = services_of(request)
-    await admit(request, endpoint_id, Operation.STATUS)
-    job = await services.endpoints.status(endpoint_id, job_id)
+    key = await admit(request, endpoint_id, Operation.STATUS)
+    job = await services.endpoints.status(key, endpoint_id, job_id)
     seen_id = request.headers.get("last-event-id")
     if seen_id is not None and job.status.is_terminal and seen_id == _id_of(_data_of(services, job, None)):
         return Response(status_code=204)

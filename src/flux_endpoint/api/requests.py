@@ -79,12 +79,12 @@ async def requests(request: Request, endpoint_id: EndpointId) -> Response:
     """The jobs of this endpoint, newest first: states, times and costs, but neither prompts nor pictures.
 
     Jobs whose result has expired are listed for as long as the server keeps their figures. Pages stay as they are
-    while new jobs arrive.
+    while new jobs arrive. A key for some endpoints sees its own jobs only.
     """
-    await admit(request, endpoint_id, Operation.REQUESTS)
+    key = await admit(request, endpoint_id, Operation.REQUESTS)
     statuses = _statuses(request)
     limit = _LIMIT.read(request, _DEFAULT_LIMIT)
-    jobs, rest = await services_of(request).endpoints.recent(endpoint_id, statuses, limit, _cursor(request))
+    jobs, rest = await services_of(request).endpoints.recent(key, endpoint_id, statuses, limit, _cursor(request))
     body: schemas.JsonObject = {"requests": list(map(request_line, jobs)), "limit": limit, "hasMore": rest is not None}
     if rest is not None:
         body["nextCursor"] = f"{rest.created_ms}-{rest.seq}"

@@ -69,7 +69,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
     if _is_refused(job):
         return json_reply(schemas.refused_body(job), 400)
-    job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job.id, wait_s))
+    job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
         return json_reply(schemas.waiting_body(job))
     return json_reply(schemas.job_body(job, services.gallery))
@@ -93,7 +93,7 @@ async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     ttl_ms = TTL_MS.read(request)
     if ttl_ms is not None:
         key.require_writing("/status?ttl=")
-    job = await services.endpoints.status(endpoint_id, job_id, ttl_ms)
+    job = await services.endpoints.status(key, endpoint_id, job_id, ttl_ms)
     return json_reply(await _job_body(services, job))
 
 
@@ -115,8 +115,8 @@ async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) 
     Official clients ask again without a pause, so a job that still runs is answered only when `wait` is over.
     """
     services = services_of(request)
-    await admit(request, endpoint_id, Operation.STATUS)
-    job = await unless_client_leaves(request, services.endpoints.wait(endpoint_id, job_id, _wait_s(request)))
+    key = await admit(request, endpoint_id, Operation.STATUS)
+    job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job_id, _wait_s(request)))
     return json_reply(await _job_body(services, job))
 
 
@@ -138,9 +138,9 @@ async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw; the last of these also has `preview`, a small
     picture as a `data:` URL, when there is one. Each chunk is handed out once.
     """
-    await admit(request, endpoint_id, Operation.STATUS)
+    key = await admit(request, endpoint_id, Operation.STATUS)
     wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
-    news = services_of(request).endpoints.stream(endpoint_id, job_id, wait_s)
+    news = services_of(request).endpoints.stream(key, endpoint_id, job_id, wait_s)
     job, chunks = await unless_client_leaves(request, news)
     return json_reply(schemas.stream_body(job, chunks))
 
@@ -159,30 +159,30 @@ async def stream_by_post(request: Request, endpoint_id: EndpointId, job_id: JobI
 @router.post("/cancel/{job_id}", responses=_JOB_RESPONSES, summary="Stop a job")
 async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
-    await admit(request, endpoint_id, Operation.CANCEL)
-    return json_reply(schemas.accepted_body(await services_of(request).endpoints.cancel(endpoint_id, job_id)))
+    key = await admit(request, endpoint_id, Operation.CANCEL)
+    return json_reply(schemas.accepted_body(await services_of(request).endpoints.cancel(key, endpoint_id, job_id)))
 
 
 @router.post("/retry/{job_id}", responses=_RETRY_RESPONSES, summary="Run a failed job again")
 async def retry(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Queue a FAILED or TIMED_OUT job again, under its id and with its seed."""
-    await admit(request, endpoint_id, Operation.RETRY)
-    return json_reply(schemas.accepted_body(await services_of(request).endpoints.retry(endpoint_id, job_id)))
+    key = await admit(request, endpoint_id, Operation.RETRY)
+    return json_reply(schemas.accepted_body(await services_of(request).endpoints.retry(key, endpoint_id, job_id)))
 
 
 @router.post("/purge-queue", responses=_PURGE_RESPONSES, summary="Cancel all waiting jobs")
 async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
-    """Cancel every job that waits on this endpoint; running ones go on."""
-    await admit(request, endpoint_id, Operation.PURGE_QUEUE)
-    return json_reply(schemas.purge_body(await services_of(request).endpoints.purge(endpoint_id)))
+    """Cancel every job that waits on this endpoint, or the key's own if it opens some endpoints; running ones go on."""
+    key = await admit(request, endpoint_id, Operation.PURGE_QUEUE)
+    return json_reply(schemas.purge_body(await services_of(request).endpoints.purge(key, endpoint_id)))
 
 
 @router.get("/health", responses=_HEALTH_RESPONSES, summary="Queue and workers")
 async def health(request: Request, endpoint_id: EndpointId) -> Response:
-    """How many jobs and workers of this endpoint are in each state."""
+    """How many jobs of this endpoint (the key's own, if it is for some endpoints) and workers are in each state."""
     services = services_of(request)
-    await admit(request, endpoint_id, Operation.HEALTH)
-    jobs = await services.endpoints.counts(endpoint_id)
+    key = await admit(request, endpoint_id, Operation.HEALTH)
+    jobs = await services.endpoints.counts(key, endpoint_id)
     return json_reply(schemas.health_body(jobs, await services.workforce.counts(endpoint_id)))
 
 

@@ -55,7 +55,7 @@ _SCHEMA: Final = _object(
         "requests": _object(
             _counts | {"retried": _COUNT | {"description": "How often lost workers sent these jobs back to the queue."}}
         )
-        | {"description": "Jobs that ended in the range."},
+        | {"description": "Jobs that ended in the range; requests refused with 400 are none."},
         "buckets": _array(_object({"startTime": _TIME} | _counts), "The same by time, oldest first, without gaps."),
         "executionTime": _percentiles
         | {"description": "Of jobs completed in the range, by nearest rank; absent if none."},
@@ -107,7 +107,7 @@ router = APIRouter(tags=["usage"], dependencies=[BEARER])
 async def usage(request: Request) -> Response:
     """Jobs by outcome and over time, percentiles of times and cold starts, queue, workers, spend by day, latest jobs.
 
-    A key for some endpoints sees these only, and what it was charged itself; any other key sees the whole server.
+    A key for some endpoints sees its own jobs and charges on these; any other key sees the whole server.
     """
     endpoint_id = request.query_params.get("endpoint")
     key = await admit(request, endpoint_id, Operation.USAGE)

@@ -101,6 +101,15 @@ class ApiKey:
     revoked_ms: int | None = None
     limits: KeyLimits = NO_LIMITS
 
+    @property
+    def sees_only(self) -> str | None:
+        """The one key whose jobs, batches and charges this key sees and acts on: itself; None for those of all keys.
+
+        A key for some endpoints is for a guest. Whoever opens everything owns or oversees the server; a read-only key
+        of that kind sees all and changes nothing.
+        """
+        return None if self.limits.endpoint_ids is None else self.id
+
     def require(self, endpoint_id: str | None, operation: Operation) -> None:
         """Pass if the key opens this operation of this endpoint (None: of the server).
 

@@ -52,6 +52,7 @@ class Batch:
         name: for people; None when it has none.
         webhook: is told the end of each request that names no other; None for nobody.
         counts: taken from its requests when it was read.
+        key_id: the API key that made it, and that its jobs will belong to; None for a draft of an early version.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Batch:
     name: str | None = None
     webhook: str | None = None
     counts: BatchCounts = BatchCounts()
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,21 @@ class UnknownEndpoint(NotFound):
 
 
 class UnknownJob(NotFound):
-    """No job of that id on that endpoint, or its record has expired."""
+    """No job of that id on that endpoint that the asking key sees, or its record has expired."""
+
+    @classmethod
+    def on(cls, endpoint_id: str, job_id: str) -> "UnknownJob":
+        """In the words that do not tell whether there is one of another key."""
+        return cls(f"There is no job {job_id} on the endpoint {endpoint_id}")
 
 
 class UnknownBatch(NotFound):
-    """No batch of that id on that endpoint."""
+    """No batch of that id on that endpoint that the asking key sees."""
+
+    @classmethod
+    def on(cls, endpoint_id: str, batch_id: str) -> "UnknownBatch":
+        """In the words that do not tell whether there is one of another key."""
+        return cls(f"There is no batch {batch_id} on the endpoint {endpoint_id}")
 
 
 class ImageGone(NotFound):

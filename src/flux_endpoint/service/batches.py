@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from flux_endpoint.core import ids
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.batch import (
     BATCH_RETENTION_MS,
     MAX_BATCH_REQUESTS,
@@ -15,7 +16,7 @@ from flux_endpoint.core.batch import (
     BatchStatus,
 )
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownBatch
 from flux_endpoint.core.job import Job
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.stores.batch_protocol import BatchStore
@@ -41,22 +42,23 @@ class BatchService:
         self._clock = clock
         self._retention_ms = None if retention.run_ms is None else max(retention.run_ms, BATCH_RETENTION_MS)
 
-    async def create(self, endpoint_id: str, bodies: object) -> Batch:
+    async def create(self, key: ApiKey, endpoint_id: str, bodies: object) -> Batch:
         """Start a batch with some requests, or none.
 
         Args:
+            key: who makes it; here and below, a batch that a key does not see does not exist.
             endpoint_id: where its jobs will go.
             bodies: a JSON array of bodies as `/run` takes them.
 
         Raises:
             InvalidRequest: `bodies` is no array, or one of them is wrong: the text has its index. Nothing is kept.
-            Conflict: the endpoint has as many active batches as it may have.
+            Conflict: the key has as many active batches on the endpoint as it may have.
         """
         requests = await self._check(endpoint_id, bodies, "the body")
-        batch = Batch(ids.new_batch_id(), endpoint_id, BatchStatus.DRAFT, self._clock.now_ms())
+        batch = Batch(ids.new_batch_id(), endpoint_id, BatchStatus.DRAFT, self._clock.now_ms(), key_id=key.id)
         return await self._store.create_batch(batch, requests)
 
-    async def add(self, endpoint_id: str, batch_id: str, body: object) -> tuple[Batch, list[str]]:
+    async def add(self, key: ApiKey, endpoint_id: str, batch_id: str, body: object) -> tuple[Batch, list[str]]:
         """Add the `requests` of a JSON object to a DRAFT: all or none.
 
         Returns:
@@ -69,18 +71,19 @@ class BatchService:
         if not isinstance(body, Mapping) or "requests" not in body:
             raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'requests'")
         # Before the long check: a batch that does not exist is the more helpful error.
-        await self._store.get_batch(endpoint_id, batch_id)
+        await self.get(key, endpoint_id, batch_id)
         requests = await self._check(endpoint_id, body["requests"], "requests")
         batch = await self._store.add_requests(endpoint_id, batch_id, requests)
         return batch, [request.id for request in requests]
 
-    async def change(self, endpoint_id: str, batch_id: str, body: object) -> Batch:
+    async def change(self, key: ApiKey, endpoint_id: str, batch_id: str, body: object) -> Batch:
         """Set `name` and `webhook` of a DRAFT; null takes one away, what is absent stays.
 
         Raises:
             InvalidRequest: the body or a value is wrong.
             UnknownBatch, Conflict: see `BatchStore.change_batch`.
         """
+        await self.get(key, endpoint_id, batch_id)
         if not isinstance(body, Mapping):
             raise InvalidRequest("Invalid request: the body must be a JSON object")
         changes: dict[str, str | None] = {}
@@ -91,30 +94,37 @@ class BatchService:
             changes["webhook"] = self._endpoints.parse({"input": {}, "webhook": body["webhook"]}).webhook
         return await self._store.change_batch(endpoint_id, batch_id, changes)
 
-    async def get(self, endpoint_id: str, batch_id: str) -> Batch:
+    async def get(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.get_batch`."""
-        return await self._store.get_batch(endpoint_id, batch_id)
+        batch = await self._store.get_batch(endpoint_id, batch_id)
+        if key.sees_only not in (None, batch.key_id):
+            raise UnknownBatch.on(endpoint_id, batch_id)
+        return batch
 
-    async def list_batches(self, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
-        """See `BatchStore.list_batches`."""
-        return await self._store.list_batches(endpoint_id, offset, limit)
+    async def list_batches(self, key: ApiKey, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
+        """See `BatchStore.list_batches`; of the batches that the key sees."""
+        return await self._store.list_batches(endpoint_id, offset, limit, key.sees_only)
 
     async def list_requests(
-        self, endpoint_id: str, batch_id: str, offset: int, limit: int
+        self, key: ApiKey, endpoint_id: str, batch_id: str, offset: int, limit: int
     ) -> tuple[Sequence[tuple[str, Job | None]], int]:
         """See `BatchStore.list_requests`."""
+        await self.get(key, endpoint_id, batch_id)
         return await self._store.list_requests(endpoint_id, batch_id, offset, limit)
 
-    async def remove(self, endpoint_id: str, batch_id: str, request_id: str) -> None:
+    async def remove(self, key: ApiKey, endpoint_id: str, batch_id: str, request_id: str) -> None:
         """See `BatchStore.remove_request`."""
+        await self.get(key, endpoint_id, batch_id)
         await self._store.remove_request(endpoint_id, batch_id, request_id)
 
-    async def finalize(self, endpoint_id: str, batch_id: str, key_id: str) -> Batch:
-        """See `BatchStore.finalize_batch`."""
-        return await self._store.finalize_batch(endpoint_id, batch_id, key_id, self._retention_ms)
+    async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
+        """See `BatchStore.finalize_batch`; the jobs belong to the key that made the batch, and it pays."""
+        batch = await self.get(key, endpoint_id, batch_id)
+        return await self._store.finalize_batch(endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms)
 
-    async def cancel(self, endpoint_id: str, batch_id: str) -> Batch:
+    async def cancel(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""
+        await self.get(key, endpoint_id, batch_id)
         return await self._store.cancel_batch(endpoint_id, batch_id)
 
     async def _check(self, endpoint_id: str, bodies: object, where: str) -> list[BatchRequest]:

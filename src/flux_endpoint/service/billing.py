@@ -87,8 +87,8 @@ class Billing:
 
         A key for some endpoints only sees what it was charged itself, any other key what all were charged.
         """
-        key_id = None if key.limits.endpoint_ids is None else key.id
-        sums = await self._ledger.charges(to_ms(wanted.start), to_ms(wanted.end), _unit_ms(wanted.period), key_id)
+        unit_ms = _unit_ms(wanted.period)
+        sums = await self._ledger.charges(to_ms(wanted.start), to_ms(wanted.end), unit_ms, key.sees_only)
         amounts_usd: dict[datetime, Decimal] = {}
         for part in sums:
             start = wanted.period.start_of(from_ms(part.start_ms))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from flux_endpoint.core import ids
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec, PricedInput
 from flux_endpoint.core.envelope import TTL_MS, Envelope, fingerprint, parse_envelope
-from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint
+from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
@@ -179,10 +180,11 @@ class EndpointService:
         )
         return await self._store.enqueue(job)
 
-    async def status(self, endpoint_id: str, job_id: str, ttl_ms: int | None = None) -> Job:
+    async def status(self, key: ApiKey, endpoint_id: str, job_id: str, ttl_ms: int | None = None) -> Job:
         """Read a job; with `ttl_ms`, let it vanish that many milliseconds from now.
 
         Args:
+            key: who asks; here and below, a job that it does not see does not exist.
             endpoint_id: its endpoint.
             job_id: as answered by `submit`.
             ttl_ms: within `READ_TTL_MS`.
@@ -191,19 +193,19 @@ class EndpointService:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        self.spec(endpoint_id)
         if ttl_ms is None:
-            return await self._store.get(endpoint_id, job_id)
+            return await self._get(key, endpoint_id, job_id)
+        await self._require_sight(key, endpoint_id, job_id)
         return await self._store.set_ttl(endpoint_id, job_id, ttl_ms)
 
-    async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
+    async def wait(self, key: ApiKey, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """The job as soon as it is terminal, or as it stands after `timeout_s` seconds.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        self.spec(endpoint_id)
+        await self._require_sight(key, endpoint_id, job_id)
         return await self._store.wait(endpoint_id, job_id, timeout_s)
 
     async def queue_position(self, job: Job) -> int | None:
@@ -211,64 +213,77 @@ class EndpointService:
         return await self._store.queue_position(job)
 
     async def recent(
-        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None
+        self, key: ApiKey, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None
     ) -> tuple[list[Job], Place | None]:
-        """See `JobStore.recent`.
+        """See `JobStore.recent`; of the jobs that the key sees.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
         self.spec(endpoint_id)
-        return await self._store.recent(endpoint_id, statuses, limit, before)
+        return await self._store.recent(endpoint_id, statuses, limit, before, key.sees_only)
 
-    async def stream(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+    async def stream(self, key: ApiKey, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """The job and what it has sent since the last call; waits up to `timeout_s` seconds for news or the end.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        self.spec(endpoint_id)
+        await self._require_sight(key, endpoint_id, job_id)
         return await self._store.take_chunks(endpoint_id, job_id, timeout_s)
 
-    async def cancel(self, endpoint_id: str, job_id: str) -> Job:
+    async def cancel(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
         """Stop a job wherever it is; a finished one stays as it is and is returned.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        self.spec(endpoint_id)
+        await self._require_sight(key, endpoint_id, job_id)
         return await self._store.cancel(endpoint_id, job_id)
 
-    async def retry(self, endpoint_id: str, job_id: str) -> Job:
-        """Queue a FAILED or TIMED_OUT job again, under its id and with its seed.
+    async def retry(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
+        """Queue a FAILED or TIMED_OUT job again, under its id and with its seed; paid by the key that made it.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
             Conflict: the job is in another state.
         """
-        self.spec(endpoint_id)
+        await self._require_sight(key, endpoint_id, job_id)
         return await self._store.retry(endpoint_id, job_id)
 
-    async def purge(self, endpoint_id: str) -> int:
-        """Cancel every waiting job of an endpoint; running ones go on. Returns how many.
+    async def purge(self, key: ApiKey, endpoint_id: str) -> int:
+        """Cancel every waiting job of an endpoint that the key sees; running ones go on. Returns how many.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
         self.spec(endpoint_id)
-        return await self._store.purge(endpoint_id)
+        return await self._store.purge(endpoint_id, key.sees_only)
 
-    async def counts(self, endpoint_id: str) -> JobCounts:
-        """How many jobs of an endpoint stand where.
+    async def counts(self, key: ApiKey, endpoint_id: str) -> JobCounts:
+        """How many jobs of an endpoint that the key sees stand where.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
         self.spec(endpoint_id)
-        return await self._store.counts(endpoint_id)
+        return await self._store.counts(endpoint_id, key.sees_only)
+
+    async def _get(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
+        self.spec(endpoint_id)
+        job = await self._store.get(endpoint_id, job_id)
+        if key.sees_only not in (None, job.key_id):
+            raise UnknownJob.on(endpoint_id, job_id)
+        return job
+
+    async def _require_sight(self, key: ApiKey, endpoint_id: str, job_id: str) -> None:
+        """Refuse a job that the key does not see, before anything is done to it: its key never changes."""
+        self.spec(endpoint_id)
+        if key.sees_only is not None:
+            await self._get(key, endpoint_id, job_id)
 
     def _check_places(self, envelope: Envelope) -> None:
         """Refuse addresses that would be refused later anyway; names are looked up only when they are called."""

@@ -90,7 +90,7 @@ class Usage:
     async def report(self, key: ApiKey, endpoint_id: str | None, wanted: UsageRange) -> UsageReport:
         """What a key may see of the server's work.
 
-        A key for some endpoints sees these only, and what it was charged itself; any other key sees everything.
+        A key for some endpoints sees its own jobs and charges on these; any other key sees everything.
 
         Args:
             key: who asks; it opens the endpoint.
@@ -107,10 +107,10 @@ class Usage:
             start_ms,
             end_ms,
             ids,
-            await self._store.activity(ids, start_ms, end_ms, wanted.bucket_ms),
+            await self._store.activity(ids, start_ms, end_ms, wanted.bucket_ms, key.sees_only),
             await self._workforce.counts(*ids),
-            await self._spend(None if opened is None else key.id, ids, start_ms, end_ms),
-            await self._latest(ids),
+            await self._spend(key.sees_only, ids, start_ms, end_ms),
+            await self._latest(key, ids),
         )
 
     async def note_cold_start(self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int) -> None:
@@ -128,10 +128,10 @@ class Usage:
                 sums[place] = (jobs + record.jobs, amount_usd + record.amount_usd)
         return [Spend(*place, *total) for place, total in sums.items()]
 
-    async def _latest(self, endpoint_ids: Sequence[str]) -> list[Job]:
+    async def _latest(self, key: ApiKey, endpoint_ids: Sequence[str]) -> list[Job]:
         jobs = [
             job
             for endpoint_id in endpoint_ids
-            for job in (await self._endpoints.recent(endpoint_id, [], _LATEST_JOBS, None))[0]
+            for job in (await self._endpoints.recent(key, endpoint_id, [], _LATEST_JOBS, None))[0]
         ]
         return sorted(jobs, key=lambda job: job.created_ms, reverse=True)[:_LATEST_JOBS]

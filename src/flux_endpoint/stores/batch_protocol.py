@@ -17,7 +17,8 @@ class BatchStore(Protocol):
         """Write a new batch, a DRAFT.
 
         Raises:
-            Conflict: the endpoint has as many active batches as it may have: drafts, and those with unfinished jobs.
+            Conflict: its key has as many active batches on the endpoint as it may have: drafts, and those with
+                unfinished jobs.
         """
         ...
 
@@ -25,8 +26,10 @@ class BatchStore(Protocol):
         """Read one batch."""
         ...
 
-    async def list_batches(self, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
-        """Batches of an endpoint, newest first, and how many there are in all."""
+    async def list_batches(
+        self, endpoint_id: str, offset: int, limit: int, key_id: str | None = None
+    ) -> tuple[list[Batch], int]:
+        """Batches of an endpoint (and key, unless None), newest first, and how many there are in all."""
         ...
 
     async def change_batch(self, endpoint_id: str, batch_id: str, changes: Mapping[str, str | None]) -> Batch:

@@ -5,6 +5,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    ColumnElement,
     Integer,
     Text,
     bindparam,
@@ -34,19 +35,23 @@ GET_BATCH: Final = select(batches).where(*_this)
 LOCK_BATCH: Final = GET_BATCH.with_for_update()
 ADD_BATCH: Final = insert(batches).inline()
 CHANGE_BATCH: Final = update(batches).where(batches.c.seq == bindparam("row"))
+_of_endpoint: ColumnElement[Any] = batches.c.endpoint_id == bindparam("endpoint")
+_of_key: ColumnElement[Any] = batches.c.key_id == bindparam("key")
 LIST_BATCHES: Final = (
     select(batches)
-    .where(batches.c.endpoint_id == bindparam("endpoint"))
+    .where(_of_endpoint)
     .order_by(batches.c.created_ms.desc(), batches.c.seq.desc())
     .offset(bindparam("skip", type_=Integer))
     .limit(bindparam("max_rows", type_=Integer))
 )
-COUNT_BATCHES: Final = select(func.count()).select_from(batches).where(batches.c.endpoint_id == bindparam("endpoint"))
+LIST_BATCHES_OF_KEY: Final = LIST_BATCHES.where(_of_key)
+COUNT_BATCHES: Final = select(func.count()).select_from(batches).where(_of_endpoint)
+COUNT_BATCHES_OF_KEY: Final = COUNT_BATCHES.where(_of_key)
 
 _has_unfinished_jobs = exists().where(
     jobs.c.batch_id == batches.c.id, jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value])
 )
-COUNT_ACTIVE: Final = COUNT_BATCHES.where(
+COUNT_ACTIVE_OF_KEY: Final = COUNT_BATCHES_OF_KEY.where(
     or_(
         batches.c.status == BatchStatus.DRAFT.value,
         (batches.c.status == BatchStatus.FINALIZED.value) & _has_unfinished_jobs,

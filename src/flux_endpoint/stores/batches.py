@@ -26,7 +26,7 @@ from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended
 from flux_endpoint.stores.money import require_budget_for
-from flux_endpoint.stores.records import to_job
+from flux_endpoint.stores.records import of_key, to_job
 
 # When a queue of 50,000 may have become shorter.
 _RETRY_WHEN_FULL_S = 60
@@ -48,14 +48,18 @@ class SqlBatches:
             "created_ms": batch.created_ms,
             "name": None if batch.name is None else storable(batch.name),
             "webhook": batch.webhook,
+            "key_id": None if batch.key_id is None else storable(batch.key_id),
         }
 
         def work(transaction: Transaction) -> Batch:
             connection = transaction.connection
-            active = connection.scalar(sql.COUNT_ACTIVE, {"endpoint": batch.endpoint_id}) or 0
+            active = connection.scalar(
+                sql.COUNT_ACTIVE_OF_KEY, {"endpoint": batch.endpoint_id, "key": values["key_id"]}
+            )
+            active = active or 0
             if active >= MAX_ACTIVE_BATCHES:
                 raise Conflict(
-                    f"the endpoint has {active} active batches, and may have {MAX_ACTIVE_BATCHES}; "
+                    f"the API key has {active} active batches on the endpoint, and may have {MAX_ACTIVE_BATCHES}; "
                     "wait for one to be done, or cancel one"
                 )
             connection.execute(sql.ADD_BATCH, values)
@@ -69,13 +73,17 @@ class SqlBatches:
         reference = _reference(endpoint_id, batch_id)
         return await self._database.read(lambda connection: _get(connection, reference))
 
-    async def list_batches(self, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
+    async def list_batches(
+        self, endpoint_id: str, offset: int, limit: int, key_id: str | None = None
+    ) -> tuple[list[Batch], int]:
         """See `BatchStore.list_batches`."""
-        values = {"endpoint": storable(endpoint_id), "skip": offset, "max_rows": limit}
+        whose = {"endpoint": storable(endpoint_id)} | of_key(key_id)
+        page = whose | {"skip": offset, "max_rows": limit}
 
         def work(connection: Connection) -> tuple[list[Batch], int]:
-            rows = connection.execute(sql.LIST_BATCHES, values).all()
-            return _to_batches(connection, rows), connection.scalar(sql.COUNT_BATCHES, values) or 0
+            rows = connection.execute(sql.LIST_BATCHES if key_id is None else sql.LIST_BATCHES_OF_KEY, page).all()
+            total = connection.scalar(sql.COUNT_BATCHES if key_id is None else sql.COUNT_BATCHES_OF_KEY, whose)
+            return _to_batches(connection, rows), total or 0
 
         return await self._database.read(work)
 
@@ -203,7 +211,7 @@ def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:
 
 def _found(row: Row[Any] | None, reference: dict[str, Any]) -> Row[Any]:
     if row is None:
-        raise UnknownBatch(f"There is no batch {reference['batch']} on the endpoint {reference['endpoint']}")
+        raise UnknownBatch.on(reference["endpoint"], reference["batch"])
     return row
 
 
@@ -254,6 +262,7 @@ def _to_batches(connection: Connection, rows: Sequence[Row[Any]]) -> list[Batch]
             row.name,
             row.webhook,
             _counts(counted[row.id]),
+            row.key_id,
         )
         for row in rows
     ]

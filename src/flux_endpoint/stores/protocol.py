@@ -115,7 +115,12 @@ class JobStore(Protocol):
         ...
 
     async def recent(
-        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None = None
+        self,
+        endpoint_id: str,
+        statuses: Collection[JobStatus],
+        limit: int,
+        before: Place | None = None,
+        key_id: str | None = None,
     ) -> tuple[list[Job], Place | None]:
         """Figures of the jobs of an endpoint, newest first, those that can no longer be read included.
 
@@ -124,6 +129,7 @@ class JobStore(Protocol):
             statuses: only those in one of these states; all when empty.
             limit: how many at most, above 0.
             before: only those that came before this place.
+            key_id: only those of this key; None for all.
 
         Returns:
             The jobs, without what the client sent and got: `input` is empty and `output`, `webhook`, `s3_config` and
@@ -244,8 +250,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def purge(self, endpoint_id: str) -> int:
-        """Make every waiting job of an endpoint CANCELLED; running ones go on. Returns how many."""
+    async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
+        """Make every waiting job of an endpoint (and key, unless None) CANCELLED; running ones go on.
+
+        Returns how many.
+        """
         ...
 
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
@@ -270,8 +279,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def counts(self, endpoint_id: str) -> JobCounts:
-        """How many jobs stand where."""
+    async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
+        """How many jobs of an endpoint (and key, unless None) stand where.
+
+        TIMED_OUT counts as failed, CANCELLED as nothing, and so does a request that was refused at the door.
+        """
         ...
 
     async def erase_expired(self) -> int:

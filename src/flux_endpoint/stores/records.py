@@ -72,6 +72,11 @@ def to_job(row: Row[Any] | SimpleNamespace) -> Job:
     )
 
 
+def of_key(key_id: str | None) -> dict[str, str]:
+    """The parameter of a statement about the jobs of one key; none for a statement about those of all."""
+    return {} if key_id is None else {"key": storable(key_id)}
+
+
 def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
     """A row of `schema.ledger` as an entry."""
     return LedgerEntry(

@@ -16,6 +16,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
+    literal_column,
 )
 
 from flux_endpoint.stores.database import dump_json
@@ -107,8 +109,24 @@ Index(
     jobs.c.started_ms,
     jobs.c.queued_ms,
     jobs.c.retries,
+    jobs.c.key_id,
     sqlite_where=_ended,
     postgresql_where=_ended,
+)
+# Serves what a key sees that sees its own jobs only: counts, listings, the purge.
+Index("jobs_of_key", jobs.c.key_id, jobs.c.endpoint_id, jobs.c.status, jobs.c.created_ms, jobs.c.seq)
+# Requests that were refused at the door: they have a record, but never were jobs. Without a parameter, because a
+# database takes a partial index only for a question with the same words.
+is_refused: Final = and_(jobs.c.status == literal_column("'FAILED'"), jobs.c.started_ms.is_(None))
+Index(
+    "jobs_refused",
+    jobs.c.endpoint_id,
+    # The same in every row. SQLite takes the index that has most of what a question names.
+    jobs.c.status,
+    jobs.c.started_ms,
+    jobs.c.key_id,
+    sqlite_where=is_refused,
+    postgresql_where=is_refused,
 )
 # What a key has promised to pay.
 _unfinished = jobs.c.finished_ms.is_(None)
@@ -153,6 +171,8 @@ batches: Final = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("name", Text),
     Column("webhook", Text),
+    # Who made it. NULL: a draft from before 0012.
+    Column("key_id", Text),
     UniqueConstraint("id"),
 )
 Index("batches_by_arrival", batches.c.endpoint_id, batches.c.created_ms, batches.c.seq)

@@ -7,7 +7,7 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict
-from flux_endpoint.core.job import Job, JobCounts, JobStatus
+from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.batches import SqlBatches
@@ -19,7 +19,7 @@ from flux_endpoint.stores.load import SqlLoad
 from flux_endpoint.stores.money import require_budget
 from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
 from flux_endpoint.stores.protocol import Once
-from flux_endpoint.stores.records import job_values, to_job
+from flux_endpoint.stores.records import job_values, of_key, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
 from flux_endpoint.stores.time_protocol import Timekeeper
 from flux_endpoint.stores.usage import SqlUsage
@@ -137,12 +137,13 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
 
         return await self._database.write(work)
 
-    async def purge(self, endpoint_id: str) -> int:
+    async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
         """See `JobStore.purge`."""
-        values = {"endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
+        values = {"endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()} | of_key(key_id)
 
         def work(transaction: Transaction) -> int:
-            purged = transaction.connection.execute(sql.PURGE, values).all()
+            statement = sql.PURGE if key_id is None else sql.PURGE_OF_KEY
+            purged = transaction.connection.execute(statement, values).all()
             for row in purged:
                 ended(transaction, row)
             return len(purged)
@@ -169,22 +170,6 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
                 if not await deadline.sleep(listener):
                     break
         return await self._database.write(work, is_quick=True)
-
-    async def counts(self, endpoint_id: str) -> JobCounts:
-        """See `JobStore.counts`; TIMED_OUT counts as failed, CANCELLED as nothing."""
-        endpoint = {"endpoint": storable(endpoint_id)}
-
-        def work(connection: Connection) -> JobCounts:
-            jobs: dict[str, int] = {row.status: row.jobs for row in connection.execute(sql.COUNT_BY_STATUS, endpoint)}
-            return JobCounts(
-                in_queue=jobs.get(JobStatus.IN_QUEUE, 0),
-                in_progress=jobs.get(JobStatus.IN_PROGRESS, 0),
-                completed=jobs.get(JobStatus.COMPLETED, 0),
-                failed=jobs.get(JobStatus.FAILED, 0) + jobs.get(JobStatus.TIMED_OUT, 0),
-                retried=connection.scalar(sql.COUNT_RETRIES, endpoint) or 0,
-            )
-
-        return await self._database.read(work)
 
     async def erase_expired(self) -> int:
         """See `JobStore.erase_expired`."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
 from flux_endpoint.stores.schema import chunks, jobs
@@ -78,8 +79,6 @@ GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
 IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
-COUNT_BY_STATUS: Final = select(jobs.c.status, func.count().label("jobs")).where(_of_endpoint).group_by(jobs.c.status)
-COUNT_RETRIES: Final = select(func.sum(jobs.c.retries)).where(_of_endpoint, jobs.c.retries > 0)
 
 
 # (new) -> IN_QUEUE | FAILED
@@ -212,14 +211,20 @@ RETRY: Final = (
     .returning(jobs)
 )
 
-# IN_QUEUE -> CANCELLED, all of an endpoint.
-_waiting = locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value), "waiting")
-PURGE: Final = (
-    update(jobs)
-    .where(jobs.c.seq.in_(select(_waiting.c.seq)))
-    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, s3_config=None)
-    .returning(jobs)
-)
+
+def _purge(*whose: ColumnElement[Any]) -> ReturningUpdate[Any]:
+    waiting = locked(and_(_of_endpoint, jobs.c.status == JobStatus.IN_QUEUE.value, *whose), "waiting")
+    return (
+        update(jobs)
+        .where(jobs.c.seq.in_(select(waiting.c.seq)))
+        .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, s3_config=None)
+        .returning(jobs)
+    )
+
+
+# IN_QUEUE -> CANCELLED, all of an endpoint, or those of one key.
+PURGE: Final = _purge()
+PURGE_OF_KEY: Final = _purge(jobs.c.key_id == bindparam("key"))
 
 # IN_QUEUE | IN_PROGRESS -> CANCELLED, all of a batch. `lease_expires_ms` stays, as in CANCEL.
 _of_cancelled_batch = locked(

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores import usage_statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
+from flux_endpoint.stores.records import of_key
 from flux_endpoint.stores.usage_protocol import Activity, OutcomeCount, Percentiles
 
 
@@ -17,22 +18,27 @@ class SqlUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def activity(self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int) -> Activity:
+    async def activity(
+        self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Activity:
         """See `UsageStore.activity`."""
         endpoints = {"endpoints": sorted(storable(endpoint_id) for endpoint_id in endpoint_ids)}
-        ended = endpoints | {"since_ms": since_ms, "until_ms": until_ms}
+        times = {"since_ms": since_ms, "until_ms": until_ms}
+        ended = endpoints | times | of_key(key_id)
+        figures = sql.FIGURES if key_id is None else sql.FIGURES_OF_KEY
 
         def work(connection: Connection) -> Activity:
-            outcomes = connection.execute(sql.COUNT_OUTCOMES, ended | {"unit_ms": unit_ms}).all()
+            outcomes = connection.execute(figures.outcomes, ended | {"unit_ms": unit_ms}).all()
             unfinished: dict[str, int] = {
-                row.status: row.jobs for row in connection.execute(sql.COUNT_WAITING_AND_RUNNING, endpoints)
+                row.status: row.jobs
+                for row in connection.execute(figures.waiting_and_running, endpoints | of_key(key_id))
             }
-            starts = connection.execute(sql.COLD_START_PERCENTILES, ended).one()
+            starts = connection.execute(sql.COLD_START_PERCENTILES, endpoints | times).one()
             return Activity(
                 [OutcomeCount(row.start_ms, JobStatus(row.status), row.jobs) for row in outcomes],
                 sum(int(row.retries) for row in outcomes),
-                _percentiles(connection.execute(sql.EXECUTION_PERCENTILES, ended).one()),
-                _percentiles(connection.execute(sql.DELAY_PERCENTILES, ended).one()),
+                _percentiles(connection.execute(figures.execution, ended).one()),
+                _percentiles(connection.execute(figures.delay, ended).one()),
                 int(starts.total or 0),
                 _percentiles(starts),
                 unfinished.get(JobStatus.IN_QUEUE, 0),

@@ -30,7 +30,7 @@ class Activity:
     """The work of some endpoints, together.
 
     Attributes:
-        outcomes: oldest first; units in which no job ended are left out.
+        outcomes: oldest first; units in which no job ended are left out. A request refused at the door is no job.
         retries: how often lost workers sent the jobs that ended in the range back to the queue.
         execution: of jobs that became COMPLETED in the range, as `Job.execution_time_ms`; None when there are none.
         delay: of the same jobs, as `Job.delay_time_ms`.
@@ -53,7 +53,9 @@ class Activity:
 class UsageStore(Protocol):
     """Figures for the operator; may raise `StoreUnavailable`."""
 
-    async def activity(self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int) -> Activity:
+    async def activity(
+        self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Activity:
         """What some endpoints did.
 
         Args:
@@ -61,6 +63,7 @@ class UsageStore(Protocol):
             since_ms: jobs that ended then or later, milliseconds since 1970-01-01 UTC.
             until_ms: and before then.
             unit_ms: length of the units that outcomes are counted by; they begin at multiples of it.
+            key_id: only the jobs of this key; None for those of all. Cold starts belong to no key.
         """
         ...
 

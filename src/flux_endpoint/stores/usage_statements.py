@@ -1,11 +1,24 @@
 """The statements about the work of a server. One text serves SQLite and PostgreSQL; see `statements.py`."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, case, delete, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    not_,
+    select,
+    text,
+)
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.schema import cold_starts, jobs
+from flux_endpoint.stores.schema import cold_starts, is_refused, jobs
 
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 # The index `jobs_by_end` holds every column that is named below, so that no job's row is read. The expression keeps
@@ -16,13 +29,6 @@ _in_range = (
     jobs.c.finished_ms < bindparam("until_ms", type_=BigInteger),
 )
 _start_ms = (jobs.c.finished_ms - jobs.c.finished_ms % bindparam("unit_ms", type_=BigInteger)).label("start_ms")
-
-COUNT_OUTCOMES: Final = (
-    select(_start_ms, jobs.c.status, func.count().label("jobs"), func.sum(jobs.c.retries).label("retries"))
-    .where(*_in_range)
-    .group_by(_start_ms, jobs.c.status)
-    .order_by(_start_ms, jobs.c.status)
-)
 
 
 def _percentiles(grouped: Select[Any]) -> Select[Any]:
@@ -44,18 +50,52 @@ def _percentiles(grouped: Select[Any]) -> Select[Any]:
     )
 
 
-def _of_completed(duration_ms: ColumnElement[Any]) -> Select[Any]:
+def _of_completed(duration_ms: ColumnElement[Any], *whose: ColumnElement[Any]) -> Select[Any]:
     # Two gateways may disagree about the time: see `Job`.
     shown_ms = case((duration_ms < 0, 0), else_=duration_ms).label("duration_ms")
     return (
         select(shown_ms, func.count().label("number"))
-        .where(*_in_range, jobs.c.status == JobStatus.COMPLETED.value, jobs.c.started_ms.is_not(None))
+        .where(*_in_range, jobs.c.status == JobStatus.COMPLETED.value, jobs.c.started_ms.is_not(None), *whose)
         .group_by(shown_ms)
     )
 
 
-EXECUTION_PERCENTILES: Final = _percentiles(_of_completed(jobs.c.finished_ms - jobs.c.started_ms))
-DELAY_PERCENTILES: Final = _percentiles(_of_completed(jobs.c.started_ms - jobs.c.queued_ms))
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is asked about the jobs of all keys, or of one."""
+
+    outcomes: Select[Any]
+    execution: Select[Any]
+    delay: Select[Any]
+    waiting_and_running: Select[Any]
+
+
+def _figures(*, of_key: bool) -> Figures:
+    key: BindParameter[Any] = bindparam("key")
+    unfinished = (jobs.c.key_id == key,) if of_key else ()
+    # See `_in_range`.
+    ended = (func.coalesce(jobs.c.key_id, "") == key,) if of_key else ()
+    return Figures(
+        outcomes=(
+            select(_start_ms, jobs.c.status, func.count().label("jobs"), func.sum(jobs.c.retries).label("retries"))
+            .where(*_in_range, not_(is_refused), *ended)
+            .group_by(_start_ms, jobs.c.status)
+            .order_by(_start_ms, jobs.c.status)
+        ),
+        execution=_percentiles(_of_completed(jobs.c.finished_ms - jobs.c.started_ms, *ended)),
+        delay=_percentiles(_of_completed(jobs.c.started_ms - jobs.c.queued_ms, *ended)),
+        waiting_and_running=(
+            select(jobs.c.status, func.count().label("jobs"))
+            .where(
+                _of_endpoints, jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]), *unfinished
+            )
+            .group_by(jobs.c.status)
+        ),
+    )
+
+
+FIGURES: Final = _figures(of_key=False)
+FIGURES_OF_KEY: Final = _figures(of_key=True)
 COLD_START_PERCENTILES: Final = _percentiles(
     # A worker of several endpoints has several rows and started once.
     select(cold_starts.c.duration_ms, func.count(cold_starts.c.worker_id.distinct()).label("number"))
@@ -65,12 +105,6 @@ COLD_START_PERCENTILES: Final = _percentiles(
         cold_starts.c.ready_ms < bindparam("until_ms", type_=BigInteger),
     )
     .group_by(cold_starts.c.duration_ms)
-)
-
-COUNT_WAITING_AND_RUNNING: Final = (
-    select(jobs.c.status, func.count().label("jobs"))
-    .where(_of_endpoints, jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]))
-    .group_by(jobs.c.status)
 )
 
 FIND_COLD_START: Final = select(cold_starts.c.endpoint_id).where(

@@ -1,11 +1,49 @@
 """Questions about many jobs at once. One text serves SQLite and PostgreSQL."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Integer, and_, bindparam, func, literal, not_, null, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    not_,
+    null,
+    select,
+)
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.schema import jobs
+from flux_endpoint.stores.schema import is_refused, jobs
+
+_of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
+_of_key: ColumnElement[Any] = jobs.c.key_id == bindparam("key")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What `JobStore.counts` asks."""
+
+    by_status: Select[Any]
+    refused: Select[Any]
+    retries: Select[Any]
+
+
+def _counts(*whose: ColumnElement[Any]) -> Counts:
+    return Counts(
+        select(jobs.c.status, func.count().label("jobs")).where(*whose).group_by(jobs.c.status),
+        select(func.count()).select_from(jobs).where(*whose, is_refused),
+        select(func.sum(jobs.c.retries)).where(*whose, jobs.c.retries > 0),
+    )
+
+
+COUNTS: Final = _counts(_of_endpoint)
+COUNTS_OF_KEY: Final = _counts(_of_endpoint, _of_key)
 
 # How many jobs are claimed before this one. Reads the index `jobs_by_place` only: a job whose time to live is over
 # still counts, until the next sweep.
@@ -47,3 +85,5 @@ RECENT: Final = (
     .limit(bindparam("max_jobs", type_=Integer))
 )
 RECENT_OF_STATUS: Final = RECENT.where(jobs.c.status == bindparam("wanted"))
+# The index `jobs_of_key` has its states one after another.
+RECENT_OF_STATUS_AND_KEY: Final = RECENT_OF_STATUS.where(_of_key)

@@ -7,13 +7,13 @@ from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import UnknownJob
-from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.job import Job, JobCounts, JobStatus
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores import view_statements as views
 from flux_endpoint.stores.database import Database, storable
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION, Place
-from flux_endpoint.stores.records import to_job
+from flux_endpoint.stores.records import of_key, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
 
 _NEWEST: Final = Place(2**63 - 1, 2**63 - 1)
@@ -61,8 +61,31 @@ class SqlViews:
         ahead = await self._database.read(lambda connection: connection.scalar(views.COUNT_AHEAD, values))
         return 1 + (ahead or 0)
 
+    async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
+        """See `JobStore.counts`."""
+        values = {"endpoint": storable(endpoint_id)} | of_key(key_id)
+        counts = views.COUNTS if key_id is None else views.COUNTS_OF_KEY
+
+        def work(connection: Connection) -> JobCounts:
+            jobs: dict[str, int] = {row.status: row.jobs for row in connection.execute(counts.by_status, values)}
+            ended_badly = jobs.get(JobStatus.FAILED, 0) + jobs.get(JobStatus.TIMED_OUT, 0)
+            return JobCounts(
+                in_queue=jobs.get(JobStatus.IN_QUEUE, 0),
+                in_progress=jobs.get(JobStatus.IN_PROGRESS, 0),
+                completed=jobs.get(JobStatus.COMPLETED, 0),
+                failed=ended_badly - (connection.scalar(counts.refused, values) or 0),
+                retried=connection.scalar(counts.retries, values) or 0,
+            )
+
+        return await self._database.read(work)
+
     async def recent(
-        self, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None = None
+        self,
+        endpoint_id: str,
+        statuses: Collection[JobStatus],
+        limit: int,
+        before: Place | None = None,
+        key_id: str | None = None,
     ) -> tuple[list[Job], Place | None]:
         """See `JobStore.recent`."""
         place = before or _NEWEST
@@ -71,16 +94,17 @@ class SqlViews:
             "before_ms": place.created_ms,
             "before_seq": place.seq,
             "max_jobs": limit + 1,
-        }
+        } | of_key(key_id)
+        of_status = views.RECENT_OF_STATUS if key_id is None else views.RECENT_OF_STATUS_AND_KEY
 
         def work(connection: Connection) -> list[Row[Any]]:
-            if not statuses:
+            if key_id is None and not statuses:
                 return list(connection.execute(views.RECENT, values))
             # One walk for each: together they would pass over all jobs of the other states.
             rows = [
                 row
-                for status in frozenset(statuses)
-                for row in connection.execute(views.RECENT_OF_STATUS, values | {"wanted": status.value})
+                for status in frozenset(statuses or JobStatus)
+                for row in connection.execute(of_status, values | {"wanted": status.value})
             ]
             return sorted(rows, key=lambda row: (row.created_ms, row.seq), reverse=True)
 
@@ -102,5 +126,5 @@ def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
     """
     row = connection.execute(sql.GET_JOB, reference).one_or_none()
     if row is None:
-        raise UnknownJob(f"There is no job {reference['job']} on the endpoint {reference['endpoint']}")
+        raise UnknownJob.on(reference["endpoint"], reference["job"])
     return to_job(row)
