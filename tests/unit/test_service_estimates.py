@@ -2,7 +2,7 @@ import pytest
 
 from flux_endpoint.core.work import work_of
 from flux_endpoint.service.estimates import expected_ms
-from flux_endpoint.stores.protocol import PastRun
+from flux_endpoint.stores.load_protocol import PastRun
 
 PICTURE = {"prompt": "a", "width": 1000, "height": 500, "num_inference_steps": 20, "true_cfg_scale": 2.0}
 

@@ -14,7 +14,8 @@ from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.limits import QueueCap
-from flux_endpoint.stores.protocol import JobStore, LoadStore, Once, Place
+from flux_endpoint.stores.load_protocol import LoadStore
+from flux_endpoint.stores.protocol import JobStore, Once, Place
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])

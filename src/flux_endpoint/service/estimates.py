@@ -8,7 +8,7 @@ from typing import Final
 
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.work import work_of
-from flux_endpoint.stores.protocol import EndpointLoad, LoadStore, PastRun
+from flux_endpoint.stores.load_protocol import EndpointLoad, LoadStore, PastRun
 
 # Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
 _PAST_RUNS: Final = 100

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, bindparam, func, select
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.database import Database, storable
-from flux_endpoint.stores.protocol import EndpointLoad, PastRun
+from flux_endpoint.stores.load_protocol import EndpointLoad, PastRun
 from flux_endpoint.stores.schema import jobs, ledger
 
 _COUNT_UNFINISHED: Final = (

@@ -379,31 +379,3 @@ class Ledger(Protocol):
     async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
         """As `charges`, for each key and endpoint; within a unit ordered by their ids."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointLoad:
-    """How many unfinished jobs an endpoint has."""
-
-    waiting: int
-    running: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastRun:
-    """A job that was completed: how long its last attempt took, and how much work it was (`core/work.py`)."""
-
-    execution_ms: int
-    work: float
-
-
-class LoadStore(Protocol):
-    """How busy endpoints are, and how fast."""
-
-    async def load(self, endpoint_id: str) -> EndpointLoad:
-        """The unfinished jobs of an endpoint; takes time in proportion to their number, not to that of all jobs."""
-        ...
-
-    async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
-        """The latest completed jobs of an endpoint, at most `limit`, the latest first."""
-        ...
