@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
+from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores import migrate
 from flux_endpoint.stores.connect import open_store
@@ -71,3 +72,15 @@ async def test_json_that_sqlite_kept_as_numbers_is_kept(tmp_path, clock):
     (key,) = await store.list_keys()
     assert key.limits.endpoint_ids == {"a"}
     await store.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(sqlite_url, clock):
+    store = await open_store(sqlite_url, clock)
+    await store.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file:
+        with file:
+            file.execute("UPDATE alembic_version SET version_num = '9999'")
+        before = list(file.iterdump())
+        with pytest.raises(SettingsError, match="newer version"):
+            await open_store(sqlite_url, clock)
+        assert list(file.iterdump()) == before

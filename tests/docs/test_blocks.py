@@ -55,6 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     programs.mkdir(parents=True)
     (programs / "flux-endpoint").write_text(f'#!/bin/sh\nexec {sys.executable} -m flux_endpoint "$@"\n')
     (programs / "flux-endpoint").chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
     (server.folder / "node_modules").symlink_to(NODE_MODULES)
     yield server
     servers.close()

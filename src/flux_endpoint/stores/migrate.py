@@ -5,7 +5,11 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
+
+from flux_endpoint.core.errors import SettingsError
 
 # Any number no other program uses on the same database.
 _ADVISORY_LOCK: Final = 7_305_931_142_566
@@ -17,10 +21,21 @@ def upgrade(connection: Connection) -> None:
     Two processes that start together on one database wait for each other: SQLite through BEGIN IMMEDIATE, PostgreSQL
     through an advisory lock, both held until the transaction ends. Alembic keeps its state in a module, so one process
     upgrades one database at a time.
+
+    Raises:
+        SettingsError: a newer version of this program has changed the tables.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     config = Config()
     config.set_main_option("script_location", (Path(__file__).parent / "migrations").as_posix().replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise SettingsError(
+            "the database was last used by a newer version of flux-endpoint; install that one, or restore a copy made "
+            "before the upgrade"
+        ) from error
