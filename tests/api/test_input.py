@@ -29,7 +29,6 @@ BAD_FIELDS = [
     ({"prompt": "a", "width": "512"}, "width must be an integer"),
     ({"prompt": "a", "width": 512.5}, "width must be an integer"),
     ({"prompt": "a", "width": True}, "width must be an integer"),
-    ({"prompt": "a", "width": None}, "width must be an integer"),
     ({"prompt": "a", "width": 1328, "height": 1024}, "width must be divisible by 64"),
     ({"prompt": "a", "num_inference_steps": 0}, "num_inference_steps must be between 1 and 50"),
     ({"prompt": "a", "num_inference_steps": 51}, "num_inference_steps must be between 1 and 50"),
@@ -127,6 +126,16 @@ async def test_defaults_are_the_documented_ones(gateway: Gateway, worker: HandWo
         "true_cfg_scale": 3.0,
         "image_format": "jpeg",
     }
+
+
+async def test_null_asks_for_the_default(gateway: Gateway, worker: HandWorker) -> None:
+    await gateway.submit(seed=7)
+    job = await worker.take()
+    assert job is not None
+    await gateway.submit(**{name: None for name in job["input"] if name != "prompt"} | {"seed": 7})
+    assert (await worker.take() or {})["input"] == job["input"]
+    reply = await gateway.post(f"{DEV}/estimate", {"input": {"prompt": "a lake", "seed": None, "width": None}})
+    assert reply.status_code == 200
 
 
 async def test_schnell_takes_one_to_eight_steps(gateway: Gateway) -> None:

@@ -64,6 +64,13 @@ def test_the_prompt_is_required():
     assert caught.value.field == "prompt"
 
 
+def test_null_is_absent_but_for_the_prompt():
+    chosen = parse_input({"prompt": "a fox"}, FLUX_DEV, draw_seed=lambda: 11)
+    nulls = dict.fromkeys(chosen.to_input())
+    assert parse_input(nulls | {"prompt": "a fox"}, FLUX_DEV, draw_seed=lambda: 11) == chosen
+    assert problem_with(prompt=None) == "Invalid parameter: prompt must be a string"
+
+
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t "])
 def test_the_prompt_must_say_something(prompt):
     assert problem_with(prompt=prompt) == "Invalid parameter: prompt must not be empty"
@@ -77,7 +84,6 @@ def test_the_negative_prompt_may_be_empty():
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (None, "must be a string"),
         (5, "must be a string"),
         (["a fox"], "must be a string"),
         ("a" * 10_001, "must be at most 10000 characters, got 10001"),
@@ -94,7 +100,7 @@ def test_a_text_may_be_as_long_as_the_limit(field):
     assert getattr(parse_input({"prompt": "a fox", field: "é" * 10_000}, FLUX_DEV), field) == "é" * 10_000
 
 
-NO_INTEGERS = [None, "1024", 1024.5, True, False, [1024], {}, NAN, INFINITY]
+NO_INTEGERS = ["1024", 1024.5, True, False, [1024], {}, NAN, INFINITY]
 
 
 @pytest.mark.parametrize("field", ["width", "height", "num_inference_steps", "seed"])
@@ -155,7 +161,7 @@ def test_scales_have_limits(field, least):
         assert getattr(parse_input({"prompt": "a fox", field: value}, FLUX_DEV), field) == value
     for value in (least - 0.01, -1, 10.01, 10**400, NAN, INFINITY, -INFINITY):
         assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be between {least} and 10"
-    for value in (None, "7.5", True, [7.5], {}):
+    for value in ("7.5", True, [7.5], {}):
         assert problem_with(**{field: value}) == f"Invalid parameter: {field} must be a number"
 
 
@@ -182,7 +188,7 @@ def test_drawn_seeds_differ_and_are_in_range():
     assert all(0 <= seed <= MAX_SEED for seed in seeds)
 
 
-@pytest.mark.parametrize("value", [None, 1, "", "JPEG", "jpg", "webp", ["png"], {}])
+@pytest.mark.parametrize("value", [1, "", "JPEG", "jpg", "webp", ["png"], {}])
 def test_formats_that_are_refused(value):
     assert problem_with(image_format=value) == "Invalid parameter: image_format must be 'jpeg' or 'png'"
 

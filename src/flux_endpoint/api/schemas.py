@@ -190,7 +190,8 @@ def input_schema(spec: ModelSpec) -> JsonObject:
 
 def _or_null(schema: JsonObject) -> JsonObject:
     # Null counts as absent: some languages cannot leave a key out.
-    return schema | {"type": [schema["type"], "null"]}
+    values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [schema["type"], "null"]} | values
 
 
 def _milliseconds(limits: tuple[int, int], default: int, description: str) -> JsonObject:
@@ -272,7 +273,10 @@ def json_body(schema: JsonObject, **others: Any) -> JsonObject:
 
 def _input_of(spec: EndpointSpec) -> JsonObject:
     if isinstance(spec, FluxEndpoint):
-        return input_schema(spec.model)
+        schema = input_schema(spec.model)
+        required = schema["required"]
+        fields = {name: one if name in required else _or_null(one) for name, one in schema["properties"].items()}
+        return schema | {"properties": fields}
     # References point into the operator's schema, and would point into this document.
     declared = {} if _has_references(spec.input_schema) else dict(spec.input_schema or {})
     return declared | {"type": "object"}

@@ -80,7 +80,7 @@ def parse_input(
 ) -> GenerationRequest:
     """Check a client's `input` against a model's limits and fill in its defaults.
 
-    Unknown keys are ignored, because official clients send some. A seed of -1 is replaced by a drawn one here, so
+    Unknown keys are ignored, because official clients send some. Null counts as absent, but for the prompt. A seed of -1 is replaced by a drawn one here, so
     that a re-run after a lost worker draws the same picture.
 
     Raises:
@@ -90,6 +90,7 @@ def parse_input(
     if "prompt" not in fields:
         raise InvalidParameter("prompt", "is required")
     prompt = _text(fields, "prompt", "", spec.max_prompt_chars)
+    fields = {name: value for name, value in fields.items() if value is not None}
     if not prompt.strip():
         raise InvalidParameter("prompt", "must not be empty")
     negative_prompt = _text(fields, "negative_prompt", "", spec.max_prompt_chars)
