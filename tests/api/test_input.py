@@ -51,7 +51,10 @@ BAD_BODIES = [
     (b"{", "Invalid request: the body is not valid JSON"),
     (b"\xff\xfe", "Invalid request: the body is not valid JSON"),
     (b"[" * 100_000, "Invalid request: the body is not valid JSON"),
-    (b'{"input": {"width": ' + b"9" * 5_000 + b"}}", "Invalid request: the body is not valid JSON"),
+    (
+        b'{"input": {"width": ' + b"9" * 5_000 + b"}}",
+        "Invalid request: the body contains a number of more than 4300 digits",
+    ),
     (b"[]", "Invalid request: the body must be a JSON object with the key 'input'"),
     (b"null", "Invalid request: the body must be a JSON object with the key 'input'"),
     (b"{}", "Invalid request: the body has no 'input'"),

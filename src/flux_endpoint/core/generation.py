@@ -80,8 +80,8 @@ def parse_input(
 ) -> GenerationRequest:
     """Check a client's `input` against a model's limits and fill in its defaults.
 
-    Unknown keys are ignored, because official clients send some. Null counts as absent, but for the prompt. A seed of -1 is replaced by a drawn one here, so
-    that a re-run after a lost worker draws the same picture.
+    Unknown keys are ignored, because official clients send some. Null counts as absent, but for the prompt. A seed of
+    -1 is replaced by a drawn one here, so that a re-run after a lost worker draws the same picture.
 
     Raises:
         InvalidParameter: the first field that is wrong, in the order prompt, negative_prompt, width, height,
