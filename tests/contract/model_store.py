@@ -211,6 +211,8 @@ class ModelStore:
             return known.job
         kept = self.held(job_id, worker_id, token)
         match outcome:
+            case Completed() if not self.is_visible(kept):
+                raise LeaseLost(job_id)
             case Completed(output):
                 self.charged.append((job_id, self.now_ms()))
                 return self.end(kept, COMPLETED, output=output, s3_config=None)

@@ -96,6 +96,29 @@ async def test_a_running_job_whose_time_is_over_is_stopped(store, clock):
     await is_gone(store, job)
 
 
+async def test_a_result_that_nobody_can_read_is_not_charged(store, clock):
+    job = sample_job(clock, policy=Policy(ttl_ms=10_000), expires_ms=clock.now_ms() + 10_000, retention_ms=60_000)
+    await store.enqueue(job)
+    claim = await claim_one(store)
+    clock.advance(s=10)
+    with pytest.raises(LeaseLost, match="time to live"):
+        await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    assert await store.entries() == []
+    await is_gone(store, job)
+    assert await store.sweep(max_retries=1) == SweepResult(timed_out=(job.id,))
+    assert await store.wait_for_stops("worker-a", 0) == [job.id]
+
+
+async def test_a_result_that_can_still_be_read_is_charged(store, clock):
+    job = sample_job(clock, policy=Policy(ttl_ms=10_000), expires_ms=clock.now_ms() + 10_000, retention_ms=60_000)
+    await store.enqueue(job)
+    claim = await claim_one(store)
+    clock.advance(ms=9_998)
+    await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    assert (await store.get(DEV, job.id)).output == OUTPUT
+    assert [entry.job_id for entry in await store.entries()] == [job.id]
+
+
 @pytest.mark.parametrize(
     ("retention_ms", "ttl_ms", "kept_ms"),
     [(60_000, None, 60_000), (60_000, 30_000, 20_000), (5_000, 30_000, 5_000), (None, 30_000, 20_000)],

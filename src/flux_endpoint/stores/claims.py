@@ -226,11 +226,10 @@ def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcom
     row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
     if row is None:
         raise UnknownJob(f"There is no job {reporter['job']}")
-    is_same_reporter = row.worker_id == reporter["worker"] and reporter["token"] in (None, row.claim_token)
     is_same_outcome = (isinstance(outcome, Completed) and row.status == JobStatus.COMPLETED) or (
         isinstance(outcome, Failed) and row.status == JobStatus.FAILED
     )
-    if not (is_same_reporter and is_same_outcome):
+    if not (_is_of(row, reporter) and is_same_outcome):
         raise _not_held(connection, reporter)
     return to_job(row)
 
@@ -239,7 +238,17 @@ def _not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | U
     row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
     if row is None:
         return UnknownJob(f"There is no job {reporter['job']}")
+    if _is_held(row, reporter):
+        return LeaseLost(f"The time to live of the job {row.id} is over")
     return LeaseLost(f"The worker {reporter['worker']} does not hold the job {row.id}, which is {row.status}")
+
+
+def _is_held(row: Row[Any], reporter: dict[str, Any]) -> bool:
+    return row.status == JobStatus.IN_PROGRESS and _is_of(row, reporter)
+
+
+def _is_of(row: Row[Any], reporter: dict[str, Any]) -> bool:
+    return row.worker_id == reporter["worker"] and reporter["token"] in (None, row.claim_token)
 
 
 def _swept(transaction: Transaction, rows: Sequence[Row[Any]]) -> SweepResult:

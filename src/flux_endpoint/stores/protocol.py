@@ -175,7 +175,8 @@ class JobStore(Protocol):
             outcome: how the work went.
 
         Raises:
-            LeaseLost: the job is not held by this worker and token: it was cancelled, finished or handed on.
+            LeaseLost: the job is not held by this worker and token: it was cancelled, finished or handed on. Or its
+                time to live is over, so that nobody could read the result: `sweep` ends it, and nothing is charged.
             UnknownJob: no such job.
         """
         ...

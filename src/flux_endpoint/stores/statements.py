@@ -132,10 +132,10 @@ _held_by_reporter = and_(
 # IN_PROGRESS stays IN_PROGRESS, with news.
 SET_PROGRESS: Final = update(jobs).where(_held_by_reporter).values(progress=bindparam("news"))
 
-# IN_PROGRESS -> COMPLETED
+# IN_PROGRESS -> COMPLETED. Not once its time is over: a result that nobody can read would be charged.
 COMPLETE: Final = (
     update(jobs)
-    .where(_held_by_reporter)
+    .where(_held_by_reporter, _unexpired)
     .values(
         status=JobStatus.COMPLETED.value,
         output=bindparam("result"),
