@@ -45,7 +45,7 @@ SUBMISSIONS = st.fixed_dictionaries(
 )
 PLAIN = {"execution_timeout_ms": 600_000, "ttl_ms": None, "retention_ms": DAY_MS, "webhook": None}
 KINDS = st.sampled_from(["chunk", "news", "both"])
-DEEDS = st.sampled_from(["sweep", "sweep", "claim", "erase", "look"])
+DEEDS = st.sampled_from(["sweep", "sweep", "claim", "erase", "complete", "look"])
 RACERS = [*("complete", "complete", "fail", "give back", "cancel", "claim", "claim elsewhere", "old report")]
 RACERS += [*("sweep", "renew", "retry", "chunk", "progress", "stops", "once", "once too")]
 
@@ -226,6 +226,9 @@ class JobHistories(History):
                 self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, 3, LEASE_S))
             case "erase":
                 self.step(call("erase_expired"))
+            case "complete":
+                self.need(running=1)
+                self.step(call("finish", *self.reporter(self.pick(0, RUNNING)), OUTCOMES[0]))
             case _:
                 self.step(call("counts", self.endpoints[0]))
 
