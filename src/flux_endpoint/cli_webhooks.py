@@ -9,7 +9,7 @@ from rich.table import Table
 from flux_endpoint.cli_options import day, part, with_settings
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.text import printable
-from flux_endpoint.core.webhook import DeliveryRecord
+from flux_endpoint.core.webhook import DeliveryRecord, PausedReceiver
 from flux_endpoint.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="See what became of webhooks, send them again, show what signs them.")
@@ -24,10 +24,12 @@ def list_deliveries(
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one job.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
 ) -> None:
-    """List webhooks and what became of them, newest first.
+    """List webhooks and what became of them, newest first; receivers that are paused come before.
 
     Users, passwords and queries of URLs are not shown.
     """
+    if paused := part("webhooks").list_paused(settings):
+        _show_paused(paused)
     table = Table()
     # Whole on a narrow screen too: it is what replay wants.
     table.add_column("id", no_wrap=True)
@@ -90,6 +92,25 @@ def show_secret(
     print(secret.secret)
     if secret.previous_until_ms is not None:
         typer.echo(f"the secret before goes on signing until {day(secret.previous_until_ms)}", err=True)
+
+
+def _show_paused(paused: list[PausedReceiver]) -> None:
+    table = Table(
+        title="Paused: these keep failing, and get one webhook at the end of each pause", title_justify="left"
+    )
+    for name in ("receiver", "key", "failures", "since", "next try", "waiting", "last answer"):
+        table.add_column(name, overflow="fold")
+    for receiver in paused:
+        table.add_row(
+            receiver.origin,
+            receiver.key_name or receiver.key_id,
+            str(receiver.failures),
+            day(receiver.since_ms),
+            day(receiver.until_ms),
+            str(receiver.waiting),
+            printable(receiver.error),
+        )
+    Console().print(table, markup=False)
 
 
 def _answer_in(record: DeliveryRecord) -> str:

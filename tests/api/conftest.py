@@ -219,7 +219,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         billing=billing,
         estimates=Estimates(store),
-        usage=Usage(store, endpoints, workforce, billing, clock),
+        usage=Usage(store, store, endpoints, workforce, billing, clock),
         hold_s=0.05,
         hot_loop_s=0,
     )

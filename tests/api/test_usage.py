@@ -136,6 +136,36 @@ async def test_a_key_for_some_endpoints_sees_only_these_and_its_own_spend(gatewa
     assert (await gateway.get(f"{URL}?endpoint={DEV_ID}", headers=visitor)).status_code == 403
 
 
+async def test_paused_receivers_are_told_to_their_owner(gateway: Gateway) -> None:
+    limits = KeyLimits(endpoint_ids=frozenset({DEV_ID}))
+    _, secret = await gateway.services.accounts.create("visitor", limits=limits)
+    visitor = {"Authorization": secret}
+    hook = {"webhook": "https://user:pass@hooks.example/flux?token=geheim"}
+    for headers in [None] * 5 + [visitor] * 4:
+        reply = await gateway.post(f"{DEV}/run", {"input": {"prompt": "a lake"}} | hook, headers=headers)
+        await gateway.post(f"{DEV}/cancel/{reply.json()['id']}", headers=headers)
+    gateway.sender.answers = [503] * 9
+    await gateway.deliverer.send_due()
+    body = (await gateway.get(URL)).json()
+    (paused,) = body["webhooks"]["paused"]
+    assert paused | {"keyId": ""} == {
+        "receiver": "https://hooks.example:443",
+        "keyId": "",
+        "keyName": "test",
+        "failures": 5,
+        "waiting": 5,
+        "since": gateway.clock.now_ms(),
+        "until": gateway.clock.now_ms() + 30_000,
+        "error": "HTTP 503; exactly 200 counts as received",
+    }
+    # Not as long as four in a row.
+    assert (await gateway.get(URL, headers=visitor)).json()["webhooks"] == {"paused": []}
+    gateway.clock.advance(s=30)
+    gateway.sender.answers = []
+    await gateway.deliverer.send_due()
+    assert (await gateway.get(URL)).json()["webhooks"] == {"paused": []}
+
+
 @pytest.mark.parametrize(
     ("query", "code", "words"),
     [("?range=2h", 400, "range is invalid; must be one of 1h, 24h, 7d, 30d"), ("?endpoint=x", 404, "x")],

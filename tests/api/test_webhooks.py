@@ -251,7 +251,7 @@ async def test_a_retried_job_tells_both_of_its_ends(gateway: Gateway, worker: Ha
 async def test_a_delivery_of_a_dead_gateway_is_sent_by_another(gateway: Gateway, worker: HandWorker) -> None:
     await submit(gateway)
     await finish(worker)
-    (lost,) = await gateway.store.claim_due("gateway-2", 8, [], LEASE_MS)
+    (lost,) = await gateway.store.claim_due("gateway-2", 8, 8, LEASE_MS)
     assert await deliver(gateway) == []
     gateway.clock.advance(ms=LEASE_MS)
     (sent,) = await deliver(gateway)

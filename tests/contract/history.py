@@ -238,7 +238,7 @@ class History(RuleBasedStateMachine):
 
     async def deliver(self) -> None:
         store, start_ms = self.store(), self.clock.now_ms() - 4 * DAY_MS
-        deliveries = await store.claim_due("gateway", 1_000, [], 1_000)
+        deliveries = await store.claim_due("gateway", 10_000, 10_000, 1_000)
         assert sorted((each.job.id, each.job.status) for each in deliveries) == sorted(self.model.told)
         for delivery in deliveries:
             assert await store.report(delivery, Attempt(DeliveryState.DELIVERED))

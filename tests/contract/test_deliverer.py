@@ -9,11 +9,13 @@ import pytest
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.webhook import DeliveryState
 from flux_endpoint.outbound.protocol import Answer
-from flux_endpoint.service.webhooks import MAX_PER_ORIGIN, Deliverer
+from flux_endpoint.service.webhooks import MAX_AT_ONCE, MAX_PER_HOST, Deliverer
 from tests.contract.samples import DEV, sample_job
 
 pytestmark = pytest.mark.anyio
 
+# Of one key alone: half of the host's places.
+MAX_PER_KEY_AND_HOST = MAX_PER_HOST // 2
 SLOW, QUICK = "http://slow.example/", "http://quick.example/"
 
 
@@ -24,10 +26,11 @@ def database_url(sqlite_url: str) -> str:
 
 
 class Sender:
-    """Answers at once, but for one host: that answers when it is told to."""
+    """Answers at once, but for slow hosts: these answer when they are told to."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.codes: list[int] = []
         self.slow_is_done = asyncio.Event()
         self.changed = asyncio.Condition()
 
@@ -35,9 +38,9 @@ class Sender:
         async with self.changed:
             self.sent.append(url)
             self.changed.notify_all()
-        if url == SLOW:
+        if "slow" in url:
             await self.slow_is_done.wait()
-        return Answer(200, b"")
+        return Answer(self.codes.pop() if self.codes else 200, b"")
 
     async def wait_sent(self, url: str, times: int) -> None:
         async with asyncio.timeout(30), self.changed:
@@ -55,9 +58,9 @@ async def running(store, sender, clock) -> AsyncIterator[Deliverer]:
         await asyncio.wait({task})
 
 
-async def end(store, clock, url: str, times: int = 1) -> None:
+async def end(store, clock, url: str, times: int = 1, key: str = "key-1") -> None:
     for _ in range(times):
-        job = sample_job(clock, webhook=url)
+        job = sample_job(clock, webhook=url, key_id=key)
         await store.enqueue(job)
         await store.cancel(DEV, job.id)
 
@@ -68,15 +71,45 @@ async def states(store) -> list[DeliveryState]:
 
 async def test_a_slow_receiver_holds_up_nobody_but_itself(store, clock):
     sender = Sender()
-    await end(store, clock, SLOW, 3 * MAX_PER_ORIGIN)
+    await end(store, clock, SLOW, 3 * MAX_PER_KEY_AND_HOST)
     async with running(store, sender, clock):
-        await sender.wait_sent(SLOW, MAX_PER_ORIGIN)
+        await sender.wait_sent(SLOW, MAX_PER_KEY_AND_HOST)
         await end(store, clock, QUICK, 3)
         await sender.wait_sent(QUICK, 3)
-        assert sender.sent.count(SLOW) < 2 * MAX_PER_ORIGIN
+        assert sender.sent.count(SLOW) < 2 * MAX_PER_KEY_AND_HOST
         sender.slow_is_done.set()
-        await sender.wait_sent(SLOW, 3 * MAX_PER_ORIGIN)
-    assert await states(store) == [DeliveryState.DELIVERED] * (3 + 3 * MAX_PER_ORIGIN)
+        await sender.wait_sent(SLOW, 3 * MAX_PER_KEY_AND_HOST)
+    assert await states(store) == [DeliveryState.DELIVERED] * (3 + 3 * MAX_PER_KEY_AND_HOST)
+
+
+async def test_a_key_with_slow_receivers_on_many_hosts_holds_up_nobody_else(store, clock):
+    sender = Sender()
+    for number in range(100):
+        await end(store, clock, f"http://slow{number}.example/")
+    async with running(store, sender, clock):
+        await sender.wait_sent("http://slow31.example/", 1)
+        await end(store, clock, QUICK, 40, key="key-2")
+        await sender.wait_sent(QUICK, 40)
+        assert len(sender.sent) == MAX_AT_ONCE // 2 + 40
+        sender.slow_is_done.set()
+        await sender.wait_sent("http://slow99.example/", 1)
+
+
+async def test_a_paused_receiver_is_told_in_the_log_once(store, clock, caplog):
+    sender = Sender()
+    sender.codes = [503] * 7
+    deliverer = Deliverer(store, sender, lambda job: {"id": job.id}, clock, "gateway-1")
+    await end(store, clock, QUICK + "?token=geheim", 7)
+    for _ in range(4):
+        await deliverer.send_due()
+        clock.advance(s=60)
+    assert await states(store) == [DeliveryState.DELIVERED] * 7
+    told = [record.getMessage() for record in caplog.records if "webhooks of key" in record.getMessage()]
+    assert told == [
+        "webhooks of key key-1 to http://quick.example:80 are paused: 5 attempts in a row failed, the last one with: "
+        "HTTP 503; exactly 200 counts as received; they are kept and tried one at a time until one is taken",
+        "webhooks of key key-1 to http://quick.example:80 go on: one was taken",
+    ]
 
 
 async def test_what_was_on_its_way_at_the_end_is_sent_after_the_next_start(store, clock):
@@ -95,7 +128,7 @@ async def test_what_was_on_its_way_at_the_end_is_sent_after_the_next_start(store
 async def test_what_a_killed_gateway_had_begun_is_sent_at_its_next_start(store, clock):
     sender = Sender()
     await end(store, clock, QUICK)
-    await store.claim_due("gateway-1", 1, [], 20_000)
+    await store.claim_due("gateway-1", 1, 1, 20_000)
     async with running(store, sender, clock):
         await sender.wait_sent(QUICK, 1)
 

@@ -17,8 +17,8 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Handler)
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.may_answer = threading.Event()
         self.answered = 0
@@ -118,3 +118,31 @@ def test_ctrl_c_does_not_wait_for_a_receiver(servers, receiver):
     wait_until(lambda: receiver.got, "the receiver is told")
     server.process.terminate()
     assert server.wait_exit(deadline_s=5) == 0
+
+
+def test_a_key_with_many_slow_receivers_does_not_delay_another_keys_webhook(servers, receiver):
+    server = servers.start(outbound_allow="127.0.0.0/8", rate_limits="off")
+    made = run_command("keys", "create", "quick", cwd=server.folder, data_dir=server.data_dir).stdout
+    quick = {"Authorization": f"Bearer {made.split()[-1]}"}
+    # One machine under many names, each of which answers when it may.
+    slow = Receiver("0.0.0.0")
+    thread = threading.Thread(target=slow.serve_forever, daemon=True)
+    thread.start()
+    try:
+        for number in range(100):
+            hook = f"http://127.0.1.{number}:{slow.server_port}/"
+            job_id = server.client.post("/run", json=BODY | {"webhook": hook}).json()["id"]
+            server.client.post(f"/cancel/{job_id}")
+        wait_until(lambda: len(slow.got) >= 32, "the slow ones are being told")
+        receiver.may_answer.set()
+        job_id = server.client.post("/run", json=BODY | {"webhook": receiver.url}, headers=quick).json()["id"]
+        server.client.post(f"/cancel/{job_id}", headers=quick)
+        wait_until(lambda: receiver.answered, "the quick one is told")
+        # Nobody had to wait for the end of a slow one.
+        assert slow.answered == 0
+        assert len(slow.got) == 32
+    finally:
+        slow.may_answer.set()
+        slow.shutdown()
+        slow.server_close()
+        thread.join(DEADLINE_S)

@@ -8,7 +8,7 @@ import pytest
 
 from flux_endpoint import __version__
 from flux_endpoint.core.clock import ManualClock, SystemClock
-from flux_endpoint.core.webhook import Attempt, DeliveryState
+from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
 from flux_endpoint.settings import Settings, WorkerSettings, list_settings
 from flux_endpoint.stores.connect import open_store
 from tests.contract.samples import DEV, sample_job
@@ -236,7 +236,7 @@ def test_webhooks_are_listed_and_sent_again(run, tmp_path, monkeypatch):
             job = sample_job(clock, webhook="https://user:geheim@hooks.example/flux?token=geheim")
             await store.enqueue(job)
             await store.cancel(DEV, job.id)
-            (delivery,) = await store.claim_due("gateway-1", 1, [], 20_000)
+            (delivery,) = await store.claim_due("gateway-1", 1, 1, 20_000)
             await store.report(delivery, Attempt(state, code=500 if error else 200, error=error))
         await store.close()
 
@@ -255,6 +255,31 @@ def test_webhooks_are_listed_and_sent_again(run, tmp_path, monkeypatch):
     assert run("webhooks", "replay", "--failed") == (0, "0 webhooks will be sent again\n", "")
     error = assert_one_line(*run("webhooks", "replay", "msg_none"), expected_code=78)
     assert "no webhook delivery with the id 'msg_none'" in error
+
+
+def test_paused_receivers_come_before_the_list_of_webhooks(run, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/webhooks.db"
+    monkeypatch.setenv("FLUX_ENDPOINT_DATABASE_URL", url)
+    monkeypatch.setenv("COLUMNS", "200")
+    clock = ManualClock()
+
+    async def fill():
+        store = await open_store(url, clock)
+        for _ in range(FAILURES_TO_PAUSE):
+            job = sample_job(clock, webhook="https://user:geheim@hooks.example/flux?token=geheim")
+            await store.enqueue(job)
+            await store.cancel(DEV, job.id)
+        for delivery in await store.claim_due("gateway-1", 64, 64, 20_000):
+            await store.report(delivery, Attempt(DeliveryState.WAITING, clock.now_ms(), 503, "HTTP 503"))
+        await store.close()
+
+    asyncio.run(fill())
+    code, out, err = run("webhooks", "list")
+    assert (code, err) == (0, "")
+    (row,) = [line for line in out.splitlines() if "https://hooks.example:443" in line]
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert (cells[:3], cells[5:]) == (["https://hooks.example:443", "key-1", "5"], ["5", "HTTP 503"])
+    assert "geheim" not in out
 
 
 def test_the_secret_of_webhooks_is_shown_and_rotated(run, tmp_path, monkeypatch):

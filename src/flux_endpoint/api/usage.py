@@ -14,6 +14,7 @@ from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
+from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.service.usage import UsageRange, UsageReport
 from flux_endpoint.stores.usage_protocol import Percentiles
@@ -79,6 +80,27 @@ _SCHEMA: Final = _object(
             ),
             "What keys were charged, by whole days (UTC), oldest first.",
         ),
+        "webhooks": _object(
+            {
+                "paused": _array(
+                    _object(
+                        {
+                            "receiver": _STRING | {"description": "Scheme, host and port."},
+                            "keyId": _STRING,
+                            "keyName": _STRING | {"description": "Empty for a key that is not known."},
+                            "failures": _COUNT | {"description": "In a row."},
+                            "waiting": _COUNT | {"description": "Webhooks that are kept for it."},
+                            "since": _TIME,
+                            "until": _TIME | {"description": "When the next one is tried; past while it is."},
+                            "error": _STRING | {"description": "Of the last attempt."},
+                        }
+                    ),
+                    "Receivers that failed so often in a row that they get nothing for a while, the longest failing "
+                    "first.",
+                )
+            }
+        )
+        | {"description": "Now, whatever the range and the endpoint."},
         "jobs": _array(_JOB_SCHEMA, "The newest 20, newest first, whenever they were made."),
     },
     "executionTime",
@@ -107,7 +129,8 @@ router = APIRouter(tags=["usage"], dependencies=[BEARER])
 async def usage(request: Request) -> Response:
     """Jobs by outcome and over time, percentiles of times and cold starts, queue, workers, spend by day, latest jobs.
 
-    A key for some endpoints sees its own jobs and charges on these; any other key sees the whole server.
+    Receivers of webhooks that are paused are told too. A key for some endpoints sees its own jobs, charges and webhooks
+    on these; any other key sees the whole server.
     """
     endpoint_id = request.query_params.get("endpoint")
     key = await admit(request, endpoint_id, Operation.USAGE)
@@ -152,6 +175,7 @@ def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
             }
             for spend in report.spend
         ],
+        "webhooks": {"paused": [_paused(receiver) for receiver in report.paused]},
         "jobs": [request_line(job) | {"endpointId": job.endpoint_id} for job in report.jobs],
     }
     times = {
@@ -160,6 +184,19 @@ def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
         "coldStartTime": report.activity.cold_start,
     }
     return body | {name: _times(found) for name, found in times.items() if found is not None}
+
+
+def _paused(receiver: PausedReceiver) -> schemas.JsonObject:
+    return {
+        "receiver": receiver.origin,
+        "keyId": receiver.key_id,
+        "keyName": receiver.key_name,
+        "failures": receiver.failures,
+        "waiting": receiver.waiting,
+        "since": receiver.since_ms,
+        "until": receiver.until_ms,
+        "error": receiver.error,
+    }
 
 
 def _times(found: Percentiles) -> schemas.JsonObject:

@@ -191,6 +191,13 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{_port_of(parts)}"
 
 
+def host_of(url: str) -> str:
+    """The host of a URL in one spelling: whose machine it is, whatever the port."""
+    host = urlsplit(url).hostname or ""
+    literal = literal_address(host)
+    return _plain(host) if literal is None else str(literal)
+
+
 def without_secrets(url: str) -> str:
     """A URL as logs show it: without user, password, query and fragment."""
     parts = urlsplit(url)

@@ -15,6 +15,14 @@ SECRET_PREFIX: Final = "whsec_"
 # How long after a rotation the secret before still signs, so that no receiver has to change in the same second.
 ROTATION_MS: Final = 86_400_000
 
+# A receiver that failed so often in a row gets nothing for a while: more often than one message is tried, so that one
+# that nobody can take is no reason.
+FAILURES_TO_PAUSE: Final = 5
+FIRST_PAUSE_MS: Final = 30_000
+LONGEST_PAUSE_MS: Final = 900_000
+# What waits for a receiver that has failed for so long is given up; it can be sent again by hand.
+PATIENCE_MS: Final = 86_400_000
+
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""
@@ -64,6 +72,41 @@ class Attempt:
     error: str | None = None
 
 
+class Turn(StrEnum):
+    """What an attempt changed for its receiver."""
+
+    NONE = "none"
+    # It has failed too often in a row, and is left alone for a while.
+    PAUSED = "paused"
+    # It was paused, and has taken something.
+    BACK = "back"
+
+
+@dataclass(frozen=True, slots=True)
+class PausedReceiver:
+    """A receiver that gets one message at the end of each pause until it takes one. Times as in `DeliveryRecord`.
+
+    Attributes:
+        key_id: of the API key whose webhooks go there; another key's are not held up.
+        key_name: empty for a key that is not known.
+        origin: scheme, host and port.
+        failures: in a row; what was on its way when a pause began is not counted.
+        since_ms: the first of them.
+        until_ms: end of the pause; in the past while the next message is on its way.
+        error: of the last attempt.
+        waiting: how many messages wait for it.
+    """
+
+    key_id: str
+    key_name: str
+    origin: str
+    failures: int
+    since_ms: int
+    until_ms: int
+    error: str
+    waiting: int
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """One line of the delivery log. Times are milliseconds since 1970-01-01 UTC.
@@ -101,6 +144,13 @@ class WebhookSecret:
     secret: str
     previous: str | None = None
     previous_until_ms: int | None = None
+
+
+def pause_ms(failures: int) -> int:
+    """How long a receiver is left alone after so many failures in a row, in milliseconds; 0 for not at all."""
+    if failures < FAILURES_TO_PAUSE:
+        return 0
+    return min(FIRST_PAUSE_MS << min(failures - FAILURES_TO_PAUSE, 16), LONGEST_PAUSE_MS)
 
 
 def signature_header(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> str:

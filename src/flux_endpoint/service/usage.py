@@ -10,10 +10,12 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
+from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.usage_protocol import Activity, UsageStore
 
 _LATEST_JOBS: Final = 20
@@ -64,6 +66,7 @@ class UsageReport:
     Attributes:
         spend: oldest first, whole days.
         jobs: the newest, newest first, whenever they were made.
+        paused: receivers of webhooks that get none for now, the longest failing first.
     """
 
     start_ms: int
@@ -73,15 +76,23 @@ class UsageReport:
     workers: WorkerCounts
     spend: Sequence[Spend]
     jobs: Sequence[Job]
+    paused: Sequence[PausedReceiver]
 
 
 class Usage:
     """Reads, and keeps what workers say of their start."""
 
     def __init__(
-        self, store: UsageStore, endpoints: EndpointService, workforce: Workforce, billing: Billing, clock: Clock
+        self,
+        store: UsageStore,
+        outbox: Outbox,
+        endpoints: EndpointService,
+        workforce: Workforce,
+        billing: Billing,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._outbox = outbox
         self._endpoints = endpoints
         self._workforce = workforce
         self._billing = billing
@@ -90,7 +101,7 @@ class Usage:
     async def report(self, key: ApiKey, endpoint_id: str | None, wanted: UsageRange) -> UsageReport:
         """What a key may see of the server's work.
 
-        A key for some endpoints sees its own jobs and charges on these; any other key sees everything.
+        A key for some endpoints sees its own jobs, charges and webhooks on these; any other key sees everything.
 
         Args:
             key: who asks; it opens the endpoint.
@@ -111,6 +122,7 @@ class Usage:
             await self._workforce.counts(*ids),
             await self._spend(key.sees_only, ids, start_ms, end_ms),
             await self._latest(key, ids),
+            await self._outbox.paused_receivers(key.sees_only),
         )
 
     async def note_cold_start(self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -12,7 +11,14 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed, OutboundRefused
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.outbound import origin_of, without_secrets
-from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryState, signature_header
+from flux_endpoint.core.webhook import (
+    FAILURES_TO_PAUSE,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    Turn,
+    signature_header,
+)
 from flux_endpoint.outbound.protocol import Sender
 from flux_endpoint.stores.outbox_protocol import Outbox
 
@@ -27,8 +33,8 @@ ATTEMPT_TIMEOUT_S: Final = 10.0
 # An attempt and its report take less; after it, whoever claimed the delivery is taken for dead.
 LEASE_MS: Final = 20_000
 MAX_AT_ONCE: Final = 64
-# From so many on, a receiver gets no more for now: one that is slow must not hold up the others.
-MAX_PER_ORIGIN: Final = 8
+# One host may have so many at a time, from all gateways together; those of one key get half of them at most.
+MAX_PER_HOST: Final = 16
 # Signals wake earlier; this only bounds the wait.
 _LONGEST_WAIT_S: Final = 60.0
 _PAUSE_S: Final = 1.0
@@ -60,8 +66,7 @@ class Deliverer:
         self._render = render
         self._clock = clock
         self._gateway = gateway
-        # The receivers of what is on its way.
-        self._sending: dict[asyncio.Task[None], str] = {}
+        self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,23 +96,23 @@ class Deliverer:
         if len(self._sending) >= MAX_AT_ONCE:
             await self._freed.wait()
         elif not await self._start_due():
-            due = self._outbox.wait_for_due(self._busy_origins(), _LONGEST_WAIT_S)
+            due = self._outbox.wait_for_due(self._free, MAX_PER_HOST, _LONGEST_WAIT_S)
             await _first_of(due, self._freed.wait())
 
+    @property
+    def _free(self) -> int:
+        return MAX_AT_ONCE - len(self._sending)
+
     async def _start_due(self) -> int:
-        busy = self._busy_origins()
-        batch = await self._outbox.claim_due(self._gateway, MAX_PER_ORIGIN, busy, LEASE_MS)
+        batch = await self._outbox.claim_due(self._gateway, self._free, MAX_PER_HOST, LEASE_MS)
         for delivery in batch:
             task = asyncio.create_task(self._deliver(delivery))
-            self._sending[task] = origin_of(delivery.url)
+            self._sending.add(task)
             task.add_done_callback(self._forget)
         return len(batch)
 
-    def _busy_origins(self) -> list[str]:
-        return [origin for origin, sending in Counter(self._sending.values()).items() if sending >= MAX_PER_ORIGIN]
-
     def _forget(self, task: "asyncio.Task[None]") -> None:
-        del self._sending[task]
+        self._sending.discard(task)
         self._freed.set()
 
     async def _deliver(self, delivery: Delivery) -> None:
@@ -118,9 +123,11 @@ class Deliverer:
             attempt = self._next(delivery, None, "internal error: the server's log has the details")
         _log(delivery, attempt)
         try:
-            await self._outbox.report(delivery, attempt)
+            turn = await self._outbox.report(delivery, attempt)
         except FluxEndpointError as error:
             logger.error("webhook %s will be sent again, because this could not be noted: %s", delivery.id, error)
+            return
+        _log_turn(turn, delivery, attempt)
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         # Escaped to ASCII, as the answers of the API are: a foreign worker's text may hold what UTF-8 cannot.
@@ -173,6 +180,18 @@ def _log(delivery: Delivery, attempt: Attempt) -> None:
         return
     what = "will be tried again" if attempt.state is DeliveryState.WAITING else attempt.state.value
     logger.warning("webhook %s of job %s to %s %s: %s", delivery.id, delivery.job.id, place, what, attempt.error)
+
+
+def _log_turn(turn: Turn | None, delivery: Delivery, attempt: Attempt) -> None:
+    place, key_id = origin_of(delivery.url), delivery.job.key_id
+    if turn is Turn.PAUSED:
+        logger.warning(
+            "webhooks of key %s to %s are paused: %d attempts in a row failed, the last one with: %s; "
+            "they are kept and tried one at a time until one is taken",
+            *(key_id, place, FAILURES_TO_PAUSE, attempt.error),
+        )
+    elif turn is Turn.BACK:
+        logger.warning("webhooks of key %s to %s go on: one was taken", key_id, place)
 
 
 async def _first_of(*works: Coroutine[Any, Any, object]) -> None:

@@ -1,6 +1,6 @@
 """Webhooks in the SQL database: an outbox, its log, and the secrets that sign."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -10,24 +10,30 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, NotFound
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.core.outbound import origin_of, without_secrets
+from flux_endpoint.core.outbound import host_of, origin_of, without_secrets
+from flux_endpoint.core.shares import Receiver, Shares
 from flux_endpoint.core.webhook import (
     ROTATION_MS,
     Attempt,
     Delivery,
     DeliveryRecord,
     DeliveryState,
+    PausedReceiver,
+    Turn,
     WebhookSecret,
 )
 from flux_endpoint.stores import outbox_statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
+from flux_endpoint.stores.receivers import first_due_ms, note_attempt, paused_receivers
 from flux_endpoint.stores.records import to_job
 from flux_endpoint.stores.schema import jobs
 from flux_endpoint.stores.signals import Deadline, Signals
 
 # Nobody else can write to SQLite meanwhile.
 _DELETE_AT_ONCE: Final = 500
+# Of what is due, in one go.
+_LOOK_AT: Final = 64
 # Not for the receiver, or of no use to it.
 _LEFT_OUT: Final = {"s3_config", "progress", "once_name", "once_hash", "lease_expires_ms"}
 _COLUMNS: Final = tuple(column.name for column in jobs.columns)
@@ -40,6 +46,7 @@ def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
         transaction: the one that ended it.
         row: the job afterwards, with a webhook.
     """
+    origin = origin_of(row.webhook)
     values = {
         "id": ids.new_webhook_id(),
         "job_id": row.id,
@@ -48,10 +55,11 @@ def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
         "job": {name: getattr(row, name) for name in _COLUMNS if name not in _LEFT_OUT},
         "url": row.webhook,
         "shown_url": without_secrets(row.webhook),
-        "origin": origin_of(row.webhook),
+        "origin": origin,
+        "host": host_of(row.webhook),
         "created_ms": row.finished_ms,
         "state": DeliveryState.WAITING.value,
-        "due_ms": row.finished_ms,
+        "due_ms": first_due_ms(transaction.connection, row.key_id, origin, row.finished_ms),
         "attempts": 0,
         "claim_token": 0,
     }
@@ -67,43 +75,43 @@ class SqlOutbox:
         self._signals = signals
         self._clock = clock
 
-    async def claim_due(
-        self, gateway: str, limit: int, busy_origins: Collection[str], lease_ms: int
-    ) -> Sequence[Delivery]:
+    async def claim_due(self, gateway: str, free: int, per_host: int, lease_ms: int) -> Sequence[Delivery]:
         """See `Outbox.claim_due`."""
         now_ms = self._clock.now_ms()
-        values = {
-            "holder": storable(gateway),
-            "max_deliveries": limit,
-            "busy": list(busy_origins),
-            "now_ms": now_ms,
-            "until_ms": now_ms + lease_ms,
-        }
 
         def work(transaction: Transaction) -> list[Delivery]:
-            rows = transaction.connection.execute(sql.CLAIM, values).all()
-            secrets = _secrets_of(transaction.connection, {row.key_id for row in rows}, now_ms) if rows else {}
+            connection = transaction.connection
+            if connection.dialect.name == "postgresql":
+                connection.execute(sql.ONE_AT_A_TIME)
+            shares = _shares(connection, free, per_host, now_ms)
+            values = {"holder": storable(gateway), "now_ms": now_ms, "until_ms": now_ms + lease_ms}
+            rows = _claim(connection, shares, values)
+            secrets = _secrets_of(connection, {row.key_id for row in rows}, now_ms) if rows else {}
             return [_to_delivery(row, secrets[row.key_id]) for row in sorted(rows, key=lambda row: row.seq)]
 
         # Asked first: most calls find nothing, and need not queue for the writer.
-        next_due_ms = await self._next_due_ms(busy_origins)
+        next_due_ms = await self._next_due_ms(free, per_host)
         if next_due_ms is None or next_due_ms > now_ms:
             return []
         return await self._database.write(work)
 
-    async def wait_for_due(self, busy_origins: Collection[str], timeout_s: float) -> None:
+    async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
         """See `Outbox.wait_for_due`."""
         with self._signals.listen([topics.webhook_due()]) as listener:
-            next_due_ms = await self._next_due_ms(busy_origins)
+            next_due_ms = await self._next_due_ms(free, per_host)
             if next_due_ms is not None:
                 timeout_s = min(timeout_s, (next_due_ms - self._clock.now_ms()) / 1_000)
             await Deadline(timeout_s, self._database.recheck_s).sleep(listener)
 
-    async def _next_due_ms(self, busy_origins: Collection[str]) -> int | None:
-        busy = {"busy": list(busy_origins)}
-        return await self._database.read(lambda connection: connection.scalar(sql.NEXT_DUE, busy))
+    async def _next_due_ms(self, free: int, per_host: int) -> int | None:
+        now_ms = self._clock.now_ms()
 
-    async def report(self, delivery: Delivery, attempt: Attempt) -> bool:
+        def work(connection: Connection) -> int | None:
+            return connection.scalar(sql.NEXT_DUE, _full(_shares(connection, free, per_host, now_ms)))
+
+        return await self._database.read(work) if free > 0 else None
+
+    async def report(self, delivery: Delivery, attempt: Attempt) -> Turn | None:
         """See `Outbox.report`; what has arrived is erased at once when its job can no longer be read."""
         now_ms = self._clock.now_ms()
         values = {
@@ -116,15 +124,16 @@ class SqlOutbox:
             "problem": None if attempt.error is None else storable(attempt.error),
         }
 
-        def work(transaction: Transaction) -> bool:
-            job_id = transaction.connection.scalar(sql.REPORT, values)
-            if job_id is None:
-                return False
-            job = {"job": job_id, "now_ms": now_ms}
+        def work(transaction: Transaction) -> Turn | None:
+            connection = transaction.connection
+            told = connection.execute(sql.REPORT, values).one_or_none()
+            if told is None:
+                return None
+            job = {"job": told.job_id, "now_ms": now_ms}
             is_over = attempt.state is DeliveryState.DELIVERED
-            if is_over and not transaction.connection.scalar(sql.IS_JOB_READABLE, job):
-                erase_delivered(transaction.connection, [job_id])
-            return True
+            if is_over and not connection.scalar(sql.IS_JOB_READABLE, job):
+                erase_delivered(connection, [told.job_id])
+            return note_attempt(transaction, told.key_id, told.origin, attempt, now_ms)
 
         return await self._database.write(work)
 
@@ -145,6 +154,10 @@ class SqlOutbox:
             values["job"] = storable(job_id)
         rows = await self._database.read(lambda connection: connection.execute(query, values).all())
         return [_to_record(row) for row in rows]
+
+    async def paused_receivers(self, key_id: str | None = None) -> list[PausedReceiver]:
+        """See `Outbox.paused_receivers`."""
+        return await self._database.read(lambda connection: paused_receivers(connection, key_id))
 
     async def replay(self, delivery_id: str) -> None:
         """See `Outbox.replay`."""
@@ -183,7 +196,9 @@ class SqlOutbox:
             )
             total += batch
             if batch < _DELETE_AT_ONCE:
-                return total
+                break
+        await self._database.write(lambda transaction: transaction.connection.execute(sql.FORGET_RECEIVERS, values))
+        return total
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:
         """See `Outbox.webhook_secret`."""
@@ -216,6 +231,35 @@ def add_secret(connection: Connection, key_id: str) -> None:
 def erase_delivered(connection: Connection, job_ids: Sequence[str]) -> None:
     """Erase what was sent about jobs and has arrived; who was told when stays in the log."""
     connection.execute(sql.ERASE_DELIVERED, {"job_ids": job_ids})
+
+
+def _shares(connection: Connection, free: int, per_host: int, now_ms: int) -> Shares:
+    """Who holds what, on all gateways, beside so many free places on one."""
+    shares = Shares(free, per_host)
+    for row in connection.execute(sql.HELD, {"now_ms": now_ms}).all():
+        shares.count(_receiver(row), row.places, is_on_probation=row.is_on_probation)
+    return shares
+
+
+def _full(shares: Shares) -> dict[str, Any]:
+    return {
+        "full_keys": list(shares.full_keys),
+        "full_hosts": list(shares.full_hosts),
+        "full_pairs": list(shares.full_pairs),
+        "on_probation": list(shares.on_probation),
+    }
+
+
+def _claim(connection: Connection, shares: Shares, values: dict[str, Any]) -> Sequence[Row[Any]]:
+    """Claim of what is longest overdue what its receivers may have. Whoever was refused is passed over next time."""
+    limits = _full(shares) | {"now_ms": values["now_ms"], "max_deliveries": _LOOK_AT}
+    due = connection.execute(sql.CANDIDATES, limits).all()
+    taken = [row.seq for row in due if shares.take(_receiver(row), is_on_probation=row.is_on_probation)]
+    return connection.execute(sql.CLAIM, values | {"seqs": taken}).all()
+
+
+def _receiver(row: Row[Any]) -> Receiver:
+    return Receiver(row.key_id, row.host, row.origin)
 
 
 def _secrets_of(connection: Connection, key_ids: set[str], now_ms: int) -> dict[str, WebhookSecret]:

@@ -1,9 +1,9 @@
 """What the rest of the project asks of the place where webhooks wait and their log is kept."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryRecord, WebhookSecret
+from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryRecord, PausedReceiver, Turn, WebhookSecret
 
 
 class Outbox(Protocol):
@@ -12,27 +12,42 @@ class Outbox(Protocol):
     Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
     """
 
-    async def claim_due(
-        self, gateway: str, limit: int, busy_origins: Collection[str], lease_ms: int
-    ) -> Sequence[Delivery]:
-        """Hand up to `limit` deliveries that are due to one gateway, the longest overdue first.
+    async def claim_due(self, gateway: str, free: int, per_host: int, lease_ms: int) -> Sequence[Delivery]:
+        """Hand deliveries that are due to one gateway, the longest overdue first, to each key and host its share.
 
-        None is ever held by two gateways. One that is not reported within `lease_ms` is handed out again.
+        None is ever held by two gateways. One that is not reported within `lease_ms` is handed out again. A receiver
+        that has been failing gets one at a time until it has taken one. There may be more until it returns nothing.
 
         Args:
             gateway: who sends them, see `release_due`.
-            limit: at most so many.
-            busy_origins: receivers (`core.outbound.origin_of`) that get nothing now.
+            free: at most so many; a key gets more only while all gateways together send fewer for it than this
+                (`core.shares`).
+            per_host: so many may be on their way to one host, from all gateways together.
             lease_ms: longer than an attempt can take.
         """
         ...
 
-    async def wait_for_due(self, busy_origins: Collection[str], timeout_s: float) -> None:
-        """Return when a delivery may be due to a receiver that is not busy, or after `timeout_s` seconds."""
+    async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
+        """Return when `claim_due` may find something, or after `timeout_s` seconds."""
         ...
 
-    async def report(self, delivery: Delivery, attempt: Attempt) -> bool:
-        """Write down how an attempt went; False, and nothing written, when the claim was lost meanwhile."""
+    async def report(self, delivery: Delivery, attempt: Attempt) -> Turn | None:
+        """Write down how an attempt went, and what that means for its receiver.
+
+        One that fails too often in a row is paused: what waits for it is due after the pause, and of that only one
+        until it has taken one. Each pause is longer; after `core.webhook.PATIENCE_MS` what waits is given up.
+
+        Returns:
+            What changed for the receiver; None, and nothing written, when the claim was lost meanwhile.
+        """
+        ...
+
+    async def paused_receivers(self, key_id: str | None = None) -> list[PausedReceiver]:
+        """Who is paused, the longest failing first, at most 200.
+
+        Args:
+            key_id: only those of one API key.
+        """
         ...
 
     async def release_due(self, gateway: str) -> int:

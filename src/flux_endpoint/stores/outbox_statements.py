@@ -6,42 +6,71 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Select,
     and_,
     bindparam,
     delete,
     exists,
+    func,
     insert,
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 
 from flux_endpoint.core.webhook import DeliveryState
-from flux_endpoint.stores.schema import api_keys, jobs, webhook_deliveries, webhook_secrets
+from flux_endpoint.stores.schema import api_keys, jobs, webhook_deliveries, webhook_receivers, webhook_secrets
 
 _row = webhook_deliveries.c
 _now_ms = bindparam("now_ms", type_=BigInteger)
 _until_ms = bindparam("until_ms", type_=BigInteger)
 _this: ColumnElement[Any] = _row.id == bindparam("delivery")
 _given_up: ColumnElement[Any] = _row.state.in_([DeliveryState.FAILED.value, DeliveryState.REFUSED.value])
-_open: ColumnElement[Any] = and_(_row.due_ms.is_not(None), _row.origin.not_in(bindparam("busy", expanding=True)))
+
+_receiver: ColumnElement[Any] = and_(_row.key_id == bindparam("key"), _row.origin == bindparam("place"))
+_failing = webhook_receivers.c
+_is_on_probation: ColumnElement[Any] = exists().where(
+    _failing.key_id == _row.key_id, _failing.origin == _row.origin, _failing.paused_until_ms.is_not(None)
+)
+# Names of receivers, as long as another one may still have something; bound from `core.shares.Shares`.
+_open: ColumnElement[Any] = and_(
+    _row.due_ms.is_not(None),
+    _row.key_id.not_in(bindparam("full_keys", expanding=True)),
+    _row.host.not_in(bindparam("full_hosts", expanding=True)),
+    tuple_(_row.key_id, _row.host).not_in(bindparam("full_pairs", expanding=True)),
+    tuple_(_row.key_id, _row.origin).not_in(bindparam("on_probation", expanding=True)),
+)
 
 # In the same transaction as the end of the job.
 ADD: Final = insert(webhook_deliveries).inline()
 
-# WAITING stays WAITING, in the hands of one gateway. As for jobs, each claimer skips what another one has locked.
-_due = (
-    select(_row.seq)
+# Gateways claim one after another, so that together they keep what holds for all of them. SQLite has one writer anyway.
+ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(7305931142567)")
+
+# Who holds places, on all gateways; a claim that was not reported in time holds none.
+HELD: Final = (
+    select(
+        _row.key_id,
+        _row.host,
+        _row.origin,
+        _is_on_probation.label("is_on_probation"),
+        func.count().label("places"),
+    )
+    .where(_row.gateway.is_not(None), _row.due_ms > _now_ms)
+    .group_by(_row.key_id, _row.host, _row.origin)
+)
+CANDIDATES: Final[Select[Any]] = (
+    select(_row.seq, _row.key_id, _row.host, _row.origin, _is_on_probation.label("is_on_probation"))
     .where(_open, _row.due_ms <= _now_ms)
     .order_by(_row.due_ms, _row.seq)
     .limit(bindparam("max_deliveries", type_=Integer))
-    .with_for_update(skip_locked=True)
-    .cte("due")
 )
+# WAITING stays WAITING, in the hands of one gateway. Asked once more whether it is due: a late report may have come.
 CLAIM: Final = (
     update(webhook_deliveries)
-    .where(_row.seq.in_(select(_due.c.seq)))
+    .where(_row.seq.in_(bindparam("seqs", expanding=True)), _row.due_ms <= _now_ms)
     .values(claim_token=_row.claim_token + 1, due_ms=_until_ms, gateway=bindparam("holder"))
     .returning(webhook_deliveries)
 )
@@ -65,8 +94,57 @@ REPORT: Final = (
         code=bindparam("new_code", type_=Integer),
         error=bindparam("problem"),
     )
-    .returning(_row.job_id)
+    .returning(_row.job_id, _row.key_id, _row.origin)
 )
+
+# Receivers that fail. What waits for one is moved behind its pause; what is on its way is not touched.
+_waiting: ColumnElement[Any] = and_(_receiver, _row.due_ms.is_not(None), _row.gateway.is_(None))
+_this_receiver: ColumnElement[Any] = and_(_failing.key_id == bindparam("key"), _failing.origin == bindparam("place"))
+ADD_RECEIVER: Final = text(
+    "INSERT INTO webhook_receivers (key_id, origin, failures, since_ms, seen_ms) "
+    "VALUES (:key, :place, 0, :now_ms, :now_ms) ON CONFLICT (key_id, origin) DO NOTHING"
+)
+GET_RECEIVER: Final = select(webhook_receivers).where(_this_receiver)
+LOCK_RECEIVER: Final = GET_RECEIVER.with_for_update()
+NOTE_FAILURE: Final = (
+    update(webhook_receivers)
+    .where(_this_receiver)
+    .values(
+        failures=bindparam("new_failures", type_=Integer),
+        seen_ms=_now_ms,
+        paused_until_ms=_until_ms,
+        error=bindparam("problem"),
+    )
+)
+FORGIVE: Final = delete(webhook_receivers).where(_this_receiver).returning(_failing.paused_until_ms)
+POSTPONE: Final = update(webhook_deliveries).where(_waiting, _row.due_ms < _until_ms).values(due_ms=_until_ms)
+RESUME: Final = update(webhook_deliveries).where(_waiting, _row.due_ms > _now_ms).values(due_ms=_now_ms)
+GIVE_UP: Final = (
+    update(webhook_deliveries)
+    .where(_waiting)
+    .values(state=DeliveryState.FAILED.value, due_ms=None, ended_ms=_now_ms, error=bindparam("problem"))
+)
+FORGET_RECEIVERS: Final = delete(webhook_receivers).where(
+    _failing.seen_ms < bindparam("before_ms", type_=BigInteger),
+    ~exists().where(_row.key_id == _failing.key_id, _row.origin == _failing.origin, _row.due_ms.is_not(None)),
+)
+_count_waiting = (
+    select(func.count())
+    .where(_row.key_id == _failing.key_id, _row.origin == _failing.origin, _row.due_ms.is_not(None))
+    .scalar_subquery()
+)
+PAUSED: Final = (
+    select(
+        *(_failing[name] for name in ("key_id", "origin", "failures", "since_ms", "paused_until_ms", "error")),
+        func.coalesce(api_keys.c.name, "").label("key_name"),
+        _count_waiting.label("waiting"),
+    )
+    .outerjoin(api_keys, api_keys.c.id == _failing.key_id)
+    .where(_failing.paused_until_ms.is_not(None))
+    .order_by(_failing.since_ms, _failing.key_id, _failing.origin)
+    .limit(bindparam("max_receivers", type_=Integer))
+)
+PAUSED_OF_KEY: Final = PAUSED.where(_failing.key_id == bindparam("key"))
 
 # DELIVERED | FAILED | REFUSED -> WAITING, because the operator asks.
 _replay = {"state": DeliveryState.WAITING.value, "due_ms": _now_ms, "ended_ms": None, "attempts": 0}

@@ -18,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     literal_column,
+    text,
 )
 
 from flux_endpoint.stores.database import dump_json
@@ -305,6 +306,8 @@ webhook_deliveries: Final = Table(
     Column("shown_url", Text, nullable=False),
     # Scheme, host and port.
     Column("origin", Text, nullable=False),
+    # In one spelling.
+    Column("host", Text, nullable=False, server_default=text("''")),
     Column("created_ms", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     # When to send it next; while it is being sent: when it is taken for lost. NULL: it is over.
@@ -318,22 +321,61 @@ webhook_deliveries: Final = Table(
     Column("error", Text),
     UniqueConstraint("id"),
 )
-_is_due = webhook_deliveries.c.due_ms.is_not(None)
+_row = webhook_deliveries.c
+_is_due = _row.due_ms.is_not(None)
+# Holds all that decides who is next, so that a claim passes over a receiver's thousands without reading them.
 Index(
     "webhook_deliveries_due",
-    webhook_deliveries.c.due_ms,
-    webhook_deliveries.c.seq,
+    _row.due_ms,
+    _row.seq,
+    _row.key_id,
+    _row.host,
+    _row.origin,
     sqlite_where=_is_due,
     postgresql_where=_is_due,
 )
-_is_told = webhook_deliveries.c.ended_ms.is_not(None)
+Index(
+    "webhook_deliveries_by_receiver",
+    _row.key_id,
+    _row.origin,
+    _row.due_ms,
+    sqlite_where=_is_due,
+    postgresql_where=_is_due,
+)
+# Serves the count of what is on its way.
+_is_held = _row.gateway.is_not(None)
+Index(
+    "webhook_deliveries_held",
+    _row.due_ms,
+    _row.key_id,
+    _row.host,
+    _row.origin,
+    sqlite_where=_is_held,
+    postgresql_where=_is_held,
+)
+_is_told = _row.ended_ms.is_not(None)
 Index(
     "webhook_deliveries_by_end",
-    webhook_deliveries.c.ended_ms,
+    _row.ended_ms,
     sqlite_where=_is_told,
     postgresql_where=_is_told,
 )
-Index("webhook_deliveries_by_job", webhook_deliveries.c.job_id)
+Index("webhook_deliveries_by_job", _row.job_id)
+
+# Receivers that have failed since they last took a message: a row for each key that sends there.
+webhook_receivers: Final = Table(
+    "webhook_receivers",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    # The first and the latest of them.
+    Column("since_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    # From the first pause on; in the past, the next attempt decides.
+    Column("paused_until_ms", BigInteger),
+    Column("error", Text),
+)
 
 # One row: when a gateway last read the clock, and how far that was set while gateways ran. See `timekeeping.py`.
 timekeeping: Final = Table(

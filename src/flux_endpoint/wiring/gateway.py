@@ -114,7 +114,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=billing,
             estimates=Estimates(store),
-            usage=Usage(store, endpoints, workforce, billing, clock),
+            usage=Usage(store, store, endpoints, workforce, billing, clock),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
             embedded_endpoint_ids=_embedded(settings),
         )

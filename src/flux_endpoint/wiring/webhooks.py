@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from flux_endpoint.core.webhook import DeliveryRecord, WebhookSecret
+from flux_endpoint.core.webhook import DeliveryRecord, PausedReceiver, WebhookSecret
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.wiring.existing_store import open_existing_store
@@ -19,6 +19,11 @@ T = TypeVar("T")
 def list_deliveries(settings: Settings, *, limit: int, job_id: str | None, failed: bool) -> list[DeliveryRecord]:
     """The delivery log, newest first; see `Outbox.deliveries`."""
     return _with_outbox(settings, lambda outbox: outbox.deliveries(limit=limit, job_id=job_id, failed=failed))
+
+
+def list_paused(settings: Settings) -> list[PausedReceiver]:
+    """Receivers that get nothing for a while; see `Outbox.paused_receivers`."""
+    return _with_outbox(settings, lambda outbox: outbox.paused_receivers())
 
 
 def replay(settings: Settings, delivery_id: str) -> None:

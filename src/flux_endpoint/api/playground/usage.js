@@ -101,6 +101,7 @@ class Usage {
       timesRow("Delay", report.delayTime),
       timesRow("Cold start", report.coldStartTime, `× ${report.coldStarts.toLocaleString("en")}`),
     );
+    showPaused(report.webhooks.paused);
     this.#showSpend(report);
     byId("jobs").replaceChildren(
       ...orNone(report.jobs.map((job) => this.#jobRow(job)), 8, "No job was made yet, or all have been forgotten."),
@@ -142,6 +143,23 @@ const figures = (id, pairs) => byId(id).replaceChildren(...pairs);
 function figure(name, value, kind) {
   const label = el("dt", {}, ...(kind ? [dot(kind)] : []), name);
   return el("div", {}, label, el("dd", { "data-figure": name }, value.toLocaleString("en")));
+}
+
+// Nothing is the rule, and not worth a line.
+function showPaused(paused) {
+  byId("webhooks-section").hidden = !paused.length;
+  byId("webhooks").replaceChildren(
+    ...paused.map(({ receiver, keyId, keyName, failures, waiting, until, error }) =>
+      row(
+        el("th", { scope: "row" }, receiver),
+        cell(keyName || keyId),
+        number(failures.toLocaleString("en")),
+        number(waiting.toLocaleString("en")),
+        cell(until > Date.now() ? time(until, { timeStyle: "medium" }) : "now"),
+        el("td", { className: "long" }, error),
+      ),
+    ),
+  );
 }
 
 function timesRow(name, found, hint) {
