@@ -2,8 +2,10 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import quote
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.front import Front
 from flux_endpoint.core.outbound import OutboundRules, parse_outbound_allow
 from flux_endpoint.service.endpoint import MAX_QUEUED
 from flux_endpoint.service.limits import DEFAULT_RULES, RateRule, parse_rules
@@ -46,6 +49,22 @@ def _fits_a_header(value: SecretStr) -> SecretStr:
 def _is_outbound_allow(value: str) -> str:
     parse_outbound_allow(value)
     return value
+
+
+def _are_networks(value: str) -> str:
+    for network in _parts_of(value):
+        ip_network(network, strict=False)
+    return value
+
+
+def _are_origins(value: str) -> str:
+    if value != "*" and not all(re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+", origin) for origin in _parts_of(value)):
+        raise ValueError("no origin")
+    return value
+
+
+def _parts_of(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _are_rate_limits(value: str) -> str:
@@ -124,9 +143,20 @@ class Settings(_EngineSettings):
     )
     public_url: str | None = _setting(
         None,
-        "How clients reach this server; image links start with it. Default: http://HOST:PORT.",
+        "How all clients reach this server; links in answers start with it. Default: with what each client asked.",
         "a URL that starts with http:// or https://",
         pattern=r"^https?://[^/]",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_are_networks)] = _setting(
+        "127.0.0.0/8,::1",
+        "Proxies whose X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Prefix are believed when links are made.",
+        "addresses and networks such as 10.0.0.0/8, joined by commas",
+    )
+    cors_origins: Annotated[str, AfterValidator(_are_origins)] = _setting(
+        "",
+        "Origins whose pages may call this server from a browser, joined by commas; * for all. Default: none but its "
+        "own.",
+        "origins such as https://app.example.org joined by commas, or *",
     )
     api_key: _Secret | None = _setting(
         None,
@@ -244,9 +274,14 @@ class Settings(_EngineSettings):
         """`image_store_url`, or the folder in the data folder."""
         return self.image_store_url or f"file://{quote(str((self.data_dir / 'images').resolve()))}"
 
-    def resolved_public_url(self, port: int) -> str:
-        """`public_url`, or the address listened on at `port`, in a form that a browser on this machine can open."""
-        return (self.public_url or f"http://{url_host(self.host)}:{port}").rstrip("/")
+    def front(self, port: int) -> Front:
+        """How clients see a server that listens at `port`."""
+        return Front(
+            local_url=f"http://{url_host(self.host)}:{port}",
+            public_url=None if self.public_url is None else self.public_url.rstrip("/"),
+            trusted_proxies=[ip_network(network, strict=False) for network in _parts_of(self.trusted_proxies)],
+            cors_origins=_parts_of(self.cors_origins),
+        )
 
 
 class WorkerSettings(_EngineSettings):
@@ -346,9 +381,14 @@ def is_fake(source: str) -> bool:
     return source == "fake" or source.startswith("fake:")
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a listening address means all addresses of this machine."""
+    return host in ("0.0.0.0", "::", "")
+
+
 def url_host(host: str) -> str:
     """A listening address as it stands in a URL that this machine can open."""
-    if host in ("0.0.0.0", "::", ""):
+    if is_wildcard(host):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

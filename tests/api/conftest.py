@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flux_endpoint.api.services import Services
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.core.front import Front
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
@@ -49,7 +51,9 @@ ECHO = "/v2/echo"
 ENDPOINTS = {**FLUX_ENDPOINTS, "echo": CustomEndpoint("echo", "Echo", usd_per_job=Decimal("0.001"))}
 API_KEY = "fxe_test-key"
 WORKER_TOKEN = "fxw_test-token"
+# What clients of these tests ask, and therefore what links start with.
 PUBLIC_URL = "http://pictures.example:8000"
+FRONT = Front(trusted_proxies=[ip_network("127.0.0.1")])
 # The eight bytes that make a file a PNG, and some more: the gateway never decodes pictures.
 PNG_BYTES = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
 JPEG_BYTES = b"\xff\xd8\xff\xe0" + b"picture" * 100
@@ -203,10 +207,12 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{folder / 'jobs.db'}", clock)
-    gallery = Gallery(open_image_store(str(folder / "images")), clock, PUBLIC_URL)
+    gallery = Gallery(open_image_store(str(folder / "images")), clock)
     pictures = Pictures(gallery, Buckets(sender, sign_object, sleep=no_sleep))
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
-    deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, "gateway-1")
+    deliverer = Deliverer(
+        store, sender, lambda job: webhook_body(job, FRONT.base_url_of(job.origin)), clock, "gateway-1"
+    )
     endpoints = EndpointService(store, ENDPOINTS, clock)
     billing = Billing(store, clock)
     services = Services(
@@ -224,7 +230,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         hot_loop_s=0,
     )
     await services.accounts.ensure("test", API_KEY)
-    transport = httpx.ASGITransport(create_app(services))
+    transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
         janitor = Janitor(store, workforce, gallery, store, store, clock)

@@ -29,7 +29,7 @@ def test_defaults_are_those_of_the_issue(tmp_path, monkeypatch):
     assert settings.image_retention_days == 7
     assert settings.resolved_database_url == f"sqlite:///{tmp_path}/data/flux-endpoint.db"
     assert settings.resolved_image_store_url == f"file://{tmp_path}/data/images"
-    assert settings.resolved_public_url(8000) == "http://127.0.0.1:8000"
+    assert settings.front(8000) == Front("http://127.0.0.1:8000", trusted_proxies=LOOPBACK)
 
 
 def test_a_variable_sets_and_an_option_wins(monkeypatch):
@@ -140,8 +140,8 @@ def test_schnell_is_never_silently_the_embedded_model(model, schnell_model, sour
         ("0.0.0.0", "https://pictures.example.org/", "https://pictures.example.org"),
     ],
 )
-def test_public_url_is_one_a_client_can_open(host, public_url, expected):
-    assert load_settings(Settings, {"host": host, "public_url": public_url}).resolved_public_url(80) == expected
+def test_links_without_a_request_can_be_opened(host, public_url, expected):
+    assert load_settings(Settings, {"host": host, "public_url": public_url}).front(80).base_url_of(None) == expected
 
 
 def test_every_setting_is_described():

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
@@ -28,6 +27,7 @@ from flux_endpoint.api.direct import DirectRoutes, Handler
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.drain import Drain
+from flux_endpoint.api.front import CrossOrigin, FrontDoor
 from flux_endpoint.api.http import ClientLeft, error_reply
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
@@ -42,13 +42,16 @@ from flux_endpoint.core.errors import (
     StoreUnavailable,
     TooManyRequests,
     Unauthenticated,
+    UnsupportedEncoding,
 )
+from flux_endpoint.core.front import Front
 
 logger = logging.getLogger(__name__)
 
 # A subclass answers with the code of its nearest base in this table.
 HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     InvalidRequest: 400,
+    UnsupportedEncoding: 415,
     InvalidQuery: 422,
     Unauthenticated: 401,
     OverBudget: 402,
@@ -67,6 +70,8 @@ DIRECT_ROUTES: Final = (workers, runpod)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405
+# After an answer of 503, which may be over as soon as another process lets go of the database.
+_RETRY_S: Final = "1"
 
 _DESCRIPTION = (
     "FLUX.1 pictures over the wire format of Runpod's public endpoints. "
@@ -74,11 +79,21 @@ _DESCRIPTION = (
 )
 
 
-def create_app(services: Services) -> FastAPI:
-    """The gateway as an ASGI application."""
-    # FastAPI's own documentation page loads its script from a public host; this one carries it along.
-    app: FastAPI = FastAPIOffline(
-        title="flux-endpoint", version=__version__, description=_DESCRIPTION, generate_unique_id_function=operation_id
+def create_app(services: Services, front: Front) -> FastAPI:
+    """The gateway as an ASGI application.
+
+    Args:
+        services: what answers are made of.
+        front: how clients see this server.
+    """
+    app = FastAPI(
+        title="flux-endpoint",
+        version=__version__,
+        description=_DESCRIPTION,
+        generate_unique_id_function=operation_id,
+        # The pages of FastAPI load scripts from a public host, and know no prefix; `pages.py` has its own.
+        openapi_url=None,
+        redirect_slashes=False,
     )
     app.state.services = services
     for module in ROUTES:
@@ -93,7 +108,10 @@ def create_app(services: Services) -> FastAPI:
     # The one added last is called first.
     app.add_middleware(DirectRoutes, routers=[module.router for module in DIRECT_ROUTES], handlers=handlers)
     app.add_middleware(Doors)
+    app.add_middleware(FrontDoor, front=front)
     app.add_middleware(Drain)
+    if front.cors_origins:
+        app.add_middleware(CrossOrigin, origins=front.cors_origins)
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -111,8 +129,17 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
     if isinstance(error, StoreUnavailable):
         # Its text may name a path or a host of the operator's.
         logger.error("%s %s: %s", request.method, request.url.path[:200], error)
-        return error_reply(request, http_status_of(error), "the server cannot reach its storage right now; try again")
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
+        return error_reply(
+            request,
+            http_status_of(error),
+            "the server cannot reach its storage right now; try again",
+            {"Retry-After": _RETRY_S},
+        )
+    headers = None
+    if isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(error.retry_after_s)}
+    elif isinstance(error, UnsupportedEncoding):
+        headers = {"Accept-Encoding": "gzip"}
     problems = error.problems if isinstance(error, InvalidQuery) else None
     return error_reply(request, http_status_of(error), str(error), headers, problems)
 

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Path, Request, Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
+from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import decode_json, json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
 from flux_endpoint.core.job import Job, JobStatus
-from flux_endpoint.service.gallery import Gallery
 
 _LIMIT_BYTES: Final = 10 * 2**20
 _DEFAULT_LIMIT: Final = 20
@@ -204,7 +204,7 @@ async def list_requests(request: Request, endpoint_id: EndpointId, batch_id: Bat
     key = await admit(request, endpoint_id, Operation.STATUS)
     offset, limit = _window(request)
     listed, total = await services.batches.list_requests(key, endpoint_id, batch_id, offset, limit)
-    lines = [_request_body(request_id, job, services.gallery) for request_id, job in listed]
+    lines = [_request_body(request_id, job, base_url_of(request)) for request_id, job in listed]
     return json_reply(_page("requests", lines, total, offset, limit))
 
 
@@ -232,7 +232,7 @@ async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, r
 async def finalize(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
     key = await admit(request, endpoint_id, Operation.RUN)
-    return json_reply(_batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id)))
+    return json_reply(_batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request))))
 
 
 @router.post("/{batch_id}/cancel", responses=_responses(_BATCH_SCHEMA), summary="Cancel a batch")
@@ -266,13 +266,13 @@ def _batch_body(batch: Batch) -> schemas.JsonObject:
     return body | {name: value for name, value in attributes.items() if value is not None}
 
 
-def _request_body(request_id: str, job: Job | None, gallery: Gallery) -> schemas.JsonObject:
+def _request_body(request_id: str, job: Job | None, base_url: str) -> schemas.JsonObject:
     if job is None:
         return {"id": request_id, "status": BatchStatus.DRAFT.value}
     line: schemas.JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
         return line
     if job.status.is_terminal and job.output is not None:
-        line["output"] = schemas.job_body(job, gallery)["output"]
+        line["output"] = schemas.job_body(job, base_url)["output"]
     figures = {"error": job.error, "startedAt": job.started_ms, "completedAt": job.finished_ms}
     return line | {name: value for name, value in figures.items() if value is not None}

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
+from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
 from flux_endpoint.api.services import Services, services_of
 from flux_endpoint.core.account import Operation
@@ -50,25 +51,27 @@ async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     The stream ends with the job; the last message has its output. Looking on takes nothing away: any number of
     clients may, and `/stream` has its chunks all the same. A comment every ten seconds keeps proxies from hanging up.
     """
-    services = services_of(request)
+    services, base_url = services_of(request), base_url_of(request)
     key = await admit(request, endpoint_id, Operation.STATUS)
     job = await services.endpoints.status(key, endpoint_id, job_id)
     seen_id = request.headers.get("last-event-id")
-    if seen_id is not None and job.status.is_terminal and seen_id == _id_of(_data_of(services, job, None)):
+    if seen_id is not None and job.status.is_terminal and seen_id == _id_of(_data_of(base_url, job, None)):
         return Response(status_code=204)
     # Proxies must pass each message on at once; the second header says so to nginx.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_messages(services, job, seen_id), headers=headers, media_type="text/event-stream")
+    return StreamingResponse(
+        _messages(services, base_url, job, seen_id), headers=headers, media_type="text/event-stream"
+    )
 
 
-async def _messages(services: Services, job: Job, seen_id: str | None) -> AsyncIterator[str]:
+async def _messages(services: Services, base_url: str, job: Job, seen_id: str | None) -> AsyncIterator[str]:
     yield f"retry: {_RETRY_MS}\n\n"
     try:
         async for sight in services.watch.follow(job):
             if sight is None:
                 yield ": nothing new\n\n"
                 continue
-            data = _data_of(services, sight.job, sight.queue_position)
+            data = _data_of(base_url, sight.job, sight.queue_position)
             message_id = _id_of(data)
             # What differs may be nothing that clients see; or they saw it before their connection broke.
             if message_id != seen_id:
@@ -81,8 +84,8 @@ async def _messages(services: Services, job: Job, seen_id: str | None) -> AsyncI
         logger.error("events of job %s: %s", job.id, error)
 
 
-def _data_of(services: Services, job: Job, queue_position: int | None) -> str:
-    return _json(schemas.job_body(job, services.gallery, queue_position, with_preview=True))
+def _data_of(base_url: str, job: Job, queue_position: int | None) -> str:
+    return _json(schemas.job_body(job, base_url, queue_position, with_preview=True))
 
 
 def _json(body: object) -> str:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Coroutine
+import zlib
+from collections.abc import Coroutine, Iterator
 from http import HTTPStatus
 from typing import Any, Final, NoReturn, TypeVar
 
 from fastapi import Request, Response
 
-from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
 
 Result = TypeVar("Result")
 
@@ -69,23 +70,71 @@ def secret_of(request: Request) -> str:
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The body of a request.
+    """The body of a request, unpacked where it came as gzip.
 
     Raises:
-        InvalidRequest: it is longer than `limit_bytes`.
+        InvalidRequest: it is longer than `limit_bytes`, packed or unpacked, or is no gzip though it says so.
+        UnsupportedEncoding: it is packed in another way.
     """
+    too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit_bytes // 2**20}MiB")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):
+        raise UnsupportedEncoding(f"the Content-Encoding '{encoding[:40]}' is not understood; send gzip, or none")
     declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise too_long
+    unpack = None if encoding == "identity" else Gunzip()
     pieces = bytearray()
-    is_too_long = declared.isdigit() and int(declared) > limit_bytes
-    if not is_too_long:
-        async for piece in request.stream():
+    async for piece in request.stream():
+        if unpack is None:
             pieces += piece
-            if len(pieces) > limit_bytes:
-                is_too_long = True
-                break
-    if is_too_long:
-        raise InvalidRequest(f"Invalid request: the body exceeded max body size of {limit_bytes // 2**20}MiB")
+        else:
+            for part in unpack.feed(piece):
+                pieces += part
+                if len(pieces) > limit_bytes:
+                    break
+                # Much can come out of little: others have their turn between.
+                await asyncio.sleep(0)
+        if len(pieces) > limit_bytes:
+            raise too_long
+    if unpack is not None and not unpack.is_complete:
+        raise InvalidRequest(Gunzip.PROBLEM)
     return bytes(pieces)
+
+
+class Gunzip:
+    """Unpacks gzip piece by piece, never more at once than can be thrown away."""
+
+    PROBLEM: Final = "Invalid request: the body is not what its Content-Encoding gzip says"
+    _PART_BYTES: Final = 2**18
+    _GZIP: Final = 16 + zlib.MAX_WBITS
+
+    def __init__(self) -> None:
+        self._unpacker = zlib.decompressobj(wbits=self._GZIP)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last member has ended."""
+        return self._unpacker.eof
+
+    def feed(self, packed: bytes) -> Iterator[bytes]:
+        """What the next bytes unpack to, in parts of at most 256 KiB.
+
+        Raises:
+            InvalidRequest: it is no gzip.
+        """
+        part = b""
+        # What filled its part may have left more behind, even where all input is used.
+        while packed or (len(part) == self._PART_BYTES and not self._unpacker.eof):
+            if self._unpacker.eof:
+                # One file of gzip may be several, one after another.
+                self._unpacker = zlib.decompressobj(wbits=self._GZIP)
+            try:
+                part = self._unpacker.decompress(packed, self._PART_BYTES)
+            except zlib.error:
+                raise InvalidRequest(self.PROBLEM) from None
+            packed = self._unpacker.unconsumed_tail or self._unpacker.unused_data
+            yield part
 
 
 def decode_json(data: bytes) -> Any:

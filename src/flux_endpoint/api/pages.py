@@ -1,4 +1,4 @@
-"""The playground at `/` and the figures at `/usage`: pages that are plain clients of the public API."""
+"""The playground at `/`, the figures at `/usage` and the reference at `/docs`: plain clients of the public API."""
 
 import hashlib
 import mimetypes
@@ -8,10 +8,15 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from flux_endpoint.api.front import base_url_of
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.core.errors import NotFound
 
 _INDEX: Final = "index.html"
 _USAGE: Final = "usage.html"
+_DOCS: Final = "docs.html"
+# Swagger UI, carried along by a package, so that no page loads a script from elsewhere.
+_SWAGGER_UI: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 # Nothing but files of this server runs, styles or is asked for. Pictures of this server are fetched through the origin
 # of the page whatever PUBLIC_URL says, so not even img-src names another host.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
@@ -28,6 +33,10 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "trusted-types 'none'",
     )
 )
+# Swagger UI writes HTML of its own making and styles elements one by one.
+DOCS_SECURITY_POLICY: Final = CONTENT_SECURITY_POLICY.replace(
+    "; require-trusted-types-for 'script'; trusted-types 'none'", ""
+).replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -51,6 +60,9 @@ def create_router() -> APIRouter:
         entry.name: _read(entry.name, entry.read_bytes())
         for entry in files(__package__).joinpath("playground").iterdir()
     }
+    for name in _SWAGGER_UI:
+        pages[name] = _read(name, files("fastapi_offline").joinpath("static", name).read_bytes())
+    pages[_DOCS].headers["Content-Security-Policy"] = DOCS_SECURITY_POLICY
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
@@ -60,6 +72,16 @@ def create_router() -> APIRouter:
     @router.api_route("/usage", methods=["GET", "HEAD"])
     async def usage(request: Request) -> Response:
         return _reply(request, pages[_USAGE])
+
+    @router.api_route("/docs", methods=["GET", "HEAD"])
+    async def docs(request: Request) -> Response:
+        return _reply(request, pages[_DOCS])
+
+    @router.get("/openapi.json")
+    async def document(request: Request) -> Response:
+        # The servers first: what generates clients reads from the top.
+        described = request.app.openapi()
+        return json_reply({"openapi": described["openapi"], "servers": [{"url": base_url_of(request)}]} | described)
 
     @router.api_route("/playground/{name}", methods=["GET", "HEAD"])
     async def file(request: Request, name: str) -> Response:

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
+from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import decode_json, json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.parameters import (
     BEARER,
@@ -14,7 +15,7 @@ from flux_endpoint.api.parameters import (
     EndpointId,
     JobId,
 )
-from flux_endpoint.api.services import Services, services_of
+from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
@@ -72,7 +73,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
         return json_reply(schemas.waiting_body(job))
-    return json_reply(schemas.job_body(job, services.gallery))
+    return json_reply(schemas.job_body(job, base_url_of(request)))
 
 
 @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
@@ -94,7 +95,7 @@ async def status(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     if ttl_ms is not None:
         key.require_writing("/status?ttl=")
     job = await services.endpoints.status(key, endpoint_id, job_id, ttl_ms)
-    return json_reply(await _job_body(services, job))
+    return json_reply(await _job_body(request, job))
 
 
 @router.post(
@@ -117,7 +118,7 @@ async def status_sync(request: Request, endpoint_id: EndpointId, job_id: JobId) 
     services = services_of(request)
     key = await admit(request, endpoint_id, Operation.STATUS)
     job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job_id, _wait_s(request)))
-    return json_reply(await _job_body(services, job))
+    return json_reply(await _job_body(request, job))
 
 
 @router.post(
@@ -193,11 +194,13 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
     except InvalidRequest as error:
         return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
     once_name = request.headers.get("idempotency-key")
-    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync, once_name=once_name)
+    origin = base_url_of(request)
+    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync, once_name=once_name, origin=origin)
 
 
-async def _job_body(services: Services, job: Job) -> schemas.JsonObject:
-    return schemas.job_body(job, services.gallery, await services.endpoints.queue_position(job))
+async def _job_body(request: Request, job: Job) -> schemas.JsonObject:
+    services = services_of(request)
+    return schemas.job_body(job, base_url_of(request), await services.endpoints.queue_position(job))
 
 
 def _is_refused(job: Job) -> bool:

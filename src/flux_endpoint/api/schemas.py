@@ -10,17 +10,21 @@ from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
 from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobCounts, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
-from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
 
 
-def job_body(
-    job: Job, gallery: Gallery, queue_position: int | None = None, *, with_preview: bool = False
-) -> JsonObject:
-    """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null."""
+def job_body(job: Job, base_url: str, queue_position: int | None = None, *, with_preview: bool = False) -> JsonObject:
+    """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null.
+
+    Args:
+        job: what is shown.
+        base_url: what the link to its picture starts with.
+        queue_position: see `JobStore.queue_position`.
+        with_preview: whether the latest preview is part of its progress.
+    """
     body: JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
         _put(body, "queuePosition", queue_position)
@@ -31,14 +35,14 @@ def job_body(
     if job.retries:
         body["retries"] = job.retries
     _put(body, "progress", _progress(job, with_preview=with_preview))
-    _put(body, "output", _output(job, gallery))
+    _put(body, "output", _output(job, base_url))
     _put(body, "error", job.error)
     return body
 
 
-def webhook_body(job: Job, gallery: Gallery) -> JsonObject:
+def webhook_body(job: Job, base_url: str) -> JsonObject:
     """A job as its webhook is told: the body of `/status`, and what was asked. The input is the complete one."""
-    return job_body(job, gallery) | {"input": dict(job.input), "webhook": job.webhook}
+    return job_body(job, base_url) | {"input": dict(job.input), "webhook": job.webhook}
 
 
 def accepted_body(job: Job) -> JsonObject:
@@ -94,7 +98,7 @@ def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
     }
 
 
-def _output(job: Job, gallery: Gallery) -> Any:
+def _output(job: Job, base_url: str) -> Any:
     """What the client sees of a result, or of what a worker posted before the end; None for nothing."""
     is_flux = job.endpoint_id in CATALOG
     if job.status is JobStatus.IN_PROGRESS:
@@ -108,7 +112,7 @@ def _output(job: Job, gallery: Gallery) -> Any:
     output = dict(job.output)
     key = output.pop("image_key", None)
     # Not of ours: it lies in the client's bucket, or a foreign worker put it somewhere.
-    url = output.get("image_url") if key is None else gallery.url(key)
+    url = output.get("image_url") if key is None else f"{base_url}/images/{key}"
     cost = {"cost": float(job.cost_usd)}
     if url is None or "seed" not in job.input:
         return output | cost

@@ -4,6 +4,7 @@
     ├── InvalidRequest         the caller sent something wrong (HTTP 400)
     │   ├── InvalidParameter   one field of `input` is wrong
     │   └── InvalidQuery       a query about money is wrong (422)
+    ├── UnsupportedEncoding    the body is packed in a way that is not understood (415)
     ├── Unauthenticated        no key, or a wrong one (401)
     ├── OverBudget             the key has spent what it may in this month (402)
     ├── Forbidden              the key does not open this (403)
@@ -59,6 +60,10 @@ class InvalidQuery(InvalidRequest):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class UnsupportedEncoding(FluxEndpointError):
+    """The body of a request is packed in a way that this server does not understand."""
 
 
 class Unauthenticated(FluxEndpointError):

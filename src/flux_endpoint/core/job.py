@@ -85,6 +85,7 @@ class Job:
         expires_ms: from when on the job can no longer be read; None for never. While it is unfinished, it ends then.
         progress: the latest news of the running attempt; None before the first and after the end.
         batch_id: the batch it came with; None for one that was sent by itself.
+        origin: scheme, host, port and prefix that its client asked, for links to it in a webhook.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Job:
     expires_ms: int | None = None
     progress: Mapping[str, Any] | None = None
     batch_id: str | None = None
+    origin: str | None = None
 
     def is_readable(self, now_ms: int) -> bool:
         """Whether its time is not over yet."""

@@ -117,10 +117,10 @@ class BatchService:
         await self.get(key, endpoint_id, batch_id)
         await self._store.remove_request(endpoint_id, batch_id, request_id)
 
-    async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
+    async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str, origin: str | None = None) -> Batch:
         """See `BatchStore.finalize_batch`; the jobs belong to the key that made the batch, and it pays."""
         batch = await self.get(key, endpoint_id, batch_id)
-        return await self._store.finalize_batch(endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms)
+        return await self._store.finalize_batch(endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms, origin)
 
     async def cancel(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""

@@ -88,7 +88,14 @@ class EndpointService:
             raise UnknownEndpoint(f"unknown endpoint '{endpoint_id[:80]}'; served here: {served}") from None
 
     async def submit(
-        self, endpoint_id: str, key_id: str, body: object, *, sync: bool, once_name: str | None = None
+        self,
+        endpoint_id: str,
+        key_id: str,
+        body: object,
+        *,
+        sync: bool,
+        once_name: str | None = None,
+        origin: str | None = None,
     ) -> Job:
         """Check a request body and queue it.
 
@@ -98,6 +105,7 @@ class EndpointService:
             body: the decoded JSON body; unknown keys are ignored.
             sync: whether the id shall say that it was sent to `/runsync`.
             once_name: the client's Idempotency-Key: the same name and body get the same job.
+            origin: see `Job`.
 
         Returns:
             A job that is IN_QUEUE and durable; or, when the body is wrong, one that FAILED at the door, durable too,
@@ -133,6 +141,7 @@ class EndpointService:
             s3_config=envelope.s3_config,
             retention_ms=self._retention.of(sync=sync),
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
+            origin=origin,
         )
         return await self._store.enqueue(job, once)
 

@@ -1,4 +1,4 @@
-"""Finished pictures as clients see them: a URL that dies after the retention time."""
+"""Finished pictures as clients see them: gone after the retention time."""
 
 from collections.abc import AsyncIterator
 
@@ -15,23 +15,17 @@ class Gallery:
     Args:
         images: where the bytes are.
         clock: decides what has expired.
-        public_url: scheme, host and port under which clients reach the gateway, without a slash at the end.
         retention_days: how long a picture can be fetched.
     """
 
-    def __init__(self, images: ImageStore, clock: Clock, public_url: str, retention_days: float = 7) -> None:
+    def __init__(self, images: ImageStore, clock: Clock, retention_days: float = 7) -> None:
         self._images = images
         self._clock = clock
-        self._public_url = public_url.rstrip("/")
         self._retention_ms = round(retention_days * MS_PER_DAY)
 
     async def save(self, key: str, data: bytes) -> None:
         """Keep a picture; durable on return."""
         await self._images.save(key, data)
-
-    def url(self, key: str) -> str:
-        """Where a client fetches the picture, without any header."""
-        return f"{self._public_url}/images/{key}"
 
     async def stat(self, key: str) -> tuple[StoredImage, int]:
         """Describe a picture that can still be fetched.

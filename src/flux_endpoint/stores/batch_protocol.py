@@ -69,7 +69,9 @@ class BatchStore(Protocol):
         """
         ...
 
-    async def finalize_batch(self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None) -> Batch:
+    async def finalize_batch(
+        self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None, origin: str | None = None
+    ) -> Batch:
         """Make jobs of the requests of a DRAFT, all at once; a batch that is FINALIZED already is returned as it is.
 
         Args:
@@ -77,6 +79,7 @@ class BatchStore(Protocol):
             batch_id: of the batch.
             key_id: the API key that pays.
             retention_ms: see `Job`.
+            origin: see `Job`.
 
         Raises:
             Conflict: the batch is in another state, or has no requests.

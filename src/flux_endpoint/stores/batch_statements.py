@@ -119,6 +119,7 @@ _job_of_request = {
     "retention_ms": bindparam("kept_ms", type_=BigInteger),
     "expires_ms": _now_ms + func.coalesce(batch_requests.c.ttl_ms, BATCH_TTL_MS),
     "batch_id": batch_requests.c.batch_id,
+    "origin": bindparam("asked_at", type_=Text),
 }
 QUEUE_REQUESTS: Final = (
     insert(jobs)

@@ -149,7 +149,9 @@ class SqlBatches:
 
         return await self._database.read(work)
 
-    async def finalize_batch(self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None) -> Batch:
+    async def finalize_batch(
+        self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None, origin: str | None = None
+    ) -> Batch:
         """See `BatchStore.finalize_batch`."""
         reference = _reference(endpoint_id, batch_id)
         now_ms = self._clock.now_ms()
@@ -166,7 +168,9 @@ class SqlBatches:
             _require_room(connection, row.endpoint_id, sums.requests)
             connection.execute(
                 sql.QUEUE_REQUESTS,
-                reference | {"now_ms": now_ms, "key": storable(key_id), "hook": row.webhook, "kept_ms": retention_ms},
+                reference
+                | {"now_ms": now_ms, "key": storable(key_id), "hook": row.webhook, "kept_ms": retention_ms}
+                | {"asked_at": origin},
             )
             connection.execute(sql.DROP_REQUESTS, reference)
             connection.execute(sql.CHANGE_BATCH.values(status=BatchStatus.FINALIZED.value), {"row": row.seq})

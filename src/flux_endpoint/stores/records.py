@@ -39,6 +39,7 @@ def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
         "expires_ms": job.expires_ms,
         "progress": None if job.progress is None else dict(job.progress),
         "batch_id": job.batch_id,
+        "origin": job.origin,
         "once_name": None if once is None else storable(once.name),
         "once_hash": None if once is None else once.request_hash,
     }
@@ -69,6 +70,7 @@ def to_job(row: Row[Any] | SimpleNamespace) -> Job:
         expires_ms=row.expires_ms,
         progress=row.progress,
         batch_id=row.batch_id,
+        origin=row.origin,
     )
 
 

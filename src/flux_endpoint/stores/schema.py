@@ -90,6 +90,8 @@ jobs: Final = Table(
     Column("once_name", Text),
     Column("once_hash", Text),
     Column("batch_id", Text),
+    # Scheme, host, port and prefix that the client asked.
+    Column("origin", Text),
     UniqueConstraint("id"),
 )
 

@@ -24,6 +24,7 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
+from flux_endpoint.core.front import Front
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
@@ -42,11 +43,11 @@ from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, url_host
+from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
-from flux_endpoint.wiring.greeting import greeting
+from flux_endpoint.wiring.greeting import greeting, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import threads_per_worker
@@ -85,7 +86,7 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     port = listener.getsockname()[1]
-    public_url = settings.resolved_public_url(port)
+    front = settings.front(port)
     secrets = _secrets(settings)
     flux_ids = _flux_ids(settings)
     catalog = _catalog(settings, flux_ids)
@@ -93,7 +94,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with _open_store(settings, clock) as store:
         # 1. The parts, from the bottom floor up.
         images = open_image_store(settings.resolved_image_store_url)
-        gallery = Gallery(images, clock, public_url, settings.image_retention_days)
+        gallery = Gallery(images, clock, settings.image_retention_days)
         sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
         pictures = Pictures(gallery, Buckets(sender, sign_object))
         workforce = Workforce(
@@ -119,7 +120,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             embedded_endpoint_ids=_embedded(settings),
         )
         node = node_name(settings.data_dir)
-        deliverer = Deliverer(store, sender, lambda job: webhook_body(job, gallery), clock, node)
+        deliverer = Deliverer(store, sender, lambda job: webhook_body(job, front.base_url_of(job.origin)), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
@@ -129,14 +130,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         leave = _leave_event()
         async with (
             _running_fleet(fleet),
-            serving(create_app(services), listener, settings.keep_alive_s) as server,
+            serving(create_app(services, front), listener, settings.keep_alive_s) as server,
             _running_beside(janitor.run()) as sweeps,
             _running_beside(deliverer.run()) as webhooks,
         ):
             # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
             gc.freeze()
             try:
-                print(_greeting(settings, public_url, list(catalog), secrets), flush=True)
+                print(_greeting(settings, front, list(catalog), secrets), flush=True)
                 return await _until_the_end(leave, fleet, {server, sweeps, webhooks})
             finally:
                 await fleet.stop()
@@ -144,12 +145,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 store.drain()
 
 
-def _greeting(settings: Settings, public_url: str, endpoint_ids: list[str], secrets: _Secrets) -> str:
+def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets: _Secrets) -> str:
     new_key = secrets.api_key if secrets.is_api_key_new else None
     # On a terminal somebody reads along who may read the key's file too. What goes elsewhere may be kept in a log.
     is_for_a_person = settings.api_key is None and sys.stdout.isatty()
     link_key = secrets.api_key if is_for_a_person else new_key
-    return greeting(settings, public_url, endpoint_ids, secrets.api_key_file, new_key, link_key)
+    base_url = front.public_url or front.local_url
+    # On a wildcard address others reach this server too, by an address that nobody has told them.
+    other_url = None
+    if front.public_url is None and is_wildcard(settings.host):
+        other_url = reachable_url(settings.host, front.local_url)
+        logger.warning(
+            "listening on all addresses without PUBLIC_URL: links in answers start with what each client asked, and "
+            "say http unless a proxy of TRUSTED_PROXIES says otherwise"
+        )
+    return greeting(settings, base_url, endpoint_ids, secrets.api_key_file, new_key, link_key, other_url)
 
 
 async def _until_the_end(leave: asyncio.Event, fleet: LocalFleet, running: "set[asyncio.Task[None]]") -> int:

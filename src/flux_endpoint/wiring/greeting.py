@@ -1,11 +1,13 @@
 """What `serve` prints when it is ready: all that is needed for the first picture."""
 
 import shlex
+import socket
+from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flux_endpoint import __version__
-from flux_endpoint.settings import EMBEDDED, Settings, is_fake
+from flux_endpoint.settings import EMBEDDED, Settings, is_fake, url_host
 
 _PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 
@@ -17,6 +19,7 @@ def greeting(
     key_file: Path,
     new_key: str | None,
     link_key: str | None = None,
+    other_url: str | None = None,
 ) -> str:
     """The text.
 
@@ -27,11 +30,13 @@ def greeting(
         key_file: where the API key is, unless a setting fixes it.
         new_key: the API key, when it was made just now; otherwise it is not shown.
         link_key: the API key, when the link to the playground shall sign the browser in.
+        other_url: how other machines reach it, when that is known and differs.
     """
     urls = [f"{public_url}/v2/{endpoint_id}" for endpoint_id in endpoint_ids]
     rows = [
         # In the fragment: browsers keep that to themselves, so the key reaches no server and no log of one.
         ("Playground", f"{public_url}/#key={quote(link_key)}" if link_key else f"{public_url}/"),
+        *([("from others", f"{other_url}/")] if other_url else []),
         *(("API" if url is urls[0] else "", url) for url in urls),
         ("API docs", f"{public_url}/docs"),
         *(("API key" if line == 0 else "", text) for line, text in enumerate(_key_lines(settings, key_file, new_key))),
@@ -40,6 +45,20 @@ def greeting(
     table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
     curl = _curl(urls[0], _key_in_shell(settings, key_file))
     return f"flux-endpoint {__version__} is ready\n\n{table}\n\nTry it:\n\n{curl}\n"
+
+
+def reachable_url(host: str, local_url: str) -> str | None:
+    """How other machines may reach a server that listens on all addresses; None when this one has no other address."""
+    family, elsewhere = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Sends nothing: it asks the system by which of its addresses it would.
+            probe.connect((elsewhere, 9))
+            address = probe.getsockname()[0]
+    except OSError:
+        return None
+    port = urlsplit(local_url).port
+    return None if ip_address(address).is_loopback else f"http://{url_host(address)}:{port}"
 
 
 def _key_lines(settings: Settings, key_file: Path, new_key: str | None) -> list[str]:
