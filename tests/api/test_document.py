@@ -1,6 +1,7 @@
 """The OpenAPI document and its page."""
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from flux_endpoint.api.app import create_app
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.endpoint import EndpointService
-from tests.api.conftest import DEV, ENDPOINTS, SCHNELL, Gateway
+from tests.api.conftest import DEV, ENDPOINTS, FRONT, SCHNELL, Gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -61,10 +62,15 @@ def _input_of(document: dict[str, Any], path: str) -> dict[str, Any]:
     return body["content"]["application/json"]["schema"]["properties"]["input"]["properties"]
 
 
-async def test_openapi_page_asks_no_other_host(gateway: Gateway) -> None:
+async def test_openapi_page_asks_no_other_host_and_no_other_folder(gateway: Gateway) -> None:
     page = await gateway.get("/docs")
     assert page.status_code == 200
-    assert "http://" not in page.text and "https://" not in page.text
+    links = re.findall(r'(?:src|href)="([^"#]*)"', page.text)
+    assert len(links) > 5
+    for link in {*links, "openapi.json"} - {"./"}:
+        assert not link.startswith(("/", "http"))
+        assert (await gateway.get(f"/{link}")).status_code == 200, link
+    assert "default-src 'none'; script-src 'self'" in page.headers["Content-Security-Policy"]
 
 
 async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gateway) -> None:
@@ -76,7 +82,7 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
     }
     store = gateway.store
     endpoints = EndpointService(store, catalog, gateway.clock)
-    document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints)).openapi()
+    document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints), FRONT).openapi()
     for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
         inputs = {}
         for endpoint_id in ("echo", "small", "referring"):
@@ -92,4 +98,4 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
         }
     # One application's endpoints are not another's.
     flux_only = dataclasses.replace(gateway.services, endpoints=EndpointService(store, FLUX_ENDPOINTS, gateway.clock))
-    assert "/v2/small/run" not in create_app(flux_only).openapi()["paths"]
+    assert "/v2/small/run" not in create_app(flux_only, FRONT).openapi()["paths"]

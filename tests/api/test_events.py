@@ -7,11 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import API_KEY, DEV, SCHNELL, Gateway, HandWorker
+from tests.api.conftest import API_KEY, DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 FIGURES = {"step": 3, "total": 28, "eta_ms": 2500}
 PREVIEW = "data:image/jpeg;base64,/9j/4AAQ"
+
+HOST = PUBLIC_URL.removeprefix("http://")
 
 
 class Onlooker:
@@ -21,7 +23,9 @@ class Onlooker:
         self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._has_left = asyncio.Event()
         app = gateway.client._transport.app  # type: ignore[attr-defined]
-        names = {"authorization": API_KEY} | {name.replace("_", "-"): value for name, value in headers.items()}
+        names = {"authorization": API_KEY, "host": HOST} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},

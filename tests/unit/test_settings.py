@@ -1,9 +1,13 @@
 import os
+from ipaddress import ip_network
 
 import pytest
 
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.front import Front
 from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings, load_settings
+
+LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1")]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,7 @@ def test_defaults_are_those_of_the_issue(tmp_path, monkeypatch):
     assert settings.image_retention_days == 7
     assert settings.resolved_database_url == f"sqlite:///{tmp_path}/data/flux-endpoint.db"
     assert settings.resolved_image_store_url == f"file://{tmp_path}/data/images"
-    assert settings.front(8000) == Front("http://127.0.0.1:8000", trusted_proxies=LOOPBACK)
+    assert settings.front(8000) == Front("http://127.0.0.1:8000", trusted_proxies=LOOPBACK, cors_origins=[])
 
 
 def test_a_variable_sets_and_an_option_wins(monkeypatch):

@@ -64,7 +64,7 @@ class FrontDoor:
                 scope["path"] = _SLASHES.sub("/", path).rstrip("/") or "/"
             try:
                 named = tuple(header for header in scope["headers"] if header[0] in _NAMES)
-                scope[_BASE_URL] = self._base_url(scope["scheme"], (scope["client"] or ("",))[0], named)
+                scope[_BASE_URL] = self._base_url(scope.get("scheme", "http"), (scope.get("client") or ("",))[0], named)
             except InvalidRequest as error:
                 await error_reply(Request(scope), 400, str(error))(scope, receive, send)
                 return

@@ -33,10 +33,10 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "trusted-types 'none'",
     )
 )
-# Swagger UI writes HTML of its own making and styles elements one by one.
+# Swagger UI writes HTML of its own making.
 DOCS_SECURITY_POLICY: Final = CONTENT_SECURITY_POLICY.replace(
     "; require-trusted-types-for 'script'; trusted-types 'none'", ""
-).replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+)
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
