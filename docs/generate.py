@@ -14,7 +14,8 @@ from flux_endpoint.cli import app as cli
 from flux_endpoint.core import errors
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings
+from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
+from flux_endpoint.settings_reader import list_settings
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `make reference` from the code; change it there. -->"

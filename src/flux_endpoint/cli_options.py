@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from flux_endpoint.settings import Settings, WorkerSettings, list_settings, load_settings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings_reader import list_settings, load_settings
 
 _SETTINGS_PANEL: Final = "Settings (each also as a variable: --port as FLUX_ENDPOINT_PORT)"
 

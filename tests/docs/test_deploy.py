@@ -15,7 +15,8 @@ import typer
 import yaml
 
 from flux_endpoint.cli import app
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings, list_settings
+from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
+from flux_endpoint.settings_reader import list_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))

@@ -9,7 +9,8 @@ import pytest
 from flux_endpoint import __version__
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
-from flux_endpoint.settings import Settings, WorkerSettings, list_settings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings_reader import list_settings
 from flux_endpoint.stores.connect import open_store
 from tests.contract.samples import DEV, sample_job
 

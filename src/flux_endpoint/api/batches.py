@@ -232,7 +232,9 @@ async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, r
 async def finalize(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
     key = await admit(request, endpoint_id, Operation.RUN)
-    return json_reply(_batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request))))
+    return json_reply(
+        _batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request)))
+    )
 
 
 @router.post("/{batch_id}/cancel", responses=_responses(_BATCH_SCHEMA), summary="Cancel a batch")

@@ -120,7 +120,9 @@ class BatchService:
     async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str, origin: str | None = None) -> Batch:
         """See `BatchStore.finalize_batch`; the jobs belong to the key that made the batch, and it pays."""
         batch = await self.get(key, endpoint_id, batch_id)
-        return await self._store.finalize_batch(endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms, origin)
+        return await self._store.finalize_batch(
+            endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms, origin
+        )
 
     async def cancel(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""
