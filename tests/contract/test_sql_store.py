@@ -95,6 +95,22 @@ async def test_a_wrong_url_is_refused_with_the_setting_and_the_allowed_forms(url
     assert "secret" not in str(caught.value)
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+async def test_a_sqlite_file_is_private(tmp_path, clock, is_old):
+    path = tmp_path / "made" / "jobs.db"
+    if is_old:
+        path.parent.mkdir(0o700)
+        path.touch(0o644)
+    store = await open_store(f"sqlite:///{path}", clock)
+    await store.enqueue(sample_job(clock))
+    assert modes_in(path.parent) == {"made": 0o700, "jobs.db": 0o600, "jobs.db-shm": 0o600, "jobs.db-wal": 0o600}
+    await store.close()
+
+
 async def test_a_relative_sqlite_url_is_in_the_working_folder(tmp_path, monkeypatch, clock):
     monkeypatch.chdir(tmp_path)
     store = await open_store("sqlite:///data/jobs.db", clock)

@@ -15,6 +15,34 @@ def test_a_data_folder_has_one_server_at_a_time(tmp_path):
         pass
 
 
+def mode_of(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_a_data_folder_is_private_with_all_of_ours_that_is_there(tmp_path):
+    folder = tmp_path / "data"
+    with hold_data_dir(folder):
+        assert [mode_of(path) for path in (folder, folder / "lock")] == [0o700, 0o600]
+    # As an earlier version left it.
+    (folder / "images").mkdir()
+    files = [folder / name for name in ("lock", "api-key", "worker-token", "flux-endpoint.db", "flux-endpoint.db-wal")]
+    for file in files:
+        file.touch()
+        file.chmod(0o644)
+    folder.chmod(0o755)
+    with hold_data_dir(folder):
+        assert {mode_of(file) for file in files} == {0o600}
+        assert (mode_of(folder), mode_of(folder / "images")) == (0o700, 0o700)
+
+
+def test_a_folder_of_others_too_stays_open_for_them(tmp_path):
+    tmp_path.chmod(0o755)
+    others = tmp_path / "notes.txt"
+    others.touch(0o644)
+    with hold_data_dir(tmp_path):
+        assert [mode_of(path) for path in (tmp_path, others, tmp_path / "lock")] == [0o755, 0o644, 0o600]
+
+
 def test_a_data_folder_that_is_a_file_is_refused(tmp_path):
     file = tmp_path / "data"
     file.write_text("not a folder")

@@ -26,6 +26,7 @@ _RETRY: "Final[RetryConfig]" = {"max_retries": 3, "retry_timeout": timedelta(sec
 # Deleting waits for the network, not for this machine.
 _DELETES_AT_ONCE: Final = 32
 _CHUNK_BYTES: Final = 256 * 1024
+_OWNER_ONLY: Final = 0o700
 
 
 def open_image_store(url: str) -> "ObjectImageStore":
@@ -62,7 +63,9 @@ def open_image_store(url: str) -> "ObjectImageStore":
 
 
 def _open_folder(folder: Path) -> "ObjectImageStore":
-    return ObjectImageStore(LocalStore(folder.absolute(), mkdir=True))
+    # One that is there may be open to others on purpose.
+    folder.mkdir(_OWNER_ONLY, parents=True, exist_ok=True)
+    return ObjectImageStore(LocalStore(folder.absolute()))
 
 
 class ObjectImageStore:

@@ -6,6 +6,7 @@ from typing import Final
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.stores.database import Database, errors_translated
+from flux_endpoint.stores.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
 from flux_endpoint.stores.signals import Signals
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.stores.sqlite import SqliteDatabase
@@ -50,7 +51,7 @@ async def open_store(database_url: str, clock: Clock) -> SqlStore:
 
 async def _open_sqlite(path: Path, signals: Signals) -> Database:
     with errors_translated():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_place(path)
     database = SqliteDatabase(path, signals)
     try:
         await database.open()
@@ -58,6 +59,15 @@ async def _open_sqlite(path: Path, signals: Signals) -> Database:
         await database.close()
         raise
     return database
+
+
+def _make_place(path: Path) -> None:
+    path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    # SQLite makes the files beside it with the rights that this one has.
+    if not path.exists():
+        path.touch(PRIVATE_FILE)
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        make_private(path.with_name(name))
 
 
 async def _open_postgres(url: str, signals: Signals) -> Database:

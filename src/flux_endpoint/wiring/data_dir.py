@@ -8,22 +8,28 @@ from pathlib import Path
 from typing import Final
 
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.stores.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
 
-_OWNER_ONLY: Final = 0o600
+# All that we put there.
+_OURS: Final = ("lock", "api-key", "worker-token", "images", "flux-endpoint.db*")
 
 
 @contextlib.contextmanager
 def hold_data_dir(folder: Path) -> Iterator[None]:
     """Make the folder where needed and keep other servers out of it until the block ends.
 
+    What is ours there becomes private, the folder itself only when it holds nothing else: it may be a place of many.
     The system itself lets go of the folder when the process dies, however it dies.
 
     Raises:
         SettingsError: another server uses it, or it cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        ours = {path for pattern in _OURS for path in folder.glob(pattern)}
+        for path in (*ours, *([folder] if ours.issuperset(folder.iterdir()) else [])):
+            make_private(path)
     except OSError as error:
         raise SettingsError(f"DATA_DIR {folder} cannot be written: {error.strerror}") from None
     try:
@@ -58,7 +64,7 @@ def keep_secret(file: Path, draw: Callable[[], str]) -> tuple[str, bool]:
         # Written beside and renamed: a crash leaves no half secret, and no moment in which others could read it.
         draft = file.with_suffix(".new")
         draft.unlink(missing_ok=True)
-        draft.touch(_OWNER_ONLY, exist_ok=False)
+        draft.touch(PRIVATE_FILE, exist_ok=False)
         draft.write_text(secret + "\n")
         draft.replace(file)
     except OSError as error:
