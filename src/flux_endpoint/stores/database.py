@@ -65,6 +65,17 @@ class Database(Protocol):
         """
         ...
 
+    async def scrub(self, *, has_deleted: bool) -> None:
+        """Leave nothing in the files of what was deleted. What somebody's reading puts off is done at the next call.
+
+        Args:
+            has_deleted: whether there is something since the last call. PostgreSQL keeps house by itself.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
     async def close(self) -> None:
         """Let running work end, then let go of the database. A second call does nothing."""
         ...

@@ -198,6 +198,8 @@ class SqlOutbox:
             if batch < _DELETE_AT_ONCE:
                 break
         await self._database.write(lambda transaction: transaction.connection.execute(sql.FORGET_RECEIVERS, values))
+        # What was never delivered had the whole job with it.
+        await self._database.scrub(has_deleted=total > 0)
         return total
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:

@@ -67,6 +67,9 @@ class PostgresDatabase:
         self._signals.fire(transaction.news)
         return result
 
+    async def scrub(self, *, has_deleted: bool) -> None:
+        """See `Database.scrub`: the server's own vacuum does it."""
+
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
         if self._is_closed:

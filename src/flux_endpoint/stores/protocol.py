@@ -290,7 +290,8 @@ class JobStore(Protocol):
     async def erase_expired(self) -> int:
         """Erase input, output and the like of every terminal job that can no longer be read. Returns how many.
 
-        What stays (status, times, cost, error) is for the operator's figures only.
+        In SQLite nothing of it is then left in the files, once nobody reads any more what was there before. What stays
+        in the row (status, times, cost, error) is for the operator's figures only.
         """
         ...
 

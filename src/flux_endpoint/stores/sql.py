@@ -173,12 +173,15 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
 
     async def erase_expired(self) -> int:
         """See `JobStore.erase_expired`."""
-        return await self._in_batches(sql.ERASE, {"now_ms": self._clock.now_ms()})
+        erased = await self._in_batches(sql.ERASE, {"now_ms": self._clock.now_ms()})
+        await self._database.scrub(has_deleted=erased > 0)
+        return erased
 
     async def forget(self, finished_before_ms: int) -> int:
         """See `JobStore.forget`."""
         forgotten = await self._in_batches(sql.FORGET, {"before_ms": finished_before_ms})
         await self._forget_batches(finished_before_ms)
+        await self._database.scrub(has_deleted=True)
         return forgotten
 
     async def _in_batches(self, statement: ReturningUpdate[Any] | ReturningDelete[Any], values: dict[str, Any]) -> int:

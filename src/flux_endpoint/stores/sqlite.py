@@ -28,6 +28,8 @@ _BUSY_TIMEOUT_MS: Final = 10_000
 # About 16 MB of log. A checkpoint waits for the disk, so the thread makes it and never the event loop.
 _WRITES_PER_CHECKPOINT: Final = 400
 
+_SCRUB_TIMEOUT_MS: Final = 50
+
 # So that one long count does not hold up the many short questions.
 _READERS: Final = 4
 
@@ -64,6 +66,8 @@ _PRAGMAS: Final = (
     # Survives the death of the process; a power cut may take the last moments, but never half a transaction.
     "PRAGMA synchronous=NORMAL",
     "PRAGMA wal_autocheckpoint=0",
+    # What is deleted is overwritten. Some builds of SQLite do so by themselves.
+    "PRAGMA secure_delete=ON",
 )
 
 
@@ -105,6 +109,7 @@ class SqliteDatabase:
         self._writer: Connection | None = None
         self._quick: QuickConnection | None = None
         self._writes = 0
+        self._has_traces = False
         self._is_closed = False
 
     async def open(self) -> None:
@@ -170,6 +175,23 @@ class SqliteDatabase:
             with suppress(OperationalError):
                 self._writer.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
             self._writer.rollback()
+
+    async def scrub(self, *, has_deleted: bool) -> None:
+        """See `Database.scrub`. The pages are overwritten as they are, but their former text is in the log too."""
+        self._has_traces = self._has_traces or has_deleted
+        if self._has_traces:
+            self._has_traces = not await self._run(self._write_thread, self._empty_log)
+
+    def _empty_log(self) -> bool:
+        """Write all of the log into the file and cut it to nothing; False when somebody reads from it."""
+        if self._writer is None:
+            return False
+        # Not for as long as a writer waits for others: nobody can write meanwhile.
+        self._writer.exec_driver_sql(f"PRAGMA busy_timeout={_SCRUB_TIMEOUT_MS}")
+        is_busy = self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+        self._writer.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        self._writer.rollback()
+        return not is_busy
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._is_closed:
