@@ -51,11 +51,13 @@ def list_workers(*, settings: Settings) -> None:
         endpoints = "all" if token.endpoint_ids is None else ", ".join(sorted(token.endpoint_ids))
         revoked = day(token.revoked_ms) if token.revoked_ms else ""
         tokens.add_row(token.id, token.name, endpoints, day(token.created_ms), revoked)
-    seen = Table("worker", "state", "last seen", "running jobs", "endpoints", title="Workers", title_justify="left")
+    columns = ("worker", "state", "last seen", "running jobs", "endpoints", "fingerprint")
+    seen = Table(*columns, title="Workers", title_justify="left")
     for worker in overview.workers:
         state = f"{worker.state}: {printable(worker.reason)}" if worker.reason else worker.state
         jobs = str(overview.running_jobs.get(worker.id, 0))
-        seen.add_row(printable(worker.id), state, overview.ago(worker), jobs, ", ".join(sorted(worker.endpoint_ids)))
+        endpoints, kind = ", ".join(sorted(worker.endpoint_ids)), worker.fingerprint.partition(" ")[0]
+        seen.add_row(printable(worker.id), state, overview.ago(worker), jobs, endpoints, kind)
     console = Console()
     console.print(tokens, markup=False)
     console.print(seen, markup=False)

@@ -75,6 +75,18 @@ async def test_a_sighting_leaves_the_state_to_who_set_it(store):
     assert (await store.get_worker("w")).state is READY
 
 
+async def test_a_fingerprint_stays_with_whoever_was_not_told(store):
+    await store.note_worker(record(seen_ms=10), with_state=False)
+    assert (await store.get_worker("w")).fingerprint == ""
+    told = record(seen_ms=11, fingerprint="1f2e (device cpu)")
+    for later in (told, record(seen_ms=12, state=UNHEALTHY), record(seen_ms=13)):
+        await store.note_worker(later, with_state=True)
+    await store.note_worker(record(seen_ms=14), with_state=False)
+    assert (await store.get_worker("w")).fingerprint == "1f2e (device cpu)"
+    await store.note_worker(record(seen_ms=15, fingerprint="another"), with_state=False)
+    assert [worker.fingerprint for worker in await store.list_workers(0)] == ["another"]
+
+
 @pytest.fixture
 def refusals(request, database_url):
     """What the database's own log says of refused statements since the start of the test; SQLite keeps none."""

@@ -7,9 +7,11 @@ import pytest
 from PIL import ExifTags, Image
 
 from flux_endpoint import __version__
+from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.encode import encode_image, read_parameters
 from flux_endpoint.engine.parameters import picture_parameters
+from flux_endpoint.engine.protocol import ModelInfo
 from tests.engine.conftest import make_request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -17,7 +19,9 @@ PROMPTS = ["a house", "Häuschen", "山と湖 🌄", 'quotes " and \\ and\nlines
 
 
 def parameters_for(**changes: Any) -> dict[str, Any]:
-    return picture_parameters(make_request(**changes), "demo")
+    return picture_parameters(
+        make_request(**changes), ModelInfo("demo", ModelFamily.DEV, "cpu", fingerprint="1f2e (x)")
+    )
 
 
 @pytest.mark.parametrize("image_format", list(ImageFormat))

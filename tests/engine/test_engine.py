@@ -1,4 +1,5 @@
 import io
+import re
 import weakref
 from pathlib import Path
 
@@ -96,7 +97,10 @@ def test_other_sizes_are_cut_from_the_middle_of_the_next_workable_one(
 def test_the_request_is_inside_the_file(engines: dict[ModelFamily, FluxEngine], image_format: ImageFormat) -> None:
     request = make_request(image_format=image_format, prompt="Häuschen 山 🌄", num_inference_steps=1)
     data = draw(engines[DEV], request).data
-    assert read_parameters(data) == picture_parameters(request, "FLUX.1-dev")
+    read = read_parameters(data)
+    assert read == picture_parameters(request, engines[DEV].info)
+    assert read["model"] == "FLUX.1-dev"
+    assert re.fullmatch(r"[0-9a-f]{8} \(device cpu, dtype float32, threads 1, .*\)", read["fingerprint"])
 
 
 @pytest.mark.parametrize(("family", "limit"), [(DEV, 512), (SCHNELL, 256)])

@@ -48,8 +48,8 @@ def test_every_grey_of_the_jpeg_is_another() -> None:
 
 
 def test_png_holds_the_request() -> None:
-    request = make_request(prompt="Häuschen 山", negative_prompt="x\ny")
-    assert read_parameters(draw(FakeEngine(FLUX_DEV), request).data) == picture_parameters(request, "fake")
+    request, engine = make_request(prompt="Häuschen 山", negative_prompt="x\ny"), FakeEngine(FLUX_DEV)
+    assert read_parameters(draw(engine, request).data) == picture_parameters(request, engine.info)
 
 
 def test_yields_every_step() -> None:

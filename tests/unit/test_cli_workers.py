@@ -29,7 +29,8 @@ def url(tmp_path):
             ("pod-2", "unhealthy", "gpu: [hot]\x1b[2J", 1),
         ):
             seen_ms = now_ms - ago_s * 1_000
-            record = WorkerRecord(worker_id, frozenset({"shout"}), WorkerState(state), reason, seen_ms, seen_ms)
+            endpoints, kind = frozenset({"shout"}), "1f2e3d4c (device cpu, threads 1)"
+            record = WorkerRecord(worker_id, endpoints, WorkerState(state), reason, seen_ms, seen_ms, fingerprint=kind)
             await store.note_worker(record, with_state=True)
         await store.close()
 
@@ -75,7 +76,7 @@ def test_tokens_are_made_listed_and_revoked(run, url):
 
 def test_the_list_shows_what_the_workers_do(run, url):
     _, out, _ = run("list", "--database-url", url)
-    assert re.search(r"│ pod-1 +│ ready +│ 3 min ago +│ 0 +│ shout +│", out)
+    assert re.search(r"│ pod-1 +│ ready +│ 3 min ago +│ 0 +│ shout +│ 1f2e3d4c +│", out)
     assert re.search(r"│ pod-2 +│ unhealthy: gpu: \[hot\]\\x1b\[2J +│ \d+ s ago +│ 0 +│ shout +│", out)
 
 

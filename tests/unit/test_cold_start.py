@@ -44,6 +44,15 @@ async def test_the_first_take_tells_it_once_and_the_same_at_every_try():
     assert [query.get("coldStart") for query in connection.queries] == ["1200", "1200", None, None]
 
 
+async def test_the_first_take_tells_the_fingerprint_too():
+    connection = NotingConnection()
+    gateway = Gateway(connection, ["flux"], "w-1", "none", no_sleep, fingerprint="1f2e (device cpu)")
+    for _ in range(3):
+        assert await gateway.take(is_busy=False) is None
+    told = [query.get("fingerprint") for query in connection.queries]
+    assert told == ["1f2e (device cpu)", "1f2e (device cpu)", None, None]
+
+
 def test_the_age_of_this_process_is_that_since_its_start():
     real_ms = (time.time() - psutil.Process(os.getpid()).create_time()) * 1_000
     assert abs(age_ms() - real_ms) < 1_000

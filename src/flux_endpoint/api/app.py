@@ -16,6 +16,7 @@ from flux_endpoint.api import (
     catalogue,
     estimate,
     events,
+    health,
     images,
     pages,
     requests,
@@ -64,9 +65,9 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, runpod, events, requests, batches, estimate, billing, usage, images, catalogue)
+ROUTES: Final = (workers, runpod, health, events, requests, batches, estimate, billing, usage, images, catalogue)
 # What is asked for every job, or in loops.
-DIRECT_ROUTES: Final = (workers, runpod)
+DIRECT_ROUTES: Final = (workers, runpod, health)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405

@@ -68,6 +68,29 @@ class WholeNumber:
         return query_parameter(self.name, schema, self.description)
 
 
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A query parameter that is `true` or `false`; absent is false."""
+
+    name: str
+    description: str
+
+    def read(self, request: Request) -> bool:
+        """The value a request has.
+
+        Raises:
+            InvalidRequest: it is neither.
+        """
+        text = request.query_params.get(self.name, "false")
+        if text not in ("true", "false"):
+            raise InvalidRequest(f"{self.name} is invalid; must be true or false")
+        return text == "true"
+
+    def parameter(self) -> dict[str, Any]:
+        """Its entry in the OpenAPI document."""
+        return query_parameter(self.name, {"type": "boolean", "default": False}, self.description)
+
+
 # Contract section 1.2.
 WAIT_MS: Final = WholeNumber("wait", 1_000, 300_000, "How long the call is held at most, milliseconds.")
 TTL_MS: Final = WholeNumber("ttl", *READ_TTL_MS, "Let the job vanish this many milliseconds from now.")

@@ -41,7 +41,6 @@ _SUBMIT_RESPONSES = ERRORS | {
         {"anyOf": [schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
     ),
 }
-_HEALTH_RESPONSES = ERRORS | {200: schemas.json_response("Counts.", schemas.HEALTH_SCHEMA)}
 _JOB_RESPONSES = ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
 _BAD_QUERY = {400: schemas.json_response("A number in the query is out of range.", schemas.ERROR_SCHEMA)}
 _READ_RESPONSES = _JOB_RESPONSES | _BAD_QUERY
@@ -176,15 +175,6 @@ async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
     """Cancel every job that waits on this endpoint, or the key's own if it opens some endpoints; running ones go on."""
     key = await admit(request, endpoint_id, Operation.PURGE_QUEUE)
     return json_reply(schemas.purge_body(await services_of(request).endpoints.purge(key, endpoint_id)))
-
-
-@router.get("/health", responses=_HEALTH_RESPONSES, summary="Queue and workers")
-async def health(request: Request, endpoint_id: EndpointId) -> Response:
-    """How many jobs of this endpoint (the key's own, if it is for some endpoints) and workers are in each state."""
-    services = services_of(request)
-    key = await admit(request, endpoint_id, Operation.HEALTH)
-    jobs = await services.endpoints.counts(key, endpoint_id)
-    return json_reply(schemas.health_body(jobs, await services.workforce.counts(endpoint_id)))
 
 
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:

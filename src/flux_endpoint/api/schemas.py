@@ -8,9 +8,8 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, 
 from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
-from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobCounts, JobStatus, Policy
+from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
-from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
@@ -75,27 +74,6 @@ def stream_body(job: Job, chunks: Sequence[Any]) -> JsonObject:
     if latest is not None and PREVIEW in progress:
         outputs[latest] = {**outputs[latest], PREVIEW: progress[PREVIEW]}
     return {"status": job.status.value, "stream": [{"output": output} for output in outputs]}
-
-
-def health_body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
-    """Queue and workers of one endpoint, as `/health` shows them."""
-    return {
-        "jobs": {
-            "completed": jobs.completed,
-            "failed": jobs.failed,
-            "inProgress": jobs.in_progress,
-            "inQueue": jobs.in_queue,
-            "retried": jobs.retried,
-        },
-        "workers": {
-            "idle": workers.idle,
-            "initializing": workers.initializing,
-            "ready": workers.ready,
-            "running": workers.running,
-            "throttled": workers.throttled,
-            "unhealthy": workers.unhealthy,
-        },
-    }
 
 
 def _output(job: Job, base_url: str) -> Any:
@@ -365,16 +343,6 @@ STREAM_SCHEMA: JsonObject = _object(
         "stream": {"type": "array", "items": _object({"output": {}}, ["output"])},
     },
     ["status", "stream"],
-)
-
-HEALTH_SCHEMA: JsonObject = _object(
-    {
-        "jobs": _object({name: _INTEGER for name in ("completed", "failed", "inProgress", "inQueue", "retried")}),
-        "workers": _object(
-            {name: _INTEGER for name in ("idle", "initializing", "ready", "running", "throttled", "unhealthy")}
-        ),
-    },
-    ["jobs", "workers"],
 )
 
 

@@ -27,6 +27,7 @@ _MAX_BATCH = 100
 # A worker holds as many jobs as its handler runs at once: tens, in rare cases hundreds.
 _MAX_PINGED = 1_000
 _MAX_REASON_CHARS = 256
+_MAX_FINGERPRINT_CHARS = 1_000
 
 # `endpoint_ids` is one id, or several joined by commas for a worker that serves them all.
 router = APIRouter(prefix="/v2/{endpoint_ids}", include_in_schema=False)
@@ -132,7 +133,9 @@ async def _take(request: Request, endpoint_ids: str, worker_id: str, limit: int)
         if cold_start_ms is not None:
             await services.usage.note_cold_start(caller.id, caller.endpoint_ids, cold_start_ms)
         check_right = functools.partial(services.worker_tokens.authenticate, secret_of(request))
-        return await caller.workforce.take(caller.id, caller.endpoint_ids, services.hold_s, limit, check_right)
+        return await caller.workforce.take(
+            caller.id, caller.endpoint_ids, services.hold_s, limit, check_right, _fingerprint(request)
+        )
 
     return await _held(request, take())
 
@@ -206,6 +209,15 @@ def _object_in(data: bytes) -> Mapping[str, Any]:
     if not isinstance(result, Mapping):
         raise InvalidRequest("Invalid request: a result must be a JSON object")
     return result
+
+
+def _fingerprint(request: Request) -> str:
+    """The kind of worker, told by our own with their first take; else empty."""
+    text = request.query_params.get("fingerprint", "")
+    if len(text) > _MAX_FINGERPRINT_CHARS or not (text.isascii() and text.isprintable()):
+        problem = f"must be at most {_MAX_FINGERPRINT_CHARS} printable ASCII characters"
+        raise InvalidRequest(f"Invalid request: fingerprint {problem}")
+    return text
 
 
 def _claim_token(request: Request) -> int | None:

@@ -21,7 +21,7 @@ _JPEG_QUALITY: Final = 95
 _UNICODE_MARK: Final = b"UNICODE\x00"
 # The whole EXIF block of a JPEG is one segment of at most 65,533 bytes; the rest of it needs less than 1,000.
 _MAX_COMMENT_BYTES: Final = 64_000
-_TEXTS: Final = ("prompt", "negative_prompt", "model", "software")
+_TEXTS: Final = ("prompt", "negative_prompt", "model", "software", "fingerprint")
 
 
 def encode_image(

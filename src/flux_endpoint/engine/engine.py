@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Generator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,6 +13,8 @@ from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_me
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, denoise_step, predict_clean
 from flux_endpoint.engine.encode import encode_image
+from flux_endpoint.engine.fingerprint import fingerprint_of
+from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
@@ -66,6 +69,8 @@ class FluxEngine:
             keep_freed_memory()
         with naming(self._source):
             self._model = load_checkpoint(checkpoint, self._device)
+        parts = fingerprint_parts(self._device, self._model.dtype)
+        self._info = replace(self._info, fingerprint=fingerprint_of(parts))
 
     def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
         """See `Engine.generate`."""
@@ -92,7 +97,7 @@ class FluxEngine:
         # 5. Latents to pixels, of the size asked for.
         pixels = crop_to(decode_latents(model.vae, unpack_latents(latents, size)), request.width, request.height)
         # 6. Pixels to a file that says how it was made.
-        data = encode_image(pixels, request.image_format, picture_parameters(request, self._info.name))
+        data = encode_image(pixels, request.image_format, picture_parameters(request, self._info))
         prompts = (("prompt", positive), ("negative_prompt", negative))
         warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
         return EncodedImage(data, request.image_format, request.width, request.height, warnings)

@@ -8,7 +8,8 @@ from collections.abc import Generator, Mapping
 
 from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
-from flux_endpoint.engine.parameters import ParameterValue, picture_parameters
+from flux_endpoint.engine.fingerprint import fingerprint_of
+from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
@@ -24,7 +25,9 @@ class FakeEngine:
 
     def __init__(self, spec: ModelSpec, step_s: float = 0.0) -> None:
         self._step_s = step_s
-        self._info = ModelInfo(_NAME, spec.family, "none", "No model is loaded: pictures are one flat colour.")
+        notice = "No model is loaded: pictures are one flat colour."
+        parts = {"engine": _NAME, "zlib": zlib.ZLIB_RUNTIME_VERSION, "software": SOFTWARE}
+        self._info = ModelInfo(_NAME, spec.family, "none", notice, fingerprint_of(parts))
 
     @property
     def info(self) -> ModelInfo:
@@ -41,7 +44,7 @@ class FakeEngine:
                 time.sleep(self._step_s)
             yield StepDone(step, request.num_inference_steps)
         if request.image_format is ImageFormat.PNG:
-            data = flat_png(request.width, request.height, request.seed, picture_parameters(request, _NAME))
+            data = flat_png(request.width, request.height, request.seed, picture_parameters(request, self._info))
         else:
             data = flat_jpeg(request.width, request.height, request.seed)
         return EncodedImage(data, request.image_format, request.width, request.height)

@@ -2,16 +2,18 @@
 
 from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine.protocol import ModelInfo
 
 ParameterValue = str | int | float
 
 SOFTWARE = f"flux-endpoint {__version__}"
 
 
-def picture_parameters(request: GenerationRequest, model_name: str) -> dict[str, ParameterValue]:
+def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str, ParameterValue]:
     """Everything needed to draw the picture again, in the order in which it is shown.
 
-    Nothing in it depends on the time or the machine: the same request must give the same bytes.
+    Nothing in it depends on the time, and on the machine no more than the pixels do: the same request must give the
+    same bytes on every worker of one kind.
     """
     return {
         "prompt": request.prompt,
@@ -22,6 +24,7 @@ def picture_parameters(request: GenerationRequest, model_name: str) -> dict[str,
         "steps": request.num_inference_steps,
         "guidance": request.guidance,
         "true_cfg_scale": request.true_cfg_scale,
-        "model": model_name,
+        "model": model.name,
         "software": SOFTWARE,
+        "fingerprint": model.fingerprint,
     }

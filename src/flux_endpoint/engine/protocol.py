@@ -47,12 +47,14 @@ class ModelInfo:
     Attributes:
         name: as written into pictures and listings, e.g. `black-forest-labs/FLUX.1-dev` or `demo`.
         notice: one line a user must see when the model is loaded (a licence, a limitation); may be empty.
+        fingerprint: of the kind of worker that this process is, see `fingerprint.py`; known once the model is loaded.
     """
 
     name: str
     family: ModelFamily
     device: str
     notice: str = ""
+    fingerprint: str = ""
 
 
 class Engine(Protocol):

@@ -61,6 +61,7 @@ class Member:
     since_ms: int
     seen_ms: int
     reason: str = ""
+    fingerprint: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     takes: int = 0
     quiet_since_ms: int = -_RESTART_MS
@@ -77,7 +78,15 @@ class Member:
 
     def record(self, now_ms: int) -> WorkerRecord:
         """What the other gateways shall know."""
-        return WorkerRecord(self.id, self.endpoint_ids, self.state, self.reason, self.since_ms, now_ms)
+        return WorkerRecord(
+            self.id,
+            self.endpoint_ids,
+            self.state,
+            self.reason,
+            self.since_ms,
+            now_ms,
+            fingerprint=self.fingerprint,
+        )
 
 
 class Roster:
@@ -118,13 +127,24 @@ class Roster:
         member.is_unwritten = True
         await self._write(member)
 
-    async def begin_take(self, member: Member) -> None:
-        """A worker asks for a job. So it has started; or, when it was to be restarted, perhaps started anew."""
+    async def begin_take(self, member: Member, fingerprint: str = "") -> None:
+        """A worker asks for a job. So it has started; or, when it was to be restarted, perhaps started anew.
+
+        Args:
+            member: who asks.
+            fingerprint: of the kind of worker it is, told with its first take; empty with others.
+        """
+        has_news = bool(fingerprint) and fingerprint != member.fingerprint
+        if has_news:
+            logger.info("worker %s: fingerprint %s", member.id, fingerprint)
+            member.fingerprint = fingerprint
         is_quiet = not member.takes and not member.jobs
         has_paused = is_quiet and self._clock.monotonic_ms() - member.quiet_since_ms >= _RESTART_MS
         has_restarted = member.state is WorkerState.LEAVING and (member.has_ended or has_paused)
         if member.state is WorkerState.STARTING or has_restarted:
             await self.move(member, WorkerState.READY)
+        elif has_news:
+            await self._write(member)
 
     @contextlib.contextmanager
     def holding(self, member: Member, *, is_take: bool) -> Iterator[None]:
@@ -194,6 +214,11 @@ class Roster:
         counts = await self.counts([endpoint_id])
         return counts.ready + counts.initializing > 0
 
+    async def details(self, endpoint_ids: Collection[str]) -> list[WorkerRecord]:
+        """What the workers of any of these endpoints last said of themselves, at all gateways together, by id."""
+        records = await self._store.list_workers(self._clock.now_ms() - _GONE_AFTER_LEASES * self._lease_ms)
+        return [record for record in records if not record.endpoint_ids.isdisjoint(endpoint_ids)]
+
     async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> Member:
         now_ms = self._clock.now_ms()
         record = await self._store.get_worker(worker_id)
@@ -224,6 +249,7 @@ class Roster:
 
 def _adopt(member: Member, record: WorkerRecord) -> None:
     member.since_ms = record.since_ms
+    member.fingerprint = record.fingerprint or member.fingerprint
     _set_state(member, record.state, record.reason)
 
 

@@ -15,7 +15,7 @@ from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.roster import Member, Roster, WorkerCounts
 from flux_endpoint.stores.protocol import JobStore, SweepResult
-from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
+from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Workforce:
         hold_s: float,
         limit: int = 1,
         check_right: Callable[[], Awaitable[object]] | None = None,
+        fingerprint: str = "",
     ) -> list[Claim]:
         """Up to `limit` of the oldest waiting jobs of these endpoints, as soon as there is one; or none in the end.
 
@@ -85,13 +86,14 @@ class Workforce:
             hold_s: seconds to wait for the first job.
             limit: at most so many.
             check_right: awaited before each claim; raises when the worker's token is revoked meanwhile.
+            fingerprint: of the kind of worker it is; empty when it does not say.
 
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
         member = await self._roster.see(worker_id, endpoint_ids)
-        await self._roster.begin_take(member)
+        await self._roster.begin_take(member, fingerprint)
         deadline_ms = self._clock.monotonic_ms() + round(hold_s * 1_000)
         with self._roster.holding(member, is_take=True):
             while worker_id not in self._lost:
@@ -294,6 +296,10 @@ class Workforce:
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         return await self._roster.serves(endpoint_id)
+
+    async def details(self, *endpoint_ids: str) -> Sequence[WorkerRecord]:
+        """What the workers of any of these endpoints last said of themselves, by id."""
+        return await self._roster.details(endpoint_ids)
 
     async def _let_leave(self, member: Member) -> None:
         logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)

@@ -42,6 +42,7 @@ class WorkerRecord:
         since_ms: since when it is in its state.
         seen_ms: when it was last heard of; up to some seconds old.
         asked_ms: when it last asked for a job; up to a held call and some seconds old, 0 for never.
+        fingerprint: of the kind of worker it is; empty when it has not said.
     """
 
     id: str
@@ -51,6 +52,7 @@ class WorkerRecord:
     since_ms: int
     seen_ms: int
     asked_ms: int = 0
+    fingerprint: str = ""
 
 
 class WorkerStore(Protocol):
@@ -85,7 +87,8 @@ class WorkerStore(Protocol):
 
         Args:
             record: what is known.
-            with_state: write its state, reason and since; without, those in the database stand, if there are any.
+            with_state: write its state, reason and since; without, those in the database stand, if there are any. An
+                empty fingerprint always leaves the one that was told before.
 
         Returns:
             What the database holds now.

@@ -96,6 +96,7 @@ def _values(record: WorkerRecord) -> dict[str, Any]:
         "since_ms": record.since_ms,
         "seen_ms": record.seen_ms,
         "asked_ms": record.asked_ms,
+        "fingerprint": storable(record.fingerprint) or None,
     }
 
 
@@ -108,6 +109,7 @@ def _to_record(row: Row[Any]) -> WorkerRecord:
         since_ms=row.since_ms,
         seen_ms=row.seen_ms,
         asked_ms=row.asked_ms,
+        fingerprint=row.fingerprint or "",
     )
 
 

@@ -61,6 +61,7 @@ class Gateway:
         device: what it runs on, as shown by the gateway.
         sleep: waits between tries; tests hand in their own.
         age_ms: how long ago this process started; told with the first take, which is its first free slot.
+        fingerprint: of the kind of worker this is; told with the first take, too.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Gateway:
         device: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         age_ms: Callable[[], int] | None = None,
+        fingerprint: str = "",
     ) -> None:
         self._connection = connection
         self._all = ",".join(sorted(endpoint_ids))
@@ -78,6 +80,7 @@ class Gateway:
         self._device = device
         self._sleep = sleep
         self._age_ms = age_ms
+        self._fingerprint = fingerprint
         self._is_answering = True
 
     async def take(self, *, is_busy: bool) -> TakenJob | None:
@@ -90,8 +93,10 @@ class Gateway:
         query = [("gpu", self._device), ("job_in_progress", str(int(is_busy)))]
         if self._age_ms:
             query.append(("coldStart", str(self._age_ms())))
+        if self._fingerprint:
+            query.append(("fingerprint", self._fingerprint))
         body = await self._ask("GET", f"/v2/{self._all}/job-take/{self._worker_id}", _HOLD, query=query)
-        self._age_ms = None
+        self._age_ms, self._fingerprint = None, ""
         if body is None:
             return None
         return TakenJob(

@@ -48,8 +48,14 @@ def load_engines(engines: Mapping[str, Engine]) -> None:
         logger.info("%s: model %s on %s, %.1f s", endpoint_id, info.name, info.device, time.monotonic() - started_s)
         if info.notice:
             notices[info.name] = info.notice
+    logger.info("fingerprint %s", fingerprint_of_all(engines))
     for name, notice in notices.items():
         logger.info("%s: %s", name, notice)
+
+
+def fingerprint_of_all(engines: Mapping[str, Engine]) -> str:
+    """The kind of worker that these loaded engines make: one fingerprint, but where some of them have no model."""
+    return "; ".join(dict.fromkeys(engine.info.fingerprint for engine in engines.values()))
 
 
 def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> NoReturn:
@@ -93,10 +99,11 @@ async def _work(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, leave.set)
-    device = next(iter(engines.values())).info.device
+    device, fingerprint = next(iter(engines.values())).info.device, fingerprint_of_all(engines)
     async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
-        await Worker(Gateway(connection, list(engines), worker_id, device, age_ms=age_ms), engines, thread).run(leave)
+        gateway = Gateway(connection, list(engines), worker_id, device, age_ms=age_ms, fingerprint=fingerprint)
+        await Worker(gateway, engines, thread).run(leave)
     logger.info("worker %s left", worker_id)
 
 

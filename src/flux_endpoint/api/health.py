@@ -1,0 +1,94 @@
+"""`GET /v2/{endpoint_id}/health`: queue and workers in Runpod's shape, and what single workers say of themselves."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from flux_endpoint.api import schemas
+from flux_endpoint.api.doors import admit
+from flux_endpoint.api.http import json_reply
+from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, Flag
+from flux_endpoint.api.services import services_of
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.job import JobCounts
+from flux_endpoint.service.roster import WorkerCounts
+from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
+
+_DETAILS: Final = Flag("details", "Add what each worker last said of itself, its fingerprint among it.")
+_COUNT: Final[schemas.JsonObject] = {"type": "integer"}
+_TEXT: Final[schemas.JsonObject] = {"type": "string"}
+
+
+def _counts(*names: str) -> schemas.JsonObject:
+    return {"type": "object", "properties": {name: _COUNT for name in names}}
+
+
+_WORKER_SCHEMA: Final[schemas.JsonObject] = {
+    "type": "object",
+    "properties": {
+        "id": _TEXT,
+        "state": {"type": "string", "enum": [state.value for state in WorkerState]},
+        "reason": _TEXT,
+        "fingerprint": _TEXT,
+    },
+    "required": ["id", "state"],
+}
+_SCHEMA: Final[schemas.JsonObject] = {
+    "type": "object",
+    "properties": {
+        "jobs": _counts("completed", "failed", "inProgress", "inQueue", "retried"),
+        "workers": _counts("idle", "initializing", "ready", "running", "throttled", "unhealthy"),
+        "details": {"type": "array", "items": _WORKER_SCHEMA},
+    },
+    "required": ["jobs", "workers"],
+}
+_RESPONSES: Final = ERRORS | {
+    200: schemas.json_response("Counts.", _SCHEMA),
+    400: schemas.json_response("`details` is neither true nor false.", schemas.ERROR_SCHEMA),
+}
+_EXTRA: Final = {"parameters": [_DETAILS.parameter()]}
+
+router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
+
+
+@router.get("/health", responses=_RESPONSES, openapi_extra=_EXTRA, summary="Queue and workers")
+async def health(request: Request, endpoint_id: EndpointId) -> Response:
+    """How many jobs of this endpoint (the key's own, if it is for some endpoints) and workers are in each state.
+
+    With `details`, what each worker is and last said.
+    """
+    services = services_of(request)
+    key = await admit(request, endpoint_id, Operation.HEALTH)
+    with_details = _DETAILS.read(request)
+    jobs = await services.endpoints.counts(key, endpoint_id)
+    body = _body(jobs, await services.workforce.counts(endpoint_id))
+    if with_details:
+        body["details"] = [_details(worker) for worker in await services.workforce.details(endpoint_id)]
+    return json_reply(body)
+
+
+def _body(jobs: JobCounts, workers: WorkerCounts) -> schemas.JsonObject:
+    """Queue and workers of one endpoint, as `/health` shows them."""
+    return {
+        "jobs": {
+            "completed": jobs.completed,
+            "failed": jobs.failed,
+            "inProgress": jobs.in_progress,
+            "inQueue": jobs.in_queue,
+            "retried": jobs.retried,
+        },
+        "workers": {
+            "idle": workers.idle,
+            "initializing": workers.initializing,
+            "ready": workers.ready,
+            "running": workers.running,
+            "throttled": workers.throttled,
+            "unhealthy": workers.unhealthy,
+        },
+    }
+
+
+def _details(worker: WorkerRecord) -> schemas.JsonObject:
+    body = {"id": worker.id, "state": worker.state.value}
+    more = {"reason": worker.reason, "fingerprint": worker.fingerprint}
+    return body | {name: text for name, text in more.items() if text}
