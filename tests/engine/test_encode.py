@@ -1,21 +1,32 @@
 import io
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import piexif
+import piexif.helper
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from flux_endpoint import __version__
-from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.encode import encode_image, read_parameters
+from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import ModelInfo
-from tests.engine.conftest import make_request
+from tests.engine.conftest import draw, make_request
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 PROMPTS = ["a house", "Häuschen", "山と湖 🌄", 'quotes " and \\ and\nlines\tand\x01', "12", "true", "a" * 10_000]
+
+
+def exiftool(file: Path, *options: str) -> dict[str, Any]:
+    run = subprocess.run(["exiftool", "-json", *options, file], capture_output=True, text=True, check=True)
+    (tags,) = json.loads(run.stdout)
+    return dict(tags)
 
 
 def parameters_for(**changes: Any) -> dict[str, Any]:
@@ -52,11 +63,42 @@ def test_other_programs_find_the_parameters() -> None:
     png = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.PNG, parameters_for())))
     assert png.info["prompt"] == "a serene mountain landscape at sunset"
     assert png.info["seed"] == "7"
-    exif = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.JPEG, parameters_for()))).getexif()
-    assert exif[ExifTags.Base.Software] == f"flux-endpoint {__version__}"
-    assert exif[ExifTags.Base.Model] == "demo"
-    comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
-    assert json.loads(comment[8:].decode("utf-16-le"))["steps"] == 3
+    jpeg = encode_image(PIXELS, ImageFormat.JPEG, parameters_for(prompt="山と湖 🌄"))
+    tags = piexif.load(jpeg)
+    assert tags["0th"][piexif.ImageIFD.Software] == f"flux-endpoint {__version__}".encode()
+    comment = piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment])
+    assert json.loads(comment) == parameters_for(prompt="山と湖 🌄")
+
+
+@pytest.mark.parametrize("engine", ["real", "fake"])
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
+def test_exiftool_finds_nothing_to_complain_about(
+    tmp_path: Path, image_format: ImageFormat, prompt: str, engine: str
+) -> None:
+    request = make_request(prompt=prompt, image_format=image_format, num_inference_steps=1)
+    if engine == "real":
+        data = encode_image(PIXELS, image_format, parameters_for(prompt=prompt))
+    else:
+        data = draw(FakeEngine(FLUX_DEV), request).data
+    file = tmp_path / f"picture.{image_format.value}"
+    file.write_bytes(data)
+    found = exiftool(file, "-validate", "-warning", "-error")
+    assert found["Validate"] == "OK", found
+
+
+@pytest.mark.parametrize("image_format", list(ImageFormat))
+def test_exiftool_reads_what_was_written(tmp_path: Path, image_format: ImageFormat) -> None:
+    file = tmp_path / f"picture.{image_format.value}"
+    parameters = parameters_for(prompt="山と湖 🌄", negative_prompt="Häuschen")
+    file.write_bytes(encode_image(PIXELS, image_format, parameters))
+    if image_format is ImageFormat.PNG:
+        found = exiftool(file, "-PNG:all")
+        assert (found["Prompt"], found["Negative_prompt"]) == ("山と湖 🌄", "Häuschen")
+    else:
+        found = exiftool(file, "-EXIF:all")
+        assert json.loads(found["UserComment"]) == parameters
+        assert (found["ExifImageWidth"], found["ExifImageHeight"]) == (40, 24)
 
 
 def test_texts_beyond_what_exif_holds_are_shortened() -> None:
@@ -78,5 +120,5 @@ def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
 
 def test_the_comment_of_a_jpeg_has_the_byte_order_of_its_block() -> None:
     data = encode_image(np.zeros((64, 64, 3), np.uint8), ImageFormat.JPEG, parameters_for())
-    assert b"Exif\x00\x00II" in data
-    assert b'UNICODE\x00{\x00"\x00' in data
+    assert b"Exif\x00\x00MM" in data
+    assert b'UNICODE\x00\x00{\x00"' in data
