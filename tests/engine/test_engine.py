@@ -1,6 +1,8 @@
 import io
+import math
 import re
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
-from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.errors import CheckpointError, NonFinite
 from flux_endpoint.core.generation import ImageFormat
 from flux_endpoint.engine.encode import read_parameters
 from flux_endpoint.engine.engine import FluxEngine
@@ -17,7 +19,7 @@ from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import StepDone
 from flux_endpoint.engine.sources import parse_source
-from tests.engine.conftest import draw, make_request, open_engine
+from tests.engine.conftest import draw, make_request, open_engine, rewrite_file
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
 
@@ -170,6 +172,38 @@ def test_the_embedded_model_has_a_transformer_of_its_own_for_schnell() -> None:
         draw(dev, make_request())
     draw(schnell, make_request(num_inference_steps=1))
     schnell.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "part"),
+    [
+        ("transformer", math.nan, "transformer"),
+        ("text_encoder", math.nan, "transformer"),
+        ("text_encoder_2", math.inf, "transformer"),
+        ("vae", math.nan, "autoencoder"),
+        ("vae", math.inf, "autoencoder"),
+    ],
+)
+def test_numbers_that_are_none_are_no_picture(
+    copy_checkpoint: Callable[[ModelFamily], Path], name: str, number: float, part: str
+) -> None:
+    folder = copy_checkpoint(DEV)
+    for file in (folder / name).glob("*.safetensors"):
+        rewrite_file(file, lambda tensors: {key: _spoilt(key, tensor, number) for key, tensor in tensors.items()})
+    engine = open_engine(folder, FLUX_DEV)
+    try:
+        with pytest.raises(NonFinite, match=f"the model's {part} produced NaN or infinite numbers"):
+            draw(engine, make_request())
+    finally:
+        engine.close()
+
+
+def _spoilt(name: str, tensor: torch.Tensor, number: float) -> torch.Tensor:
+    """One number of one tensor, which every picture passes through, is none."""
+    if name.endswith(("x_embedder.bias", "final_layer_norm.bias", "final_layer_norm.weight", "decoder.conv_in.bias")):
+        tensor = tensor.clone()
+        tensor[0] = number
+    return tensor
 
 
 def test_closing_frees_the_weights(checkpoints: dict[ModelFamily, Path]) -> None:

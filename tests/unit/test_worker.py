@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
-from flux_endpoint.core.errors import NotFound, Unauthenticated
+from flux_endpoint.core.errors import NonFinite, NotFound, Unauthenticated
 from flux_endpoint.core.generation import GenerationRequest, ImageFormat
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.worker.client import Gateway
@@ -237,6 +237,16 @@ async def test_an_engine_that_fails_fails_its_job_only():
         engine.permits.release(100)
         gateway.jobs.put_nowait(job("b"))
         assert (await gateway.next(gateway.results))[1] == ("image/png", PNG, [])
+
+
+async def test_numbers_that_are_none_fail_their_job_in_plain_words():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    engine.error = NonFinite("transformer")
+    gateway.jobs.put_nowait(job("a"))
+    async with working(gateway, engine):
+        job_id, result = await gateway.next(gateway.results)
+    assert (job_id, list(result)) == ("a", ["error"])
+    assert result["error"].startswith("image generation failed: the model's transformer produced NaN")
 
 
 async def test_a_job_that_is_none_of_ours_fails():

@@ -23,6 +23,7 @@
     ├── NotDelivered           the gateway did not take a worker's report, however often it was sent
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
+    ├── NonFinite              a model's numbers became NaN or infinite: there is no picture
     └── GenerationStopped      a running generation was told to stop
 
 `api/app.py` holds the one table from these to HTTP codes.
@@ -155,6 +156,19 @@ class SettingsError(FluxEndpointError):
 
 class CheckpointError(FluxEndpointError):
     """The files of a model are missing, damaged, of another model, or too large for this machine."""
+
+
+class NonFinite(FluxEndpointError):
+    """A model produced NaN or infinite numbers, which every picture shows as black; no picture exists.
+
+    Args:
+        part: of the model, whose output it was.
+    """
+
+    def __init__(self, part: str) -> None:
+        super().__init__(
+            f"the model's {part} produced NaN or infinite numbers: its weights are damaged, or the device is faulty"
+        )
 
 
 class GenerationStopped(FluxEndpointError):

@@ -6,6 +6,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flux_endpoint.core.errors import NonFinite
+
 
 @torch.inference_mode()
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
@@ -17,13 +19,24 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
 
     Returns:
         (height, width, 3), 8-bit RGB, at `vae_scale_factor` pixels per latent.
+
+    Raises:
+        NonFinite: there are NaN or infinite numbers in the latents or in what becomes of them.
     """
+    # Once a picture and not once a step: such numbers never go away again.
+    _check_finite(latents, "transformer")
     latents = latents / vae.config.scaling_factor + vae.config.shift_factor
     pixels = vae.decode(latents, return_dict=False)[0]  # (1, 3, height, width), about -1 to 1
+    _check_finite(pixels, "autoencoder")
     pixels = (pixels * 0.5 + 0.5).clamp(0, 1)
     pixels = pixels.permute(0, 2, 3, 1)[0].float()
     levels: NDArray[np.uint8] = (pixels * 255).round().to(torch.uint8).cpu().numpy()
     return levels
+
+
+def _check_finite(numbers: Tensor, part: str) -> None:
+    if not torch.isfinite(numbers).all():
+        raise NonFinite(part)
 
 
 def crop_to(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:

@@ -77,7 +77,10 @@ class Engine(Protocol):
         """Make one picture: yields after every step, returns the encoded file.
 
         Closing the generator between steps abandons the picture at no further cost. Several generators may be
-        stepped in turn from one thread. The bytes depend on the request, the weights and the kind of device only.
+        stepped in turn from one thread. The bytes depend on the request, the weights and the kind of worker only.
+
+        Raises:
+            NonFinite: the numbers became NaN or infinite on the way.
         """
         ...
 
