@@ -132,7 +132,6 @@ def test_damaged_index(copy_checkpoint: Copy, content: str) -> None:
         lambda data: data + b"x",
         lambda data: b"\xff" * 8 + data[8:],
         lambda data: data[:8] + b"{}" + data[10:],
-        lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
         lambda data: (15).to_bytes(8, "little") + b'{"a": {"b": 1}}',
     ],
 )

@@ -12,6 +12,13 @@ from flux_endpoint.core.errors import CheckpointError
 # The format's own limit; a larger number at the start means that the file is something else.
 _MAX_HEADER_BYTES = 100_000_000
 _LENGTH_BYTES = 8
+_OTHER_FORMATS = (
+    (b"GGUF", "a GGUF file"),
+    (b"version https://git-lfs", "the pointer that a clone without git-lfs leaves"),
+    (b"<", "a web page: the download went wrong"),
+    (b"PK", "a PyTorch file"),
+    (b"\x80", "a PyTorch file"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,8 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
     try:
         tensors = _parse(json.loads(text), file)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise CheckpointError(f"{file} is damaged: it has no valid safetensors header") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise CheckpointError(f"{file} {_what_instead(file)}") from None
     expected = _LENGTH_BYTES + length + sum(tensor.size_bytes for tensor in tensors.values())
     if size != expected:
         raise CheckpointError(
@@ -60,12 +67,25 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
+def _what_instead(file: Path) -> str:
+    """What a file without a valid header is; many things are called .safetensors."""
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    for mark, kind in _OTHER_FORMATS:
+        if start.lstrip().startswith(mark):
+            return f"is {kind}, not a safetensors file"
+    return "is damaged: it has no valid safetensors header"
+
+
 def _parse(header: Mapping[str, Any], file: Path) -> dict[str, TensorHeader]:
     tensors = {}
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            tensors[name] = TensorHeader(entry["dtype"], tuple(entry["shape"]), end - begin, file)
+            shape = tuple(entry["shape"])
+            if not all(isinstance(number, int) and number >= 0 for number in (begin, end, *shape)):
+                raise ValueError("no sizes")
+            tensors[name] = TensorHeader(str(entry["dtype"]), shape, end - begin, file)
     return tensors
 
 

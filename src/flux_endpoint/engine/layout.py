@@ -16,8 +16,9 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.detect import detect, unwrapped
 from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
-from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors, plain_name
+from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors
 from flux_endpoint.engine.report import PartReport
 from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER, TRANSFORMER_CONFIG, Located, Source
 
@@ -31,7 +32,8 @@ _SCHEDULER_CONFIG: Final = "scheduler/scheduler_config.json"
 # Without tokenizer_config.json a tokenizer knows no longest length; without tokenizer.json T5's knows no words.
 _OTHER_FILES: Final = (_SCHEDULER_CONFIG, "tokenizer/tokenizer_config.json", "tokenizer_2/tokenizer_config.json")
 _FLOAT_DTYPES: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-_GUIDANCE_NAMES: Final = ("guidance_in.", "time_text_embed.guidance_embedder.")
+# What `detect` calls the parts that a file of another one may lie in the place of.
+_KINDS: Final = {VAE: "an autoencoder", CLIP: "a CLIP text encoder", T5: "a T5 text encoder"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,10 +90,8 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     """
     _check_other_files(located)
     configs = {part: _config(located, part, family) for part in (TRANSFORMER, VAE, CLIP, T5)}
-    transformer_headers = _transformer_headers(located)
-    has_guidance = any(name.startswith(_GUIDANCE_NAMES) for name in transformer_headers)
+    transformer_headers = _transformer_headers(located, family)
     has_original_names = any(is_original(name) for name in transformer_headers)
-    _check_family(family, has_guidance=has_guidance)
     transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
     vae = _on_meta(VAE, lambda: AutoencoderKL.from_config(configs[VAE]))
     clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP])))
@@ -181,10 +181,16 @@ def _class_names(part: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
             return "T5EncoderModel", config.get("architectures", [])
 
 
-def _transformer_headers(located: Located) -> dict[str, TensorHeader]:
-    if located.transformer_file is None:
-        return read_part_headers(located.transformer_folder, _DIFFUSERS_STEM)
-    return {plain_name(name): header for name, header in read_header(located.transformer_file).items()}
+def _transformer_headers(located: Located, family: ModelFamily) -> dict[str, TensorHeader]:
+    place = located.transformer_file or located.transformer_folder
+    headers = read_header(place) if located.transformer_file else read_part_headers(place, _DIFFUSERS_STEM)
+    kind = detect(headers)
+    if kind.family is None:
+        raise CheckpointError(
+            f"{place} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer in plain numbers"
+        )
+    _check_family(family, has_guidance=kind.family is ModelFamily.DEV)
+    return {unwrapped(name): header for name, header in headers.items()}
 
 
 def _clip_headers(located: Located) -> dict[str, TensorHeader]:
@@ -228,6 +234,10 @@ def _compare(
     optional: frozenset[str] = frozenset(),
 ) -> None:
     missing = [name for name in expected if name not in found and name not in optional]
+    if 2 * len(missing) > len(expected) and part in _KINDS:
+        kind = detect(found).text
+        if kind != _KINDS[part]:
+            raise CheckpointError(f"{part} is {kind}, not {_KINDS[part]}")
     if missing:
         raise CheckpointError(f"{part} lacks {len(missing)} of {len(expected)} tensors: {listing(missing)}")
     extra = [name for name in found if name not in expected]

@@ -8,10 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-Shape = tuple[int, ...]
+from flux_endpoint.engine.detect import unwrapped
 
-# Some tools wrap a transformer file's names in this.
-_PREFIX: Final = "model.diffusion_model."
+Shape = tuple[int, ...]
 
 # diffusers' module -> original module, and its place among the modules that are stacked in one original tensor.
 _OUTER: Final[Mapping[str, tuple[str, int]]] = {
@@ -74,14 +73,9 @@ class OriginalTensor:
     parts: tuple[tuple[str, int], ...]
 
 
-def plain_name(name: str) -> str:
-    """A tensor's name without the wrapping some tools add."""
-    return name.removeprefix(_PREFIX)
-
-
 def is_original(name: str) -> bool:
     """Whether only the original layout has such a name."""
-    return plain_name(name).startswith(("double_blocks.", "single_blocks.", "img_in.", "guidance_in."))
+    return unwrapped(name).startswith(("double_blocks.", "single_blocks.", "img_in.", "guidance_in."))
 
 
 def original_tensors(expected: Mapping[str, Shape]) -> dict[str, OriginalTensor]:

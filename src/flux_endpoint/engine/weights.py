@@ -20,10 +20,11 @@ from transformers.utils import logging as transformers_logging
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.detect import unwrapped
 from flux_endpoint.engine.headers import TensorHeader
 from flux_endpoint.engine.layout import CLIP, T5, VAE, Checkpoint, check_kind, check_layout
 from flux_endpoint.engine.memory import available_bytes
-from flux_endpoint.engine.original_layout import original_tensors, plain_name, split_original
+from flux_endpoint.engine.original_layout import original_tensors, split_original
 from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
@@ -203,7 +204,7 @@ def _tensors(
     for file in files:
         with safe_open(file, framework="pt", device=str(device)) as stream:
             for stored_name in stream.keys():  # noqa: SIM118 (the object is no mapping)
-                yield plain_name(stored_name), stream.get_tensor(stored_name).to(dtype)
+                yield unwrapped(stored_name), stream.get_tensor(stored_name).to(dtype)
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,176 @@
+"""What a file is, from its header: many files belong to FLUX.1 somehow, and most of them are no transformer."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+from safetensors.torch import load_file, save_file
+
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.detect import detect
+from flux_endpoint.engine.factory import check_source
+from flux_endpoint.engine.headers import TensorHeader
+from flux_endpoint.engine.original_layout import original_tensors
+from tests.engine.checkpoints import TRANSFORMER_CONFIG
+from tests.engine.test_original_layout import read_transformer, to_original
+
+DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
+Copy = Callable[[ModelFamily], Path]
+LORA = "lora_unet_double_blocks_0_img_attn_qkv"
+DIFFUSERS_LORA = "transformer.transformer_blocks.0.attn.to_q"
+ENCODERS = (
+    "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight",
+    "vae.decoder.conv_in.weight",
+)
+
+
+def header(*names: str, dtype: str = "BF16", **shapes: tuple[int, ...]) -> dict[str, TensorHeader]:
+    return {name: TensorHeader(dtype, shapes.get(name.replace(".", "_"), (8, 8)), 128, Path("x")) for name in names}
+
+
+def transformer_names(family: ModelFamily, *, original: bool, wrapping: str = "") -> list[str]:
+    with torch.device("meta"):
+        module = FluxTransformer2DModel(**TRANSFORMER_CONFIG, guidance_embeds=family is DEV)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return [wrapping + name for name in (original_tensors(shapes) if original else shapes)]
+
+
+@pytest.mark.parametrize("family", [DEV, SCHNELL])
+@pytest.mark.parametrize("original", [True, False])
+@pytest.mark.parametrize("wrapping", ["", "model.diffusion_model.", "diffusion_model.", "transformer.", "model."])
+def test_a_transformer_whatever_wraps_its_names(family: ModelFamily, original: bool, wrapping: str) -> None:
+    kind = detect(header(*transformer_names(family, original=original, wrapping=wrapping)))
+    assert (kind.family, kind.text) == (family, f"a FLUX.1 {family} transformer")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([f"{LORA}.lora_down.weight", f"{LORA}.lora_up.weight", f"{LORA}.alpha"], "a LoRA"),
+        ([f"{DIFFUSERS_LORA}.lora_A.weight", f"{DIFFUSERS_LORA}.lora_B.weight"], "a LoRA"),
+        ([f"{DIFFUSERS_LORA}.lora_A.default.weight", f"{DIFFUSERS_LORA}.lora_B.default.weight"], "a LoRA"),
+        (
+            ["double_blocks.0.processor.qkv_lora1.down.weight", "double_blocks.0.processor.qkv_lora1.up.weight"],
+            "a LoRA",
+        ),
+        ([f"{LORA}.lokr_w1", f"{LORA}.lokr_w2"], "a LoKr"),
+        ([f"{LORA}.hada_w1_a", f"{LORA}.hada_w1_b", f"{LORA}.alpha"], "a LoHa"),
+        ([f"{LORA}.lora_down.weight", f"{LORA}.lora_up.weight", f"{LORA}.dora_scale"], "a DoRA"),
+        (["encoder.down.0.block.0.conv1.weight", "decoder.conv_in.weight"], "an autoencoder"),
+        (["encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight"], "an autoencoder"),
+        (["shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"], "a T5 text encoder"),
+        (["text_model.embeddings.token_embedding.weight", "logit_scale"], "a CLIP text encoder"),
+        (["redux_up.weight", "redux_up.bias", "redux_down.weight", "redux_down.bias"], "a Redux image encoder"),
+        (["controlnet_x_embedder.weight", "transformer_blocks.0.attn.to_q.weight"], "a ControlNet"),
+        (["input_hint_block.0.weight", "double_blocks.0.img_attn.qkv.weight"], "a ControlNet"),
+        (["ip_adapter_proj_model.norm.weight", "double_blocks.0.processor.ip_adapter.weight"], "an IP-Adapter"),
+        (["distilled_guidance_layer.in_proj.weight", "double_blocks.0.img_attn.qkv.weight"], "a Chroma transformer"),
+        (["single_stream_modulation.lin.weight", "double_blocks.0.img_attn.qkv.weight"], "a FLUX.2 transformer"),
+        (["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"], "a Stable Diffusion 3 transformer"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "the U-Net of a Stable Diffusion model"),
+        (["double_blocks.0.img_attn.qkv.weight", "img_in.weight"], "a part of a FLUX.1 transformer"),
+        (
+            ["time_in.in_layer.weight", "double_blocks.0.img_attn.qkv.weight", "scaled_fp8"],
+            "FLUX.1 transformer in scaled",
+        ),
+        (["transformer_blocks.0.qkv_proj.qweight", "transformer_blocks.0.qkv_proj.wscales"], "transformer in SVDQuant"),
+        (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight", *ENCODERS], "an all-in-one checkpoint"),
+        (["something.weight"], "of a kind unknown here"),
+        ([], "empty"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_everything_else_is_called_by_its_name(names: list[str], text: str) -> None:
+    kind = detect(header(*names))
+    assert kind.family is None
+    assert text in kind.text
+
+
+@pytest.mark.parametrize(("inputs", "name"), [(384, "Fill transformer"), (128, "Depth or Canny transformer")])
+def test_what_reads_pictures_is_none_that_draws_from_text_alone(inputs: int, name: str) -> None:
+    names = transformer_names(DEV, original=True)
+    sizes = {"img_in_weight": (3072, inputs), "final_layer_linear_weight": (64, 3072)}
+    assert name in detect(header(*names, **sizes)).text
+    assert detect(header(*names, **sizes | {"img_in_weight": (3072, 64)})).family is DEV
+
+
+def lone_file(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    file = folder / "flux.safetensors"
+    save_file(tensors, file)
+    shutil.rmtree(folder / "transformer")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [("vae", "an autoencoder"), ("text_encoder", "a CLIP text encoder"), ("lora", "a LoRA")]
+)
+@pytest.mark.parametrize("family", [DEV, SCHNELL])
+def test_the_message_says_what_the_file_is(copy_checkpoint: Copy, family: ModelFamily, part: str, text: str) -> None:
+    folder = copy_checkpoint(DEV)
+    if part == "lora":
+        names = (f"{LORA}.lora_down.weight", f"{LORA}.lora_up.weight")
+        tensors = {name: torch.zeros(4, 4) for name in names}
+    else:
+        tensors = load_file(next((folder / part).glob("*.safetensors")))
+    file = lone_file(folder, tensors)
+    with pytest.raises(CheckpointError) as refused:
+        check_source(str(file), family, device="cpu")
+    needed = f"the endpoint needs a FLUX.1 {family} transformer in plain numbers"
+    assert str(refused.value) == f"Model {file}: {file} is {text}; {needed}"
+
+
+@pytest.mark.parametrize("wrapping", ["diffusion_model.", "transformer.", "model.diffusion_model."])
+def test_a_wrapped_dev_file_is_dev(copy_checkpoint: Copy, wrapping: str) -> None:
+    folder = copy_checkpoint(DEV)
+    config = folder / "transformer/config.json"
+    kept = config.read_text()
+    file = lone_file(folder, to_original(read_transformer(folder), wrapping))
+    config.parent.mkdir()
+    config.write_text(kept)
+    assert check_source(str(file), DEV, device="cpu").family is DEV
+    with pytest.raises(CheckpointError, match=r"this is a dev checkpoint .* needs schnell"):
+        check_source(str(file), SCHNELL, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "text"),
+    [
+        ("vae/diffusion_pytorch_model", "text_encoder/model", "vae is a CLIP text encoder, not an autoencoder"),
+        (
+            "text_encoder/model",
+            "vae/diffusion_pytorch_model",
+            "text_encoder is an autoencoder, not a CLIP text encoder",
+        ),
+    ],
+)
+def test_a_part_in_the_place_of_another(copy_checkpoint: Copy, place: str, given: str, text: str) -> None:
+    folder = copy_checkpoint(DEV)
+    shutil.copyfile(folder / f"{given}.safetensors", folder / f"{place}.safetensors")
+    with pytest.raises(CheckpointError, match=f"{text}$"):
+        check_source(str(folder), DEV, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (b"GGUF\x03\x00\x00\x00", "is a GGUF file, not a safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a clone without git-lfs leaves"),
+        (b"\n<!DOCTYPE html><html>", "is a web page: the download went wrong"),
+        (b"PK\x03\x04", "is a PyTorch file"),
+        (b"\x80\x02ccollections", "is a PyTorch file"),
+        (b"", "is damaged"),
+        (b"nonsense" * 20, "is damaged"),
+    ],
+)
+def test_another_format_is_called_by_its_name(copy_checkpoint: Copy, start: bytes, text: str) -> None:
+    folder = copy_checkpoint(DEV)
+    file = folder / "flux.safetensors"
+    file.write_bytes(start)
+    with pytest.raises(CheckpointError) as refused:
+        check_source(str(file), DEV, device="cpu")
+    assert str(refused.value).startswith(f"Model {file}: {file} is ")
+    assert text in str(refused.value)
