@@ -25,7 +25,7 @@ install: $(VENV)/.installed-dev ## Install everything for development into .venv
 serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
 	@exec $(BIN)/flux-endpoint serve $(ARGS)
 
-test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool ## Install what is missing, then run every check: style, types, floors, tests
+test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup $(ARGS)
 
@@ -97,6 +97,14 @@ $(VENV)/.exiftool: | $(VENV)/.made
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libimage-exiftool-perl >/dev/null; } || { \
 		echo "The tests of pictures need exiftool; install it and try again." >&2; exit 1; }
+	@touch $@
+
+# What the tests of several machines need: a pooler of PostgreSQL, and clocks that are wrong.
+$(VENV)/.machines: | $(VENV)/.made
+	@{ command -v pgbouncer && command -v faketime; } >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer faketime >/dev/null; } || { \
+		echo "The tests of several machines need PgBouncer and libfaketime; install them and try again." >&2; exit 1; }
 	@touch $@
 
 # Node is the system's, or Debian's package where it may be installed.

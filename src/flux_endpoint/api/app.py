@@ -128,8 +128,8 @@ def http_status_of(error: FluxEndpointError) -> int:
 async def _on_known_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FluxEndpointError)
     if isinstance(error, StoreUnavailable):
-        # Its text may name a path or a host of the operator's.
-        logger.error("%s %s: %s", request.method, request.url.path[:200], error)
+        # Its text may name a path or a host of the operator's. The outage has been logged, once for all requests.
+        logger.debug("%s %s: %s", request.method, request.url.path[:200], error)
         return error_reply(
             request,
             http_status_of(error),

@@ -81,7 +81,7 @@ async def _messages(services: Services, base_url: str, job: Job, seen_id: str | 
         yield f"event: gone\ndata: {_json({'error': str(error)})}\n\n"
     except StoreUnavailable as error:
         # The client comes back by itself, and is then told as every other.
-        logger.error("events of job %s: %s", job.id, error)
+        logger.debug("events of job %s: %s", job.id, error)
 
 
 def _data_of(base_url: str, job: Job, queue_position: int | None) -> str:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.core.errors import FluxEndpointError, StoreUnavailable
 from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
@@ -65,7 +65,9 @@ class Janitor:
             try:
                 await self.sweep()
             except FluxEndpointError as error:
-                logger.warning("sweep failed, will be tried again: %s", error)
+                # That the database does not answer has been logged.
+                level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.WARNING
+                logger.log(level, "sweep failed, will be tried again: %s", error)
             await self._sleep(_LEASE_PERIOD_S)
 
     async def sweep(self) -> None:

@@ -53,6 +53,7 @@ class Member:
         is_unwritten: the database does not know its state yet.
         leaves: set while it is leaving.
         available: set while it is not withheld.
+        writing: held while the database is told.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Member:
     is_unwritten: bool = False
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
     available: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def is_withheld(self) -> bool:
@@ -234,13 +236,15 @@ class Roster:
         return self._members.setdefault(worker_id, member)
 
     async def _write(self, member: Member) -> None:
-        member.written_ms = member.seen_ms
-        with_state, member.is_unwritten = member.is_unwritten, False
-        try:
-            record = await self._store.note_worker(member.record(self._clock.now_ms()), with_state=with_state)
-        except BaseException:
-            member.is_unwritten = with_state
-            raise
+        # One at a time: what is older must not be written last.
+        async with member.writing:
+            member.written_ms = member.seen_ms
+            with_state, member.is_unwritten = member.is_unwritten, False
+            try:
+                record = await self._store.note_worker(member.record(self._clock.now_ms()), with_state=with_state)
+            except BaseException:
+                member.is_unwritten = with_state
+                raise
         # What is older is what the database held before a `move` that came between.
         is_other = (record.state, record.reason) != (member.state, member.reason)
         if not with_state and is_other and record.since_ms >= member.since_ms:

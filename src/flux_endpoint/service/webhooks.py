@@ -77,7 +77,8 @@ class Deliverer:
                 try:
                     await self._send_or_wait()
                 except FluxEndpointError as error:
-                    logger.warning("webhooks wait: %s", error)
+                    # That the database does not answer has been logged.
+                    logger.debug("webhooks wait: %s", error)
                     await asyncio.sleep(_PAUSE_S)
         finally:
             await self._stop()

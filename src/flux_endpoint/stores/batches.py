@@ -178,7 +178,7 @@ class SqlBatches:
             transaction.wake(topics.work_on(row.endpoint_id))
             return _get(connection, reference)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_long=True)
 
     async def cancel_batch(self, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""
@@ -196,7 +196,7 @@ class SqlBatches:
                 connection.execute(sql.CHANGE_BATCH.values(status=BatchStatus.CANCELLED.value), {"row": row.seq})
             return _get(connection, reference)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_long=True)
 
     async def _forget_batches(self, created_before_ms: int) -> None:
         """Give up drafts that nobody finalized, and delete batches whose jobs are all forgotten."""
@@ -206,7 +206,7 @@ class SqlBatches:
             for statement in (sql.DROP_STALE_REQUESTS, sql.FAIL_STALE, sql.FORGET_BATCHES):
                 transaction.connection.execute(statement, values)
 
-        await self._database.write(work)
+        await self._database.write(work, is_long=True)
 
 
 def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class SqlClaims:
             transaction.connection.execute(sql.FORGET_STOPS_OF_GONE, workers)
             return _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM_GONE, values).all())
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_long=True)
 
     async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
         """See `JobStore.release_worker`."""
@@ -205,7 +205,7 @@ class SqlClaims:
             result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values).all())
             return dataclasses.replace(result, timed_out=tuple(timed_out))
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_long=True)
 
 
 def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row[Any] | None:

@@ -15,7 +15,7 @@ from flux_endpoint.stores.timekeeping import SqlTimekeeper
 _FORMS: Final = "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:5432/name"
 
 
-async def open_store(database_url: str, clock: Clock) -> SqlStore:
+async def open_store(database_url: str, clock: Clock, connections: int = 10) -> SqlStore:
     """Connect, bring the tables up to date, and return the store; the caller closes it.
 
     Args:
@@ -23,6 +23,8 @@ async def open_store(database_url: str, clock: Clock) -> SqlStore:
             `postgresql://user:password@host:5432/name` (with libpq's options, such as `?sslmode=require`).
         clock: read at every claim, renewal, end and sweep. A `SystemClock` is set by the database's here, and again
             whenever the store's `timekeeper` is told to.
+        connections: to a PostgreSQL server, held at most. Transactions last milliseconds: many more would only queue
+            inside it.
 
     Raises:
         SettingsError: the URL has another form, or PostgreSQL is asked for and its driver is not installed.
@@ -34,7 +36,7 @@ async def open_store(database_url: str, clock: Clock) -> SqlStore:
     if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
         database = await _open_sqlite(Path(rest[1:]), signals)
     elif scheme in ("postgresql", "postgres") and rest:
-        database = await _open_postgres(database_url, signals)
+        database = await _open_postgres(database_url, signals, connections)
     else:
         # The URL itself is not repeated: it may hold a password.
         raise SettingsError(f"DATABASE_URL has a form that is not supported; use {_FORMS}")
@@ -70,7 +72,7 @@ def _make_place(path: Path) -> None:
         make_private(path.with_name(name))
 
 
-async def _open_postgres(url: str, signals: Signals) -> Database:
+async def _open_postgres(url: str, signals: Signals, connections: int) -> Database:
     try:
         # Here and not above: the driver is an optional part of the installation.
         from flux_endpoint.stores.postgres import PostgresDatabase
@@ -79,7 +81,7 @@ async def _open_postgres(url: str, signals: Signals) -> Database:
             f"DATABASE_URL asks for PostgreSQL, but {error.name} is not installed; "
             "install it with: pip install 'flux-endpoint[postgres]'"
         ) from None
-    database = PostgresDatabase(url, signals)
+    database = PostgresDatabase(url, signals, connections)
     try:
         await database.open()
     except BaseException:

@@ -1,6 +1,8 @@
 """One way to run a piece of work against SQLite or PostgreSQL."""
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +19,25 @@ T = TypeVar("T")
 
 # NaN and Infinity are no JSON: PostgreSQL would refuse what SQLite keeps.
 dump_json: Final = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+
+
+# Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
+ANSWER_S: Final = 4.0
+
+
+class Patience:
+    """How long to wait for the database: `ANSWER_S`, or less when the process is about to end."""
+
+    def __init__(self) -> None:
+        self._ends_s = math.inf
+
+    def hurry(self, seconds: float) -> None:
+        """Wait for nothing beyond so many seconds from now."""
+        self._ends_s = min(self._ends_s, time.monotonic() + seconds)
+
+    def until_s(self, limit_s: float = ANSWER_S) -> float:
+        """When to give up what begins now, by `time.monotonic`."""
+        return min(time.monotonic() + limit_s, self._ends_s)
 
 
 class Transaction:
@@ -52,15 +73,17 @@ class Database(Protocol):
         """
         ...
 
-    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False, is_long: bool = False) -> T:
         """Run work in one transaction: all of it is kept when it returns, nothing when it raises.
 
         Args:
             work: called with the transaction.
             is_quick: it changes a few rows found by an index; SQLite then does it on the spot.
+            is_long: it may change so many rows that a healthy database is silent for more than `ANSWER_S`.
 
         Raises:
-            StoreUnavailable: the database did not answer; nothing changed.
+            StoreUnavailable: the database did not answer. Nothing changed; or all did, when the answer to the commit
+                was lost: so work is written such that it can be repeated.
             ValueError: a value is taken already, or is one that no column can hold.
         """
         ...
@@ -74,6 +97,10 @@ class Database(Protocol):
         Raises:
             StoreUnavailable: the database did not answer.
         """
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """The process is about to end: in so many seconds all answers must be given, or refused."""
         ...
 
     async def close(self) -> None:
@@ -103,7 +130,8 @@ def errors_translated(
             raise ValueError(f"The database refuses the value: {error.orig}") from error
         raise StoreUnavailable(f"The database did not answer: {error.orig}") from error
     except (SQLAlchemyError, OSError) as error:
-        raise StoreUnavailable(f"The database did not answer: {error}") from error
+        # Errors about time have no words of their own.
+        raise StoreUnavailable(f"The database did not answer: {str(error) or 'it is silent'}") from error
     except driver_errors as error:
         raise StoreUnavailable(f"The database did not answer: {error}") from error
 

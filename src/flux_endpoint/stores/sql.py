@@ -55,6 +55,10 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
         self._signals.drain()
 
+    def hurry(self, seconds: float) -> None:
+        """The process is about to end: whatever the database has not answered in so many seconds is refused."""
+        self._database.hurry(seconds)
+
     async def close(self) -> None:
         """Let running work end and let go of the database. Whoever still waits gets `StoreUnavailable`."""
         await self._database.close()
@@ -148,7 +152,7 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
                 ended(transaction, row)
             return len(purged)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_long=True)
 
     async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """See `JobStore.take_chunks`."""
@@ -197,7 +201,7 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
 
         total = 0
         while True:
-            batch = await self._database.write(work)
+            batch = await self._database.write(work, is_long=True)
             total += batch
             if batch < _DELETE_AT_ONCE:
                 return total

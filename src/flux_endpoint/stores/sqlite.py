@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from flux_endpoint.core.errors import StoreUnavailable
-from flux_endpoint.stores.database import Transaction, errors_translated
+from flux_endpoint.core.outage import Outage
+from flux_endpoint.stores.database import ANSWER_S, Patience, Transaction, errors_translated
 from flux_endpoint.stores.migrate import upgrade
 from flux_endpoint.stores.quick import QuickConnection
 from flux_endpoint.stores.signals import News, Signals
@@ -23,7 +25,11 @@ from flux_endpoint.stores.signals import News, Signals
 T = TypeVar("T")
 
 # Another process (the command line beside the server) holds the file for milliseconds; seconds mean that it hangs.
-_BUSY_TIMEOUT_MS: Final = 10_000
+_BUSY_TIMEOUT_MS: Final = round(ANSWER_S * 1_000)
+# Another process may be bringing the tables up to date.
+_OPEN_S: Final = 30.0
+# A checkpoint that has to wait is made later.
+_CHECKPOINT_TIMEOUT_MS: Final = 500
 
 # About 16 MB of log. A checkpoint waits for the disk, so the thread makes it and never the event loop.
 _WRITES_PER_CHECKPOINT: Final = 400
@@ -110,6 +116,8 @@ class SqliteDatabase:
         self._quick: QuickConnection | None = None
         self._writes = 0
         self._has_traces = False
+        self._patience = Patience()
+        self._outage = Outage("the database")
         self._is_closed = False
 
     async def open(self) -> None:
@@ -120,10 +128,14 @@ class SqliteDatabase:
 
     def _connect(self) -> None:
         self._writer = self._write_engine.connect()
-        self._write(self._writer, lambda transaction: upgrade(transaction.connection))
+        self._write(self._writer, lambda transaction: upgrade(transaction.connection), self._patience.until_s(_OPEN_S))
 
     async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """See `Database.read`. Every statement sees the latest commit."""
+        with self._outage.watch("reading"):
+            return await self._read_somewhere(work, is_quick=is_quick)
+
+    async def _read_somewhere(self, work: Callable[[Connection], T], *, is_quick: bool) -> T:
         if is_quick and self._quick is not None:
             with _quick_errors_translated():
                 return work(_as_connection(self._quick))
@@ -133,10 +145,14 @@ class SqliteDatabase:
         with self._read_engine.connect() as connection:
             return work(connection)
 
-    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False, is_long: bool = False) -> T:
         """See `Database.write`."""
         if self._is_closed:
             raise StoreUnavailable("The database is closed")
+        with self._outage.watch("writing"):
+            return await self._write_somewhere(work, is_quick=is_quick)
+
+    async def _write_somewhere(self, work: Callable[[Transaction], T], *, is_quick: bool) -> T:
         self._writes += 1
         if self._writes % _WRITES_PER_CHECKPOINT == 0:
             self._write_thread.submit(self._checkpoint)
@@ -149,19 +165,25 @@ class SqliteDatabase:
             else:
                 self._signals.fire(news)
                 return result
-        return await self._run(self._write_thread, partial(self._write_in_thread, work))
+        # Also what waits behind others in the thread has its answer in time.
+        give_up_s = self._patience.until_s()
+        return await self._run(self._write_thread, partial(self._write_in_thread, work, give_up_s))
 
-    def _write_in_thread(self, work: Callable[[Transaction], T]) -> T:
+    def _write_in_thread(self, work: Callable[[Transaction], T], give_up_s: float) -> T:
         if self._writer is None:
             raise StoreUnavailable("The database is not open")
-        result, news = self._write(self._writer, work)
+        result, news = self._write(self._writer, work, give_up_s)
         if news:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
             self._loop.call_soon_threadsafe(self._signals.fire, news)
         return result
 
-    def _write(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[T, News]:
+    def _write(self, connection: Connection, work: Callable[[Transaction], T], give_up_s: float) -> tuple[T, News]:
+        left_ms = round((give_up_s - time.monotonic()) * 1_000)
+        if left_ms <= 0:
+            raise _Locked("The database did not answer: another connection is writing")
         with connection.begin():
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={left_ms}")
             # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
             # changed something in between.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -173,6 +195,7 @@ class SqliteDatabase:
         # Writers wait meanwhile, in the queue of this thread; the log of busy ones would else grow without end.
         if self._writer is not None:
             with suppress(OperationalError):
+                self._writer.exec_driver_sql(f"PRAGMA busy_timeout={_CHECKPOINT_TIMEOUT_MS}")
                 self._writer.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)")
             self._writer.rollback()
 
@@ -198,6 +221,10 @@ class SqliteDatabase:
             raise StoreUnavailable("The database is closed")
         with errors_translated():
             return await self._loop.run_in_executor(threads, work)
+
+    def hurry(self, seconds: float) -> None:
+        """See `Database.hurry`."""
+        self._patience.hurry(seconds)
 
     async def close(self) -> None:
         """Let running work end, then close the file."""

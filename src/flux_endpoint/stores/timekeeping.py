@@ -93,7 +93,9 @@ class SqlTimekeeper:
                 lambda connection: self._read(connection, connection.execute(_READ).one())
             )
         else:
-            reading = await self._database.write(lambda transaction: self._compare(transaction.connection, last))
+            reading = await self._database.write(
+                lambda transaction: self._compare(transaction.connection, last), is_long=True
+            )
         self._last = reading
         self._clock.set(reading.now_ms, reading.at_ms)
         return 0 if last is None else reading.moved_ms - last.moved_ms

@@ -54,6 +54,8 @@ from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 
+# Of the 5 s in which everything must be gone, for answers of the database; the workers have up to 3 of them.
+_DATABASE_S: Final = 3.5
 _FIRST_KEY_NAME: Final = "default"
 
 
@@ -140,6 +142,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 print(_greeting(settings, front, list(catalog), secrets), flush=True)
                 return await _until_the_end(leave, fleet, {server, sweeps, webhooks})
             finally:
+                store.hurry(_DATABASE_S)
                 await fleet.stop()
                 await _end(webhooks)
                 store.drain()
@@ -187,7 +190,7 @@ def _leave_event() -> asyncio.Event:
 
 @contextlib.asynccontextmanager
 async def _open_store(settings: Settings, clock: Clock) -> AsyncIterator[SqlStore]:
-    store = await open_store(settings.resolved_database_url, clock)
+    store = await open_store(settings.resolved_database_url, clock, settings.database_connections)
     try:
         yield store
     finally:
