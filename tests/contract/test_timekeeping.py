@@ -133,7 +133,7 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 clock = SystemClock(**({"wall_ms": day.wall_ms, "monotonic_ms": day.monotonic_ms} | machine))
                 store = await open_store(url, clock)
                 stack.push_async_callback(store.close)
-                gallery = Gallery(open_image_store(str(tmp_path / "images")), clock, "http://gateway")
+                gallery = Gallery(open_image_store(str(tmp_path / "images")), clock)
                 pictures = Pictures(gallery, Buckets(GuardedSender(PUBLIC_ONLY, "test"), sign_object))
                 workforce = Workforce(store, store, pictures, FLUX_ENDPOINTS, clock, LEASE_S)
                 janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper)
