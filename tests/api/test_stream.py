@@ -1,10 +1,11 @@
-"""`/stream`: what a job sends before its end, each piece once, held until there is news."""
+"""`/stream`: what a job sends before its end, each piece once for each key, held until there is news."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+from flux_endpoint.core.account import KeyLimits
 from tests.api.conftest import DEV, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +40,61 @@ async def test_news_are_handed_out_once_and_in_order(gateway: Gateway, worker: H
     }
     reply = await gateway.get(f"{DEV}/stream/{job['id']}?wait=1000")
     assert reply.json() == {"status": "IN_PROGRESS", "stream": []}
+
+
+async def test_a_key_that_only_reads_takes_nothing_from_the_owner(gateway: Gateway, worker: HandWorker) -> None:
+    _, secret = await gateway.services.accounts.create("onlooker", limits=KeyLimits(is_read_only=True))
+    onlooker = {"Authorization": f"Bearer {secret}"}
+    job = await running_job(gateway, worker)
+    news = {"status": "IN_PROGRESS", "stream": [{"output": STEP}]}
+    await worker.send(job, STEP)
+    assert (await gateway.get(f"{DEV}/stream/{job['id']}", headers=onlooker)).json() == news
+    assert (await gateway.get(f"{DEV}/stream/{job['id']}")).json() == news
+    await worker.finish(job)
+    for headers in (onlooker, None):
+        reply = await gateway.get(f"{DEV}/stream/{job['id']}", headers=headers)
+        assert reply.json() == {"status": "COMPLETED", "stream": []}
+
+
+async def test_a_caller_may_say_from_where_on(gateway: Gateway, worker: HandWorker) -> None:
+    job = await running_job(gateway, worker)
+    url = f"{DEV}/stream/{job['id']}"
+    await worker.send(job, "one")
+    first = (await gateway.get(f"{url}?position=0")).json()
+    assert first == {"status": "IN_PROGRESS", "stream": [{"output": "one"}], "position": first["position"]}
+    held = asyncio.create_task(gateway.get(f"{url}?position={first['position']}&wait=300000"))
+    await asyncio.sleep(0)
+    await worker.send(job, "two")
+    second = (await held).json()
+    assert second["stream"] == [{"output": "two"}]
+    await worker.finish(job)
+    assert (await gateway.get(f"{url}?position=0")).json() == {
+        "status": "COMPLETED",
+        "stream": [{"output": "one"}, {"output": "two"}],
+        "position": second["position"],
+    }
+    end = (await gateway.get(f"{url}?position={second['position']}")).json()
+    assert end == {"status": "COMPLETED", "stream": [], "position": second["position"]}
+    for wrong in ("-1", "one", "1" * 13):
+        reply = await gateway.get(f"{url}?position={wrong}")
+        assert reply.status_code == 400
+        assert reply.json() == {"error": "position is invalid; must be between 0 and 999999999999"}
+
+
+async def test_a_new_attempt_sends_everything_again(gateway: Gateway, worker: HandWorker) -> None:
+    job = await running_job(gateway, worker)
+    await worker.send(job, "seen")
+    assert (await gateway.get(f"{DEV}/stream/{job['id']}")).json()["stream"] == [{"output": "seen"}]
+    await worker.send(job, "not seen")
+    await gateway.services.workforce.lost(worker.id)
+    reply = await gateway.get(f"{DEV}/stream/{job['id']}?wait=1000")
+    assert reply.json() == {"status": "IN_QUEUE", "stream": []}
+    successor = HandWorker(gateway.client, "worker-2")
+    again = await successor.take()
+    assert again is not None
+    await successor.send(again, "seen")
+    reply = await gateway.get(f"{DEV}/stream/{job['id']}")
+    assert reply.json() == {"status": "IN_PROGRESS", "stream": [{"output": "seen"}]}
 
 
 async def test_a_reader_is_held_until_there_is_news(gateway: Gateway, worker: HandWorker) -> None:

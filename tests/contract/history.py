@@ -237,7 +237,7 @@ class History(RuleBasedStateMachine):
         assert self.state()[:2] == [[], []]
 
     async def deliver(self) -> None:
-        store, start_ms = self.store(), self.clock.now_ms() - 4 * DAY_MS
+        store, start_ms = self.store(), self.clock.now_ms() - 100 * DAY_MS
         deliveries = await store.claim_due("gateway", 10_000, 10_000, 1_000)
         assert sorted((each.job.id, each.job.status) for each in deliveries) == sorted(self.model.told)
         for delivery in deliveries:

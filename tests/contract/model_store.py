@@ -25,7 +25,8 @@ class Kept:
     Attributes:
         lease_ms: until when its worker holds it, while it runs.
         must_stop: its worker has yet to be told that it ended.
-        unread: chunks nobody has read.
+        chunks: what its attempt has sent.
+        readers: how many of them each reader has been handed.
         once: the name it was sent under, while that is taken.
         is_erased: only figures are left.
     """
@@ -33,11 +34,21 @@ class Kept:
     job: Job
     lease_ms: int = 0
     must_stop: bool = False
-    unread: list[Any] = field(default_factory=list)
+    chunks: list[Any] = field(default_factory=list)
+    readers: dict[str, int] = field(default_factory=dict)
     once: Once | None = None
     is_erased: bool = False
 
+    def copy(self) -> "Kept":
+        return dataclasses.replace(self, chunks=list(self.chunks), readers=dict(self.readers))
+
+    def drop_chunks(self) -> None:
+        self.chunks.clear()
+        self.readers.clear()
+
     def change(self, **changes: Any) -> Job:
+        if changes.get("status") is WAITING:
+            self.drop_chunks()
         self.job = dataclasses.replace(self.job, **changes)
         return self.job
 
@@ -61,7 +72,7 @@ class ModelStore:
 
     def copy(self) -> "ModelStore":
         twin = ModelStore(self.clock)
-        twin.kept = {i: dataclasses.replace(kept, unread=list(kept.unread)) for i, kept in self.kept.items()}
+        twin.kept = {i: kept.copy() for i, kept in self.kept.items()}
         twin.charged, twin.told = list(self.charged), list(self.told)
         twin.ends, twin.retried = Counter(self.ends), Counter(self.retried)
         return twin
@@ -170,13 +181,15 @@ class ModelStore:
             self.end(kept, CANCELLED, s3_config=None)
         return len(waiting)
 
-    def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+    def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         kept = self.of_client(endpoint_id, job_id)
-        chunks, kept.unread = kept.unread, []
-        return kept.job, chunks
+        read, kept.readers[key_id] = kept.readers.get(key_id, 0), len(kept.chunks)
+        return kept.job, kept.chunks[read:]
 
     def counts(self, endpoint_id: str) -> JobCounts:
         jobs = [kept.job for kept in self.kept.values() if kept.job.endpoint_id == endpoint_id]
+        # A request that was refused at the door is no job.
+        jobs = [job for job in jobs if job.status is not FAILED or job.started_ms is not None]
         number = Counter(job.status for job in jobs)
         ended_badly = number[FAILED] + number[TIMED_OUT]
         retries = sum(job.retries for job in jobs)
@@ -223,7 +236,7 @@ class ModelStore:
 
     def append_chunk(self, job_id: str, worker_id: str, token: int | None, output: Any, progress: Any = None) -> None:
         kept = self.held(job_id, worker_id, token)
-        kept.unread.append(output)
+        kept.chunks.append(output)
         if progress is not None:
             kept.change(progress=progress)
 
@@ -264,7 +277,8 @@ class ModelStore:
         faded = [k for k in self.kept.values() if k.job.status.is_terminal and not self.is_visible(k)]
         faded = [kept for kept in faded if not kept.is_erased]
         for kept in faded:
-            kept.is_erased, kept.once, kept.unread = True, None, []
+            kept.is_erased, kept.once = True, None
+            kept.drop_chunks()
             kept.change(input={}, output=None, webhook=None, s3_config=None, expires_ms=0)
         return len(faded)
 

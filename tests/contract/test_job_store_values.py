@@ -42,6 +42,6 @@ async def test_any_json_value_comes_back_as_it_was_sent(store, clock, value, err
         await store.append_chunk(job.id, "worker-a", claim.token, value)
         await store.set_progress(job.id, "worker-a", claim.token, {"output": value})
         assert spelled((await store.get(DEV, job.id)).progress) == spelled({"output": value})
-        assert spelled((await store.take_chunks(DEV, job.id, 0))[1]) == spelled([value])
+        assert spelled((await store.take_chunks(DEV, job.id, "key", 0))[1]) == spelled([value])
     await store.finish(job.id, "worker-a", claim.token, Failed("no", value) if error else Completed(value))
     assert spelled((await store.get(DEV, job.id)).output) == spelled(value)

@@ -183,10 +183,11 @@ class JobHistories(History):
         self.need()
         self.pass_on(kind, self.reporter(self.pick(number, *([RUNNING] if number % 2 else [])), who, token))
 
-    @rule(number=NUMBERS)
-    def read_chunks(self, number):
+    @rule(number=NUMBERS, readers=st.lists(st.sampled_from(["key-a", "key-a", "key-b"]), min_size=1, max_size=2))
+    def read_chunks(self, number, readers):
         self.need()
-        self.step(call("take_chunks", *self.client_of(self.pick(number, *([RUNNING] if number % 2 else []))), 0))
+        client = self.client_of(self.pick(number, *([RUNNING] if number % 2 else [])))
+        self.step(*(call("take_chunks", *client, reader, 0) for reader in readers))
 
     @rule(number=NUMBERS, is_running=st.booleans())
     def cancel(self, number, is_running):

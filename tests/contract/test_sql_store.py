@@ -357,14 +357,15 @@ async def test_draining_answers_whoever_waits_with_what_there_is(store, clock):
     await store.enqueue(job)
     waiters = [
         asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)),
-        asyncio.create_task(store.take_chunks(DEV, job.id, timeout_s=60)),
+        asyncio.create_task(store.take_chunks(DEV, job.id, "key", timeout_s=60)),
+        asyncio.create_task(store.chunks_after(DEV, job.id, 0, timeout_s=60)),
         asyncio.create_task(store.wait_for_work(["elsewhere"], timeout_s=60)),
         asyncio.create_task(store.wait_for_stops("w", timeout_s=60)),
     ]
     await asyncio.sleep(0)
     store.drain()
     async with asyncio.timeout(30):
-        assert await asyncio.gather(*waiters) == [job, (job, []), False, []]
+        assert await asyncio.gather(*waiters) == [job, (job, []), (job, [], 0), False, []]
         # Nobody falls asleep any more; the rest works on.
         assert await store.wait(DEV, job.id, timeout_s=60) == job
     assert len(await store.claim("w", [DEV], 1, LEASE_S)) == 1

@@ -95,6 +95,10 @@ class Flag:
 WAIT_MS: Final = WholeNumber("wait", 1_000, 300_000, "How long the call is held at most, milliseconds.")
 TTL_MS: Final = WholeNumber("ttl", *READ_TTL_MS, "Let the job vanish this many milliseconds from now.")
 
+POSITION: Final = WholeNumber(
+    "position", 0, 10**12 - 1, "Only what came after it: 0, and then the `position` of the answer before."
+)
+
 IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
     "name": "Idempotency-Key",
     "in": "header",

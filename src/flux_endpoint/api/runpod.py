@@ -10,6 +10,7 @@ from flux_endpoint.api.parameters import (
     BEARER,
     ERRORS,
     IDEMPOTENCY_PARAMETER,
+    POSITION,
     TTL_MS,
     WAIT_MS,
     EndpointId,
@@ -54,7 +55,7 @@ _SUBMIT_EXTRA = schemas.json_body(schemas.SUBMISSION_PLACE) | {"parameters": [ID
 _RUNSYNC_EXTRA = _SUBMIT_EXTRA | {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT), IDEMPOTENCY_PARAMETER]}
 _STATUS_EXTRA = {"parameters": [TTL_MS.parameter()]}
 _WAIT_EXTRA = {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT)]}
-_STREAM_EXTRA = {"parameters": [WAIT_MS.parameter(_STREAM_WAIT_MS_DEFAULT)]}
+_STREAM_EXTRA = {"parameters": [WAIT_MS.parameter(_STREAM_WAIT_MS_DEFAULT), POSITION.parameter()]}
 
 
 router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
@@ -133,16 +134,21 @@ async def status_sync_by_post(request: Request, endpoint_id: EndpointId, job_id:
 
 @router.get("/stream/{job_id}", responses=_STREAM_RESPONSES, openapi_extra=_STREAM_EXTRA, summary="Follow a job")
 async def stream(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
-    """What a job has sent since the last call, held until there is something or the job is done.
+    """What a job has sent since this API key asked last, held until there is something or the job is done.
 
     The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw; the last of these also has `preview`, a small
-    picture as a `data:` URL, when there is one. Each chunk is handed out once.
+    picture as a `data:` URL, when there is one. Each key is handed each chunk once. With `position` the caller says
+    from where on, and nothing is remembered. A job that lost its worker and starts again sends everything again.
     """
     key = await admit(request, endpoint_id, Operation.STATUS)
     wait_s = _wait_s(request, _STREAM_WAIT_MS_DEFAULT)
-    news = services_of(request).endpoints.stream(key, endpoint_id, job_id, wait_s)
-    job, chunks = await unless_client_leaves(request, news)
-    return json_reply(schemas.stream_body(job, chunks))
+    endpoints, position = services_of(request).endpoints, POSITION.read(request)
+    if position is None:
+        job, chunks = await unless_client_leaves(request, endpoints.stream(key, endpoint_id, job_id, wait_s))
+    else:
+        news = endpoints.stream_after(key, endpoint_id, job_id, position, wait_s)
+        job, chunks, position = await unless_client_leaves(request, news)
+    return json_reply(schemas.stream_body(job, chunks, position))
 
 
 @router.post(

@@ -66,14 +66,16 @@ def purge_body(removed: int) -> JsonObject:
     return {"removed": removed, "status": "completed"}
 
 
-def stream_body(job: Job, chunks: Sequence[Any]) -> JsonObject:
+def stream_body(job: Job, chunks: Sequence[Any], position: int | None = None) -> JsonObject:
     """News of a job, as `/stream` shows them: clients index `stream` and `output` unguarded."""
     outputs = list(chunks)
     latest = max((index for index, chunk in enumerate(outputs) if read_progress(chunk)), default=None)
     progress = _progress(job, with_preview=True) or {}
     if latest is not None and PREVIEW in progress:
         outputs[latest] = {**outputs[latest], PREVIEW: progress[PREVIEW]}
-    return {"status": job.status.value, "stream": [{"output": output} for output in outputs]}
+    body: JsonObject = {"status": job.status.value, "stream": [{"output": output} for output in outputs]}
+    _put(body, "position", position)
+    return body
 
 
 def _output(job: Job, base_url: str) -> Any:
@@ -341,6 +343,7 @@ STREAM_SCHEMA: JsonObject = _object(
     {
         "status": {"type": "string", "enum": [status.value for status in JobStatus]},
         "stream": {"type": "array", "items": _object({"output": {}}, ["output"])},
+        "position": _INTEGER | {"description": "For the next call, if this one named a position."},
     },
     ["status", "stream"],
 )

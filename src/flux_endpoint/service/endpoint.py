@@ -234,14 +234,21 @@ class EndpointService:
         return await self._store.recent(endpoint_id, statuses, limit, before, key.sees_only)
 
     async def stream(self, key: ApiKey, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
-        """The job and what it has sent since the last call; waits up to `timeout_s` seconds for news or the end.
+        """The job and what it has sent since the key asked last; waits up to `timeout_s` seconds for news or the end.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
         await self._require_sight(key, endpoint_id, job_id)
-        return await self._store.take_chunks(endpoint_id, job_id, timeout_s)
+        return await self._store.take_chunks(endpoint_id, job_id, key.id, timeout_s)
+
+    async def stream_after(
+        self, key: ApiKey, endpoint_id: str, job_id: str, position: int, timeout_s: float
+    ) -> tuple[Job, list[Any], int]:
+        """The job, what it has sent after a position, and the position after that; else as `stream`."""
+        await self._require_sight(key, endpoint_id, job_id)
+        return await self._store.chunks_after(endpoint_id, job_id, position, timeout_s)
 
     async def cancel(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
         """Stop a job wherever it is; a finished one stays as it is and is returned.

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned
+from flux_endpoint.stores import chunk_statements as chunk_sql
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
@@ -124,7 +125,7 @@ class SqlClaims:
         def work(transaction: Transaction) -> None:
             if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
                 raise _not_held(transaction.connection, reporter)
-            transaction.connection.execute(sql.APPEND_CHUNK, values)
+            transaction.connection.execute(chunk_sql.APPEND, values)
             if progress is not None:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(topics.chunk_of(values["job_id"]))

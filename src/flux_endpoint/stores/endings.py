@@ -6,6 +6,7 @@ from sqlalchemy import Row
 
 from flux_endpoint.core.job import Job
 from flux_endpoint.stores import topics
+from flux_endpoint.stores.chunk_statements import FORGET
 from flux_endpoint.stores.database import Transaction
 from flux_endpoint.stores.outbox import add_delivery
 from flux_endpoint.stores.records import to_job
@@ -29,11 +30,12 @@ def ended(transaction: Transaction, row: Row[Any]) -> Job:
 
 
 def waits_again(transaction: Transaction, row: Row[Any]) -> None:
-    """Note that a job is back in the queue.
+    """Note that a job is back in the queue. What its last attempt has sent goes: another one sends it again.
 
     Args:
         transaction: the one that put it back.
         row: the job afterwards.
     """
+    transaction.connection.execute(FORGET, {"job_ids": [row.id]})
     transaction.wake(topics.work_on(row.endpoint_id))
     transaction.wake(topics.move_of(row.id))

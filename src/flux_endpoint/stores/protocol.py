@@ -219,15 +219,28 @@ class JobStore(Protocol):
         """
         ...
 
-    async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
-        """The job and the chunks nobody has read yet, in the order they came; each is handed out once.
+    async def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """The job and the chunks that were not yet handed to this reader, in the order they came.
 
         Waits up to `timeout_s` seconds for the first chunk or the end of the job. Whoever sees the end has been handed
-        everything that came before it.
+        everything that came before it. What an attempt sent goes when its job is back in the queue, the rest with the
+        erasure of the job.
+
+        Args:
+            endpoint_id: its endpoint.
+            job_id: whose chunks.
+            key_id: the reader. Several calls with one key share the chunks; those of another key take nothing away.
+            timeout_s: see above.
 
         Raises:
             UnknownJob: no such job on that endpoint.
         """
+        ...
+
+    async def chunks_after(
+        self, endpoint_id: str, job_id: str, position: int, timeout_s: float
+    ) -> tuple[Job, list[Any], int]:
+        """As `take_chunks`, for a reader that keeps its position itself: 0, and then what the call before returned."""
         ...
 
     async def cancel(self, endpoint_id: str, job_id: str) -> Job:

@@ -1,68 +1,32 @@
 """The tables. Money is whole hundred-millionths of a dollar, times are milliseconds since 1970-01-01 UTC."""
 
-import json
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
-    Dialect,
     Double,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     and_,
     literal_column,
     text,
 )
 
-from flux_endpoint.stores.database import dump_json
-
-# Named constraints: Alembic can only change what has a name.
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-# SQLite numbers rows by itself only when the column is declared INTEGER (64 bits there).
-_Sequence = BigInteger().with_variant(Integer, "sqlite")
-
-
-class JsonText(TypeDecorator[Any]):
-    """JSON in a column of text: in one declared JSON, SQLite makes of a bare number what it takes it for."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """As it is kept."""
-        return None if value is None else dump_json(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """As it was."""
-        return None if value is None else json.loads(value)
-
-
-# JSON and not JSONB: JSONB refuses the character U+0000, which a foreign worker's output may hold.
-_Json = JSON(none_as_null=True).with_variant(JsonText, "sqlite")
+from flux_endpoint.stores.columns import JSON_VALUE, SEQUENCE, metadata
 
 jobs: Final = Table(
     "jobs",
     metadata,
     # Order of arrival among jobs created in the same millisecond.
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("endpoint_id", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("input", _Json, nullable=False),
+    Column("input", JSON_VALUE, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("cost_units", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
@@ -72,7 +36,7 @@ jobs: Final = Table(
     Column("worker_id", Text),
     Column("claim_token", BigInteger, nullable=False),
     Column("retries", Integer, nullable=False),
-    Column("output", _Json),
+    Column("output", JSON_VALUE),
     Column("error", Text),
     # Until when `worker_id` holds the job. On a CANCELLED or TIMED_OUT job: its worker has not been told to stop.
     Column("lease_expires_ms", BigInteger),
@@ -81,11 +45,11 @@ jobs: Final = Table(
     Column("ttl_ms", BigInteger),
     Column("low_priority", Integer, nullable=False, server_default="0"),
     Column("webhook", Text),
-    Column("s3_config", _Json),
+    Column("s3_config", JSON_VALUE),
     Column("retention_ms", BigInteger),
     # Nobody can read the job from then on. 0: it is over, and what the client sent and got has been erased.
     Column("expires_ms", BigInteger),
-    Column("progress", _Json),
+    Column("progress", JSON_VALUE),
     # The client's Idempotency-Key, and a hash of the body that came with it.
     Column("once_name", Text),
     Column("once_hash", Text),
@@ -154,20 +118,33 @@ Index("jobs_by_batch", jobs.c.batch_id, jobs.c.status, sqlite_where=_batched, po
 # Serves the listing of recent jobs.
 Index("jobs_by_arrival", jobs.c.endpoint_id, jobs.c.created_ms, jobs.c.seq)
 
-# What a running job has sent its client so far and the client has not read yet.
+# What a job has sent its client, until the job is erased.
 chunks: Final = Table(
     "chunks",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    # Readers remember how far they have come: no number is used twice.
+    Column("seq", SEQUENCE, primary_key=True),
     Column("job_id", Text, nullable=False),
-    Column("output", _Json, nullable=False),
+    Column("output", JSON_VALUE, nullable=False),
+    sqlite_autoincrement=True,
 )
 Index("chunks_by_job", chunks.c.job_id, chunks.c.seq)
+
+# How far each API key has read.
+chunk_readers: Final = Table(
+    "chunk_readers",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    # The last chunk that it was handed; 0 before the first.
+    Column("seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 batches: Final = Table(
     "batches",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("endpoint_id", Text, nullable=False),
     Column("status", Text, nullable=False),
@@ -184,16 +161,16 @@ Index("batches_by_arrival", batches.c.endpoint_id, batches.c.created_ms, batches
 batch_requests: Final = Table(
     "batch_requests",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("batch_id", Text, nullable=False),
-    Column("input", _Json, nullable=False),
+    Column("input", JSON_VALUE, nullable=False),
     Column("cost_units", BigInteger, nullable=False),
     Column("execution_timeout_ms", BigInteger, nullable=False),
     Column("ttl_ms", BigInteger),
     Column("low_priority", Integer, nullable=False),
     Column("webhook", Text),
-    Column("s3_config", _Json),
+    Column("s3_config", JSON_VALUE),
     UniqueConstraint("id"),
 )
 Index("batch_requests_by_batch", batch_requests.c.batch_id, batch_requests.c.seq)
@@ -201,7 +178,7 @@ Index("batch_requests_by_batch", batch_requests.c.batch_id, batch_requests.c.seq
 api_keys: Final = Table(
     "api_keys",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("secret_hash", Text, nullable=False),
@@ -209,7 +186,7 @@ api_keys: Final = Table(
     Column("revoked_ms", BigInteger),
     Column("is_read_only", Integer, nullable=False, server_default="0"),
     # A list of ids; null opens all endpoints.
-    Column("endpoint_ids", _Json),
+    Column("endpoint_ids", JSON_VALUE),
     Column("units_per_month", BigInteger),
     Column("requests_per_minute", Integer),
     UniqueConstraint("id"),
@@ -220,7 +197,7 @@ api_keys: Final = Table(
 ledger: Final = Table(
     "ledger",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("job_id", Text, nullable=False),
     Column("endpoint_id", Text, nullable=False),
     Column("key_id", Text, nullable=False),
@@ -253,12 +230,12 @@ Index("charges_by_key", charges_by_hour.c.key_id, charges_by_hour.c.hour_ms)
 worker_tokens: Final = Table(
     "worker_tokens",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("secret_hash", Text, nullable=False),
     # A JSON list; NULL is good for all endpoints.
-    Column("endpoint_ids", _Json),
+    Column("endpoint_ids", JSON_VALUE),
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
     UniqueConstraint("id"),
@@ -270,7 +247,7 @@ workers: Final = Table(
     "workers",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("endpoint_ids", _Json, nullable=False),
+    Column("endpoint_ids", JSON_VALUE, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
@@ -296,14 +273,14 @@ Index("cold_starts_by_time", cold_starts.c.ready_ms)
 webhook_deliveries: Final = Table(
     "webhook_deliveries",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     Column("id", Text, nullable=False),
     Column("job_id", Text, nullable=False),
     Column("key_id", Text, nullable=False),
     # Of the job at its end.
     Column("status", Text, nullable=False),
     # A snapshot of its row: the job may be erased or retried before it is told. NULL: erased.
-    Column("job", _Json),
+    Column("job", JSON_VALUE),
     Column("url", Text),
     # Without what is secret in it.
     Column("shown_url", Text, nullable=False),

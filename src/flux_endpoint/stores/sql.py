@@ -8,9 +8,11 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict
 from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.stores import chunk_statements as chunk_sql
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.batches import SqlBatches
+from flux_endpoint.stores.chunks import SqlChunks
 from flux_endpoint.stores.claims import SqlClaims
 from flux_endpoint.stores.database import Database, Transaction, storable
 from flux_endpoint.stores.endings import ended, waits_again
@@ -30,7 +32,7 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage):
+class SqlStore(SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage):
     """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`.
 
     Attributes:
@@ -45,6 +47,7 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
         self.timekeeper = timekeeper
         SqlClaims.__init__(self, database, signals, clock)
         SqlViews.__init__(self, database, signals, clock)
+        SqlChunks.__init__(self, database, signals, clock)
         SqlBatches.__init__(self, database, clock)
         SqlLedger.__init__(self, database)
         SqlWorkers.__init__(self, database)
@@ -154,27 +157,6 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
 
         return await self._database.write(work, is_long=True)
 
-    async def take_chunks(self, endpoint_id: str, job_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
-        """See `JobStore.take_chunks`."""
-        reference = self._reference(endpoint_id, job_id)
-
-        def work(transaction: Transaction) -> tuple[Job, list[Any]]:
-            found = get_job(transaction.connection, reference)
-            rows = transaction.connection.execute(sql.TAKE_CHUNKS, reference).all()
-            return found, [row.output for row in sorted(rows, key=lambda row: row.seq)]
-
-        def is_worth_it(connection: Connection) -> bool:
-            found = get_job(connection, reference)
-            return found.status.is_terminal or bool(connection.scalar(sql.IS_CHUNK_WAITING, reference))
-
-        deadline = Deadline(timeout_s, self._database.recheck_s)
-        with self._signals.listen([topics.end_of(reference["job"]), topics.chunk_of(reference["job"])]) as listener:
-            # Asked first: most calls find nothing, and need not queue for the writer.
-            while not await self._database.read(is_worth_it, is_quick=True):
-                if not await deadline.sleep(listener):
-                    break
-        return await self._database.write(work, is_quick=True)
-
     async def erase_expired(self) -> int:
         """See `JobStore.erase_expired`."""
         erased = await self._in_batches(sql.ERASE, {"now_ms": self._clock.now_ms()})
@@ -195,7 +177,8 @@ class SqlStore(SqlClaims, SqlViews, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, 
             limits = values | {"max_jobs": _DELETE_AT_ONCE}
             job_ids = transaction.connection.scalars(statement, limits).all()
             if job_ids:
-                transaction.connection.execute(sql.FORGET_CHUNKS, {"job_ids": job_ids})
+                for forget in (chunk_sql.FORGET, chunk_sql.FORGET_READERS):
+                    transaction.connection.execute(forget, {"job_ids": job_ids})
                 erase_delivered(transaction.connection, job_ids)
             return len(job_ids)
 

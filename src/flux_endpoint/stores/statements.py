@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
-from flux_endpoint.stores.schema import chunks, jobs
+from flux_endpoint.stores.schema import jobs
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
 _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
@@ -358,11 +358,5 @@ _oldest_ended = (
 )
 FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended)).returning(jobs.c.id)
 
-_chunk_of_job = chunks.c.job_id == bindparam("job")
-# Locked: otherwise a client could see the end of a job, and then a chunk that was sent before it.
+# Before a chunk is appended. Locked: otherwise a client could see the end of a job, and then a chunk from before it.
 LOCK_HELD_BY_REPORTER: Final = select(jobs.c.seq).where(_held_by_reporter).with_for_update()
-APPEND_CHUNK: Final = insert(chunks).inline()
-IS_CHUNK_WAITING: Final = select(exists().where(_chunk_of_job))
-# Read and deleted in one statement: each chunk is handed out once.
-TAKE_CHUNKS: Final = delete(chunks).where(_chunk_of_job).returning(chunks.c.seq, chunks.c.output)
-FORGET_CHUNKS: Final = delete(chunks).where(chunks.c.job_id.in_(bindparam("job_ids", expanding=True)))
