@@ -124,7 +124,7 @@ def test_a_schema_may_be_a_file_beside_it(tmp_path: Path) -> None:
         ("[[endpoint]]\nid = 'a'\ninput_schema = 'no.json'", "cannot be read: No such file"),
         ("[[endpoint]]\nid = 'a'\ninput_schema = 'endpoints.toml'", "which is not JSON"),
         ("[[endpoint]]\nid = 'a'\ninput_schema = {type = 'objct'}", "input_schema is no JSON schema that can be used"),
-        ("[[endpoint]]\nid = 'a'\ninput_schema = {'$ref' = '#/x'}", "$ref '#/x' leads nowhere"),
+        ("[[endpoint]]\nid = 'a'\ninput_schema = {'$ref' = '#/x'}", "a $ref leads nowhere: Pointer '/x'"),
         ("[[endpoint]]\nid = 'a'\ninput_schema = {'$ref' = 'http://x.example/'}", "leads out of the schema"),
     ],
 )

@@ -8,14 +8,17 @@ from fastapi import APIRouter, Path, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.http import decode_json, json_reply, read_body
+from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
 from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.raw_json import decode_json
 
 _LIMIT_BYTES: Final = 10 * 2**20
+# A name and an address.
+_CHANGE_LIMIT_BYTES: Final = 2**16
 _DEFAULT_LIMIT: Final = 20
 
 BatchId = Annotated[str, Path(description="As answered when the batch was created.")]
@@ -139,8 +142,8 @@ router = APIRouter(prefix="/v2/{endpoint_id}/batch", tags=["batches"], dependenc
 async def create(request: Request, endpoint_id: EndpointId) -> Response:
     """Collect requests, each as `/run` takes it, in a DRAFT. An empty array will do: more can be added later."""
     key = await admit(request, endpoint_id, Operation.BATCH)
-    bodies = decode_json(await read_body(request, _LIMIT_BYTES))
-    batch = await services_of(request).batches.create(key, endpoint_id, bodies)
+    data = await read_body(request, _LIMIT_BYTES)
+    batch = await services_of(request).batches.create(key, endpoint_id, data)
     return json_reply({"id": batch.id, "status": batch.status.value})
 
 
@@ -171,7 +174,7 @@ async def get(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> R
 async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Set `name` and `webhook` of a DRAFT. Null takes one away, what is absent stays."""
     key = await admit(request, endpoint_id, Operation.BATCH)
-    body = decode_json(await read_body(request, _LIMIT_BYTES))
+    body = decode_json(await read_body(request, _CHANGE_LIMIT_BYTES))
     return json_reply(_batch_body(await services_of(request).batches.change(key, endpoint_id, batch_id, body)))
 
 
@@ -184,8 +187,8 @@ async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -
 async def add(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Add requests to a DRAFT: all of them, or none when one is wrong. 10 MiB a call, 5,000 requests a batch."""
     key = await admit(request, endpoint_id, Operation.BATCH)
-    body = decode_json(await read_body(request, _LIMIT_BYTES))
-    batch, request_ids = await services_of(request).batches.add(key, endpoint_id, batch_id, body)
+    data = await read_body(request, _LIMIT_BYTES)
+    batch, request_ids = await services_of(request).batches.add(key, endpoint_id, batch_id, data)
     return json_reply(_batch_body(batch) | {"requestIds": request_ids})
 
 

@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
-from flux_endpoint.api.http import decode_json, json_reply, read_body
+from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
-from flux_endpoint.core.envelope import parse_envelope
 
 # As /run takes it.
 _BODY_LIMIT_BYTES: Final = 10 * 2**20
@@ -51,8 +50,7 @@ async def estimate(request: Request, endpoint_id: EndpointId) -> Response:
     """
     services = services_of(request)
     await admit(request, endpoint_id, Operation.ESTIMATE)
-    envelope = parse_envelope(decode_json(await read_body(request, _BODY_LIMIT_BYTES)))
-    accepted = services.endpoints.spec(endpoint_id).accept(envelope.input)
+    accepted = (await services.endpoints.check(endpoint_id, await read_body(request, _BODY_LIMIT_BYTES))).accepted
     workers = (await services.workforce.counts(endpoint_id)).ready
     expected = await services.estimates.estimate(endpoint_id, accepted, workers)
     times = {"executionTime": expected.execution_ms, "queueTime": expected.queue_ms}

@@ -1,7 +1,6 @@
 """Server-sent events: one job, followed as it goes. For `curl -N`, and for the playground."""
 
 import hashlib
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -17,6 +16,7 @@ from flux_endpoint.api.services import Services, services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import StoreUnavailable, UnknownJob
 from flux_endpoint.core.job import Job
+from flux_endpoint.core.raw_json import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _data_of(base_url: str, job: Job, queue_position: int | None) -> str:
 
 def _json(body: object) -> str:
     # Escaped to ASCII as everywhere, and so without line ends, which would end the field.
-    return json.dumps(body, separators=(",", ":"), allow_nan=False)
+    return write_json(body)
 
 
 def _id_of(data: str) -> str:

@@ -1,17 +1,15 @@
 """What the routes share: reading bodies and keys, answering JSON, noticing that a client has left."""
 
 import asyncio
-import json
-import math
-import sys
 import zlib
 from collections.abc import Coroutine, Iterator
 from http import HTTPStatus
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request, Response
 
 from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
+from flux_endpoint.core.raw_json import write_json
 
 Result = TypeVar("Result")
 
@@ -20,8 +18,6 @@ Result = TypeVar("Result")
 _PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
 # Python 3.13 gave this one another name.
 _TITLES: Final = {422: "Unprocessable Entity"}
-# What is nested deeper could be read here, and then be too deep for a writer or checker further down.
-_MAX_DEPTH: Final = 100
 
 
 class ClientLeft(Exception):
@@ -31,7 +27,7 @@ class ClientLeft(Exception):
 def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; success is always exactly 200, because two official clients accept no other 2xx."""
     # Escaped to ASCII: a foreign worker's text may hold lone surrogates, which UTF-8 cannot.
-    data = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    data = write_json(body).encode()
     return Response(data, status_code, headers, media_type="application/json")
 
 
@@ -76,7 +72,8 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         InvalidRequest: it is longer than `limit_bytes`, packed or unpacked, or is no gzip though it says so.
         UnsupportedEncoding: it is packed in another way.
     """
-    too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit_bytes // 2**20}MiB")
+    limit = f"{limit_bytes // 2**20}MiB" if limit_bytes >= 2**20 else f"{limit_bytes // 2**10}KiB"
+    too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit}")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise UnsupportedEncoding(f"the Content-Encoding '{encoding[:40]}' is not understood; send gzip, or none")
@@ -135,47 +132,6 @@ class Gunzip:
                 raise InvalidRequest(self.PROBLEM) from None
             packed = self._unpacker.unconsumed_tail or self._unpacker.unused_data
             yield part
-
-
-def decode_json(data: bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        InvalidRequest: it is not JSON, not UTF-8, or nested deeper than can be read.
-    """
-    try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
-        # Most bodies have fewer brackets than may be nested, and need no look inside.
-        if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _is_deeper_than(value, _MAX_DEPTH):
-            raise RecursionError
-        return value
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("Invalid request: the body is not valid JSON") from None
-    except ValueError:
-        limit = sys.get_int_max_str_digits()
-        raise InvalidRequest(f"Invalid request: the body contains a number of more than {limit} digits") from None
-
-
-def _is_deeper_than(value: Any, levels: int) -> bool:
-    containers = [value]
-    for _ in range(levels):
-        children = (child for one in containers for child in (one.values() if isinstance(one, dict) else one))
-        containers = [child for child in children if isinstance(child, dict | list)]
-        if not containers:
-            return False
-    return True
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    # Python's own extension of JSON: NaN, Infinity, -Infinity.
-    raise InvalidRequest(f"Invalid request: the body is not valid JSON: it contains {name}")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise InvalidRequest(f"Invalid request: the body contains a number that is too large: {text[:40]}")
-    return number
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.http import decode_json, json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.parameters import (
     BEARER,
     ERRORS,
@@ -186,12 +186,12 @@ async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:
     endpoints = services_of(request).endpoints
     try:
-        envelope = decode_json(await read_body(request, limit_bytes))
+        data = await read_body(request, limit_bytes)
     except InvalidRequest as error:
         return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
     once_name = request.headers.get("idempotency-key")
     origin = base_url_of(request)
-    return await endpoints.submit(endpoint_id, key.id, envelope, sync=sync, once_name=once_name, origin=origin)
+    return await endpoints.submit(endpoint_id, key.id, data, sync=sync, once_name=once_name, origin=origin)
 
 
 async def _job_body(request: Request, job: Job) -> schemas.JsonObject:

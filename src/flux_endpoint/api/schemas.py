@@ -10,6 +10,7 @@ from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
 from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
@@ -41,7 +42,7 @@ def job_body(job: Job, base_url: str, queue_position: int | None = None, *, with
 
 def webhook_body(job: Job, base_url: str) -> JsonObject:
     """A job as its webhook is told: the body of `/status`, and what was asked. The input is the complete one."""
-    return job_body(job, base_url) | {"input": dict(job.input), "webhook": job.webhook}
+    return job_body(job, base_url) | {"input": job.input, "webhook": job.webhook}
 
 
 def accepted_body(job: Job) -> JsonObject:
@@ -94,7 +95,7 @@ def _output(job: Job, base_url: str) -> Any:
     # Not of ours: it lies in the client's bucket, or a foreign worker put it somewhere.
     url = output.get("image_url") if key is None else f"{base_url}/images/{key}"
     cost = {"cost": float(job.cost_usd)}
-    if url is None or "seed" not in job.input:
+    if url is None or isinstance(job.input, RawJson) or "seed" not in job.input:
         return output | cost
     # The documentation promises image_url, the live service sends result: clients read either.
     body = {"image_url": url, "result": url} | cost | {"seed": job.input["seed"]}

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from flux_endpoint.api.http import decode_json, json_reply, read_body, secret_of, unless_client_leaves
+from flux_endpoint.api.http import json_reply, read_body, secret_of, unless_client_leaves
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.errors import FluxEndpointError, Forbidden, InvalidRequest
 from flux_endpoint.core.job import Claim, Policy
@@ -72,7 +72,7 @@ async def job_done(request: Request, endpoint_ids: str, worker_id: str, job_id: 
             await caller.workforce.deliver(caller.endpoint_ids, caller.id, job_id, token, data, warnings)
         else:
             # Official workers send JSON under a form's content type.
-            result = _object_in(await read_body(request, _RESULT_LIMIT_BYTES))
+            result = await _report_in(request, _RESULT_LIMIT_BYTES)
             await caller.workforce.done(caller.endpoint_ids, caller.id, job_id, token, result)
     return json_reply({})
 
@@ -83,7 +83,7 @@ async def job_stream(request: Request, endpoint_ids: str, worker_id: str, job_id
     caller = await _authenticate(request, endpoint_ids, worker_id)
     token = _claim_token(request)
     async with _failing_job(caller, job_id, token, "a chunk of the worker's stream was refused"):
-        result = _object_in(await read_body(request, _CHUNK_LIMIT_BYTES))
+        result = await _report_in(request, _CHUNK_LIMIT_BYTES)
         await caller.workforce.send_chunk(caller.id, job_id, token, result)
     return json_reply({})
 
@@ -204,11 +204,8 @@ def _policy_body(policy: Policy) -> dict[str, Any]:
     return body if policy.ttl_ms is None else body | {"ttl": policy.ttl_ms}
 
 
-def _object_in(data: bytes) -> Mapping[str, Any]:
-    result = decode_json(data)
-    if not isinstance(result, Mapping):
-        raise InvalidRequest("Invalid request: a result must be a JSON object")
-    return result
+async def _report_in(request: Request, limit_bytes: int) -> Mapping[str, Any]:
+    return await services_of(request).endpoints.bodies.report(await read_body(request, limit_bytes))
 
 
 def _fingerprint(request: Request) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from flux_endpoint.core.job import Policy
+from flux_endpoint.core.raw_json import RawJson
 
 # Contract section 1.8.
 MAX_ACTIVE_BATCHES: Final = 10
@@ -70,7 +71,7 @@ class BatchRequest:
     """A request of a batch that is still a DRAFT: checked and priced, but no job yet. See `Job` for the fields."""
 
     id: str
-    input: Mapping[str, Any]
+    input: Mapping[str, Any] | RawJson
     cost_usd: Decimal
     policy: Policy
     webhook: str | None = None

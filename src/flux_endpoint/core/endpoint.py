@@ -10,13 +10,14 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.ids import is_image_key
 from flux_endpoint.core.job import Completed, Failed
 from flux_endpoint.core.pricing import image_cost_usd
+from flux_endpoint.core.raw_json import RawJson
 
 
 @dataclass(frozen=True, slots=True)
 class PricedInput:
     """A client's input, accepted: what the worker gets, and what its job will cost when it is COMPLETED."""
 
-    input: Mapping[str, Any]
+    input: Mapping[str, Any] | RawJson
     cost_usd: Decimal
 
 

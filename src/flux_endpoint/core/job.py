@@ -6,6 +6,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from flux_endpoint.core.raw_json import RawJson
+
 
 class JobStatus(StrEnum):
     """Where a job stands; the values are the wire's."""
@@ -91,7 +93,7 @@ class Job:
     id: str
     endpoint_id: str
     status: JobStatus
-    input: Mapping[str, Any]
+    input: Mapping[str, Any] | RawJson
     key_id: str
     cost_usd: Decimal
     created_ms: int

@@ -9,7 +9,6 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.batch import (
     BATCH_RETENTION_MS,
-    MAX_BATCH_REQUESTS,
     MAX_NAME_CHARS,
     Batch,
     BatchRequest,
@@ -18,6 +17,7 @@ from flux_endpoint.core.batch import (
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownBatch
 from flux_endpoint.core.job import Job
+from flux_endpoint.service.bodies import at
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.stores.batch_protocol import BatchStore
 
@@ -42,23 +42,23 @@ class BatchService:
         self._clock = clock
         self._retention_ms = None if retention.run_ms is None else max(retention.run_ms, BATCH_RETENTION_MS)
 
-    async def create(self, key: ApiKey, endpoint_id: str, bodies: object) -> Batch:
+    async def create(self, key: ApiKey, endpoint_id: str, data: bytes) -> Batch:
         """Start a batch with some requests, or none.
 
         Args:
             key: who makes it; here and below, a batch that a key does not see does not exist.
             endpoint_id: where its jobs will go.
-            bodies: a JSON array of bodies as `/run` takes them.
+            data: a JSON array of bodies as `/run` takes them.
 
         Raises:
-            InvalidRequest: `bodies` is no array, or one of them is wrong: the text has its index. Nothing is kept.
+            InvalidRequest: `data` is no array, or one of them is wrong: the text has its index. Nothing is kept.
             Conflict: the key has as many active batches on the endpoint as it may have.
         """
-        requests = await self._check(endpoint_id, bodies, "the body")
+        requests = await self._check(endpoint_id, data)
         batch = Batch(ids.new_batch_id(), endpoint_id, BatchStatus.DRAFT, self._clock.now_ms(), key_id=key.id)
         return await self._store.create_batch(batch, requests)
 
-    async def add(self, key: ApiKey, endpoint_id: str, batch_id: str, body: object) -> tuple[Batch, list[str]]:
+    async def add(self, key: ApiKey, endpoint_id: str, batch_id: str, data: bytes) -> tuple[Batch, list[str]]:
         """Add the `requests` of a JSON object to a DRAFT: all or none.
 
         Returns:
@@ -68,11 +68,9 @@ class BatchService:
             InvalidRequest: the body is wrong, or one of its requests is: the text has its index; or they are too many.
             UnknownBatch, Conflict: see `BatchStore.add_requests`.
         """
-        if not isinstance(body, Mapping) or "requests" not in body:
-            raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'requests'")
         # Before the long check: a batch that does not exist is the more helpful error.
         await self.get(key, endpoint_id, batch_id)
-        requests = await self._check(endpoint_id, body["requests"], "requests")
+        requests = await self._check(endpoint_id, data, "requests")
         batch = await self._store.add_requests(endpoint_id, batch_id, requests)
         return batch, [request.id for request in requests]
 
@@ -129,33 +127,16 @@ class BatchService:
         await self.get(key, endpoint_id, batch_id)
         return await self._store.cancel_batch(endpoint_id, batch_id)
 
-    async def _check(self, endpoint_id: str, bodies: object, where: str) -> list[BatchRequest]:
-        if not isinstance(bodies, list):
-            raise InvalidRequest(f"Invalid request: {where} must be a JSON array of objects with the key 'input'")
-        if len(bodies) > MAX_BATCH_REQUESTS:
-            raise InvalidRequest(
-                f"Invalid request: a batch has at most {MAX_BATCH_REQUESTS} requests, not {len(bodies)}"
-            )
-        requests = []
-        for index, body in enumerate(bodies):
+    async def _check(self, endpoint_id: str, data: bytes, name: str | None = None) -> list[BatchRequest]:
+        requests = await self._endpoints.bodies.requests(self._endpoints.spec(endpoint_id), data, name)
+        for index, request in enumerate(requests):
             if index % _CHECK_AT_ONCE == _CHECK_AT_ONCE - 1:
                 await asyncio.sleep(0)
             try:
-                requests.append(self._accept(endpoint_id, body))
+                self._endpoints.check_places(request)
             except InvalidRequest as error:
-                raise InvalidRequest(f"request {index} (counted from 0): {error}") from None
+                raise InvalidRequest(f"{at(index)}: {error}") from None
         return requests
-
-    def _accept(self, endpoint_id: str, body: object) -> BatchRequest:
-        envelope, accepted = self._endpoints.accept(endpoint_id, body)
-        return BatchRequest(
-            id=ids.new_batch_request_id(),
-            input=accepted.input,
-            cost_usd=accepted.cost_usd,
-            policy=envelope.policy,
-            webhook=envelope.webhook,
-            s3_config=envelope.s3_config,
-        )
 
 
 def _name(value: Any) -> str | None:

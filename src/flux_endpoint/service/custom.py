@@ -2,13 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing import Registry, Resource
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
+from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError, meta
 
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.errors import InvalidParameter
@@ -85,12 +81,18 @@ class CustomEndpoint:
         """See `EndpointSpec.input_schema`."""
         return self._input_schema
 
+    def __reduce__(self) -> tuple[type["CustomEndpoint"], tuple[Any, ...]]:
+        # The validator cannot travel to another process; it is made again there.
+        parts = (self._endpoint_id, self._display_name, self.description, self.usd_per_job, self._input_schema)
+        return CustomEndpoint, parts
+
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
         """See `EndpointSpec.accept`; the worker gets what the client sent, unchanged."""
         if self._validator is not None:
-            error = best_match(self._validator.iter_errors(fields))
-            if error is not None:
-                raise InvalidParameter(*_explain(error))
+            try:
+                self._validator.validate(fields)
+            except ValidationError as error:
+                raise InvalidParameter(*_explain(error)) from None
         return PricedInput(fields, self.usd_per_job)
 
     def conclude(self, output: Any) -> Completed | Failed:
@@ -100,21 +102,24 @@ class CustomEndpoint:
 
 def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        place = ".".join(str(part) for part in error.absolute_path)
+        meta.validate(dict(schema))
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.instance_path)
         raise ValueError(f"{f'at {place}: ' if place else ''}{error.message[:_MAX_PROBLEM_CHARS]}") from None
-    # An empty registry: the library would otherwise fetch a reference to a URL over the network.
-    registry: Registry[Any] = Registry()
-    resolver = registry.resolver_with_root(Resource.from_contents(schema, default_specification=DRAFT202012))
     for reference in _references(schema):
-        try:
-            if not reference.startswith("#"):
-                raise ValueError(f"$ref {reference[:100]!r} leads out of the schema")
-            resolver.lookup(reference)
-        except Unresolvable:
-            raise ValueError(f"$ref {reference[:100]!r} leads nowhere") from None
-    return Draft202012Validator(schema, registry=registry)
+        # The library would fetch it, over the network or from the disk.
+        if not reference.startswith("#"):
+            raise ValueError(f"$ref {reference[:100]!r} leads out of the schema")
+    try:
+        return Draft202012Validator(dict(schema), retriever=_fetch_nothing)
+    except ReferencingError as error:
+        raise ValueError(f"a $ref leads nowhere: {error}"[:_MAX_PROBLEM_CHARS]) from None
+    except ValidationError as error:
+        raise ValueError(error.message[:_MAX_PROBLEM_CHARS]) from None
+
+
+def _fetch_nothing(uri: str) -> NoReturn:
+    raise ValueError(f"{uri[:100]!r} leads out of the schema")
 
 
 def _references(schema: Any) -> Iterator[str]:
@@ -130,16 +135,14 @@ def _references(schema: Any) -> Iterator[str]:
 
 def _explain(error: ValidationError) -> tuple[str, str]:
     """The field that is wrong, and what is wrong with it."""
-    field = error.json_path.removeprefix("$").removeprefix(".") or "input"
-    keyword, limit = str(error.validator), error.validator_value
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+    field = path.removeprefix(".") or "input"
+    keyword, limit = error.kind.name, error.kind.value
     match keyword:
         case "required":
-            assert isinstance(error.instance, Mapping)
-            missing = next(name for name in limit if name not in error.instance)
-            return (missing if field == "input" else f"{field}.{missing}"), "is required"
+            return (limit if field == "input" else f"{field}.{limit}"), "is required"
         case "type":
-            kinds = [limit] if isinstance(limit, str) else limit
-            return field, f"must be {' or '.join(_TYPES[kind] for kind in kinds)}"
+            return field, f"must be {' or '.join(_TYPES[kind] for kind in limit)}"
         case "enum":
             return field, f"must be one of {', '.join(repr(value) for value in limit)}"[:_MAX_PROBLEM_CHARS]
         case _ if keyword in _DEMANDS:

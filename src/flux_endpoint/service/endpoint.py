@@ -6,13 +6,15 @@ from typing import Any, Final, Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.batch import BatchRequest
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.endpoint import EndpointSpec, PricedInput
-from flux_endpoint.core.envelope import TTL_MS, Envelope, fingerprint, parse_envelope
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.envelope import TTL_MS, Envelope, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
+from flux_endpoint.service.bodies import Bodies, Submission
 from flux_endpoint.service.limits import QueueCap
 from flux_endpoint.stores.load_protocol import LoadStore
 from flux_endpoint.stores.protocol import JobStore, Once, Place
@@ -69,6 +71,7 @@ class EndpointService:
         self._retention = retention
         self._cap = QueueCap(store, clock, max_queued)
         self._outbound = outbound
+        self.bodies = Bodies()
 
     @property
     def specs(self) -> Collection[EndpointSpec]:
@@ -91,7 +94,7 @@ class EndpointService:
         self,
         endpoint_id: str,
         key_id: str,
-        body: object,
+        data: bytes,
         *,
         sync: bool,
         once_name: str | None = None,
@@ -102,7 +105,7 @@ class EndpointService:
         Args:
             endpoint_id: where to.
             key_id: the API key that pays.
-            body: the decoded JSON body; unknown keys are ignored.
+            data: the JSON body; unknown keys are ignored.
             sync: whether the id shall say that it was sent to `/runsync`.
             once_name: the client's Idempotency-Key: the same name and body get the same job.
             origin: see `Job`.
@@ -118,12 +121,13 @@ class EndpointService:
             OverBudget: the key cannot pay for the job.
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
         """
-        self.spec(endpoint_id)
-        once = _once(once_name, body)
+        _check_once(once_name)
         try:
-            envelope, accepted = self.accept(endpoint_id, body)
+            read = await self.check(endpoint_id, data, has_fingerprint=once_name is not None)
         except InvalidRequest as error:
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
+        envelope, accepted = read.envelope, read.accepted
+        once = None if once_name is None else Once(once_name, read.fingerprint)
         await self._cap.require_room(endpoint_id)
         now_ms = self._clock.now_ms()
         ttl_ms = envelope.policy.ttl_ms
@@ -152,18 +156,19 @@ class EndpointService:
             InvalidRequest: it is wrong; the text names the field and its limit.
         """
         envelope = parse_envelope(body)
-        self._check_places(envelope)
+        self.check_places(envelope)
         return envelope
 
-    def accept(self, endpoint_id: str, body: object) -> tuple[Envelope, PricedInput]:
+    async def check(self, endpoint_id: str, data: bytes, *, has_fingerprint: bool = False) -> Submission:
         """Check a request body and price it, without queueing anything.
 
         Raises:
             InvalidRequest: it is wrong; the text names the field and its limit.
             UnknownEndpoint: no such endpoint is served here.
         """
-        envelope = self.parse(body)
-        return envelope, self.spec(endpoint_id).accept(envelope.input)
+        read = await self.bodies.submission(self.spec(endpoint_id), data, has_fingerprint=has_fingerprint)
+        self.check_places(read.envelope)
+        return read
 
     async def refuse(self, endpoint_id: str, key_id: str, reason: str, *, sync: bool) -> Job:
         """Record a request that cannot be queued, as a FAILED job that costs nothing.
@@ -302,17 +307,18 @@ class EndpointService:
         if key.sees_only is not None:
             await self._get(key, endpoint_id, job_id)
 
-    def _check_places(self, envelope: Envelope) -> None:
-        """Refuse addresses that would be refused later anyway; names are looked up only when they are called."""
+    def check_places(self, envelope: Envelope | BatchRequest) -> None:
+        """Refuse addresses that would be refused later anyway; names are looked up only when they are called.
+
+        Raises:
+            InvalidParameter: a place is none that may be called.
+        """
         if envelope.webhook is not None:
             self._outbound.check_literal("webhook", envelope.webhook)
         if envelope.s3_config is not None:
             self._outbound.check_literal("s3Config.endpointUrl", envelope.s3_config["endpointUrl"])
 
 
-def _once(name: str | None, body: object) -> Once | None:
-    if name is None:
-        return None
-    if not 0 < len(name) <= _MAX_ONCE_CHARS or not name.isprintable():
+def _check_once(name: str | None) -> None:
+    if name is not None and not (0 < len(name) <= _MAX_ONCE_CHARS and name.isprintable()):
         raise InvalidRequest(f"the header Idempotency-Key must have 1 to {_MAX_ONCE_CHARS} printable characters")
-    return Once(name, fingerprint(body))

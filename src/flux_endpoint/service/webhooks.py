@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -11,6 +10,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed, OutboundRefused
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.outbound import origin_of, without_secrets
+from flux_endpoint.core.raw_json import write_json
 from flux_endpoint.core.webhook import (
     FAILURES_TO_PAUSE,
     Attempt,
@@ -132,7 +132,7 @@ class Deliverer:
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         # Escaped to ASCII, as the answers of the API are: a foreign worker's text may hold what UTF-8 cannot.
-        body = json.dumps(self._render(delivery.job), separators=(",", ":"), allow_nan=False).encode()
+        body = write_json(self._render(delivery.job)).encode()
         now_s = self._clock.now_ms() // 1_000
         headers = {
             "Content-Type": "application/json",

@@ -11,6 +11,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import BucketFailed, InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
+from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.roster import Member, Roster, WorkerCounts
@@ -310,6 +311,8 @@ class Workforce:
     async def _note_progress(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
         try:
             output = result.get("output")
+            if isinstance(output, RawJson):
+                raise InvalidRequest(f"Invalid request: progress must have at most {BIG_CHARS // 2**10} KiB")
             news = {} if output is None else {**(read_progress(output) or {}), POSTED: output}
             await self._store.set_progress(job_id, worker_id, token, news)
         except (LeaseLost, UnknownJob) as error:

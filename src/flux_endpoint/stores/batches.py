@@ -287,7 +287,7 @@ def _add(connection: Connection, batch_id: str, requests: Sequence[BatchRequest]
         {
             "id": request.id,
             "batch_id": batch_id,
-            "input": dict(request.input),
+            "input": request.input,
             "cost_units": usd_to_units(request.cost_usd),
             "execution_timeout_ms": request.policy.execution_timeout_ms,
             "ttl_ms": request.policy.ttl_ms,

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores import chunk_statements as chunk_sql
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
@@ -108,7 +109,8 @@ class SqlClaims:
             waits_again(transaction, row)
             return job
 
-        return await self._database.write(work, is_quick=True)
+        is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)
+        return await self._database.write(work, is_quick=not is_big)
 
     async def append_chunk(
         self,
@@ -130,7 +132,7 @@ class SqlClaims:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(topics.chunk_of(values["job_id"]))
 
-        await self._database.write(work, is_quick=True)
+        await self._database.write(work, is_quick=not isinstance(output, RawJson))
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
         """See `JobStore.set_progress`."""

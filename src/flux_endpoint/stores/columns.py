@@ -1,11 +1,10 @@
 """What all tables are made of."""
 
-import json
 from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Dialect, Integer, MetaData, Text, TypeDecorator
 
-from flux_endpoint.stores.database import dump_json
+from flux_endpoint.core.raw_json import read_json, write_json
 
 # Named constraints: Alembic can only change what has a name.
 metadata: Final = MetaData(
@@ -28,11 +27,11 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """As it is kept."""
-        return None if value is None else dump_json(value)
+        return None if value is None else write_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """As it was."""
-        return None if value is None else json.loads(value)
+        return None if value is None else read_json(value)
 
 
 # JSON and not JSONB: JSONB refuses the character U+0000, which a foreign worker's output may hold.

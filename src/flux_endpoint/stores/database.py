@@ -1,11 +1,9 @@
 """One way to run a piece of work against SQLite or PostgreSQL."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -16,9 +14,6 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.stores.signals import Topic
 
 T = TypeVar("T")
-
-# NaN and Infinity are no JSON: PostgreSQL would refuse what SQLite keeps.
-dump_json: Final = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
 # Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
@@ -125,7 +120,7 @@ def errors_translated(
     except driver_refusals as error:
         raise ValueError(f"The database refuses the value: {error}") from error
     except StatementError as error:
-        # Raised by `dump_json` while SQLAlchemy was binding the value.
+        # Raised by `write_json` while SQLAlchemy was binding the value.
         if isinstance(error.orig, ValueError | TypeError):
             raise ValueError(f"The database refuses the value: {error.orig}") from error
         raise StoreUnavailable(f"The database did not answer: {error.orig}") from error

@@ -1,5 +1,6 @@
 """Webhooks in the SQL database: an outbox, its log, and the secrets that sign."""
 
+import json
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final
@@ -11,6 +12,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, NotFound
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.outbound import host_of, origin_of, without_secrets
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.shares import Receiver, Shares
 from flux_endpoint.core.webhook import (
     ROTATION_MS,
@@ -36,6 +38,8 @@ _DELETE_AT_ONCE: Final = 500
 _LOOK_AT: Final = 64
 # Not for the receiver, or of no use to it.
 _LEFT_OUT: Final = {"s3_config", "progress", "once_name", "once_hash", "lease_expires_ms"}
+# Where a snapshot keeps columns that stay text.
+_BIG: Final = "big"
 _COLUMNS: Final = tuple(column.name for column in jobs.columns)
 
 
@@ -52,7 +56,7 @@ def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
         "job_id": row.id,
         "key_id": row.key_id,
         "status": row.status,
-        "job": {name: getattr(row, name) for name in _COLUMNS if name not in _LEFT_OUT},
+        "job": _snapshot(row),
         "url": row.webhook,
         "shown_url": without_secrets(row.webhook),
         "origin": origin,
@@ -65,6 +69,18 @@ def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
     }
     transaction.connection.execute(sql.ADD, values)
     transaction.wake(topics.webhook_due())
+
+
+def _snapshot(row: Row[Any]) -> dict[str, Any]:
+    columns = {name: getattr(row, name) for name in _COLUMNS if name not in _LEFT_OUT}
+    # As a text in the text: so it is read again without being taken apart.
+    big = {name: value.text for name, value in columns.items() if isinstance(value, RawJson)}
+    return {name: value for name, value in columns.items() if name not in big} | ({_BIG: big} if big else {})
+
+
+def _columns_in(snapshot: Any) -> dict[str, Any]:
+    columns: dict[str, Any] = json.loads(snapshot.text) if isinstance(snapshot, RawJson) else dict(snapshot)
+    return columns | {name: RawJson(text) for name, text in columns.pop(_BIG, {}).items()}
 
 
 class SqlOutbox:
@@ -283,7 +299,7 @@ def _to_secret(row: Row[Any], now_ms: int) -> WebhookSecret:
 
 def _to_delivery(row: Row[Any], secret: WebhookSecret) -> Delivery:
     # A snapshot taken before an upgrade lacks the columns that came with it.
-    snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | row.job))
+    snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | _columns_in(row.job)))
     return Delivery(
         id=row.id,
         job=to_job(snapshot),

@@ -15,7 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.outage import Outage
-from flux_endpoint.stores.database import ANSWER_S, Patience, Transaction, dump_json, errors_translated
+from flux_endpoint.core.raw_json import read_json, write_json
+from flux_endpoint.stores.database import ANSWER_S, Patience, Transaction, errors_translated
 from flux_endpoint.stores.migrate import upgrade
 from flux_endpoint.stores.signals import Signals
 
@@ -118,7 +119,8 @@ class PostgresDatabase:
         return create_async_engine(
             "postgresql+asyncpg://",
             connect_args={"async_creator_fn": self._connect} | (connect_args or {}) | (_POOLED if is_pooled else {}),
-            json_serializer=dump_json,
+            json_serializer=write_json,
+            json_deserializer=read_json,
             **options,
         )
 

@@ -18,7 +18,7 @@ def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
         "id": job.id,
         "endpoint_id": job.endpoint_id,
         "status": job.status.value,
-        "input": dict(job.input),
+        "input": job.input,
         "key_id": job.key_id,
         "cost_units": usd_to_units(job.cost_usd),
         "created_ms": job.created_ms,

@@ -8,6 +8,7 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict
 from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores import chunk_statements as chunk_sql
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
@@ -89,7 +90,7 @@ class SqlStore(SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, S
             return job
 
         try:
-            return await self._database.write(work, is_quick=True)
+            return await self._database.write(work, is_quick=not isinstance(job.input, RawJson))
         except ValueError:
             if once is None:
                 raise
