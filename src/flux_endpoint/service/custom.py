@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
-from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError, meta
+from jsonschema_rs import Draft202012Validator, ValidationError, meta
 
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.errors import InvalidParameter
@@ -112,10 +112,9 @@ def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
             raise ValueError(f"$ref {reference[:100]!r} leads out of the schema")
     try:
         return Draft202012Validator(dict(schema), retriever=_fetch_nothing)
-    except ReferencingError as error:
-        raise ValueError(f"a $ref leads nowhere: {error}"[:_MAX_PROBLEM_CHARS]) from None
     except ValidationError as error:
-        raise ValueError(error.message[:_MAX_PROBLEM_CHARS]) from None
+        # The rest has been checked: what is left are references.
+        raise ValueError(f"a $ref leads nowhere: {error.message}"[:_MAX_PROBLEM_CHARS]) from None
 
 
 def _fetch_nothing(uri: str) -> NoReturn:

@@ -31,6 +31,9 @@ class SqlClaims:
         self._database = database
         self._signals = signals
         self._clock = clock
+        # Since a job with a big input was seen here. To change a row SQLite writes all of it again, which is then no
+        # quick work any more.
+        self._has_big_rows = False
 
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
         """See `JobStore.claim`."""
@@ -53,10 +56,12 @@ class SqlClaims:
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(work, is_quick=True)
+            rows = await self._database.write(work, is_quick=not self._has_big_rows)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._is_work_waiting(values["endpoints"]):
                 break
+        if any(isinstance(row.input, RawJson) for row in rows):
+            self._has_big_rows = True
         return [
             Claim(to_job(row), row.worker_id, row.claim_token, expires_ms)
             for row in sorted(rows, key=lambda row: (row.created_ms, row.seq))
@@ -88,7 +93,8 @@ class SqlClaims:
             "until_ms": self._clock.now_ms() + round(lease_s * 1_000),
         }
         held = await self._database.write(
-            lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)), is_quick=True
+            lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)),
+            is_quick=not self._has_big_rows,
         )
         return frozenset(job_ids) - held
 
@@ -110,7 +116,7 @@ class SqlClaims:
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)
-        return await self._database.write(work, is_quick=not is_big)
+        return await self._database.write(work, is_quick=not (is_big or self._has_big_rows))
 
     async def append_chunk(
         self,
@@ -132,7 +138,7 @@ class SqlClaims:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(topics.chunk_of(values["job_id"]))
 
-        await self._database.write(work, is_quick=not isinstance(output, RawJson))
+        await self._database.write(work, is_quick=not (isinstance(output, RawJson) or self._has_big_rows))
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
         """See `JobStore.set_progress`."""

@@ -75,6 +75,8 @@ class SqlStore(SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, S
         if job.status.is_terminal != (job.finished_ms is not None):
             raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
         values = job_values(job, once)
+        if isinstance(job.input, RawJson):
+            self._has_big_rows = True
 
         def work(transaction: Transaction) -> Job:
             if once is not None and (row := _sent_before(transaction.connection, values)) is not None:
