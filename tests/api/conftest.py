@@ -34,6 +34,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
@@ -71,6 +72,7 @@ class Gateway:
     store: SqlStore
     deliverer: Deliverer
     sender: "FakeSender"
+    uploads: Uploads
 
     async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
         return await self.client.post(path, json=body, **options)
@@ -79,7 +81,8 @@ class Gateway:
         return await self.client.get(path, **options)
 
     async def settle(self) -> None:
-        """Wait for whatever goes on after the answer to a worker."""
+        """Wait for what goes on after the answer to a worker."""
+        await self.uploads.settle()
 
     async def submit(self, endpoint: str = DEV, **fields: Any) -> str:
         """Queue a valid job; returns its id."""
@@ -208,7 +211,8 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{folder / 'jobs.db'}", clock)
     gallery = Gallery(open_image_store(str(folder / "images")), clock)
-    pictures = Pictures(gallery, Buckets(sender, sign_object, sleep=no_sleep))
+    uploads = Uploads(store, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
+    pictures = Pictures(store, gallery, uploads)
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
     deliverer = Deliverer(
         store, sender, lambda job: webhook_body(job, FRONT.base_url_of(job.origin)), clock, "gateway-1"
@@ -234,7 +238,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
         janitor = Janitor(store, workforce, gallery, store, store, clock)
-        yield Gateway(client, services, clock, janitor, store, store, deliverer, sender)
+        yield Gateway(client, services, clock, janitor, store, store, deliverer, sender, uploads)
     await store.close()
 
 

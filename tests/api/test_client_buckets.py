@@ -32,6 +32,7 @@ async def take(worker: HandWorker) -> dict:
 async def test_the_picture_goes_there_and_the_client_gets_a_signed_link(gateway: Gateway, worker: HandWorker) -> None:
     job_id = await submit(gateway)
     await worker.finish(await take(worker))
+    await gateway.settle()
     (sent,) = gateway.sender.sent
     assert (sent.method, sent.body) == ("PUT", PNG_BYTES)
     assert sent.url.startswith(f"https://s3.eu-west-1.example.com/pictures/{job_id}.png?X-Amz-Algorithm=")
@@ -51,6 +52,7 @@ async def test_the_picture_goes_there_and_the_client_gets_a_signed_link(gateway:
 async def test_object_path_is_a_prefix(gateway: Gateway, worker: HandWorker) -> None:
     job_id = await submit(gateway, objectPath="/2026/my cats/")
     await worker.finish(await take(worker))
+    await gateway.settle()
     assert f"/pictures/2026/my%20cats/{job_id}.png?" in gateway.sender.sent[0].url
 
 
@@ -81,6 +83,7 @@ async def test_a_bucket_that_does_not_take_it_fails_the_job_and_nothing_is_charg
     # Twice, as when the answer was lost on its way to the worker.
     for _ in range(2):
         assert (await worker.deliver(job)).status_code == 200
+        await gateway.settle()
     status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
     assert (status["status"], status["error"]) == ("FAILED", error)
     assert len(gateway.sender.sent) == tries
@@ -91,6 +94,7 @@ async def test_a_bucket_that_is_busy_for_a_moment_is_asked_again(gateway: Gatewa
     job_id = await submit(gateway)
     gateway.sender.answers = [503]
     await worker.finish(await take(worker))
+    await gateway.settle()
     assert (await gateway.get(f"{DEV}/status/{job_id}")).json()["status"] == "COMPLETED"
     assert len(gateway.sender.sent) == 2
 
@@ -111,6 +115,7 @@ async def test_the_operators_own_credentials_never_sign_for_a_client(
         monkeypatch.setenv(name, value)
     job_id = await submit(gateway)
     await worker.finish(await take(worker))
+    await gateway.settle()
     (sent,) = gateway.sender.sent
     assert "operator" not in sent.url
     assert sent.url.startswith(f"https://s3.eu-west-1.example.com/pictures/{job_id}.png?")
@@ -162,6 +167,7 @@ async def test_the_region_is_read_from_the_endpoint(
 ) -> None:
     job_id = await submit(gateway, endpointUrl=endpoint)
     await worker.finish(await take(worker))
+    await gateway.settle()
     (sent,) = gateway.sender.sent
     assert sent.url.startswith(start)
     assert f"/{job_id}.png?" in sent.url
@@ -171,6 +177,7 @@ async def test_the_region_is_read_from_the_endpoint(
 async def test_the_client_may_name_the_region(gateway: Gateway, worker: HandWorker) -> None:
     await submit(gateway, endpointUrl="https://s3.eu-west-1.amazonaws.com", region="garage")
     await worker.finish(await take(worker))
+    await gateway.settle()
     assert "%2Fgarage%2Fs3%2Faws4_request" in gateway.sender.sent[0].url
 
 
@@ -189,6 +196,7 @@ async def test_a_region_that_the_bucket_names_is_tried_once(
     job_id = await submit(gateway)
     gateway.sender.answers = [refusal]
     await worker.finish(await take(worker))
+    await gateway.settle()
     status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
     assert status["status"] == "COMPLETED"
     assert "%2Fus-west-2%2Fs3%2F" in status["output"]["image_url"]
@@ -198,6 +206,7 @@ async def test_a_region_that_the_bucket_names_is_tried_once(
     second = await submit(gateway)
     gateway.sender.answers = [refusal, refusal]
     await worker.deliver(await take(worker))
+    await gateway.settle()
     assert (await gateway.get(f"{DEV}/status/{second}")).json()["status"] == "FAILED"
     assert len(gateway.sender.sent) == 4
 
@@ -209,5 +218,6 @@ async def test_a_region_that_is_none_is_not_tried(gateway: Gateway, worker: Hand
         Answer(400, f"<Error><Region>{named}</Region></Error>".encode(), {"x-amz-bucket-region": named})
     ]
     await worker.deliver(await take(worker))
+    await gateway.settle()
     assert (await gateway.get(f"{DEV}/status/{job_id}")).json()["status"] == "FAILED"
     assert len(gateway.sender.sent) == 1

@@ -22,12 +22,18 @@ def test_a_flux_endpoint_completes_and_prices_the_input() -> None:
         DEV.accept({"prompt": "a lake", "width": 100})
 
 
-@pytest.mark.parametrize("output", [{"image_key": IMAGE_KEY}, {"image_url": "https://x.example/a.png", "more": 1}])
-def test_a_flux_job_with_a_picture_is_completed(output: dict[str, object]) -> None:
+def test_a_flux_job_with_a_picture_is_completed() -> None:
+    output = {"image_url": "https://x.example/a.png", "more": 1}
     assert DEV.conclude(output) == Completed(output)
 
 
-@pytest.mark.parametrize("output", [None, {}, [], "text", {"image_key": "../etc"}, {"image_url": 5}, {"image_key": 1}])
+@pytest.mark.parametrize("key", [IMAGE_KEY, "../etc", 1, None])
+def test_a_worker_cannot_name_a_picture_that_is_kept_here(key: object) -> None:
+    output = {"image_key": key, "image_url": "https://x.example/a.png"}
+    assert DEV.conclude(output) == Failed("the worker named a picture that it has not handed in")
+
+
+@pytest.mark.parametrize("output", [None, {}, [], "text", {"image_url": 5}])
 def test_a_flux_job_without_a_picture_failed(output: object) -> None:
     assert DEV.conclude(output) == Failed("the worker returned no picture")
 

@@ -110,7 +110,7 @@ def request_line(job: Job) -> schemas.JsonObject:
             "startedAt": job.started_ms,
             "delayTime": job.delay_time_ms,
             "executionTime": job.execution_time_ms,
-            "workerId": job.worker_id,
+            "workerId": job.last_worker_id,
         }
     return {name: value for name, value in line.items() if value is not None}
 

@@ -31,7 +31,7 @@ def job_body(job: Job, base_url: str, queue_position: int | None = None, *, with
         return body
     _put(body, "delayTime", job.delay_time_ms)
     _put(body, "executionTime", job.execution_time_ms)
-    _put(body, "workerId", job.worker_id)
+    _put(body, "workerId", job.last_worker_id)
     if job.retries:
         body["retries"] = job.retries
     _put(body, "progress", _progress(job, with_preview=with_preview))

@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
 from flux_endpoint.core.generation import parse_input
-from flux_endpoint.core.ids import is_image_key
 from flux_endpoint.core.job import Completed, Failed
 from flux_endpoint.core.pricing import image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
@@ -89,16 +88,15 @@ class FluxEndpoint:
 
     def conclude(self, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`; without a picture the job FAILED, because it would be charged for nothing."""
-        if isinstance(output, Mapping) and (_names_picture(output) or isinstance(output.get("image_url"), str)):
-            return Completed(output)
+        if isinstance(output, Mapping):
+            if "image_key" in output:
+                # The names of pictures kept here are the gateway's own words: it has none from this worker.
+                return Failed("the worker named a picture that it has not handed in")
+            if isinstance(output.get("image_url"), str):
+                return Completed(output)
         return Failed("the worker returned no picture")
 
 
 FLUX_ENDPOINTS: Final[Mapping[str, EndpointSpec]] = {
     endpoint_id: FluxEndpoint(model) for endpoint_id, model in CATALOG.items()
 }
-
-
-def _names_picture(output: Mapping[str, Any]) -> bool:
-    key = output.get("image_key")
-    return isinstance(key, str) and is_image_key(key)

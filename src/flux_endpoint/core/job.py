@@ -76,6 +76,7 @@ class Job:
         started_ms: last time a worker claimed it; None while it never was.
         finished_ms: when it became terminal; None before.
         worker_id: who holds or held it last.
+        drawn_by: the worker of the last attempt, when it has handed in its picture and the gateway holds the job since.
         claim_token: raised by one at each claim; a report with an older token is refused.
         retries: how often a lost worker sent it back to the queue.
         output: what the worker returned, any JSON value; None until the end, and when it returned nothing.
@@ -101,6 +102,7 @@ class Job:
     started_ms: int | None = None
     finished_ms: int | None = None
     worker_id: str | None = None
+    drawn_by: str | None = None
     claim_token: int = 0
     retries: int = 0
     output: Any = None
@@ -113,6 +115,11 @@ class Job:
     progress: Mapping[str, Any] | None = None
     batch_id: str | None = None
     origin: str | None = None
+
+    @property
+    def last_worker_id(self) -> str | None:
+        """The worker of the last attempt; None while there was none."""
+        return self.drawn_by or self.worker_id
 
     def is_readable(self, now_ms: int) -> bool:
         """Whether its time is not over yet."""
@@ -148,9 +155,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The work is done; `output` is what the client gets (before URLs are made of image keys), None for nothing."""
+    """The work is done.
+
+    Attributes:
+        output: what the client gets (before URLs are made of image keys), None for nothing.
+        picture: key of the picture kept here that is the job's from now on (`PictureStore.reserve_picture`).
+    """
 
     output: Any
+    picture: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from flux_endpoint.outbound.protocol import Answer, Sender
 
 logger = logging.getLogger(__name__)
 
-# The worker waits 30 s for an answer; three tries and their pauses fit into it.
-_TIMEOUT_S: Final = 8.0
-_PAUSES_S: Final = (1.0, 1.0)
+# The largest picture at 3 Mbit/s.
+_TIMEOUT_S: Final = 20.0
+_PAUSES_S: Final = (1.0, 4.0)
 _ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9]{1,60})</Code>")
 # An S3 service names the right region in the body of its refusal, in a header, or in both.
 _REGION: Final = re.compile(rf"<Region>({REGION_PATTERN})</Region>".encode())
@@ -60,7 +60,7 @@ class Buckets:
         self._sleep = sleep
 
     async def put(self, config: Mapping[str, str], name: str, image_format: ImageFormat, data: bytes) -> str:
-        """Store a picture; tries again what may pass, for half a minute.
+        """Store a picture; tries again what may pass, for about a minute.
 
         Args:
             config: the client's `s3Config`, checked.

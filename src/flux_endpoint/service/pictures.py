@@ -1,47 +1,67 @@
 """Where the picture of a job goes: to this server, or to the bucket that its client named."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.generation import ImageFormat
-from flux_endpoint.core.job import Job
-from flux_endpoint.service.buckets import Buckets
+from flux_endpoint.core.job import Completed, Job
 from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.uploads import Uploads
+from flux_endpoint.stores.picture_protocol import PictureStore
+from flux_endpoint.stores.protocol import JobStore
 
 # First bytes of the two formats; what else a worker uploads is refused.
 _MAGIC: Final = {ImageFormat.PNG: b"\x89PNG\r\n\x1a\n", ImageFormat.JPEG: b"\xff\xd8\xff"}
 
 
+class PictureJobStore(JobStore, PictureStore, Protocol):
+    """What is asked of the store here."""
+
+
 class Pictures:
-    """Keeps the pictures that workers hand in.
+    """Takes the pictures that workers hand in.
 
     Args:
+        store: where the jobs are.
         gallery: this server's own place.
-        buckets: those of clients.
+        uploads: carries them to buckets of clients.
     """
 
-    def __init__(self, gallery: Gallery, buckets: Buckets) -> None:
+    def __init__(self, store: PictureJobStore, gallery: Gallery, uploads: Uploads) -> None:
+        self._store = store
         self._gallery = gallery
-        self._buckets = buckets
+        self._uploads = uploads
 
-    async def keep(self, job: Job, data: bytes) -> dict[str, Any]:
-        """Keep the picture of a job; durable on return.
+    async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, warnings: Sequence[str]) -> None:
+        """Take the picture of a job. One kept here ends it; another one does when it is in its bucket.
 
-        Returns:
-            What the output of the job says of it: `image_key` for one kept here, `image_url` for one in the client's
-            bucket.
+        Args:
+            job: as the worker got it.
+            worker_id: who has drawn it.
+            token: see `JobStore.finish`.
+            data: the file.
+            warnings: sentences for the client; usually none.
 
         Raises:
             InvalidRequest: the bytes are neither a PNG nor a JPEG.
-            BucketFailed: the client's bucket did not take it.
-            StoreUnavailable: this server's own place did not.
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+            StoreUnavailable: it could not be kept.
         """
         image_format = next((form for form, magic in _MAGIC.items() if data.startswith(magic)), None)
         if image_format is None:
             raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
         if job.s3_config is not None:
-            return {"image_url": await self._buckets.put(job.s3_config, job.id, image_format, data)}
-        key = ids.new_image_key(image_format.extension)
+            await self._uploads.take(job, worker_id, token, image_format, data, warnings)
+            return
+        # Known before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own, and
+        # what a killed process leaves behind must be found.
+        new_key = ids.new_image_key(image_format.extension)
+        key = await self._store.reserve_picture(job.id, worker_id, token, new_key)
+        if key is None:
+            return
         await self._gallery.save(key, data)
-        return {"image_key": key}
+        output = {"image_key": key} | ({"warnings": list(warnings)} if warnings else {})
+        await self._store.finish(job.id, worker_id, token, Completed(output, picture=key))

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import BucketFailed, InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
+from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
@@ -141,7 +141,7 @@ class Workforce:
         data: bytes,
         warnings: Sequence[str],
     ) -> None:
-        """End a job with its picture. A picture whose report is refused is nobody's, and goes with its retention.
+        """Take the picture that ends a job; see `Pictures.deliver`.
 
         Args:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
@@ -157,14 +157,10 @@ class Workforce:
             UnknownJob: no such job.
         """
         member = self._roster.get(worker_id)
-        job = member.jobs.get(job_id) if member else None
-        # Known before a byte is kept: it says where the picture goes, and a token must not fill the disk with pictures
-        # of jobs that are not its own. What goes to a client's bucket must not have ended meanwhile.
-        if job is None or job.s3_config is not None:
-            job = await self._job_of(job_id, endpoint_ids)
-        if job.worker_id != worker_id:
-            raise LeaseLost(f"The worker {worker_id} does not hold the job {job_id}")
-        await self.done(endpoint_ids, worker_id, job_id, token, await self._kept(job, data, warnings))
+        # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
+        job = member.jobs.pop(job_id, None) if member else None
+        job = job or await self._job_of(job_id, endpoint_ids)
+        await self._pictures.deliver(job, worker_id, token, data, warnings)
 
     async def done(
         self,
@@ -338,17 +334,6 @@ class Workforce:
     async def _give_back(self, claims: Collection[Claim]) -> None:
         for claim in claims:
             await self._store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
-
-    async def _kept(self, job: Job, data: bytes, warnings: Sequence[str]) -> dict[str, Any]:
-        """Keep a picture; the report that ends its job."""
-        if job.s3_config is not None and job.status is not JobStatus.IN_PROGRESS:
-            # It is over: nothing goes to the client's bucket. The store knows whether this was reported before.
-            return {"error": f"job {job.id} is {job.status}"}
-        try:
-            output = await self._pictures.keep(job, data)
-        except BucketFailed as error:
-            return {"error": str(error)}
-        return {"output": output | ({"warnings": list(warnings)} if warnings else {})}
 
     async def _job_of(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
         """A job that is on one of the endpoints."""

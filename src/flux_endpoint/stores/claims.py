@@ -14,7 +14,7 @@ from flux_endpoint.stores import chunk_statements as chunk_sql
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.database import Database, Transaction, storable
-from flux_endpoint.stores.endings import ended, waits_again
+from flux_endpoint.stores.endings import ended, name_picture, waits_again
 from flux_endpoint.stores.money import charge
 from flux_endpoint.stores.protocol import SweepResult
 from flux_endpoint.stores.records import to_job
@@ -110,6 +110,8 @@ class SqlClaims:
             job = to_job(row)
             if isinstance(outcome, Completed):
                 charge(transaction.connection, job, now_ms)
+                if outcome.picture is not None:
+                    name_picture(transaction, job, outcome.picture)
             if job.status.is_terminal:
                 return ended(transaction, row)
             waits_again(transaction, row)
@@ -132,7 +134,7 @@ class SqlClaims:
 
         def work(transaction: Transaction) -> None:
             if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
-                raise _not_held(transaction.connection, reporter)
+                raise not_held(transaction.connection, reporter)
             transaction.connection.execute(chunk_sql.APPEND, values)
             if progress is not None:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
@@ -147,7 +149,7 @@ class SqlClaims:
 
         def work(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
-                raise _not_held(transaction.connection, reporter)
+                raise not_held(transaction.connection, reporter)
             transaction.wake(topics.chunk_of(storable(job_id)))
 
         await self._database.write(work)
@@ -239,11 +241,12 @@ def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcom
         isinstance(outcome, Failed) and row.status == JobStatus.FAILED
     )
     if not (_is_of(row, reporter) and is_same_outcome):
-        raise _not_held(connection, reporter)
+        raise not_held(connection, reporter)
     return to_job(row)
 
 
-def _not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
+def not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
+    """Why a report is refused."""
     row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
     if row is None:
         return UnknownJob(f"There is no job {reporter['job']}")

@@ -4,11 +4,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from flux_endpoint.core.errors import LeaseLost
 from flux_endpoint.core.job import Job
 from flux_endpoint.stores import topics
 from flux_endpoint.stores.chunk_statements import FORGET
 from flux_endpoint.stores.database import Transaction
 from flux_endpoint.stores.outbox import add_delivery
+from flux_endpoint.stores.picture_statements import NAME
 from flux_endpoint.stores.records import to_job
 
 
@@ -27,6 +29,17 @@ def ended(transaction: Transaction, row: Row[Any]) -> Job:
     if row.webhook is not None:
         add_delivery(transaction, row)
     return job
+
+
+def name_picture(transaction: Transaction, job: Job, key: str) -> None:
+    """Make a picture that was reserved for a claim its job's: from now on nobody takes it for an orphan.
+
+    Raises:
+        LeaseLost: it is not reserved (any more).
+    """
+    values = {"job": job.id, "claim": job.claim_token, "picture": key}
+    if transaction.connection.execute(NAME, values).rowcount == 0:
+        raise LeaseLost(f"The picture of the job {job.id} is not here any more")
 
 
 def waits_again(transaction: Transaction, row: Row[Any]) -> None:

@@ -34,6 +34,7 @@ jobs: Final = Table(
     Column("started_ms", BigInteger),
     Column("finished_ms", BigInteger),
     Column("worker_id", Text),
+    Column("drawn_by", Text),  # the worker that handed in the picture, when somebody else holds the job since
     Column("claim_token", BigInteger, nullable=False),
     Column("retries", Integer, nullable=False),
     Column("output", JSON_VALUE),

@@ -21,6 +21,7 @@ from flux_endpoint.stores.ledger import SqlLedger
 from flux_endpoint.stores.load import SqlLoad
 from flux_endpoint.stores.money import require_budget
 from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
+from flux_endpoint.stores.pictures import SqlPictures
 from flux_endpoint.stores.protocol import Once
 from flux_endpoint.stores.records import job_values, of_key, to_job
 from flux_endpoint.stores.signals import Deadline, Signals
@@ -33,7 +34,9 @@ from flux_endpoint.stores.workers import SqlWorkers
 _DELETE_AT_ONCE = 500
 
 
-class SqlStore(SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage):
+class SqlStore(
+    SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage, SqlPictures
+):
     """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`.
 
     Attributes:
@@ -54,6 +57,7 @@ class SqlStore(SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, S
         SqlWorkers.__init__(self, database)
         SqlUsage.__init__(self, database)
         SqlOutbox.__init__(self, database, signals, clock)
+        SqlPictures.__init__(self, database, clock)
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""

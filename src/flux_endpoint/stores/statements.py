@@ -108,6 +108,7 @@ CLAIM: Final = (
     .values(
         status=JobStatus.IN_PROGRESS.value,
         worker_id=bindparam("worker"),
+        drawn_by=None,
         claim_token=jobs.c.claim_token + 1,
         started_ms=_now_ms,
         lease_expires_ms=_expires_ms,
@@ -122,7 +123,7 @@ RENEW: Final = (
 )
 
 # A report counts only from the worker that holds the job; with a token, only from its latest claim.
-_held_by_reporter = and_(
+held_by_reporter = and_(
     _job,
     _of_worker,
     _running,
@@ -130,12 +131,12 @@ _held_by_reporter = and_(
 )
 
 # IN_PROGRESS stays IN_PROGRESS, with news.
-SET_PROGRESS: Final = update(jobs).where(_held_by_reporter).values(progress=bindparam("news"))
+SET_PROGRESS: Final = update(jobs).where(held_by_reporter).values(progress=bindparam("news"))
 
 # IN_PROGRESS -> COMPLETED. Not once its time is over: a result that nobody can read would be charged.
 COMPLETE: Final = (
     update(jobs)
-    .where(_held_by_reporter, _unexpired)
+    .where(held_by_reporter, _unexpired)
     .values(
         status=JobStatus.COMPLETED.value,
         output=bindparam("result"),
@@ -152,7 +153,7 @@ COMPLETE: Final = (
 # IN_PROGRESS -> FAILED
 FAIL: Final = (
     update(jobs)
-    .where(_held_by_reporter)
+    .where(held_by_reporter)
     .values(
         status=JobStatus.FAILED.value,
         error=bindparam("reason"),
@@ -168,7 +169,7 @@ FAIL: Final = (
 # IN_PROGRESS -> IN_QUEUE, at its old place, because the worker gave it back.
 GIVE_BACK: Final = (
     update(jobs)
-    .where(_held_by_reporter)
+    .where(held_by_reporter)
     .values(status=JobStatus.IN_QUEUE.value, lease_expires_ms=None, progress=None)
     .returning(jobs)
 )
@@ -359,4 +360,4 @@ _oldest_ended = (
 FORGET: Final = delete(jobs).where(jobs.c.seq.in_(_oldest_ended)).returning(jobs.c.id)
 
 # Before a chunk is appended. Locked: otherwise a client could see the end of a job, and then a chunk from before it.
-LOCK_HELD_BY_REPORTER: Final = select(jobs.c.seq).where(_held_by_reporter).with_for_update()
+LOCK_HELD_BY_REPORTER: Final = select(jobs.c.seq, jobs.c.claim_token).where(held_by_reporter).with_for_update()

@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
@@ -56,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 # Of the 5 s in which everything must be gone, for answers of the database; the workers have up to 3 of them.
 _DATABASE_S: Final = 3.5
+_Work = Callable[[], Coroutine[Any, Any, None]]
+
 _FIRST_KEY_NAME: Final = "default"
 
 
@@ -98,7 +102,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         images = open_image_store(settings.resolved_image_store_url)
         gallery = Gallery(images, clock, settings.image_retention_days)
         sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
-        pictures = Pictures(gallery, Buckets(sender, sign_object))
+        node = node_name(settings.data_dir)
+        uploads = Uploads(store, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
+        pictures = Pictures(store, gallery, uploads)
         workforce = Workforce(
             store, store, pictures, catalog, clock, settings.lease_s, lambda name: fleet.restart(name)
         )
@@ -121,31 +127,43 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
             embedded_endpoint_ids=_embedded(settings),
         )
-        node = node_name(settings.data_dir)
         deliverer = Deliverer(store, sender, lambda job: webhook_body(job, front.base_url_of(job.origin)), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
-        # 2. What must be true before anybody knocks: the key works, jobs of a killed predecessor's workers wait again.
+        # 2. What must be true before anybody knocks: the key works, and what a killed predecessor held waits again.
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
         await workforce.recover(f"{node}-")
-        # 3. Workers first, because a model takes seconds to load; they knock until the doors are open. At the end they
-        #    leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
-        leave = _leave_event()
-        async with (
-            _running_fleet(fleet),
-            serving(create_app(services, front), listener, settings.keep_alive_s) as server,
-            _running_beside(janitor.run()) as sweeps,
-            _running_beside(deliverer.run()) as webhooks,
-        ):
-            # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
-            gc.freeze()
-            try:
-                print(_greeting(settings, front, list(catalog), secrets), flush=True)
-                return await _until_the_end(leave, fleet, {server, sweeps, webhooks})
-            finally:
-                store.hurry(_DATABASE_S)
-                await fleet.stop()
-                await _end(webhooks)
-                store.drain()
+        # 3. Open the doors.
+        works = (janitor.run, deliverer.run, uploads.run)
+        words = _greeting(settings, front, list(catalog), secrets)
+        return await _run(
+            fleet, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
+        )
+
+
+async def _run(
+    fleet: LocalFleet,
+    doors: AbstractAsyncContextManager["asyncio.Task[None]"],
+    works: Sequence[_Work],
+    words: str,
+    store: SqlStore,
+) -> int:
+    """Run everything until it is told to end, or cannot go on.
+
+    Workers start first, because a model takes seconds to load; they knock until the doors are open. At the end they
+    leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
+    """
+    leave = _leave_event()
+    async with _running_fleet(fleet), doors as server, _running_beside(works) as beside:
+        # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
+        gc.freeze()
+        try:
+            print(words, flush=True)
+            return await _until_the_end(leave, fleet, {server, *beside})
+        finally:
+            store.hurry(_DATABASE_S)
+            await fleet.stop()
+            await _end(beside)
+            store.drain()
 
 
 def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets: _Secrets) -> str:
@@ -207,17 +225,18 @@ async def _running_fleet(fleet: LocalFleet) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _running_beside(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(work)
+async def _running_beside(works: Sequence[_Work]) -> AsyncIterator["set[asyncio.Task[None]]"]:
+    tasks = {asyncio.create_task(work()) for work in works}
     try:
-        yield task
+        yield tasks
     finally:
-        await _end(task)
+        await _end(tasks)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})
+async def _end(tasks: "set[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def _retention(settings: Settings) -> Retention:

@@ -1,0 +1,56 @@
+"""What the rest of the project asks of the store about pictures that workers hand in."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from flux_endpoint.core.job import Job
+
+
+class PictureStore(Protocol):
+    """Whose a picture is while it is on its way. Every verb is atomic; all may raise `StoreUnavailable`.
+
+    A picture that is kept here is reserved before its first byte is: from then on somebody knows of it. The report that
+    ends its job as COMPLETED (`JobStore.finish`) makes it that job's; what is never named so is an orphan.
+    """
+
+    async def reserve_picture(self, job_id: str, worker_id: str, token: int | None, key: str) -> str | None:
+        """Choose the key of a claim's picture. A claim has one: asked again, the first answer stands.
+
+        Args:
+            job_id: the running job.
+            worker_id: who has drawn it.
+            token: see `JobStore.finish`.
+            key: a new one.
+
+        Returns:
+            The key to save it under; None when this worker's picture for this claim was taken before.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        ...
+
+    async def hand_over(
+        self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
+    ) -> Job | None:
+        """Let somebody else hold a running job from now on, in the same attempt and with the same token.
+
+        `Job.drawn_by` then names the worker.
+
+        Returns:
+            The job; None when this worker's picture for this claim was taken before.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
+        ...
+
+    async def orphaned_pictures(self, reserved_before_ms: int, limit: int) -> Sequence[str]:
+        """Keys reserved before a time for claims that are over, and named by no job; the oldest first."""
+        ...
+
+    async def forget_pictures(self, keys: Collection[str]) -> None:
+        """Forget reservations, because what they are for has been deleted."""
+        ...
