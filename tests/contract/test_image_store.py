@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from flux_endpoint.core.errors import ImageGone, SettingsError, StoreUnavailable
+from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
 from flux_endpoint.core.ids import new_image_key
 from flux_endpoint.images.object_store import open_image_store
 
@@ -247,3 +247,50 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 async def test_bucket_urls_open_without_asking_the_network(url, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     open_image_store(url)
+
+
+async def test_a_store_that_works_passes_its_check_and_keeps_nothing_of_it(images):
+    await images.check()
+    assert await images.sweep(2**45) == 0
+
+
+async def test_deleting_is_final_and_may_be_repeated(images):
+    key, other = new_image_key("png"), new_image_key("png")
+    await images.save(key, b"x")
+    await images.save(other, b"y")
+    for _ in range(2):
+        await images.delete(key)
+    with pytest.raises(ImageGone):
+        await images.stat(key)
+    assert await read_all(images, other) == b"y"
+
+
+async def test_a_bucket_that_is_not_there_is_no_picture_that_is_gone(s3_endpoint):
+    images = open_image_store("s3://no-such-bucket/x")
+    for ask in (images.save(new_image_key("png"), b"x"), read_all(images, new_image_key("png")), images.check()):
+        with pytest.raises(ImagesRefused) as caught:
+            await ask
+        assert str(caught.value) == "the image store has no such bucket or folder"
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+async def test_wrong_keys_are_told_without_naming_them(s3_endpoint, monkeypatch, name):
+    monkeypatch.setenv(name, "wrong")
+    images = open_image_store("s3://pictures/x")
+    key = new_image_key("png")
+    for ask in (images.save(key, b"x"), images.stat(key), read_all(images, key), images.delete(key), images.check()):
+        with pytest.raises(ImagesRefused) as caught:
+            await ask
+        assert str(caught.value) == "the image store refuses access: check its keys and what they may do"
+
+
+async def test_a_store_that_lies_fails_its_check(tmp_path, monkeypatch):
+    images = open_image_store(str(tmp_path))
+
+    async def forget(key, data):
+        (tmp_path / key).write_bytes(data[:-1])
+
+    monkeypatch.setattr(images, "save", forget)
+    with pytest.raises(StoreUnavailable, match="does not give back what it was given"):
+        await images.check()
+    assert list(tmp_path.iterdir()) == []

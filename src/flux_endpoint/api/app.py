@@ -19,6 +19,7 @@ from flux_endpoint.api import (
     health,
     images,
     pages,
+    ready,
     requests,
     runpod,
     usage,
@@ -35,6 +36,7 @@ from flux_endpoint.core.errors import (
     Conflict,
     FluxEndpointError,
     Forbidden,
+    ImagesRefused,
     InvalidQuery,
     InvalidRequest,
     LeaseLost,
@@ -65,7 +67,7 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, runpod, health, events, requests, batches, estimate, billing, usage, images, catalogue)
+ROUTES: Final = (workers, runpod, health, events, requests, batches, estimate, billing, usage, images, catalogue, ready)
 # What is asked for every job, or in loops.
 DIRECT_ROUTES: Final = (workers, runpod, health)
 # nginx's code for a client that closed the connection; nobody reads it.
@@ -128,14 +130,12 @@ def http_status_of(error: FluxEndpointError) -> int:
 async def _on_known_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FluxEndpointError)
     if isinstance(error, StoreUnavailable):
-        # Its text may name a path or a host of the operator's. The outage has been logged, once for all requests.
+        # The outage has been logged, once for all requests.
         logger.debug("%s %s: %s", request.method, request.url.path[:200], error)
-        return error_reply(
-            request,
-            http_status_of(error),
-            "the server cannot reach its storage right now; try again",
-            {"Retry-After": _RETRY_S},
-        )
+        # Other texts may name a path or a host of the operator's.
+        is_for_clients = isinstance(error, ImagesRefused)
+        text = str(error) if is_for_clients else "the server cannot reach its storage right now; try again"
+        return error_reply(request, http_status_of(error), text, {"Retry-After": _RETRY_S})
     headers = None
     if isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after_s)}

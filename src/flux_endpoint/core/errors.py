@@ -17,6 +17,7 @@
     ├── Conflict               the job is in a state that does not allow this (409)
     ├── LeaseLost              a worker reports on a job that is no longer its own (409)
     ├── StoreUnavailable       the database did not answer (503)
+    │   └── ImagesRefused      the image store has answered no
     ├── OutboundRefused        a place that a client named must not be called
     ├── OutboundFailed         a place that a client named did not answer
     ├── BucketFailed           a client's own bucket did not take its picture
@@ -132,6 +133,13 @@ class LeaseLost(FluxEndpointError):
 
 class StoreUnavailable(FluxEndpointError):
     """The database did not answer; no job changed status."""
+
+
+class ImagesRefused(StoreUnavailable):
+    """The image store says that it has no such bucket, or that we may not use it: trying again does not help.
+
+    Its text names nothing of the operator's, and may be shown to clients.
+    """
 
 
 class OutboundRefused(FluxEndpointError):

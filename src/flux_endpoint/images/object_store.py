@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
-from flux_endpoint.core.errors import ImageGone, SettingsError, StoreUnavailable
-from flux_endpoint.core.ids import is_image_key
+from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
+from flux_endpoint.core.ids import is_image_key, new_image_key
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.images.protocol import StoredImage
 
@@ -26,6 +26,8 @@ _FORMS: Final = "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefi
 _RETRY: "Final[RetryConfig]" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 # Deleting waits for the network, not for this machine.
 _DELETES_AT_ONCE: Final = 32
+# As S3 and those like it call it.
+_NO_BUCKET: Final = "NoSuchBucket"
 _CHUNK_BYTES: Final = 256 * 1024
 _OWNER_ONLY: Final = 0o700
 
@@ -83,7 +85,7 @@ class ObjectImageStore:
     async def save(self, key: str, data: bytes) -> None:
         """See `ImageStore.save`. A file gets its name only when it is complete."""
         _check_key(key)
-        with self._outage.watch("saving"), _errors_translated():
+        with self._outage.watch("saving"), _errors_translated(is_writing=True):
             # In one piece, whatever its size: a bucket shows it whole or not at all.
             await obstore.put_async(self._store, key, data, use_multipart=False)
 
@@ -106,6 +108,22 @@ class ObjectImageStore:
             found = await obstore.get_async(self._store, key)
             async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
+
+    async def delete(self, key: str) -> None:
+        """See `ImageStore.delete`."""
+        _check_key(key)
+        with _errors_translated():
+            await self._delete(key)
+
+    async def check(self) -> None:
+        """See `ImageStore.check`. The object is named as a picture: if it stays behind, a sweep finds it."""
+        key = new_image_key("png")
+        written = key.encode()
+        await self.save(key, written)
+        read = b"".join([piece async for piece in self.read(key)])
+        await self.delete(key)
+        if read != written:
+            raise StoreUnavailable("The image store does not give back what it was given")
 
     async def sweep(self, saved_before_ms: int) -> int:
         """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
@@ -139,11 +157,16 @@ def _to_ms(moment: datetime) -> int:
 
 
 @contextmanager
-def _errors_translated() -> Iterator[None]:
+def _errors_translated(*, is_writing: bool = False) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        # A bucket that is not there is told as a file that is not there; what is written cannot lack.
+        if is_writing or _NO_BUCKET in str(error):
+            raise ImagesRefused("the image store has no such bucket or folder") from error
         raise ImageGone("The picture is not here: it never was, or its retention has ended") from error
+    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+        raise ImagesRefused("the image store refuses access: check its keys and what they may do") from error
     except (BaseError, OSError) as error:
         raise StoreUnavailable(f"The image store did not answer: {_first_line(error)}") from error
 

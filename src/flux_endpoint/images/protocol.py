@@ -24,7 +24,8 @@ class StoredImage:
 class ImageStore(Protocol):
     """Encoded pictures by unguessable key (`core.ids.new_image_key`). All methods are safe to call concurrently.
 
-    Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full.
+    Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full; `ImagesRefused` when it has
+    said that there is no such bucket, or that it is not for us.
     """
 
     async def save(self, key: str, data: bytes) -> None:
@@ -47,6 +48,18 @@ class ImageStore(Protocol):
 
         Raises:
             ImageGone: there is none of that key.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete a picture; nothing when there is none of that key."""
+        ...
+
+    async def check(self) -> None:
+        """Write a small object, read it back and delete it.
+
+        Raises:
+            StoreUnavailable: one of these failed; the text says why in one line.
         """
         ...
 

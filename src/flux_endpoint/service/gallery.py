@@ -1,12 +1,17 @@
 """Finished pictures as clients see them: gone after the retention time."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import ImageGone
+from flux_endpoint.core.errors import ImageGone, ImagesRefused, StoreUnavailable
 from flux_endpoint.images.protocol import ImageStore, StoredImage
 
 MS_PER_DAY = 86_400_000
+# How long after its repair a refusing image store is noticed to be well.
+_CHECK_PERIOD_S: Final = 10.0
 
 
 class Gallery:
@@ -16,16 +21,53 @@ class Gallery:
         images: where the bytes are.
         clock: decides what has expired.
         retention_days: how long a picture can be fetched.
+        sleep: waits between two checks; tests hand in their own.
     """
 
-    def __init__(self, images: ImageStore, clock: Clock, retention_days: float = 7) -> None:
+    def __init__(
+        self,
+        images: ImageStore,
+        clock: Clock,
+        retention_days: float = 7,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._images = images
         self._clock = clock
         self._retention_ms = round(retention_days * MS_PER_DAY)
+        self._sleep = sleep
+        self._problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why no picture can be kept, as the image store last said; None while nothing is known against it."""
+        return self._problem
 
     async def save(self, key: str, data: bytes) -> None:
-        """Keep a picture; durable on return."""
-        await self._images.save(key, data)
+        """Keep a picture; durable on return.
+
+        Raises:
+            ImagesRefused: there is no such bucket, or we may not use it.
+            StoreUnavailable: the image store did not answer, or is full.
+        """
+        with self._noting_refusals():
+            await self._images.save(key, data)
+
+    async def delete(self, key: str) -> None:
+        """Delete a picture, if it is there."""
+        await self._images.delete(key)
+
+    async def check(self) -> None:
+        """See `ImageStore.check`."""
+        with self._noting_refusals():
+            await self._images.check()
+
+    async def watch(self) -> None:
+        """Until cancelled, find out when an image store that refused is well again; else nobody may ask it."""
+        while True:
+            await self._sleep(_CHECK_PERIOD_S)
+            if self._problem is not None:
+                with contextlib.suppress(StoreUnavailable):
+                    await self.check()
 
     async def stat(self, key: str) -> tuple[StoredImage, int]:
         """Describe a picture that can still be fetched.
@@ -54,3 +96,12 @@ class Gallery:
     async def sweep(self) -> int:
         """Delete the pictures that have expired. Returns how many."""
         return await self._images.sweep(self._clock.now_ms() - self._retention_ms)
+
+    @contextlib.contextmanager
+    def _noting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except ImagesRefused as error:
+            self._problem = str(error)
+            raise
+        self._problem = None

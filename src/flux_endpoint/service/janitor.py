@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, StoreUnavailable
 from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
+from flux_endpoint.stores.picture_protocol import PictureStore
 from flux_endpoint.stores.protocol import JobStore
 from flux_endpoint.stores.time_protocol import Timekeeper
 from flux_endpoint.stores.usage_protocol import UsageStore
@@ -19,6 +21,15 @@ logger = logging.getLogger(__name__)
 _LEASE_PERIOD_S = 2.0
 # Retention is counted in days; an hour more or less on a disk does not matter, on the wire it is exact anyway.
 _RETENTION_PERIOD_MS = 3_600_000
+
+
+# How long a picture may take to be saved; after that, and when its attempt is over, nobody will name it any more.
+_ORPHAN_MS = 600_000
+_ORPHANS_AT_ONCE = 100
+
+
+class JobAndPictureStore(JobStore, PictureStore, Protocol):
+    """What is asked of the store here."""
 
 
 class Janitor:
@@ -38,7 +49,7 @@ class Janitor:
 
     def __init__(
         self,
-        store: JobStore,
+        store: JobAndPictureStore,
         workforce: Workforce,
         gallery: Gallery,
         outbox: Outbox,
@@ -81,9 +92,25 @@ class Janitor:
             return
         self._next_retention_ms = passed_ms + _RETENTION_PERIOD_MS
         now_ms = self._clock.now_ms()
+        orphans = await self._sweep_orphans(now_ms)
         pictures = await self._gallery.sweep()
         jobs = await self._store.forget(now_ms - self._history_ms)
         webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)
         await self._usage.forget_cold_starts(now_ms - self._history_ms)
         if pictures or jobs or webhooks:
             logger.info("retention: %d pictures, %d job records and %d webhooks deleted", pictures, jobs, webhooks)
+        if orphans:
+            logger.warning("%d pictures deleted that were saved for jobs which ended without them", orphans)
+
+    async def _sweep_orphans(self, now_ms: int) -> int:
+        """Delete what was saved by a process that died before it could say so, or for a job that was over by then."""
+        total = 0
+        while True:
+            keys = await self._store.orphaned_pictures(now_ms - _ORPHAN_MS, _ORPHANS_AT_ONCE)
+            for key in keys:
+                await self._gallery.delete(key)
+            # Only then: what could not be deleted is found again.
+            await self._store.forget_pictures(keys)
+            total += len(keys)
+            if len(keys) < _ORPHANS_AT_ONCE:
+                return total

@@ -1,10 +1,10 @@
-"""The table of pictures on their way; a part of `schema.py`, whose conventions it follows."""
+"""The table of pictures on their way; beside those of `schema.py`."""
 
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text, UniqueConstraint
 
-from flux_endpoint.stores.schema import metadata
+from flux_endpoint.stores.columns import metadata
 
 # Pictures that are being saved and that no job names yet. The end of a job that names one deletes its row in the same
 # transaction; what stays when the claim is over is an orphan. A picture without a row is some job's, erased or not.

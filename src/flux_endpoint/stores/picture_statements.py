@@ -13,7 +13,13 @@ _of_claim = (
     pending_pictures.c.job_id == bindparam("job"),
     pending_pictures.c.claim_token == bindparam("claim", type_=BigInteger),
 )
-GET_RESERVED: Final = select(pending_pictures.c.key).where(*_of_claim)
+# Asked again: it is about to be saved again.
+RESERVE_AGAIN: Final = (
+    update(pending_pictures)
+    .where(*_of_claim)
+    .values(reserved_ms=bindparam("now_ms", type_=BigInteger))
+    .returning(pending_pictures.c.key)
+)
 RESERVE: Final = insert(pending_pictures).inline()
 # The job names it in the same transaction: nobody will take it for an orphan.
 NAME: Final = delete(pending_pictures).where(*_of_claim, pending_pictures.c.key == bindparam("picture"))

@@ -32,9 +32,10 @@ class SqlPictures:
             if held is None:
                 _require_taken_before(connection, reporter)
                 return None
-            reserved = connection.scalar(sql.GET_RESERVED, {"job": reporter["job"], "claim": held.claim_token})
+            claim = {"job": reporter["job"], "claim": held.claim_token, "now_ms": now_ms}
+            reserved = connection.execute(sql.RESERVE_AGAIN, claim).one_or_none()
             if reserved is not None:
-                return str(reserved)
+                return str(reserved.key)
             values = {"key": key, "job_id": reporter["job"], "claim_token": held.claim_token, "reserved_ms": now_ms}
             connection.execute(sql.RESERVE, values)
             return key

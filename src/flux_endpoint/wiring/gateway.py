@@ -25,6 +25,7 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
+from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
@@ -129,15 +130,24 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         )
         deliverer = Deliverer(store, sender, lambda job: webhook_body(job, front.base_url_of(job.origin)), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
-        # 2. What must be true before anybody knocks: the key works, and what a killed predecessor held waits again.
+        # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
+        #    held waits again.
+        await _require_place(gallery)
         await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
         await workforce.recover(f"{node}-")
         # 3. Open the doors.
-        works = (janitor.run, deliverer.run, uploads.run)
+        works = (janitor.run, deliverer.run, uploads.run, gallery.watch)
         words = _greeting(settings, front, list(catalog), secrets)
         return await _run(
             fleet, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
         )
+
+
+async def _require_place(gallery: Gallery) -> None:
+    try:
+        await gallery.check()
+    except StoreUnavailable as error:
+        raise SettingsError(f"IMAGE_STORE_URL names a place where no picture can be kept: {error}") from None
 
 
 async def _run(
