@@ -11,11 +11,13 @@ BROWSER := tests/browser/node_modules
 ARGS ?=
 # How many requests `make fuzz` makes up for each operation of the API.
 EXAMPLES ?= 500
+# How long `make soak` lasts.
+MINUTES ?= 20
 # Two OpenMP threads beside another busy process make a step many times slower; one thread each is steady.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types test-gpu bench fuzz reference docs train-demo clean
+.PHONY: help install serve test lint format types test-gpu bench fuzz soak reference docs train-demo clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,9 @@ bench: $(VENV)/.installed-dev ## Measure what README and docs claim, see benchma
 
 fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests: make fuzz EXAMPLES=1000
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_fuzz.py --timeout 0 -s $(ARGS)
+
+soak: $(VENV)/.installed-dev $(NODE_CLIENTS)/.installed $(VENV)/.faketime ## Every kind of client and of trouble at once, then an audit: make soak MINUTES=2
+	$(ONE_THREAD) $(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 reference: $(VENV)/.installed-dev ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py
@@ -113,6 +118,14 @@ $(VENV)/.node: | $(VENV)/.made
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null; } || { \
 		echo "The tests of clients and playground need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
+	@touch $@
+
+# Sets the clock of one process: the system's, or Debian's package where it may be installed.
+$(VENV)/.faketime: | $(VENV)/.made
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq faketime >/dev/null; } || { \
+		echo "The soak moves a clock with libfaketime; install it and try again." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.made:

@@ -39,7 +39,7 @@ async def handler(job):
 
 runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda current: 4})
 """
-_FAKETIME_FILES: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
+_FAKETIME: Final = "lib/*/faketime/libfaketimeMT.so.1"
 
 
 class House:
@@ -135,7 +135,7 @@ class House:
         self._spawn("shouter", [sys.executable, str(self.folder / "handler.py")], home | variables)
 
     def _faketime(self) -> dict[str, str]:
-        found = [path for pattern in _FAKETIME_FILES for path in Path("/").glob(pattern.lstrip("/"))]
+        found = list(Path("/usr").glob(_FAKETIME))
         if not found:
             raise SystemExit("libfaketime is missing; on Debian and Ubuntu: apt install faketime")
         return {
