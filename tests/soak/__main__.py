@@ -94,7 +94,7 @@ async def _soak(house: House, seed: int, minutes: float, folder: Path) -> bool:
             task.cancel()
         await node.close()
         for receiver in (hooks, slow_hooks, slow_bucket):
-            receiver.close()
+            await receiver.close()
     write_report(folder, journal, verdict, seed=seed, minutes=minutes)
     print((folder / "soak.md").read_text())
     return not verdict.faults

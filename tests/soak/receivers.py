@@ -26,15 +26,19 @@ class Receiver:
         self.repeated = 0
         self.wrong: list[str] = []
         self.connections = 0
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen on a free port."""
         self._server = await asyncio.start_server(self._serve, "0.0.0.0", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def close(self) -> None:
-        """Listen no more."""
+    async def close(self) -> None:
+        """Listen no more, and let go of whoever waits."""
         self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
     def url(self, key_name: str, host: str = "127.0.0.1") -> str:
         """Where the webhooks of a key go."""
@@ -42,6 +46,7 @@ class Receiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
@@ -53,6 +58,7 @@ class Receiver:
                 self._note(head[0].split()[1].strip("/"), headers, body)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 await writer.drain()
+        self._open.discard(writer)
         writer.close()
 
     def _note(self, key_name: str, headers: dict[str, str], body: bytes) -> None:

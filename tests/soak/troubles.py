@@ -50,7 +50,8 @@ async def _sdk_worker_killed(scene: Scene) -> None:
 
 async def _clock_moved(scene: Scene) -> None:
     """The second gateway's clock jumps, and comes back."""
-    seconds = scene.random.choice([37, 45, -45, -3_600, 3_600])
+    # Beyond a quarter of an hour S3 itself refuses what such a machine signs.
+    seconds = scene.random.choice([37, 45, -45, -600, 600])
     with scene.journal.trouble("clock moved", f"gateway 2 by {seconds:+d} s"):
         scene.house.move_clock(seconds)
         await asyncio.sleep(20)
