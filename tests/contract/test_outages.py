@@ -63,7 +63,7 @@ async def test_a_silent_database_refuses_everybody_in_time_and_is_found_again(
     await asyncio.gather(*(refused_in_time(question) for question in questions))
     await refused_in_time(far_store.get(DEV, jobs[0].id))
     assert len(outage_lines(caplog)) == 1
-    assert "did not answer for 4 s" in outage_lines(caplog)[0]
+    assert "did not answer for 3.5 s" in outage_lines(caplog)[0]
     postgres_proxy.flow()
 
     async def answers() -> bool:

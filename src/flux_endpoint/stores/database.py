@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 # Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
-ANSWER_S: Final = 4.0
+ANSWER_S: Final = 3.5
 
 
 class Patience:

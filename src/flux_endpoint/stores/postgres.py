@@ -176,7 +176,7 @@ class PostgresDatabase:
             left_s = min(silent_since_s + limit_s, self._patience.until_s()) - time.monotonic()
             if left_s <= 0:
                 _bury(task)
-                raise StoreUnavailable(f"The database did not answer for {limit_s:.0f} s")
+                raise StoreUnavailable(f"The database did not answer for {limit_s:g} s")
             await asyncio.wait({task}, timeout=min(left_s, _SLICE_S))
         return await task
 

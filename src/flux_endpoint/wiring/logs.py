@@ -41,3 +41,5 @@ def set_up_logging(level: str, process: str) -> None:
     logging.getLogger("flux_endpoint").setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A traceback for each connection that breaks; whoever uses one is told anyway, and the outage is logged once.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
