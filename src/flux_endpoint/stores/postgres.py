@@ -26,6 +26,7 @@ T = TypeVar("T")
 _LONG_S: Final = 60.0
 # Of the end of a process, for work that is under way; and then for taking leave of the server.
 _END_S: Final = 0.5
+_LAST_LOOK_S: Final = 0.1
 # How soon who waits learns that the process is about to end.
 _SLICE_S: Final = 0.5
 # A pooler may hand each transaction to another process of the server: a statement must not have a name to be known by.
@@ -175,6 +176,10 @@ class PostgresDatabase:
             silent_since_s, limit_s = (began_s, ANSWER_S) if call.heard_s is None else (call.heard_s, silence_s)
             left_s = min(silent_since_s + limit_s, self._patience.until_s()) - time.monotonic()
             if left_s <= 0:
+                # An event loop that stood still has not read yet what came meanwhile.
+                await asyncio.wait({task}, timeout=_LAST_LOOK_S)
+                if task.done():
+                    break
                 _bury(task)
                 raise StoreUnavailable(f"The database did not answer for {limit_s:g} s")
             await asyncio.wait({task}, timeout=min(left_s, _SLICE_S))

@@ -179,9 +179,8 @@ class SqliteDatabase:
         return result
 
     def _write(self, connection: Connection, work: Callable[[Transaction], T], give_up_s: float) -> tuple[T, News]:
-        left_ms = round((give_up_s - time.monotonic()) * 1_000)
-        if left_ms <= 0:
-            raise _Locked("The database did not answer: another connection is writing")
+        # Tried once in any case: when this thread comes late, the file need not be held by anybody.
+        left_ms = max(1, round((give_up_s - time.monotonic()) * 1_000))
         with connection.begin():
             connection.exec_driver_sql(f"PRAGMA busy_timeout={left_ms}")
             # A plain BEGIN would take the lock at the first change, and fail at once, unwaited, if another process
