@@ -139,6 +139,7 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
     with monkeypatch.context() as patch:
         patch.setattr(gallery._images, "save", refuse)
+        patch.setattr(gallery._images, "check", refuse)
         reply = await worker.deliver(job)
         assert (reply.status_code, reply.json()) == (503, {"error": "the image store has no such bucket or folder"})
         naps.put_nowait(None)

@@ -5,6 +5,7 @@ import os
 import resource
 import time
 
+import obstore
 import pytest
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
@@ -287,10 +288,10 @@ async def test_wrong_keys_are_told_without_naming_them(s3_endpoint, monkeypatch,
 async def test_a_store_that_lies_fails_its_check(tmp_path, monkeypatch):
     images = open_image_store(str(tmp_path))
 
-    async def forget(key, data):
+    async def forget(store, key, data, **options):
         (tmp_path / key).write_bytes(data[:-1])
 
-    monkeypatch.setattr(images, "save", forget)
+    monkeypatch.setattr(obstore, "put_async", forget)
     with pytest.raises(StoreUnavailable, match="does not give back what it was given"):
         await images.check()
     assert list(tmp_path.iterdir()) == []

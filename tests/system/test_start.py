@@ -5,6 +5,8 @@ import pty
 import signal
 import socket
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -177,6 +179,38 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
     assert done.returncode == 2
     # Before it stands what the fake model says about itself.
     assert done.stderr.splitlines()[1:] == ["flux-endpoint: full.png cannot be written: No space left on device"]
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A bucket that is not there."""
+
+    def do_PUT(self) -> None:
+        body = b"<Error><Code>NoSuchBucket</Code></Error>"
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+def test_a_bucket_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as bucket:
+        threading.Thread(target=bucket.serve_forever, daemon=True).start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{bucket.server_port}",
+            "AWS_ACCESS_KEY_ID": "test-id",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        done = run_command("serve", "--port=0", cwd=tmp_path, model="fake", image_store_url="s3://pictures")
+        bucket.shutdown()
+    expected = (
+        "IMAGE_STORE_URL names a place where no picture can be kept: the image store has no such bucket or folder\n"
+    )
+    assert refusal(done, 2).endswith(expected)
 
 
 def test_a_data_folder_that_takes_no_writing_is_one_line(tmp_path):
