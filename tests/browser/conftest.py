@@ -46,7 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "endpoints.toml").write_text(_ECHO)
     servers = Servers(folder)
     try:
-        yield servers.start(model="demo", endpoints_file=folder / "endpoints.toml")
+        # Nobody listens on that port.
+        yield servers.start(model="demo", endpoints_file=folder / "endpoints.toml", outbound_allow="127.0.0.1:9")
     finally:
         servers.close()
 

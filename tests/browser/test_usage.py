@@ -5,6 +5,7 @@ import json
 import httpx
 from playwright.sync_api import Page, expect
 
+from flux_endpoint.core.webhook import FAILURES_TO_PAUSE
 from tests.browser.actions import draw
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access, has_horizontal_scroll
@@ -56,6 +57,22 @@ def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -
     page.get_by_role("radio", name="7 days").check(force=True)
     expect(page.locator("#requests-chart g")).to_have_count(56)
     expect(completed).to_have_text(str(before))
+
+
+def test_paused_receivers_of_webhooks_are_told(visitor: Visitor) -> None:
+    page = visitor.visit()
+    page.get_by_role("link", name="Usage").click()
+    expect(page.locator("#jobs")).to_be_visible()
+    expect(page.locator("#webhooks-section")).to_be_hidden()
+    headers = {"Authorization": visitor.api_key}
+    body = {"input": {"text": "x"}, "webhook": "http://127.0.0.1:9/hook?token=geheim"}
+    for _ in range(FAILURES_TO_PAUSE):
+        job_id = httpx.post(f"{visitor.server.url}/v2/echo/run", json=body, headers=headers).json()["id"]
+        httpx.post(f"{visitor.server.url}/v2/echo/cancel/{job_id}", headers=headers)
+    row = page.locator("#webhooks tr", has_text="http://127.0.0.1:9")
+    expect(row).to_contain_text("cannot be reached")
+    assert "geheim" not in page.content()
+    check_access(page)
 
 
 def test_the_page_of_figures_is_for_everybody(visitor: Visitor) -> None:
