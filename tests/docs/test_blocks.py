@@ -18,6 +18,7 @@ from standardwebhooks import Webhook
 
 from flux_endpoint.cli import app
 from tests.servers import DEADLINE_S, Server, Servers
+from training.words import STRANGERS
 
 ROOT = Path(__file__).parents[2]
 NODE_MODULES = ROOT / "tests" / "clients" / "node" / "node_modules"
@@ -150,6 +151,23 @@ def test_every_command_shown_exists_with_its_options() -> None:
         known = {option for parameter in command.params for option in parameter.opts}
         for word in words:
             assert not word.startswith("-") or word.partition("=")[0] in known, f"{page}: {word} in {line}"
+
+
+def test_commands_are_shown_as_a_clone_has_them() -> None:
+    """After `make serve` there is a `.venv`, and nothing on the PATH."""
+    bare = re.compile(r"(?<![\w/.\-])flux-endpoint (?=serve|worker|generate|keys|models|usage|webhooks)")
+    shown = [(page.name, line) for page in PAGES for line in page.read_text().splitlines() if bare.search(line)]
+    # Generated from the code, and what is typed inside containers.
+    shown = [(page, line) for page, line in shown if page not in ("cli.md", "settings.md", "deploy.md")]
+    assert shown == []
+
+
+def test_the_embedded_model_can_draw_what_is_shown() -> None:
+    """Newcomers copy these, and judge by what comes out."""
+    strangers = re.compile(rf"\b({'|'.join(map(re.escape, STRANGERS))})\b", re.IGNORECASE)
+    prompts = [prompt for _, _, text in blocks() for prompt in re.findall(r'prompt"?: "([^"]+)"', text)]
+    assert len(prompts) > 5
+    assert [prompt for prompt in prompts if strangers.search(prompt)] == []
 
 
 def test_every_verb_of_make_that_is_shown_exists() -> None:
