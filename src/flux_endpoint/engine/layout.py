@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,17 +21,25 @@ from flux_endpoint.engine.detect import detect, unwrapped
 from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
 from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors
 from flux_endpoint.engine.report import PartReport
+from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER, TRANSFORMER_CONFIG, Located, Source
+from flux_endpoint.engine.trouble import reading
 
 VAE: Final = "vae"
 CLIP: Final = "text_encoder"
 T5: Final = "text_encoder_2"
+
+# Said by us, always: a config may name a repository of kernels here, and transformers would fetch and run its code.
+ATTENTION: Final = {"attn_implementation": "sdpa"}
+_ATTENTION_KEYS: Final = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 
 _DIFFUSERS_STEM: Final = "diffusion_pytorch_model"
 _TRANSFORMERS_STEM: Final = "model"
 _SCHEDULER_CONFIG: Final = "scheduler/scheduler_config.json"
 # Without tokenizer_config.json a tokenizer knows no longest length; without tokenizer.json T5's knows no words.
 _OTHER_FILES: Final = (_SCHEDULER_CONFIG, "tokenizer/tokenizer_config.json", "tokenizer_2/tokenizer_config.json")
+# Steps and picture tokens: of a small picture by schnell, and of a large one by dev.
+_REHEARSED: Final = ((4, 256), (28, 9_216))
 _FLOAT_DTYPES: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 # What `detect` calls the parts that a file of another one may lie in the place of.
 _KINDS: Final = {VAE: "an autoencoder", CLIP: "a CLIP text encoder", T5: "a T5 text encoder"}
@@ -94,8 +103,9 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     has_original_names = any(is_original(name) for name in transformer_headers)
     transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
     vae = _on_meta(VAE, lambda: AutoencoderKL.from_config(configs[VAE]))
-    clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP])))
-    t5 = _on_meta(T5, lambda: T5EncoderModel(T5Config.from_dict(configs[T5])))
+    clip = _on_meta(CLIP, lambda: CLIPTextModel(CLIPTextConfig.from_dict(configs[CLIP] | ATTENTION)))
+    t5 = _on_meta(T5, lambda: T5EncoderModel(T5Config.from_dict(configs[T5] | ATTENTION)))
+    _rehearse(transformer, vae)
     expected_names = _shapes(transformer)
     if has_original_names:
         expected_names = {name: tensor.shape for name, tensor in original_tensors(expected_names).items()}
@@ -162,7 +172,7 @@ def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:
     if part == TRANSFORMER and located.transformer_file is not None and not file.is_file():
         # A lone transformer file comes without a config; the defaults of diffusers' class are FLUX.1's sizes.
         return {"guidance_embeds": family is ModelFamily.DEV}
-    config = read_json(file)
+    config = {name: value for name, value in read_json(file).items() if name not in _ATTENTION_KEYS}
     wanted, found = _class_names(part, config)
     if wanted not in found:
         raise CheckpointError(f"{file} describes a {' or '.join(found) or 'model of unknown kind'}, not a {wanted}")
@@ -172,13 +182,17 @@ def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:
 def _class_names(part: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
     match part:
         case "transformer":
-            return "FluxTransformer2DModel", [config.get("_class_name", "")]
+            return "FluxTransformer2DModel", _texts([config.get("_class_name")])
         case "vae":
-            return "AutoencoderKL", [config.get("_class_name", "")]
+            return "AutoencoderKL", _texts([config.get("_class_name")])
         case "text_encoder":
-            return "CLIPTextModel", config.get("architectures", [])
+            return "CLIPTextModel", _texts(config.get("architectures"))
         case _:
-            return "T5EncoderModel", config.get("architectures", [])
+            return "T5EncoderModel", _texts(config.get("architectures"))
+
+
+def _texts(names: object) -> list[str]:
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _transformer_headers(located: Located, family: ModelFamily) -> dict[str, TensorHeader]:
@@ -215,12 +229,26 @@ def _check_family(family: ModelFamily, *, has_guidance: bool) -> None:
 
 def _on_meta(part: str, build: Callable[[], Any]) -> Any:
     """Build a module without memory for its tensors."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{part}/config.json makes no sense: {reason}") from error
+    with reading(f"{part}/config.json"), torch.device("meta"):
+        return build()
+
+
+@torch.inference_mode()
+def _rehearse(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> None:
+    """Draw without numbers, which costs nothing: it finds what is wrong in a config that only a picture would find."""
+    sizes = transformer.config
+    with reading(f"{TRANSFORMER}/config.json"), torch.device("meta"):
+        transformer(
+            hidden_states=torch.empty(1, 4, sizes.in_channels),
+            timestep=torch.empty(1),
+            guidance=torch.empty(1) if sizes.guidance_embeds else None,
+            pooled_projections=torch.empty(1, sizes.pooled_projection_dim),
+            encoder_hidden_states=torch.empty(1, 3, sizes.joint_attention_dim),
+            txt_ids=torch.empty(3, 3),
+            img_ids=torch.empty(4, 3),
+        )
+    with reading(f"{VAE}/config.json"), torch.device("meta"):
+        vae.decode(torch.empty(1, vae.config.latent_channels, 2, 2))
 
 
 def _shapes(module: nn.Module) -> dict[str, Shape]:
@@ -268,8 +296,9 @@ def _check_parts_fit(
     for part, given, what, read in pairs:
         if given != read:
             raise CheckpointError(f"{part} is of another model: it gives {given} {what}, the transformer reads {read}")
-    if vae.config.scaling_factor is None or vae.config.shift_factor is None:
-        raise CheckpointError("vae/config.json lacks scaling_factor or shift_factor")
+    for name, number in vae.config.items():
+        if name in ("scaling_factor", "shift_factor") and not (type(number) in (int, float) and isfinite(number)):
+            raise CheckpointError(f"vae/config.json: {name} is {number!r}, not a number")
 
 
 def _scheduler_config(located: Located) -> dict[str, Any]:
@@ -278,4 +307,10 @@ def _scheduler_config(located: Located) -> dict[str, Any]:
     kind = config.get("_class_name")
     if kind != "FlowMatchEulerDiscreteScheduler":
         raise CheckpointError(f"{file} describes a {kind}, not a FlowMatchEulerDiscreteScheduler")
+    with reading(file):
+        # Most of what may be wrong in it would else be found by the first job.
+        for steps, tokens in _REHEARSED:
+            sigmas = make_scheduler(config, steps, tokens, torch.device("cpu")).sigmas
+            if len(sigmas) != steps + 1 or not torch.isfinite(sigmas).all():
+                raise CheckpointError(f"{file} gives no noise levels for {steps} steps")
     return config

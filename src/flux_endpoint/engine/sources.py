@@ -24,6 +24,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.headers import listing
 from flux_endpoint.engine.report import LocalModel
+from flux_endpoint.engine.trouble import reading
 
 DEMO: Final = "demo"
 INDEX_FILE: Final = "model_index.json"
@@ -114,9 +115,10 @@ def parse_source(text: str) -> Source:
 
 @contextmanager
 def naming(source: Source) -> Iterator[None]:
-    """Put the model's name before whatever is wrong with it."""
+    """Put the model's name before whatever is wrong with it, in one line also where nobody foresaw it."""
     try:
-        yield
+        with reading("it"):
+            yield
     except CheckpointError as error:
         raise CheckpointError(f"Model {source.text}: {error}") from error
 

@@ -22,7 +22,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import unwrapped
 from flux_endpoint.engine.headers import TensorHeader
-from flux_endpoint.engine.layout import CLIP, T5, VAE, Checkpoint, check_kind, check_layout
+from flux_endpoint.engine.layout import ATTENTION, CLIP, T5, VAE, Checkpoint, check_kind, check_layout
 from flux_endpoint.engine.memory import available_bytes
 from flux_endpoint.engine.original_layout import original_tensors, split_original
 from flux_endpoint.engine.preview import Previewer
@@ -30,6 +30,7 @@ from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sources import TRANSFORMER, Source, SourceKind, fetch_kind, locate, naming, parse_source
 from flux_endpoint.engine.text import TextEncoder
+from flux_endpoint.engine.trouble import reading
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ _PIXELS = 1024 * 1024
 # torch's own allocations on the CPU start at multiples of this.
 _ALIGNMENT_BYTES = 64
 # transformers makes a tokenizer that knows nothing, without a word, when it does not like the file.
+_LONGEST_PROMPT = 10_000
 _ORDINARY_WORDS = "a photo of a house and a tree"
 
 
@@ -160,17 +162,15 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
     folder = checkpoint.located.folder
     size_gb = sum(part.size_bytes for part in checkpoint.part_reports()) / 1e9
     _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
-    _fill(checkpoint.transformer, _transformer_tensors(checkpoint, device, dtype))
-    _fill(checkpoint.vae, dict(_tensors(checkpoint.headers[VAE], device, dtype)))
-    checkpoint.transformer.pos_embed = RopeCache(checkpoint.transformer.pos_embed, device)
-    with _no_progress_bars():
-        clip = CLIPTextModel.from_pretrained(folder / CLIP, dtype=dtype, local_files_only=True)
-        t5 = T5EncoderModel.from_pretrained(folder / T5, dtype=dtype, local_files_only=True)
-    for module in (clip, t5):
-        module.to(device).eval().requires_grad_(False)
-        _align(module)
-    clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
+    with reading(checkpoint.located.transformer_file or checkpoint.located.transformer_folder):
+        _fill(checkpoint.transformer, _transformer_tensors(checkpoint, device, dtype))
+        checkpoint.transformer.pos_embed = RopeCache(checkpoint.transformer.pos_embed, device)
+    with reading(folder / VAE):
+        _fill(checkpoint.vae, dict(_tensors(checkpoint.headers[VAE], device, dtype)))
+    clip = _text_encoder(CLIPTextModel, folder / CLIP, device, dtype)
+    t5 = _text_encoder(T5EncoderModel, folder / T5, device, dtype)
+    clip_tokenizer = _tokenizer(CLIPTokenizer, folder / "tokenizer")
+    t5_tokenizer = _tokenizer(T5Tokenizer, folder / "tokenizer_2")
     if t5_tokenizer.unk_token_id in t5_tokenizer(_ORDINARY_WORDS).input_ids:
         raise CheckpointError(f"{folder}/tokenizer_2/tokenizer.json does not know ordinary English words")
     return LoadedModel(
@@ -182,6 +182,28 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
         device=device,
         dtype=dtype,
     )
+
+
+def _text_encoder(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    with reading(folder), _no_progress_bars():
+        module = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **ATTENTION)
+        module.to(device).eval().requires_grad_(False)
+        _align(module)
+        with torch.inference_mode():
+            # What is wrong in its config would else be found by the first job.
+            module(torch.ones(1, 8, dtype=torch.long, device=device))
+    return module
+
+
+def _tokenizer(kind: Any, folder: Path) -> Any:
+    with reading(folder):
+        tokenizer = kind.from_pretrained(folder, local_files_only=True)
+        longest = tokenizer.model_max_length
+        if type(longest) is not int or not 0 < longest <= _LONGEST_PROMPT:
+            problem = f"model_max_length must be a whole number from 1 to {_LONGEST_PROMPT}"
+            raise CheckpointError(f"{folder}/tokenizer_config.json: {problem}")
+        tokenizer(_ORDINARY_WORDS, padding="max_length", max_length=longest, truncation=True)
+    return tokenizer
 
 
 def _transformer_tensors(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
