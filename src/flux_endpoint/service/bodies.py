@@ -18,7 +18,8 @@ from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
 from flux_endpoint.core.endpoint import EndpointSpec, PricedInput
 from flux_endpoint.core.envelope import Envelope, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.raw_json import BIG_CHARS, decode_json, raw_if_big
+from flux_endpoint.core.raw_json import BIG_CHARS, RawJson, decode_json, raw_if_big
+from flux_endpoint.service.reports import words_in
 
 Result = TypeVar("Result")
 
@@ -164,6 +165,8 @@ def _read_report(data: bytes) -> Mapping[str, Any]:
     if len(data) <= BIG_CHARS:
         return report
     light = {key: raw_if_big(report[key]) for key in _REPORT_KEYS if key in report}
-    if isinstance(report.get("error"), str):
-        light["error"] = report["error"][:_MAX_ERROR_CHARS]
+    error = light.get("error")
+    if isinstance(error, RawJson):
+        said = report["error"]
+        light["error"] = (said if isinstance(said, str) else words_in(said))[:_MAX_ERROR_CHARS]
     return light

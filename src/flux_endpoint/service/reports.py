@@ -39,7 +39,7 @@ def _sentence_of(error: Any) -> tuple[str, str]:
             return _raised(details), str(details.get("error_traceback", ""))
         text, _, traceback = error.partition(_TRACEBACK_MARK)
         return text.strip() or "the worker reported an error without saying which", traceback.strip()
-    return _words_in(error), ""
+    return words_in(error), ""
 
 
 def _raised(details: Mapping[str, Any]) -> str:
@@ -50,7 +50,8 @@ def _raised(details: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (kind, message) if part) or "the handler raised an exception without a message"
 
 
-def _words_in(error: Any) -> str:
+def words_in(error: Any) -> str:
+    """An error that is no text, in words."""
     if isinstance(error, Mapping):
         for key in _MESSAGE_KEYS:
             if isinstance(error.get(key), str) and error[key].strip():
