@@ -15,14 +15,9 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import UnknownJob
 from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Job, JobStatus, Policy
-from flux_endpoint.core.outbound import PUBLIC_ONLY
-from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
-from flux_endpoint.outbound.client import GuardedSender
-from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.janitor import Janitor
-from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.connect import open_store
@@ -134,8 +129,8 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 store = await open_store(url, clock)
                 stack.push_async_callback(store.close)
                 gallery = Gallery(open_image_store(str(tmp_path / "images")), clock)
-                pictures = Pictures(gallery, Buckets(GuardedSender(PUBLIC_ONLY, "test"), sign_object))
-                workforce = Workforce(store, store, pictures, FLUX_ENDPOINTS, clock, LEASE_S)
+                # No picture is handed in here.
+                workforce = Workforce(store, store, None, FLUX_ENDPOINTS, clock, LEASE_S)  # type: ignore[arg-type]
                 janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper)
                 await janitor.sweep()
                 return Gateway(store, clock, workforce, janitor)
