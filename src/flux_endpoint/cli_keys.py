@@ -27,7 +27,7 @@ KeyId = Annotated[str, typer.Argument(metavar="ID", help="As in keys list.", sho
 
 
 @app.command("create")
-@with_settings(Settings, "data_dir", "database_url")
+@with_settings(Settings, "data_dir", "database_url", "endpoints_file")
 def create_key(
     name: Annotated[str, typer.Argument(help="For people: who or what it is for.")],
     *,
@@ -54,6 +54,7 @@ def create_key(
         usd_per_month=None if usd_per_month is None else _usd(usd_per_month),
         requests_per_minute=requests_per_minute,
     )
+    part("known_endpoints").require_known(settings, endpoint or [])
     key, secret = part("keys").create_key(settings, name, limits)
     print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
 
@@ -84,7 +85,7 @@ def list_keys(*, settings: Settings) -> None:
 
 
 @app.command("update")
-@with_settings(Settings, "data_dir", "database_url")
+@with_settings(Settings, "data_dir", "database_url", "endpoints_file")
 def update_key(
     key_id: KeyId,
     *,
@@ -109,7 +110,11 @@ def update_key(
     if read_only is not None:
         changes["is_read_only"] = read_only
     if endpoint:
-        changes["endpoint_ids"] = None if endpoint == [_NONE] else frozenset(endpoint)
+        if endpoint == [_NONE]:
+            changes["endpoint_ids"] = None
+        else:
+            part("known_endpoints").require_known(settings, endpoint)
+            changes["endpoint_ids"] = frozenset(endpoint)
     if usd_per_month is not None:
         changes["usd_per_month"] = None if usd_per_month == _NONE else _usd(usd_per_month)
     if requests_per_minute is not None:

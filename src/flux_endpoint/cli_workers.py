@@ -25,7 +25,7 @@ class EnvFormat(StrEnum):
 
 
 @app.command("create")
-@with_settings(Settings, *_STORE)
+@with_settings(Settings, *_STORE, "endpoints_file")
 def create_token(
     name: Annotated[str, typer.Argument(help="For people: which worker or pool it is for.")],
     *,
@@ -35,8 +35,9 @@ def create_token(
     """Make a worker token. It is shown once; the server keeps only a hash of it.
 
     Example:
-    - `flux-endpoint workers create "lab GPUs" --endpoint my-endpoint`
+    - `flux-endpoint workers create "lab GPUs" --endpoint my-endpoint --endpoints-file endpoints.toml`
     """
+    part("known_endpoints").require_known(settings, endpoint or [])
     token, secret = part("workers").create_token(settings, name, endpoint or None)
     print(f"worker token {token.id} ({token.name}); it is shown now and never again:\n{secret}")
 

@@ -25,6 +25,7 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.attendance import Attendance
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -41,7 +42,7 @@ from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import Ledger
+from flux_endpoint.stores.ledger_protocol import Ledger
 from flux_endpoint.stores.sql import SqlStore
 from tests.api.golden_files import GoldenFiles
 
@@ -225,7 +226,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         accounts=Accounts(store, clock),
         gallery=gallery,
         batches=BatchService(endpoints, store, clock, Retention()),
-        watch=JobWatch(store, queue_period_s=0.02, silence_s=0.1),
+        watch=JobWatch(store, Attendance(workforce, clock), queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         billing=billing,
         estimates=Estimates(store),

@@ -1,7 +1,10 @@
 """What clients send beside `input`, over HTTP: policy, time to live, Idempotency-Key."""
 
+from decimal import Decimal
+
 import pytest
 
+from flux_endpoint.core.account import KeyLimits
 from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +115,52 @@ async def test_the_same_idempotency_key_with_another_body_is_a_conflict(gateway:
     assert reply.json() == {
         "error": "the Idempotency-Key 'order-1' was used with another request body; choose a new one"
     }
+
+
+async def test_a_repeat_after_the_result_is_erased_makes_nothing_new(gateway: Gateway, worker: HandWorker) -> None:
+    headers = {"Idempotency-Key": "order-1"}
+    first = (await gateway.post(f"{DEV}/run", BODY, headers=headers)).json()
+    job = await worker.take()
+    assert job is not None
+    await worker.finish(job)
+    gateway.clock.advance(s=1_800)
+    for _ in range(2):
+        for operation in ("run", "runsync"):
+            again = await gateway.post(f"{DEV}/{operation}", BODY, headers=headers)
+            assert (again.status_code, again.headers["X-Job-Id"]) == (410, first["id"])
+            assert (again.json()["id"], again.json()["status"]) == (first["id"], "COMPLETED")
+            assert "its result has been erased. Nothing was made or charged now" in again.json()["error"]
+        await gateway.janitor.sweep()
+    assert (await gateway.get(f"{DEV}/health")).json()["jobs"] == {
+        **dict.fromkeys(("failed", "inProgress", "inQueue", "retried"), 0),
+        "completed": 1,
+    }
+    gateway.clock.advance(s=86_400 - 1_800)
+    again = await gateway.post(f"{DEV}/run", BODY, headers=headers)
+    assert (again.status_code, again.json()["status"]) == (200, "IN_QUEUE")
+
+
+async def test_a_repeat_passes_a_full_queue_and_every_limit_of_its_key(gateway: Gateway) -> None:
+    limits = KeyLimits(requests_per_minute=1, usd_per_month=Decimal("0.02097152"))
+    _, secret = await gateway.services.accounts.create("shop", limits=limits)
+    headers = {"Authorization": secret, "Idempotency-Key": "order-1"}
+    first = await gateway.post(f"{DEV}/run", BODY, headers=headers)
+    assert first.status_code == 200
+    gateway.services.endpoints._cap._max_queued = 1
+    for operation in ("run", "runsync?wait=1000"):
+        again = await gateway.post(f"{DEV}/{operation}", BODY, headers=headers)
+        assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    # What is new is refused, under a name or none, wrong bodies too.
+    for name, body in (("order-2", BODY), ("order-2", {"input": {}}), (None, BODY)):
+        headers = {"Authorization": secret} | ({"Idempotency-Key": name} if name else {})
+        reply = await gateway.post(f"{DEV}/run", body, headers=headers)
+        assert (reply.status_code, reply.json()["error"].partition(";")[0]) == (
+            429,
+            "rate limit: at most 1 jobs in 60 s with one API key",
+        )
+    gateway.clock.advance(s=60)
+    reply = await gateway.post(f"{DEV}/run", BODY, headers=headers)
+    assert "the queue of this endpoint is full" in reply.json()["error"]
 
 
 async def test_a_refused_body_does_not_use_up_its_idempotency_key(gateway: Gateway) -> None:

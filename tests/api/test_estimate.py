@@ -15,7 +15,8 @@ async def estimate(gateway: Gateway, endpoint: str = DEV, **fields: object) -> d
 
 
 async def test_a_fresh_server_knows_the_price_only(gateway: Gateway) -> None:
-    assert await estimate(gateway) == {"cost": 0.02097152, "jobsAhead": 0, "workers": 0}
+    notice = "no worker serves this endpoint"
+    assert await estimate(gateway) == {"cost": 0.02097152, "jobsAhead": 0, "workers": 0, "notice": notice}
     assert (await estimate(gateway, width=512, height=512))["cost"] == 0.00524288
     assert (await estimate(gateway, SCHNELL))["cost"] == 0.00251658
     assert (await gateway.get(f"{DEV}/health")).json()["jobs"]["inQueue"] == 0

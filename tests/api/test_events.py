@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flux_endpoint.service.attendance import NO_WORKER
 from tests.api.conftest import API_KEY, DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_a_job_is_followed_from_the_queue_to_its_picture(gateway: Gateway,
     first, second = await gateway.submit(), await gateway.submit()
     onlookers = [await onlooker_of(gateway, second) for _ in range(2)]
     for onlooker in onlookers:
-        assert await onlooker.status() == {"id": second, "status": "IN_QUEUE", "queuePosition": 2}
+        assert await onlooker.status() == {"id": second, "status": "IN_QUEUE", "queuePosition": 2, "notice": NO_WORKER}
     job = await worker.take()
     assert job is not None
     assert job["id"] == first

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flux_endpoint.service.attendance import NO_WORKER
 from tests.api.conftest import DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +76,12 @@ async def test_bad_wait_is_refused_in_the_words_of_the_service(gateway: Gateway,
 
 async def test_each_state_has_its_keys_and_no_others(gateway: Gateway, worker: HandWorker) -> None:
     job_id = await gateway.submit()
-    assert await status(gateway, job_id) == {"id": job_id, "status": "IN_QUEUE", "queuePosition": 1}
+    assert await status(gateway, job_id) == {
+        "id": job_id,
+        "status": "IN_QUEUE",
+        "queuePosition": 1,
+        "notice": NO_WORKER,
+    }
     gateway.clock.advance(ms=70)
     job = await take(worker)
     running = {"id": job_id, "status": "IN_PROGRESS", "delayTime": 70, "workerId": "worker-1"}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flux_endpoint.service.attendance import NO_WORKER
 from tests.api.conftest import DEV, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ async def running_job(gateway: Gateway, worker: HandWorker) -> dict[str, Any]:
 async def test_a_waiting_job_shows_its_place(gateway: Gateway, worker: HandWorker, path: str) -> None:
     first, second = await gateway.submit(), await gateway.submit()
     reply = await gateway.get(f"{DEV}/{path}/{second}?wait=1000")
-    assert reply.json() == {"id": second, "status": "IN_QUEUE", "queuePosition": 2}
+    assert reply.json() == {"id": second, "status": "IN_QUEUE", "queuePosition": 2, "notice": NO_WORKER}
     await worker.take()
     reply = await gateway.get(f"{DEV}/status/{second}")
     assert reply.json()["queuePosition"] == 1

@@ -157,6 +157,6 @@ def test_an_endpoint_of_ones_own_has_a_json_editor(page: Page) -> None:
     page.click("#tab-code")
     expect(page.locator("#code")).to_contain_text('"text": "hello"')
     page.click("#run")
-    expect(page.locator("#badge-text")).to_have_text("In the queue, next")
+    expect(page.locator("#badge-text")).to_have_text("Waiting: no worker serves this endpoint")
     page.keyboard.press("Escape")
     expect(page.locator("#badge-text")).to_have_text("Cancelled")

@@ -11,7 +11,7 @@ from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine
 
 from flux_endpoint.core.clock import ManualClock
-from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
+from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import Claim, Job, JobStatus
 from flux_endpoint.core.periods import MS_PER_HOUR
 from flux_endpoint.core.webhook import Attempt, DeliveryState
@@ -44,13 +44,13 @@ class Call:
     async def on(self, store: SqlStore) -> Any:
         try:
             return plain(await getattr(store, self.verb)(*self.args, **self.options))
-        except (Conflict, LeaseLost, UnknownJob) as error:
+        except (Conflict, LeaseLost, ResultErased, UnknownJob) as error:
             return type(error)
 
     def on_model(self, model: ModelStore) -> Any:
         try:
             return plain(getattr(model, self.verb)(*self.args, **self.options))
-        except (Conflict, LeaseLost, UnknownJob) as error:
+        except (Conflict, LeaseLost, ResultErased, UnknownJob) as error:
             return type(error)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
+from flux_endpoint.core.envelope import ONCE_LIFE_MS
+from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Returned
 from flux_endpoint.stores.protocol import Once, SweepResult
 
@@ -27,7 +28,6 @@ class Kept:
         must_stop: its worker has yet to be told that it ended.
         chunks: what its attempt has sent.
         readers: how many of them each reader has been handed.
-        once: the name it was sent under, while that is taken.
         is_erased: only figures are left.
     """
 
@@ -36,7 +36,6 @@ class Kept:
     must_stop: bool = False
     chunks: list[Any] = field(default_factory=list)
     readers: dict[str, int] = field(default_factory=dict)
-    once: Once | None = None
     is_erased: bool = False
 
     def copy(self) -> "Kept":
@@ -65,6 +64,8 @@ class ModelStore:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.kept: dict[str, Kept] = {}
+        # By name: a hash of the request, the job, and when.
+        self.names: dict[str, tuple[str, str, int]] = {}
         self.charged: list[tuple[str, int]] = []
         self.told: list[tuple[str, JobStatus]] = []
         self.ends: Counter[str] = Counter()
@@ -73,7 +74,7 @@ class ModelStore:
     def copy(self) -> "ModelStore":
         twin = ModelStore(self.clock)
         twin.kept = {i: kept.copy() for i, kept in self.kept.items()}
-        twin.charged, twin.told = list(self.charged), list(self.told)
+        twin.names, twin.charged, twin.told = dict(self.names), list(self.charged), list(self.told)
         twin.ends, twin.retried = Counter(self.ends), Counter(self.retried)
         return twin
 
@@ -126,15 +127,18 @@ class ModelStore:
     # The client's verbs.
 
     def enqueue(self, job: Job, once: Once | None = None) -> Job:
-        for kept in self.kept.values():
-            if once is None or kept.once is None or kept.once.name != once.name:
-                continue
-            if self.is_visible(kept):
-                if kept.once.request_hash != once.request_hash:
+        if once is not None:
+            request_hash, first_id, created_ms = self.names.get(once.name, ("", "", 0))
+            before = self.kept.get(first_id)
+            is_visible = before is not None and self.is_visible(before)
+            if is_visible or self.now_ms() < created_ms + ONCE_LIFE_MS:
+                if request_hash != once.request_hash:
                     raise Conflict(once.name)
-                return kept.job
-            kept.once = None
-        self.kept[job.id] = Kept(job, once=once)
+                if before is None or not is_visible:
+                    raise ResultErased(once.name, first_id, None)
+                return before.job
+            self.names[once.name] = (once.request_hash, job.id, job.created_ms)
+        self.kept[job.id] = Kept(job)
         self.ends[job.id] += job.status.is_terminal
         return job
 
@@ -277,7 +281,7 @@ class ModelStore:
         faded = [k for k in self.kept.values() if k.job.status.is_terminal and not self.is_visible(k)]
         faded = [kept for kept in faded if not kept.is_erased]
         for kept in faded:
-            kept.is_erased, kept.once = True, None
+            kept.is_erased = True
             kept.drop_chunks()
             kept.change(input={}, output=None, webhook=None, s3_config=None, expires_ms=0)
         return len(faded)

@@ -16,8 +16,8 @@ from flux_endpoint.core.job import Completed, Failed, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
 from flux_endpoint.stores import migrate
 from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.ledger_protocol import ChargeSum, UsageSum
 from flux_endpoint.stores.load_protocol import EndpointLoad, PastRun
-from flux_endpoint.stores.protocol import ChargeSum, UsageSum
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

@@ -3,10 +3,13 @@
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
-from flux_endpoint.core.errors import Conflict, LeaseLost, UnknownJob
+from flux_endpoint.core.envelope import ONCE_LIFE_MS
+from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, JobStatus, Policy
 from flux_endpoint.stores.protocol import Once, SweepResult
+from flux_endpoint.stores.schema import once_names
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -248,17 +251,69 @@ async def test_the_same_name_with_another_body_is_refused(store, clock):
     assert (await store.counts(DEV)).in_queue == 1
 
 
-async def test_a_name_belongs_to_one_key_and_endpoint_and_is_free_when_the_job_has_vanished(store, clock):
+async def test_a_name_belongs_to_one_key_and_endpoint(store, clock):
     jobs = [
-        sample_job(clock, expires_ms=clock.now_ms() + 10_000),
+        sample_job(clock),
         sample_job(clock, key_id="key-2"),
         sample_job(clock, endpoint_id=SCHNELL),
     ]
     for number, job in enumerate(jobs):
-        assert (await store.enqueue(job, Once("order-1", f"hash-{number}"))).id == job.id
-    clock.advance(s=10)
-    job = sample_job(clock)
-    assert (await store.enqueue(job, Once("order-1", "other"))).id == job.id
+        once = Once("order-1", f"hash-{number}")
+        assert await store.find_once(job.endpoint_id, job.key_id, once) is None
+        assert (await store.enqueue(job, once)).id == job.id
+        assert await store.find_once(job.endpoint_id, job.key_id, once) == job
+
+
+async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(store, clock):
+    once = Once("order-1", "hash")
+    job = sample_job(clock, retention_ms=60_000)
+    await store.enqueue(job, once)
+    claim = await claim_one(store)
+    await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    clock.advance(s=60)
+    # Not erased yet, erased, and forgotten.
+    for status, then in (
+        ("COMPLETED", store.erase_expired),
+        ("COMPLETED", lambda: store.forget(clock.now_ms())),
+        (None, store.erase_expired),
+    ):
+        for verb in (store.enqueue(sample_job(clock), once), store.find_once(DEV, job.key_id, once)):
+            with pytest.raises(ResultErased) as caught:
+                await verb
+            assert (caught.value.job_id, caught.value.status) == (job.id, status)
+            assert f"'order-1' made the job {job.id}" in str(caught.value)
+        with pytest.raises(Conflict):
+            await store.enqueue(sample_job(clock), Once("order-1", "other"))
+        assert await then() == (status is not None)
+    assert (await store.counts(DEV)).in_queue == 0
+    clock.advance(ms=job.created_ms + ONCE_LIFE_MS - 1 - clock.now_ms())
+    with pytest.raises(ResultErased):
+        await store.find_once(DEV, job.key_id, once)
+    clock.advance(ms=1)
+    assert await store.find_once(DEV, job.key_id, once) is None
+    second = sample_job(clock)
+    assert (await store.enqueue(second, Once("order-1", "other"))).id == second.id
+
+
+async def test_a_name_stays_taken_while_its_job_can_be_read(store, clock):
+    once = Once("order-1", "hash")
+    job = sample_job(clock, retention_ms=None)
+    await store.enqueue(job, once)
+    claim = await claim_one(store)
+    done = await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    clock.advance(days=40)
+    await store.forget(clock.now_ms())
+    assert await store.find_once(DEV, job.key_id, once) == done
+
+
+async def test_names_that_are_free_again_are_forgotten(store, clock):
+    for number in range(3):
+        await store.enqueue(sample_job(clock, expires_ms=clock.now_ms() + 1_000), Once(f"order-{number}", "hash"))
+    clock.advance(days=1)
+    await store.enqueue(sample_job(clock), Once("order-3", "hash"))
+    await store.forget(clock.now_ms())
+    names = await store._database.read(lambda connection: list(connection.scalars(select(once_names.c.name))))
+    assert names == ["order-3"]
 
 
 async def test_many_at_once_with_one_name_make_one_job(store, open_another, clock):

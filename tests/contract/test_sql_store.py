@@ -21,7 +21,8 @@ from flux_endpoint.core.job import Completed
 from flux_endpoint.stores import sqlite as sqlite_module
 from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import JobStore, Ledger
+from flux_endpoint.stores.ledger_protocol import Ledger
+from flux_endpoint.stores.protocol import JobStore
 from flux_endpoint.stores.schema import metadata
 from flux_endpoint.stores.signals import Deadline, Signals, Topic
 from flux_endpoint.stores.sql import SqlStore

@@ -176,6 +176,9 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
 def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/keys.db"
     asyncio.run(make_database(url))
+    file = tmp_path / "endpoints.toml"
+    file.write_text('[[endpoint]]\nid = "one"\n[[endpoint]]\nid = "two"\n')
+    monkeypatch.setenv("FLUX_ENDPOINT_ENDPOINTS_FILE", str(file))
     limits = ["--read-only", "--endpoint", "one", "--endpoint", "two", "--usd-per-month", "12.5"]
     code, out, err = run("keys", "create", "shop", *limits, "--requests-per-minute", "7", "--database-url", url)
     assert code == 0, err
@@ -201,10 +204,32 @@ def test_limits_of_keys_are_set_shown_and_lifted(run, tmp_path, monkeypatch):
     assert row() == ["all", "two", "0.00", ""]
     update("--endpoint", "none", "--usd-per-month", "3", "--read-only")
     assert row() == ["read", "all", "0.00 of 3.00", ""]
-    for options in ([], ["--usd-per-month", "many"], ["--usd-per-month", "-1"], ["--requests-per-minute", "0"]):
+    for options in (
+        [],
+        ["--endpoint", "nonsense"],
+        ["--usd-per-month", "many"],
+        ["--usd-per-month", "-1"],
+        ["--requests-per-minute", "0"],
+    ):
         assert_one_line(*run("keys", "update", key_id, *options, "--database-url", url), expected_code=2)
     assert_one_line(*run("keys", "update", "none", "--read-only", "--database-url", url), expected_code=78)
     assert row() == ["read", "all", "0.00 of 3.00", ""]
+
+
+@pytest.mark.parametrize("command", ["keys", "workers"])
+def test_an_endpoint_that_does_not_exist_is_refused_with_those_that_do(run, tmp_path, command):
+    url = f"sqlite:///{tmp_path}/keys.db"
+    asyncio.run(make_database(url))
+    create = [command, "create", "x", "--database-url", url, "--endpoint"]
+    both = "black-forest-labs-flux-1-dev, black-forest-labs-flux-1-schnell"
+    error = assert_one_line(*run(*create, "nonsense"), expected_code=2)
+    assert f"--endpoint is 'nonsense'; there are {both}; name those of your own with --endpoints-file" in error
+    file = tmp_path / "endpoints.toml"
+    file.write_text('[[endpoint]]\nid = "shout"\n')
+    assert run(*create, "shout", "--endpoints-file", str(file))[0] == 0
+    error = assert_one_line(*run(*create, "shou", "--endpoints-file", str(file)), expected_code=2)
+    assert f"--endpoint is 'shou'; there are {both}, shout\n" in error
+    assert "nonsense" not in run(command, "list", "--database-url", url)[1]
 
 
 def test_usage_is_shown_by_bucket_key_and_endpoint(run, tmp_path):

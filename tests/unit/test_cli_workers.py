@@ -46,8 +46,11 @@ def test_every_command_has_a_help(run, command):
     assert "Usage: " in out
 
 
-def test_tokens_are_made_listed_and_revoked(run, url):
-    code, out, err = run("create", "lab [GPUs]", "--endpoint", "b", "--endpoint", "a", "--database-url", url)
+def test_tokens_are_made_listed_and_revoked(run, url, tmp_path):
+    file = tmp_path / "endpoints.toml"
+    file.write_text('[[endpoint]]\nid = "a"\n[[endpoint]]\nid = "b"\n')
+    endpoints = ["--endpoints-file", str(file), "--endpoint", "b", "--endpoint", "a"]
+    code, out, err = run("create", "lab [GPUs]", *endpoints, "--database-url", url)
     assert code == 0, err
     token_id, secret = out.split()[2], out.split()[-1]
     assert secret.startswith("fxw_")

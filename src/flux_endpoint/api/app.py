@@ -30,7 +30,7 @@ from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.drain import Drain
 from flux_endpoint.api.front import CrossOrigin, FrontDoor
-from flux_endpoint.api.http import ClientLeft, error_reply
+from flux_endpoint.api.http import ClientLeft, error_reply, json_reply, made_by, made_headers, note_made
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import (
     Conflict,
@@ -42,6 +42,7 @@ from flux_endpoint.core.errors import (
     LeaseLost,
     NotFound,
     OverBudget,
+    ResultErased,
     StoreUnavailable,
     TooManyRequests,
     Unauthenticated,
@@ -63,6 +64,7 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,
+    ResultErased: 410,
     StoreUnavailable: 503,
     FluxEndpointError: 500,
 }
@@ -133,9 +135,13 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
         # The outage has been logged, once for all requests.
         logger.debug("%s %s: %s", request.method, request.url.path[:200], error)
         # Other texts may name a path or a host of the operator's.
-        is_for_clients = isinstance(error, ImagesRefused)
-        text = str(error) if is_for_clients else "the server cannot reach its storage right now; try again"
+        text = str(error) if isinstance(error, ImagesRefused) else _without_storage(request, error)
         return error_reply(request, http_status_of(error), text, {"Retry-After": _RETRY_S})
+    if isinstance(error, ResultErased):
+        note_made(request, error.job_id)
+        body = {"id": error.job_id, "status": error.status, "error": str(error)}
+        told = {name: value for name, value in body.items() if value is not None}
+        return json_reply(told, http_status_of(error), made_headers(request))
     headers = None
     if isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after_s)}
@@ -143,6 +149,16 @@ async def _on_known_error(request: Request, error: Exception) -> Response:
         headers = {"Accept-Encoding": "gzip"}
     problems = error.problems if isinstance(error, InvalidQuery) else None
     return error_reply(request, http_status_of(error), str(error), headers, problems)
+
+
+def _without_storage(request: Request, error: StoreUnavailable) -> str:
+    words = "the server cannot reach its storage right now"
+    if (made_id := made_by(request)) is not None:
+        return f"{words}; {made_id} was accepted: ask for it later instead of sending it again"
+    if error.made_id is not None:
+        note_made(request, error.made_id)
+        return f"{words}, and may have accepted {error.made_id}: ask for it later, before you send it again"
+    return f"{words}; try again"
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply, made_headers, note_made, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
@@ -144,7 +144,7 @@ async def create(request: Request, endpoint_id: EndpointId) -> Response:
     key = await admit(request, endpoint_id, Operation.BATCH)
     data = await read_body(request, _LIMIT_BYTES)
     batch = await services_of(request).batches.create(key, endpoint_id, data)
-    return json_reply({"id": batch.id, "status": batch.status.value})
+    return _made_reply(request, batch, {"id": batch.id, "status": batch.status.value})
 
 
 @router.get(
@@ -189,7 +189,7 @@ async def add(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> R
     key = await admit(request, endpoint_id, Operation.BATCH)
     data = await read_body(request, _LIMIT_BYTES)
     batch, request_ids = await services_of(request).batches.add(key, endpoint_id, batch_id, data)
-    return json_reply(_batch_body(batch) | {"requestIds": request_ids})
+    return _made_reply(request, batch, _batch_body(batch) | {"requestIds": request_ids})
 
 
 @router.get(
@@ -235,9 +235,8 @@ async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, r
 async def finalize(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
     key = await admit(request, endpoint_id, Operation.RUN)
-    return json_reply(
-        _batch_body(await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request)))
-    )
+    batch = await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request))
+    return _made_reply(request, batch, _batch_body(batch))
 
 
 @router.post("/{batch_id}/cancel", responses=_responses(_BATCH_SCHEMA), summary="Cancel a batch")
@@ -245,6 +244,11 @@ async def cancel(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -
     """Cancel what waits or runs of a batch, or drop a DRAFT with its requests. A batch that is done stays as it is."""
     key = await admit(request, endpoint_id, Operation.CANCEL)
     return json_reply(_batch_body(await services_of(request).batches.cancel(key, endpoint_id, batch_id)))
+
+
+def _made_reply(request: Request, batch: Batch, body: schemas.JsonObject) -> Response:
+    note_made(request, batch.id)
+    return json_reply(body, headers=made_headers(request))
 
 
 def _window(request: Request) -> tuple[int, int]:

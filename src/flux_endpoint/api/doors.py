@@ -14,10 +14,11 @@ from flux_endpoint.core.account import ApiKey, Operation
 _LEAVING: Final = "flux_endpoint.leaving"
 
 
-async def admit(request: Request, endpoint_id: str | None, operation: Operation) -> ApiKey:
+async def admit(request: Request, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False) -> ApiKey:
     """Check the key of a request, that the endpoint exists, what the key opens, and the rate limits.
 
-    `endpoint_id` is None for what belongs to no endpoint. The request counts as open until its answer is sent, a
+    `endpoint_id` is None for what belongs to no endpoint; `may_repeat` leaves the job it asks for to be counted by
+    `Accounts.ask_for_job`. The request counts as open until its answer is sent, a
     streamed one included, or its client has left.
 
     Raises:
@@ -30,7 +31,7 @@ async def admit(request: Request, endpoint_id: str | None, operation: Operation)
     key = await services.accounts.authenticate(secret_of(request))
     if endpoint_id is not None:
         services.endpoints.spec(endpoint_id)
-    request.scope[_LEAVING].append(services.accounts.enter(key, endpoint_id, operation))
+    request.scope[_LEAVING].append(services.accounts.enter(key, endpoint_id, operation, may_repeat=may_repeat))
     return key
 
 

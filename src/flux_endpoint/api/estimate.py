@@ -10,6 +10,7 @@ from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
+from flux_endpoint.service.attendance import NO_WORKER
 
 # As /run takes it.
 _BODY_LIMIT_BYTES: Final = 10 * 2**20
@@ -25,6 +26,8 @@ _SCHEMA: Final[dict[str, Any]] = {
         | {"description": "Expected milliseconds in the queue; absent without a worker, or before a first job."},
         "jobsAhead": {"type": "integer", "minimum": 0, "description": "Jobs waiting or running on this endpoint."},
         "workers": {"type": "integer", "minimum": 0, "description": "Workers that serve this endpoint."},
+        "notice": schemas.NOTICE_SCHEMA
+        | {"description": "The job would wait for nobody: no worker of the endpoint is there, and none is starting."},
     },
     "required": ["cost", "jobsAhead", "workers"],
 }
@@ -51,11 +54,12 @@ async def estimate(request: Request, endpoint_id: EndpointId) -> Response:
     services = services_of(request)
     await admit(request, endpoint_id, Operation.ESTIMATE)
     accepted = (await services.endpoints.check(endpoint_id, await read_body(request, _BODY_LIMIT_BYTES))).accepted
-    workers = (await services.workforce.counts(endpoint_id)).ready
-    expected = await services.estimates.estimate(endpoint_id, accepted, workers)
+    workers = await services.workforce.counts(endpoint_id)
+    expected = await services.estimates.estimate(endpoint_id, accepted, workers.ready)
     times = {"executionTime": expected.execution_ms, "queueTime": expected.queue_ms}
     return json_reply(
         {"cost": float(accepted.cost_usd)}
         | {name: value for name, value in times.items() if value is not None}
-        | {"jobsAhead": expected.jobs_ahead, "workers": workers}
+        | {"jobsAhead": expected.jobs_ahead, "workers": workers.ready}
+        | ({} if workers.ready + workers.initializing else {"notice": NO_WORKER})
     )

@@ -108,7 +108,7 @@ class CrossOrigin(CORSMiddleware):
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
+            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "X-Job-Id", "X-Batch-Id"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

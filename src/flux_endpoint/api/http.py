@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from fastapi import Request, Response
 
 from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
+from flux_endpoint.core.ids import BATCH_PREFIX
 from flux_endpoint.core.raw_json import write_json
 
 Result = TypeVar("Result")
@@ -18,6 +19,8 @@ Result = TypeVar("Result")
 _PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
 # Python 3.13 gave this one another name.
 _TITLES: Final = {422: "Unprocessable Entity"}
+# Where a request keeps the id of what it has made.
+_MADE: Final = "flux_endpoint.made"
 
 
 class ClientLeft(Exception):
@@ -48,14 +51,35 @@ def error_reply(
         problems: the sentences that `text` is made of, where there are several.
     """
     if request.url.path not in _PROBLEM_PATHS:
-        return json_reply({"error": text}, status_code, headers)
+        made_id = made_by(request)
+        body = {"error": text} if made_id is None else {"error": text, "id": made_id}
+        return json_reply(body, status_code, (headers or {}) | made_headers(request))
     title = _TITLES.get(status_code, HTTPStatus(status_code).phrase)
-    body: dict[str, object] = {"title": title, "status": status_code, "detail": text}
+    problem: dict[str, object] = {"title": title, "status": status_code, "detail": text}
     if problems:
-        body["errors"] = problems
-    reply = json_reply(body, status_code, headers)
+        problem["errors"] = problems
+    reply = json_reply(problem, status_code, headers)
     reply.headers["content-type"] = "application/problem+json"
     return reply
+
+
+def note_made(request: Request, made_id: str) -> None:
+    """Remember which job (or batch) a request has made: from here on every answer carries its id, errors too."""
+    request.scope[_MADE] = made_id
+
+
+def made_by(request: Request) -> str | None:
+    """The id that was noted; None while a request has made nothing."""
+    made_id: str | None = request.scope.get(_MADE)
+    return made_id
+
+
+def made_headers(request: Request) -> dict[str, str]:
+    """The header with the id of what a request has made."""
+    made_id = made_by(request)
+    if made_id is None:
+        return {}
+    return {"X-Batch-Id" if made_id.startswith(BATCH_PREFIX) else "X-Job-Id": made_id}
 
 
 def secret_of(request: Request) -> str:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.doors import admit
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, made_headers, note_made, read_body, unless_client_leaves
 from flux_endpoint.api.parameters import (
     BEARER,
     ERRORS,
@@ -30,12 +30,16 @@ _RUN_LIMIT_BYTES = 10 * 2**20
 _RUNSYNC_LIMIT_BYTES = 20 * 2**20
 
 _CONFLICT = schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA)
+_ERASED = schemas.json_response(
+    "The Idempotency-Key came with this body before, and the result of its job has been erased.", schemas.JOB_SCHEMA
+)
 _BUDGET = schemas.json_response(
     "The job is beyond the API key's monthly budget; it was not queued.", schemas.ERROR_SCHEMA
 )
 _SUBMIT_RESPONSES = ERRORS | {
     402: _BUDGET,
     409: _CONFLICT,
+    410: _ERASED,
     200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
     400: schemas.json_response(
         "The input is wrong: a FAILED job whose error names the field and its limit.",
@@ -56,7 +60,7 @@ _RUNSYNC_EXTRA = _SUBMIT_EXTRA | {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFA
 _STATUS_EXTRA = {"parameters": [TTL_MS.parameter()]}
 _WAIT_EXTRA = {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT)]}
 _STREAM_EXTRA = {"parameters": [WAIT_MS.parameter(_STREAM_WAIT_MS_DEFAULT), POSITION.parameter()]}
-
+_ONCE = "idempotency-key"
 
 router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
 
@@ -65,25 +69,25 @@ router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEAR
 async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
     services = services_of(request)
-    key = await admit(request, endpoint_id, Operation.RUNSYNC)
+    key = await admit(request, endpoint_id, Operation.RUNSYNC, may_repeat=_ONCE in request.headers)
     wait_s = _wait_s(request)
     job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
     if _is_refused(job):
-        return json_reply(schemas.refused_body(job), 400)
+        return json_reply(schemas.refused_body(job), 400, made_headers(request))
     job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
-        return json_reply(schemas.waiting_body(job))
-    return json_reply(schemas.job_body(job, base_url_of(request)))
+        return json_reply(schemas.waiting_body(job), headers=made_headers(request))
+    return json_reply(schemas.job_body(job, base_url_of(request)), headers=made_headers(request))
 
 
 @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
 async def run(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    key = await admit(request, endpoint_id, Operation.RUN)
+    key = await admit(request, endpoint_id, Operation.RUN, may_repeat=_ONCE in request.headers)
     job = await _submit(request, endpoint_id, key, _RUN_LIMIT_BYTES, sync=False)
     if _is_refused(job):
-        return json_reply(schemas.refused_body(job), 400)
-    return json_reply(schemas.accepted_body(job))
+        return json_reply(schemas.refused_body(job), 400, made_headers(request))
+    return json_reply(schemas.accepted_body(job), headers=made_headers(request))
 
 
 @router.get("/status/{job_id}", responses=_READ_RESPONSES, openapi_extra=_STATUS_EXTRA, summary="Read a job")
@@ -173,7 +177,9 @@ async def cancel(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
 async def retry(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
     """Queue a FAILED or TIMED_OUT job again, under its id and with its seed."""
     key = await admit(request, endpoint_id, Operation.RETRY)
-    return json_reply(schemas.accepted_body(await services_of(request).endpoints.retry(key, endpoint_id, job_id)))
+    job = await services_of(request).endpoints.retry(key, endpoint_id, job_id)
+    note_made(request, job.id)
+    return json_reply(schemas.accepted_body(job), headers=made_headers(request))
 
 
 @router.post("/purge-queue", responses=_PURGE_RESPONSES, summary="Cancel all waiting jobs")
@@ -184,19 +190,36 @@ async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
 
 
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:
-    endpoints = services_of(request).endpoints
+    services = services_of(request)
+    once_name = request.headers.get(_ONCE)
+
+    def ask_for_job() -> None:
+        # Without a name it was counted at the door.
+        if once_name is not None:
+            services.accounts.ask_for_job(key)
+
     try:
         data = await read_body(request, limit_bytes)
     except InvalidRequest as error:
-        return await endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
-    once_name = request.headers.get("idempotency-key")
-    origin = base_url_of(request)
-    return await endpoints.submit(endpoint_id, key.id, data, sync=sync, once_name=once_name, origin=origin)
+        ask_for_job()
+        job = await services.endpoints.refuse(endpoint_id, key.id, str(error), sync=sync)
+    else:
+        job = await services.endpoints.submit(
+            endpoint_id,
+            key.id,
+            data,
+            sync=sync,
+            once_name=once_name,
+            origin=base_url_of(request),
+            ask_for_job=ask_for_job,
+        )
+    note_made(request, job.id)
+    return job
 
 
 async def _job_body(request: Request, job: Job) -> schemas.JsonObject:
-    services = services_of(request)
-    return schemas.job_body(job, base_url_of(request), await services.endpoints.queue_position(job))
+    sight = await services_of(request).watch.sight(job)
+    return schemas.job_body(job, base_url_of(request), sight.queue_position, sight.notice)
 
 
 def _is_refused(job: Job) -> bool:

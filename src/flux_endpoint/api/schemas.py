@@ -11,23 +11,33 @@ from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
 from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.service.attendance import NO_WORKER
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
 
 
-def job_body(job: Job, base_url: str, queue_position: int | None = None, *, with_preview: bool = False) -> JsonObject:
+def job_body(
+    job: Job,
+    base_url: str,
+    queue_position: int | None = None,
+    notice: str | None = None,
+    *,
+    with_preview: bool = False,
+) -> JsonObject:
     """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null.
 
     Args:
         job: what is shown.
         base_url: what the link to its picture starts with.
         queue_position: see `JobStore.queue_position`.
+        notice: what to know while the job waits; None for nothing.
         with_preview: whether the latest preview is part of its progress.
     """
     body: JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
         _put(body, "queuePosition", queue_position)
+        _put(body, "notice", notice)
         return body
     _put(body, "delayTime", job.delay_time_ms)
     _put(body, "executionTime", job.execution_time_ms)
@@ -295,6 +305,11 @@ PROGRESS_SCHEMA: JsonObject = _object(
     ["step", "total"],
 )
 
+NOTICE_SCHEMA: JsonObject = {
+    "const": NO_WORKER,
+    "description": "While it waits for nobody: no worker of the endpoint is there, and none is starting.",
+}
+
 EVENTS_EXAMPLE = (
     "retry: 2000\n\n"
     'id: 5d1c3bd2a1c0f7e4\nevent: status\ndata: {"id":"eaebd6e7-u1","status":"IN_QUEUE","queuePosition":1}\n\n'
@@ -326,6 +341,7 @@ JOB_SCHEMA: JsonObject = _object(
             "maximum": MAX_QUEUE_POSITION,
             "description": f"While it waits: 1 for the next; {MAX_QUEUE_POSITION} from there on.",
         },
+        "notice": NOTICE_SCHEMA,
         "progress": PROGRESS_SCHEMA | {"description": "While it runs, once its worker has told."},
         "output": {
             "description": "Of a COMPLETED job; of a running one, what its worker posted as progress.",

@@ -79,6 +79,8 @@ class KeyLimits:
 
 
 NO_LIMITS: Final = KeyLimits()
+# `ApiKey.made_for` of a key that the setting API_KEY fixes, on whichever gateway.
+API_KEY_SETTING: Final = "API_KEY"
 
 
 def _is_amount(amount_usd: Decimal) -> bool:
@@ -93,13 +95,19 @@ def _is_amount(amount_usd: Decimal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A client's key without its secret. Times are milliseconds since 1970-01-01 UTC."""
+    """A client's key without its secret. Times are milliseconds since 1970-01-01 UTC.
+
+    Attributes:
+        made_for: why a server made it at its start: `API_KEY_SETTING`, or the name of the node in whose data folder it
+            is kept; None for a key that a person made, and for those of early versions.
+    """
 
     id: str
     name: str
     created_ms: int
     revoked_ms: int | None = None
     limits: KeyLimits = NO_LIMITS
+    made_for: str | None = None
 
     @property
     def sees_only(self) -> str | None:

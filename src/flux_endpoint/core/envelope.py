@@ -14,6 +14,9 @@ from flux_endpoint.core.outbound import require_url
 _DAY_MS: Final = 86_400_000
 EXECUTION_TIMEOUT_MS: Final = (5_000, 7 * _DAY_MS)
 TTL_MS: Final = (10_000, 7 * _DAY_MS)
+# For how long a repeated request with an Idempotency-Key is known as such, whatever has become of its job; longer if
+# that can be read for longer.
+ONCE_LIFE_MS: Final = _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)

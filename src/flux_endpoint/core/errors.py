@@ -15,6 +15,7 @@
     │   ├── UnknownBatch
     │   └── ImageGone
     ├── Conflict               the job is in a state that does not allow this (409)
+    ├── ResultErased           a repeated request, whose result is gone (410)
     ├── LeaseLost              a worker reports on a job that is no longer its own (409)
     ├── StoreUnavailable       the database did not answer (503)
     │   └── ImagesRefused      the image store has answered no
@@ -127,12 +128,37 @@ class Conflict(FluxEndpointError):
     """The job is in a state that does not allow what was asked."""
 
 
+class ResultErased(FluxEndpointError):
+    """A repeated request, whose job was made and cannot be read any more; nothing new was made.
+
+    Args:
+        once_name: the Idempotency-Key.
+        job_id: of the job it made.
+        status: how that stood last; None when even that is forgotten.
+    """
+
+    def __init__(self, once_name: str, job_id: str, status: str | None) -> None:
+        how = "" if status is None else f", which is {status}"
+        super().__init__(
+            f"the Idempotency-Key '{once_name}' made the job {job_id}{how}; its time is over, "
+            "and its result has been erased. Nothing was made or charged now; use a new key to make it again"
+        )
+        self.job_id = job_id
+        self.status = status
+
+
 class LeaseLost(FluxEndpointError):
     """The job was cancelled, finished or handed to another worker; the reporter must drop it."""
 
 
 class StoreUnavailable(FluxEndpointError):
-    """The database did not answer; no job changed status."""
+    """The database did not answer; no job changed status.
+
+    Attributes:
+        made_id: the job or batch that may have been written all the same, when the connection broke at the commit.
+    """
+
+    made_id: str | None = None
 
 
 class ImagesRefused(StoreUnavailable):

@@ -8,6 +8,7 @@ import uuid
 # Runpod's ids end in the cluster that made them; clients treat the whole as opaque.
 _CLUSTER_SUFFIX = "u1"
 SYNC_PREFIX = "sync-"
+BATCH_PREFIX = "batch_"
 
 # 32 bytes: as hard to guess as the key of a cipher.
 _SECRET_BYTES = 32
@@ -23,7 +24,7 @@ def new_job_id(*, sync: bool) -> str:
 
 def new_batch_id() -> str:
     """The id of a batch: `batch_<uuid4>`."""
-    return f"batch_{uuid.uuid4()}"
+    return f"{BATCH_PREFIX}{uuid.uuid4()}"
 
 
 def new_batch_request_id() -> str:

@@ -2,22 +2,38 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
 from flux_endpoint.core import ids
-from flux_endpoint.core.account import NO_LIMITS, ApiKey, KeyLimits, Operation
+from flux_endpoint.core.account import API_KEY_SETTING, NO_LIMITS, ApiKey, KeyLimits, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
 from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule
-from flux_endpoint.stores.protocol import Ledger
+from flux_endpoint.stores.ledger_protocol import Ledger
 
 # A key revoked or changed by another process is believed in for this long.
 CACHE_MS: Final = 2_000
+FIRST_KEY_NAME: Final = "default"
 # Some megabytes; a server with more keys in use than this reads some of them again.
 _CACHE_KEYS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FirstKey:
+    """The key that a server has at its start.
+
+    Attributes:
+        key: as it is; it may have been revoked.
+        replaced: keys in whose place it was made just now; they are revoked.
+        left: other good keys that servers made, perhaps in the same place: whether somebody needs them is not known.
+    """
+
+    key: ApiKey
+    replaced: Sequence[ApiKey]
+    left: Sequence[ApiKey]
 
 
 class Accounts:
@@ -70,8 +86,10 @@ class Accounts:
         self._cache[secret_hash] = (key, now_ms)
         return key
 
-    def enter(self, key: ApiKey, endpoint_id: str | None, operation: Operation) -> Callable[[], None]:
-        """Let one request of a key in.
+    def enter(
+        self, key: ApiKey, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False
+    ) -> Callable[[], None]:
+        """Let one request of a key in; one that may repeat another does not count as asking for a job yet.
 
         Returns:
             What to call, once, when the request is over.
@@ -81,7 +99,15 @@ class Accounts:
             TooManyRequests: a rate limit is reached.
         """
         key.require(endpoint_id, operation)
-        return self._limiter.enter(key, endpoint_id, operation)
+        return self._limiter.enter(key, endpoint_id, operation, may_repeat=may_repeat)
+
+    def ask_for_job(self, key: ApiKey) -> None:
+        """Count the job that a request asks for, which `enter` was told may repeat another and which did not.
+
+        Raises:
+            TooManyRequests: the key has asked for as many as it may in a minute.
+        """
+        self._limiter.ask_for_job(key)
 
     async def create(self, name: str, secret: str | None = None, limits: KeyLimits = NO_LIMITS) -> tuple[ApiKey, str]:
         """Make a key.
@@ -106,6 +132,39 @@ class Accounts:
             return existing
         key, _ = await self.create(name, secret)
         return key
+
+    async def ensure_first(self, secret: str, node: str, *, is_setting: bool) -> FirstKey:
+        """The key with which a server starts; made if it does not exist yet, left alone if it was revoked.
+
+        A key that is made takes the place of those that this node has drawn before and, if the setting API_KEY fixes
+        it, of those that the setting has fixed before, on any gateway of the database: they are revoked. Keys that
+        other nodes have drawn stay.
+
+        Args:
+            secret: of the key.
+            node: whose data folder holds drawn keys.
+            is_setting: whether the setting API_KEY fixes it.
+        """
+        place = API_KEY_SETTING if is_setting else node
+        places = {node, place}
+        key = await self._ledger.find_key(_hash(secret))
+        replaced: Sequence[ApiKey] = []
+        if key is None:
+            key = ApiKey(ids.new_key_id(), FIRST_KEY_NAME, self._clock.now_ms(), made_for=place)
+            replaced = await self._ledger.replace_keys(key, _hash(secret), places)
+        elif key.made_for is None and key.name == FIRST_KEY_NAME:
+            # Of an early version. A key of another name was made by a person, whatever the setting says today.
+            await self._ledger.adopt_key(key.id, place)
+        left = [
+            other
+            for other in await self._ledger.list_keys()
+            # One that was revoked has not taken their place.
+            if key.revoked_ms is None
+            and other.id != key.id
+            and other.revoked_ms is None
+            and (other.made_for in places or (other.made_for is None and other.name == FIRST_KEY_NAME))
+        ]
+        return FirstKey(key, replaced, left)
 
     async def list(self) -> Sequence[ApiKey]:
         """All keys, revoked ones too, oldest first."""

@@ -18,7 +18,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownBatch
 from flux_endpoint.core.job import Job
 from flux_endpoint.service.bodies import at
-from flux_endpoint.service.endpoint import EndpointService, Retention
+from flux_endpoint.service.endpoint import EndpointService, Retention, perhaps_made
 from flux_endpoint.stores.batch_protocol import BatchStore
 
 # Checking this many takes milliseconds; then whoever else waits has a turn.
@@ -56,7 +56,8 @@ class BatchService:
         """
         requests = await self._check(endpoint_id, data)
         batch = Batch(ids.new_batch_id(), endpoint_id, BatchStatus.DRAFT, self._clock.now_ms(), key_id=key.id)
-        return await self._store.create_batch(batch, requests)
+        with perhaps_made(batch.id):
+            return await self._store.create_batch(batch, requests)
 
     async def add(self, key: ApiKey, endpoint_id: str, batch_id: str, data: bytes) -> tuple[Batch, list[str]]:
         """Add the `requests` of a JSON object to a DRAFT: all or none.
@@ -71,7 +72,8 @@ class BatchService:
         # Before the long check: a batch that does not exist is the more helpful error.
         await self.get(key, endpoint_id, batch_id)
         requests = await self._check(endpoint_id, data, "requests")
-        batch = await self._store.add_requests(endpoint_id, batch_id, requests)
+        with perhaps_made(batch_id):
+            batch = await self._store.add_requests(endpoint_id, batch_id, requests)
         return batch, [request.id for request in requests]
 
     async def change(self, key: ApiKey, endpoint_id: str, batch_id: str, body: object) -> Batch:
@@ -118,9 +120,9 @@ class BatchService:
     async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str, origin: str | None = None) -> Batch:
         """See `BatchStore.finalize_batch`; the jobs belong to the key that made the batch, and it pays."""
         batch = await self.get(key, endpoint_id, batch_id)
-        return await self._store.finalize_batch(
-            endpoint_id, batch_id, batch.key_id or key.id, self._retention_ms, origin
-        )
+        payer = batch.key_id or key.id
+        with perhaps_made(batch_id):
+            return await self._store.finalize_batch(endpoint_id, batch_id, payer, self._retention_ms, origin)
 
     async def cancel(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""

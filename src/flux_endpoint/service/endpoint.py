@@ -1,6 +1,7 @@
 """What a client can do: submit a job, wait for it, read it, cancel it."""
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -10,7 +11,7 @@ from flux_endpoint.core.batch import BatchRequest
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.envelope import TTL_MS, Envelope, parse_envelope
-from flux_endpoint.core.errors import InvalidRequest, UnknownEndpoint, UnknownJob
+from flux_endpoint.core.errors import InvalidRequest, StoreUnavailable, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
@@ -99,6 +100,7 @@ class EndpointService:
         sync: bool,
         once_name: str | None = None,
         origin: str | None = None,
+        ask_for_job: Callable[[], None] = lambda: None,
     ) -> Job:
         """Check a request body and queue it.
 
@@ -109,6 +111,7 @@ class EndpointService:
             sync: whether the id shall say that it was sent to `/runsync`.
             once_name: the client's Idempotency-Key: the same name and body get the same job.
             origin: see `Job`.
+            ask_for_job: called unless the request repeats another; what it raises keeps the job out.
 
         Returns:
             A job that is IN_QUEUE and durable; or, when the body is wrong, one that FAILED at the door, durable too,
@@ -117,21 +120,33 @@ class EndpointService:
         Raises:
             UnknownEndpoint: no such endpoint is served here.
             Conflict: the name came with another body before.
+            ResultErased: it came with this body, for a job that can no longer be read.
             TooManyRequests: the queue of the endpoint is full.
             OverBudget: the key cannot pay for the job.
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
+            StoreUnavailable: with the id of the job, if that may have been written.
         """
         _check_once(once_name)
         try:
             read = await self.check(endpoint_id, data, has_fingerprint=once_name is not None)
         except InvalidRequest as error:
+            ask_for_job()
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
-        envelope, accepted = read.envelope, read.accepted
         once = None if once_name is None else Once(once_name, read.fingerprint)
+        # Before all limits: whoever repeats a request, because the answer was lost, asks for nothing new.
+        if once is not None and (job := await self._store.find_once(endpoint_id, key_id, once)) is not None:
+            return job
+        ask_for_job()
         await self._cap.require_room(endpoint_id)
+        job = self._make(endpoint_id, key_id, read, sync=sync, origin=origin)
+        with perhaps_made(job.id):
+            return await self._store.enqueue(job, once)
+
+    def _make(self, endpoint_id: str, key_id: str, read: Submission, *, sync: bool, origin: str | None) -> Job:
+        envelope, accepted = read.envelope, read.accepted
         now_ms = self._clock.now_ms()
         ttl_ms = envelope.policy.ttl_ms
-        job = Job(
+        return Job(
             id=ids.new_job_id(sync=sync),
             endpoint_id=endpoint_id,
             status=JobStatus.IN_QUEUE,
@@ -147,7 +162,6 @@ class EndpointService:
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
             origin=origin,
         )
-        return await self._store.enqueue(job, once)
 
     def parse(self, body: object) -> Envelope:
         """Check what is around the `input` of a request body.
@@ -274,7 +288,8 @@ class EndpointService:
             Conflict: the job is in another state.
         """
         await self._require_sight(key, endpoint_id, job_id)
-        return await self._store.retry(endpoint_id, job_id)
+        with perhaps_made(job_id):
+            return await self._store.retry(endpoint_id, job_id)
 
     async def purge(self, key: ApiKey, endpoint_id: str) -> int:
         """Cancel every waiting job of an endpoint that the key sees; running ones go on. Returns how many.
@@ -317,6 +332,16 @@ class EndpointService:
             self._outbound.check_literal("webhook", envelope.webhook)
         if envelope.s3_config is not None:
             self._outbound.check_literal("s3Config.endpointUrl", envelope.s3_config["endpointUrl"])
+
+
+@contextlib.contextmanager
+def perhaps_made(made_id: str) -> Iterator[None]:
+    """While a job or batch is written: should the database go away meanwhile, the error has its id."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        error.made_id = made_id
+        raise
 
 
 def _check_once(name: str | None) -> None:

@@ -136,8 +136,10 @@ class RateLimiter:
         self._minutes: dict[str, _Window] = {}
         self._tidy_ms = 0
 
-    def enter(self, key: ApiKey, endpoint_id: str | None, operation: Operation) -> Callable[[], None]:
-        """Count one request.
+    def enter(
+        self, key: ApiKey, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False
+    ) -> Callable[[], None]:
+        """Count one request, and the job it asks for unless it may be the repetition of another: see `ask_for_job`.
 
         Returns:
             What to call, once, when the request is over.
@@ -158,14 +160,24 @@ class RateLimiter:
             )
         if rule.per_window is not None:
             _require_room(gate.window, rule.per_window, now_ms, f"/{operation} requests in 10 s")
-        if key.limits.requests_per_minute is not None and operation.submits:
-            minute = self._minutes.setdefault(key.id, _Window(_MINUTE_MS))
-            _require_room(minute, key.limits.requests_per_minute, now_ms, "jobs in 60 s")
-            minute.note(now_ms)
+        if operation.submits and not may_repeat:
+            self.ask_for_job(key)
         if rule.per_window is not None:
             gate.window.note(now_ms)
         gate.inside += 1
         return gate.leave
+
+    def ask_for_job(self, key: ApiKey) -> None:
+        """Count a job against the key's own limit.
+
+        Raises:
+            TooManyRequests: it has asked for as many as it may in a minute.
+        """
+        if key.limits.requests_per_minute is not None:
+            now_ms = self._clock.monotonic_ms()
+            minute = self._minutes.setdefault(key.id, _Window(_MINUTE_MS))
+            _require_room(minute, key.limits.requests_per_minute, now_ms, "jobs in 60 s")
+            minute.note(now_ms)
 
     def _tidy(self, now_ms: int) -> None:
         if now_ms - self._tidy_ms < _TIDY_PERIOD_MS:

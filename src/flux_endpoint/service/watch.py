@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.service.attendance import Attendance
 from flux_endpoint.stores.protocol import JobStore
 
 
@@ -14,10 +15,12 @@ class Sight:
 
     Attributes:
         queue_position: 1 for the next; None unless the job waits.
+        notice: see `Attendance.notice`; None unless the job waits.
     """
 
     job: Job
     queue_position: int | None
+    notice: str | None
 
 
 class JobWatch:
@@ -25,12 +28,16 @@ class JobWatch:
 
     Args:
         store: where jobs are kept; tells changes of a job, but not those of its place in the queue.
-        queue_period_s: how often the place of a waiting job is asked for.
+        attendance: tells whether a worker is there.
+        queue_period_s: how often that and the place of a waiting job are asked for.
         silence_s: how long an onlooker is left without a sign of life.
     """
 
-    def __init__(self, store: JobStore, queue_period_s: float = 1, silence_s: float = 10) -> None:
+    def __init__(
+        self, store: JobStore, attendance: Attendance, queue_period_s: float = 1, silence_s: float = 10
+    ) -> None:
         self._store = store
+        self._attendance = attendance
         self._queue_period_s = queue_period_s
         self._silence_s = silence_s
 
@@ -43,7 +50,7 @@ class JobWatch:
             UnknownJob: the job's time is over.
         """
         loop = asyncio.get_running_loop()
-        sight = await self._sight(job)
+        sight = await self.sight(job)
         yield sight
         told_s = loop.time()
         while not sight.job.status.is_terminal and not self._store.is_draining:
@@ -54,7 +61,7 @@ class JobWatch:
                 continue
             is_queued = sight.job.status is JobStatus.IN_QUEUE
             hold_s = min(left_s, self._queue_period_s) if is_queued else left_s
-            now = await self._sight(
+            now = await self.sight(
                 await self._store.wait_for_change(sight.job.endpoint_id, sight.job.id, sight.job, hold_s)
             )
             if now != sight:
@@ -62,5 +69,7 @@ class JobWatch:
                 yield sight
                 told_s = loop.time()
 
-    async def _sight(self, job: Job) -> Sight:
-        return Sight(job, await self._store.queue_position(job))
+    async def sight(self, job: Job) -> Sight:
+        """A job with what is not in its record."""
+        notice = await self._attendance.notice(job.endpoint_id) if job.status is JobStatus.IN_QUEUE else None
+        return Sight(job, await self._store.queue_position(job), notice)

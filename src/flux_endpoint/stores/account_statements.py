@@ -18,11 +18,23 @@ _key_columns = (
     api_keys.c.endpoint_ids,
     api_keys.c.units_per_month,
     api_keys.c.requests_per_minute,
+    api_keys.c.made_for,
 )
 ADD_KEY: Final = insert(api_keys).inline()
 FIND_KEY: Final = select(*_key_columns).where(api_keys.c.secret_hash == bindparam("hash"))
 LIST_KEYS: Final = select(*_key_columns).order_by(api_keys.c.created_ms, api_keys.c.seq)
 REVOKE_KEY: Final = update(api_keys).where(_key).values(revoked_ms=func.coalesce(api_keys.c.revoked_ms, _now_ms))
+ADOPT_KEY: Final = update(api_keys).where(_key).values(made_for=bindparam("place"))
+REVOKE_MADE_FOR: Final = (
+    update(api_keys)
+    .where(
+        api_keys.c.made_for.in_(bindparam("places", expanding=True)),
+        api_keys.c.revoked_ms.is_(None),
+        api_keys.c.id != bindparam("key"),
+    )
+    .values(revoked_ms=_now_ms)
+    .returning(*_key_columns)
+)
 LIMIT_KEY: Final = (
     update(api_keys)
     .where(_key)

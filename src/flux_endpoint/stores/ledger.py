@@ -1,13 +1,13 @@
 """Keys and charges in the SQL database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.stores import account_statements as sql
 from flux_endpoint.stores.database import Database, Transaction, storable
+from flux_endpoint.stores.ledger_protocol import ChargeSum, LedgerEntry, UsageSum
 from flux_endpoint.stores.outbox import add_secret
-from flux_endpoint.stores.protocol import ChargeSum, LedgerEntry, UsageSum
 from flux_endpoint.stores.records import limit_values, to_entry, to_key
 
 
@@ -19,19 +19,32 @@ class SqlLedger:
 
     async def add_key(self, key: ApiKey, secret_hash: str) -> None:
         """See `Ledger.add_key`."""
+        await self.replace_keys(key, secret_hash, ())
+
+    async def replace_keys(self, key: ApiKey, secret_hash: str, places: Collection[str]) -> Sequence[ApiKey]:
+        """See `Ledger.replace_keys`."""
         values = {
             "id": key.id,
             "name": storable(key.name),
             "secret_hash": secret_hash,
             "created_ms": key.created_ms,
             "revoked_ms": key.revoked_ms,
+            "made_for": key.made_for,
         } | limit_values(key.limits)
 
-        def work(transaction: Transaction) -> None:
+        replaced = {"places": list(places), "key": key.id, "now_ms": key.created_ms}
+
+        def work(transaction: Transaction) -> list[ApiKey]:
             transaction.connection.execute(sql.ADD_KEY, values)
             add_secret(transaction.connection, key.id)
+            return [to_key(row) for row in transaction.connection.execute(sql.REVOKE_MADE_FOR, replaced)]
 
-        await self._database.write(work)
+        return await self._database.write(work)
+
+    async def adopt_key(self, key_id: str, place: str) -> None:
+        """See `Ledger.adopt_key`."""
+        values = {"key": storable(key_id), "place": place}
+        await self._database.write(lambda transaction: transaction.connection.execute(sql.ADOPT_KEY, values) and None)
 
     async def find_key(self, secret_hash: str) -> ApiKey | None:
         """See `Ledger.find_key`."""

@@ -37,7 +37,7 @@ _DELETE_AT_ONCE: Final = 500
 # Of what is due, in one go.
 _LOOK_AT: Final = 64
 # Not for the receiver, or of no use to it.
-_LEFT_OUT: Final = {"s3_config", "progress", "once_name", "once_hash", "lease_expires_ms"}
+_LEFT_OUT: Final = {"s3_config", "progress", "lease_expires_ms"}
 # Where a snapshot keeps columns that stay text.
 _BIG: Final = "big"
 _COLUMNS: Final = tuple(column.name for column in jobs.columns)

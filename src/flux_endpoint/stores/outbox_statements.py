@@ -21,7 +21,8 @@ from sqlalchemy import (
 )
 
 from flux_endpoint.core.webhook import DeliveryState
-from flux_endpoint.stores.schema import api_keys, jobs, webhook_deliveries, webhook_receivers, webhook_secrets
+from flux_endpoint.stores.schema import api_keys, jobs
+from flux_endpoint.stores.webhook_schema import webhook_deliveries, webhook_receivers, webhook_secrets
 
 _row = webhook_deliveries.c
 _now_ms = bindparam("now_ms", type_=BigInteger)

@@ -1,11 +1,9 @@
-"""What the rest of the project asks of the place where jobs, keys and charges are kept."""
+"""What the rest of the project asks of the place where jobs are kept."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final, Protocol
 
-from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.job import Claim, Job, JobCounts, JobStatus, Outcome
 
 
@@ -59,12 +57,21 @@ class JobStore(Protocol):
         """Write a new job, as it is: IN_QUEUE, or FAILED for one refused at the door. Durable on return.
 
         Returns:
-            The job; with `once`, the one that was submitted under that name before, if it can still be read.
+            The job; with `once`, the one that was submitted under that name before.
 
         Raises:
             Conflict: the name came with another request before.
+            ResultErased: it came with the same request less than `ONCE_LIFE_MS` ago, whose job cannot be read any more.
             OverBudget: its key cannot pay for it beside what it has spent this month and promised to unfinished jobs.
             ValueError: a job of that id exists, or its status is another one.
+        """
+        ...
+
+    async def find_once(self, endpoint_id: str, key_id: str, once: Once) -> Job | None:
+        """The job that a key has submitted under a name; None when the name is free.
+
+        Raises:
+            Conflict, ResultErased: see `enqueue`.
         """
         ...
 
@@ -311,86 +318,7 @@ class JobStore(Protocol):
     async def forget(self, finished_before_ms: int) -> int:
         """Delete erased jobs that ended before a time; ledger entries stay. Returns how many.
 
-        Batches go with the last of their jobs; drafts that nobody finalized in a week are given up.
+        Names go that are free again: after `ONCE_LIFE_MS`, and when their jobs cannot be read any more. Batches go with
+        the last of their jobs; drafts that nobody finalized in a week are given up.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """One charge, written once per completed job, never changed."""
-
-    job_id: str
-    endpoint_id: str
-    key_id: str
-    amount_usd: Decimal
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeSum:
-    """What was charged from `start_ms` on, for one unit of time."""
-
-    start_ms: int
-    charges: int
-    amount_usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSum:
-    """What one key was charged on one endpoint from `start_ms` on, for one unit of time."""
-
-    start_ms: int
-    key_id: str
-    endpoint_id: str
-    charges: int
-    amount_usd: Decimal
-
-
-class Ledger(Protocol):
-    """Keys and charges. Charges are written by `JobStore.finish` only."""
-
-    async def add_key(self, key: ApiKey, secret_hash: str) -> None:
-        """Keep a new key by the hash of its secret.
-
-        Raises:
-            ValueError: a key of that id or hash exists.
-        """
-        ...
-
-    async def find_key(self, secret_hash: str) -> ApiKey | None:
-        """The key with that hash, revoked or not; None when there is none."""
-        ...
-
-    async def list_keys(self) -> Sequence[ApiKey]:
-        """All keys, oldest first."""
-        ...
-
-    async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
-        """Replace the limits of a key; False when there is none of that id."""
-        ...
-
-    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
-        """Revoke a key; False when there is none of that id. Revoking twice keeps the first time."""
-        ...
-
-    async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
-        """Charges of one key or of all, oldest first."""
-        ...
-
-    async def charges(
-        self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
-    ) -> Sequence[ChargeSum]:
-        """Sums of the charges of one key or of all, by units of time, oldest first; units without any are left out.
-
-        Args:
-            since_ms: a full hour; charges from then on.
-            until_ms: a full hour; charges before it.
-            unit_ms: an hour or a day, milliseconds; days begin at 00:00 UTC.
-            key_id: whose; None for all.
-        """
-        ...
-
-    async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
-        """As `charges`, for each key and endpoint; within a unit ordered by their ids."""
         ...

@@ -9,10 +9,10 @@ from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.database import storable
-from flux_endpoint.stores.protocol import LedgerEntry, Once
+from flux_endpoint.stores.ledger_protocol import LedgerEntry
 
 
-def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
+def job_values(job: Job) -> dict[str, Any]:
     """A new job as a row of `schema.jobs`."""
     return {
         "id": job.id,
@@ -41,8 +41,6 @@ def job_values(job: Job, once: Once | None = None) -> dict[str, Any]:
         "progress": None if job.progress is None else dict(job.progress),
         "batch_id": job.batch_id,
         "origin": job.origin,
-        "once_name": None if once is None else storable(once.name),
-        "once_hash": None if once is None else once.request_hash,
     }
 
 
@@ -110,4 +108,4 @@ def to_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
         usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
         requests_per_minute=row.requests_per_minute,
     )
-    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits)
+    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for)

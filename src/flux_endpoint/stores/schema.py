@@ -13,7 +13,6 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     literal_column,
-    text,
 )
 
 from flux_endpoint.stores.columns import JSON_VALUE, SEQUENCE, metadata
@@ -51,9 +50,6 @@ jobs: Final = Table(
     # Nobody can read the job from then on. 0: it is over, and what the client sent and got has been erased.
     Column("expires_ms", BigInteger),
     Column("progress", JSON_VALUE),
-    # The client's Idempotency-Key, and a hash of the body that came with it.
-    Column("once_name", Text),
-    Column("once_hash", Text),
     Column("batch_id", Text),
     # Scheme, host, port and prefix that the client asked.
     Column("origin", Text),
@@ -104,16 +100,6 @@ Index("jobs_retried", jobs.c.endpoint_id, jobs.c.retries, sqlite_where=_retried,
 
 _expiring = jobs.c.expires_ms > 0
 Index("jobs_by_expiry", jobs.c.expires_ms, sqlite_where=_expiring, postgresql_where=_expiring)
-_once = jobs.c.once_name.is_not(None)
-Index(
-    "jobs_once",
-    jobs.c.key_id,
-    jobs.c.endpoint_id,
-    jobs.c.once_name,
-    unique=True,
-    sqlite_where=_once,
-    postgresql_where=_once,
-)
 _batched = jobs.c.batch_id.is_not(None)
 Index("jobs_by_batch", jobs.c.batch_id, jobs.c.status, sqlite_where=_batched, postgresql_where=_batched)
 # Serves the listing of recent jobs.
@@ -141,6 +127,20 @@ chunk_readers: Final = Table(
     Column("seq", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Idempotency-Keys of clients. They outlive the results of their jobs, and may outlive the jobs' records.
+once_names: Final = Table(
+    "once_names",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("endpoint_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    # Of the body that came with it.
+    Column("request_hash", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+Index("once_names_by_time", once_names.c.created_ms)
 
 batches: Final = Table(
     "batches",
@@ -190,6 +190,8 @@ api_keys: Final = Table(
     Column("endpoint_ids", JSON_VALUE),
     Column("units_per_month", BigInteger),
     Column("requests_per_minute", Integer),
+    # See `ApiKey`.
+    Column("made_for", Text),
     UniqueConstraint("id"),
     UniqueConstraint("secret_hash"),
 )
@@ -270,94 +272,6 @@ cold_starts: Final = Table(
 )
 Index("cold_starts_by_time", cold_starts.c.ready_ms)
 
-# Ends of jobs that somebody has to be told, and the log of how that went.
-webhook_deliveries: Final = Table(
-    "webhook_deliveries",
-    metadata,
-    Column("seq", SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False),
-    Column("job_id", Text, nullable=False),
-    Column("key_id", Text, nullable=False),
-    # Of the job at its end.
-    Column("status", Text, nullable=False),
-    # A snapshot of its row: the job may be erased or retried before it is told. NULL: erased.
-    Column("job", JSON_VALUE),
-    Column("url", Text),
-    # Without what is secret in it.
-    Column("shown_url", Text, nullable=False),
-    # Scheme, host and port.
-    Column("origin", Text, nullable=False),
-    # In one spelling.
-    Column("host", Text, nullable=False, server_default=text("''")),
-    Column("created_ms", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
-    # When to send it next; while it is being sent: when it is taken for lost. NULL: it is over.
-    Column("due_ms", BigInteger),
-    Column("ended_ms", BigInteger),
-    Column("attempts", Integer, nullable=False),
-    Column("claim_token", BigInteger, nullable=False),
-    # Which gateway is sending it right now.
-    Column("gateway", Text),
-    Column("code", Integer),
-    Column("error", Text),
-    UniqueConstraint("id"),
-)
-_row = webhook_deliveries.c
-_is_due = _row.due_ms.is_not(None)
-# Holds all that decides who is next, so that a claim passes over a receiver's thousands without reading them.
-Index(
-    "webhook_deliveries_due",
-    _row.due_ms,
-    _row.seq,
-    _row.key_id,
-    _row.host,
-    _row.origin,
-    sqlite_where=_is_due,
-    postgresql_where=_is_due,
-)
-Index(
-    "webhook_deliveries_by_receiver",
-    _row.key_id,
-    _row.origin,
-    _row.due_ms,
-    sqlite_where=_is_due,
-    postgresql_where=_is_due,
-)
-# Serves the count of what is on its way.
-_is_held = _row.gateway.is_not(None)
-Index(
-    "webhook_deliveries_held",
-    _row.due_ms,
-    _row.key_id,
-    _row.host,
-    _row.origin,
-    sqlite_where=_is_held,
-    postgresql_where=_is_held,
-)
-_is_told = _row.ended_ms.is_not(None)
-Index(
-    "webhook_deliveries_by_end",
-    _row.ended_ms,
-    sqlite_where=_is_told,
-    postgresql_where=_is_told,
-)
-Index("webhook_deliveries_by_job", _row.job_id)
-
-# Receivers that have failed since they last took a message: a row for each key that sends there.
-webhook_receivers: Final = Table(
-    "webhook_receivers",
-    metadata,
-    Column("key_id", Text, primary_key=True),
-    Column("origin", Text, primary_key=True),
-    Column("failures", Integer, nullable=False),
-    # The first and the latest of them.
-    Column("since_ms", BigInteger, nullable=False),
-    Column("seen_ms", BigInteger, nullable=False),
-    # From the first pause on; in the past, the next attempt decides.
-    Column("paused_until_ms", BigInteger),
-    Column("error", Text),
-)
-
 # One row: when a gateway last read the clock, and how far that was set while gateways ran. See `timekeeping.py`.
 timekeeping: Final = Table(
     "timekeeping",
@@ -365,14 +279,4 @@ timekeeping: Final = Table(
     Column("id", Integer, primary_key=True),
     Column("read_ms", BigInteger, nullable=False),
     Column("moved_ms", BigInteger, nullable=False),
-)
-
-# In the clear, because signing needs them. No foreign key: one for the key of a job that outlived it may be made.
-webhook_secrets: Final = Table(
-    "webhook_secrets",
-    metadata,
-    Column("key_id", Text, primary_key=True),
-    Column("secret", Text, nullable=False),
-    Column("previous", Text),
-    Column("previous_until_ms", BigInteger),
 )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from flux_endpoint.core.clock import Clock
@@ -20,6 +19,7 @@ from flux_endpoint.stores.endings import ended, waits_again
 from flux_endpoint.stores.ledger import SqlLedger
 from flux_endpoint.stores.load import SqlLoad
 from flux_endpoint.stores.money import require_budget
+from flux_endpoint.stores.once import forget_names, remember, sent_before
 from flux_endpoint.stores.outbox import SqlOutbox, erase_delivered
 from flux_endpoint.stores.pictures import SqlPictures
 from flux_endpoint.stores.protocol import Once
@@ -78,20 +78,20 @@ class SqlStore(
             raise ValueError(f"A new job is IN_QUEUE or FAILED, not {job.status}")
         if job.status.is_terminal != (job.finished_ms is not None):
             raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
-        values = job_values(job, once)
+        values = job_values(job)
         if isinstance(job.input, RawJson):
             self._has_big_rows = True
 
         def work(transaction: Transaction) -> Job:
-            if once is not None and (row := _sent_before(transaction.connection, values)) is not None:
-                if row.once_hash != once.request_hash:
-                    raise Conflict(
-                        f"the Idempotency-Key '{once.name}' was used with another request body; choose a new one"
-                    )
-                return to_job(row)
-            transaction.connection.execute(sql.ENQUEUE, values)
+            connection = transaction.connection
+            if once is not None:
+                before = sent_before(connection, job.key_id, job.endpoint_id, once, job.created_ms)
+                if before is not None:
+                    return before
+                remember(connection, job, once)
+            connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
-                require_budget(transaction.connection, job, self._clock.now_ms())
+                require_budget(connection, job, self._clock.now_ms())
                 transaction.wake(topics.work_on(job.endpoint_id))
             return job
 
@@ -102,6 +102,13 @@ class SqlStore(
                 raise
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
             return await self._database.write(work, is_quick=True)
+
+    async def find_once(self, endpoint_id: str, key_id: str, once: Once) -> Job | None:
+        """See `JobStore.find_once`."""
+        now_ms = self._clock.now_ms()
+        return await self._database.read(
+            lambda connection: sent_before(connection, key_id, endpoint_id, once, now_ms), is_quick=True
+        )
 
     async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:
         """See `JobStore.set_ttl`."""
@@ -174,6 +181,8 @@ class SqlStore(
         """See `JobStore.forget`."""
         forgotten = await self._in_batches(sql.FORGET, {"before_ms": finished_before_ms})
         await self._forget_batches(finished_before_ms)
+        now_ms = self._clock.now_ms()
+        await self._database.write(lambda transaction: forget_names(transaction.connection, now_ms))
         await self._database.scrub(has_deleted=True)
         return forgotten
 
@@ -195,20 +204,6 @@ class SqlStore(
             total += batch
             if batch < _DELETE_AT_ONCE:
                 return total
-
-
-def _sent_before(connection: Connection, values: dict[str, Any]) -> Row[Any] | None:
-    """The job that came with the same Idempotency-Key and can still be read."""
-    name = {
-        "key": values["key_id"],
-        "endpoint": values["endpoint_id"],
-        "name": values["once_name"],
-        "now_ms": values["created_ms"],
-    }
-    row = connection.execute(sql.GET_ONCE, name).one_or_none()
-    if row is None:
-        connection.execute(sql.FREE_ONCE, name)
-    return row
 
 
 def _why_no_retry(job: Job) -> str:

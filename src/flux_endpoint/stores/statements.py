@@ -83,14 +83,6 @@ IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 
 # (new) -> IN_QUEUE | FAILED
 ENQUEUE: Final = insert(jobs).inline()
-_once = and_(
-    jobs.c.key_id == bindparam("key"),
-    jobs.c.endpoint_id == bindparam("endpoint"),
-    jobs.c.once_name == bindparam("name"),
-)
-GET_ONCE: Final = select(jobs).where(_once, _unexpired)
-# The name of a job that can no longer be read is free again.
-FREE_ONCE: Final = update(jobs).where(_once, jobs.c.expires_ms <= _now_ms).values(once_name=None)
 
 # IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
 # are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.
@@ -332,9 +324,7 @@ _faded = select(jobs.c.seq).where(_past, _ended).limit(bindparam("max_jobs", typ
 ERASE: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(_faded))
-    .values(
-        input={}, output=None, webhook=None, s3_config=None, progress=None, once_name=None, once_hash=None, expires_ms=0
-    )
+    .values(input={}, output=None, webhook=None, s3_config=None, progress=None, expires_ms=0)
     .returning(jobs.c.id)
 )
 

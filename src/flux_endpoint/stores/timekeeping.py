@@ -9,8 +9,9 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, cast, extract, fu
 from flux_endpoint.core.batch import BatchStatus
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.stores.database import Database
-from flux_endpoint.stores.schema import batches, jobs, timekeeping, webhook_deliveries, webhook_secrets, workers
+from flux_endpoint.stores.schema import batches, jobs, timekeeping, workers
 from flux_endpoint.stores.statements import locked
+from flux_endpoint.stores.webhook_schema import webhook_deliveries, webhook_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
-from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.accounts import Accounts, FirstKey
+from flux_endpoint.service.attendance import Attendance
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -50,7 +51,7 @@ from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.sql import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
-from flux_endpoint.wiring.greeting import greeting, reachable_url
+from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import threads_per_worker
@@ -60,8 +61,6 @@ logger = logging.getLogger(__name__)
 # Of the 5 s in which everything must be gone, for answers of the database; the workers have up to 3 of them.
 _DATABASE_S: Final = 3.5
 _Work = Callable[[], Coroutine[Any, Any, None]]
-
-_FIRST_KEY_NAME: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             workforce=workforce,
             accounts=accounts,
             gallery=gallery,
-            watch=JobWatch(store),
+            watch=JobWatch(store, Attendance(workforce, clock)),
             batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=billing,
             estimates=Estimates(store),
@@ -133,11 +132,11 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
         #    held waits again.
         await _require_place(gallery)
-        await accounts.ensure(_FIRST_KEY_NAME, secrets.api_key)
+        first = await _ensure_first_key(accounts, settings, secrets, node)
         await workforce.recover(f"{node}-")
         # 3. Open the doors.
         works = (janitor.run, deliverer.run, uploads.run, gallery.watch)
-        words = _greeting(settings, front, list(catalog), secrets)
+        words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(
             fleet, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
         )
@@ -176,7 +175,13 @@ async def _run(
             store.drain()
 
 
-def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets: _Secrets) -> str:
+async def _ensure_first_key(accounts: Accounts, settings: Settings, secrets: _Secrets, node: str) -> FirstKey:
+    first = await accounts.ensure_first(secrets.api_key, node, is_setting=settings.api_key is not None)
+    log_first_key(first)
+    return first
+
+
+def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets: _Secrets, first: FirstKey) -> str:
     new_key = secrets.api_key if secrets.is_api_key_new else None
     # On a terminal somebody reads along who may read the key's file too. What goes elsewhere may be kept in a log.
     is_for_a_person = settings.api_key is None and sys.stdout.isatty()
@@ -190,7 +195,7 @@ def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets
             "listening on all addresses without PUBLIC_URL: links in answers start with what each client asked, and "
             "say http unless a proxy of TRUSTED_PROXIES says otherwise"
         )
-    return greeting(settings, base_url, endpoint_ids, secrets.api_key_file, new_key, link_key, other_url)
+    return greeting(settings, base_url, endpoint_ids, secrets.api_key_file, first.key, new_key, link_key, other_url)
 
 
 async def _until_the_end(leave: asyncio.Event, fleet: LocalFleet, running: "set[asyncio.Task[None]]") -> int:

@@ -1,5 +1,6 @@
 """What `serve` prints when it is ready: all that is needed for the first picture."""
 
+import logging
 import shlex
 import socket
 from ipaddress import ip_address
@@ -7,7 +8,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from flux_endpoint import __version__
+from flux_endpoint.core.account import ApiKey
+from flux_endpoint.service.accounts import FirstKey
 from flux_endpoint.settings import EMBEDDED, Settings, is_fake, url_host
+
+logger = logging.getLogger(__name__)
 
 _PROMPT = "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic"
 
@@ -17,6 +22,7 @@ def greeting(
     public_url: str,
     endpoint_ids: list[str],
     key_file: Path,
+    key: ApiKey,
     new_key: str | None,
     link_key: str | None = None,
     other_url: str | None = None,
@@ -28,6 +34,7 @@ def greeting(
         public_url: how clients reach it.
         endpoint_ids: what it serves, the most important first.
         key_file: where the API key is, unless a setting fixes it.
+        key: the API key.
         new_key: the API key, when it was made just now; otherwise it is not shown.
         link_key: the API key, when the link to the playground shall sign the browser in.
         other_url: how other machines reach it, when that is known and differs.
@@ -39,7 +46,10 @@ def greeting(
         *([("from others", f"{other_url}/")] if other_url else []),
         *(("API" if url is urls[0] else "", url) for url in urls),
         ("API docs", f"{public_url}/docs"),
-        *(("API key" if line == 0 else "", text) for line, text in enumerate(_key_lines(settings, key_file, new_key))),
+        *(
+            ("API key" if line == 0 else "", text)
+            for line, text in enumerate(_key_lines(settings, key_file, key, new_key))
+        ),
         *(("Model" if line == 0 else "", text) for line, text in enumerate(_model_lines(settings))),
     ]
     table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
@@ -61,10 +71,30 @@ def reachable_url(host: str, local_url: str) -> str | None:
     return None if ip_address(address).is_loopback else f"http://{url_host(address)}:{port}"
 
 
-def _key_lines(settings: Settings, key_file: Path, new_key: str | None) -> list[str]:
+def _key_lines(settings: Settings, key_file: Path, key: ApiKey, new_key: str | None) -> list[str]:
+    if new_key:
+        return [new_key, f"just made; kept in {key_file}"]
     if settings.api_key is not None:
-        return ["as set in FLUX_ENDPOINT_API_KEY"]
-    return [new_key, f"just made; kept in {key_file}"] if new_key else [f"in {key_file}"]
+        where, way_out = "as set in FLUX_ENDPOINT_API_KEY", "set another"
+    else:
+        where, way_out = f"in {key_file}", "delete the file for a new one"
+    if key.revoked_ms is None:
+        return [where]
+    return [f"{where}: revoked, and good for nothing", f"{way_out}, or use one that flux-endpoint keys create made"]
+
+
+def log_first_key(first: FirstKey) -> None:
+    """Say which keys a new first key has made useless, and which like it still are good."""
+    for old in first.replaced:
+        logger.warning("the API key '%s' (%s) was replaced by %s and is revoked", old.name, old.id, first.key.id)
+    for old in first.left:
+        logger.warning(
+            "the API key '%s' (%s), which a server made once, is still good; if nobody needs it: "
+            "flux-endpoint keys revoke %s",
+            old.name,
+            old.id,
+            old.id,
+        )
 
 
 def _key_in_shell(settings: Settings, key_file: Path) -> str:

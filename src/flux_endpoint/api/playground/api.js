@@ -40,7 +40,6 @@ async function words(reply) {
 const json = async (path, options) => (await request(path, options)).json();
 
 export const catalogue = () => json("v2/endpoints", { withKey: false });
-export const health = (endpoint) => json(`v2/${endpoint}/health`);
 export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
 export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });

@@ -3,7 +3,7 @@
 import { BASE } from "./api.js";
 import { byId, copyFrom, el } from "./dom.js";
 import { key } from "./key.js";
-import { LANGUAGES, offers, snippet } from "./snippets.js";
+import { LANGUAGES, offers, shellQuoted, snippet } from "./snippets.js";
 
 export class CodeView {
   #form;
@@ -13,7 +13,7 @@ export class CodeView {
     byId("language").replaceChildren(...LANGUAGES.map(({ id, label }) => el("option", { value: id }, label)));
     for (const name of ["language", "operation"]) byId(name).addEventListener("change", () => this.show());
     byId("copy-code").addEventListener("click", () => copyFrom(byId("copy-code"), byId("code").textContent));
-    byId("copy-key").addEventListener("click", () => copyFrom(byId("copy-key"), `export RUNPOD_API_KEY=${key.get()}`));
+    byId("copy-key").addEventListener("click", () => copyFrom(byId("copy-key"), `export RUNPOD_API_KEY=${shellQuoted(key.get())}`));
   }
 
   show() {

@@ -14,6 +14,13 @@ export const key = {
   },
 };
 
+// Whoever is signed in is asked: with the key of somebody else's link, their pictures would be that one's.
+function mayReplace(value) {
+  const end = (secret) => `…${secret.slice(-4)}`;
+  const question = `This link signs in with another API key (${end(value)}). Use it instead of the one in this browser (${end(key.get())})?`;
+  return !key.get() || key.get() === value || confirm(question);
+}
+
 // The link that the server prints carries the key in its fragment, which browsers never send. It is taken out of the
 // address at once, before anything else can read, share or bookmark it.
 export function takeKeyFromAddress() {
@@ -23,6 +30,6 @@ export function takeKeyFromAddress() {
   fragment.delete("key");
   const rest = fragment.toString();
   history.replaceState(null, "", location.pathname + location.search + (rest ? `#${rest}` : ""));
-  if (value) key.set(value);
+  if (value && mayReplace(value)) key.set(value);
   return true;
 }

@@ -35,7 +35,7 @@ class Playground {
     this.strip = new Strip(earlier, (record) => this.open(record));
     this.code = new CodeView(this.form);
     this.tabs = new Tabs((name) => name === "code" && this.code.show());
-    this.signIn = new SignIn(catalogue[0].id);
+    this.signIn = new SignIn();
     showChoice(catalogue, (endpoint) => this.choose(endpoint));
     this.form.addEventListener("change", () => this.inputChanged());
     this.stage.addEventListener("choose", ({ detail }) => this.show([detail], this.stage.runs));

@@ -16,6 +16,7 @@ export class Run extends EventTarget {
     this.progress = null; // {step, total, eta_ms} while it is drawn
     this.preview = null; // data: URL of the latest preview
     this.position = null; // in the queue, 1 is next
+    this.notice = null; // what to know while it waits
     this.isOffline = false;
   }
 
@@ -61,8 +62,9 @@ export class Run extends EventTarget {
     this.#set({ status });
   }
 
-  #take({ progress, queuePosition, ...body }) {
+  #take({ progress, queuePosition, notice, ...body }) {
     this.position = queuePosition ?? null;
+    this.notice = notice ?? null;
     if (progress) {
       this.preview = progress.preview ?? this.preview;
       this.progress = progress;

@@ -5,12 +5,9 @@ import { announce, byId } from "./dom.js";
 import { key } from "./key.js";
 
 export class SignIn {
-  #endpointId;
   #then = null;
 
-  // `endpointId`: where a key is tried.
-  constructor(endpointId) {
-    this.#endpointId = endpointId;
+  constructor() {
     byId("key-button").addEventListener("click", () => this.open());
     byId("key-close").addEventListener("click", () => byId("key-dialog").close());
     byId("key-dialog").addEventListener("close", () => (byId("key-input").value = ""));
@@ -45,7 +42,8 @@ export class SignIn {
     }
     key.set(value);
     try {
-      await api.health(this.#endpointId);
+      // Every good key may, whichever endpoints it opens.
+      await api.usage("range=1h");
     } catch (error) {
       if (before) key.set(before);
       else key.forget();

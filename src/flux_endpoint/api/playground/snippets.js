@@ -21,20 +21,23 @@ export function snippet(language, operation, { base, endpoint, input }) {
 export const offers = (language, operation, endpoint) =>
   language !== "ai-sdk" || (operation === "runsync" && endpoint.makesPictures);
 
+// A text as one word of a shell, whatever it holds.
+export const shellQuoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 const WRITERS = { curl, requests, runpod, fetch: fetched, "ai-sdk": aiSdk };
 
 function curl({ url, input }, operation) {
-  const body = JSON.stringify({ input }, null, 2).replaceAll("'", "'\\''");
+  const body = shellQuoted(JSON.stringify({ input }, null, 2));
   const headers = '-H "Authorization: Bearer $RUNPOD_API_KEY"';
-  const post = `curl -sS -X POST "${url}/${operation}${operation === "runsync" ? "?wait=300000" : ""}" \\
+  const post = `curl -sS -X POST ${shellQuoted(`${url}/${operation}${operation === "runsync" ? "?wait=300000" : ""}`)} \\
   ${headers} -H "Content-Type: application/json" \\
-  -d '${body}'`;
+  -d ${body}`;
   if (operation === "runsync") return `${post}\n`;
   return `job=$(${post} \\
   | sed -E 's/.*"id":"([^"]+)".*/\\1/')
 
 # Each step as it is done, and the picture at the end:
-curl -sS -N "${url}/events/$job" \\
+curl -sS -N ${shellQuoted(`${url}/events/`)}"$job" \\
   ${headers}
 `;
 }
@@ -44,7 +47,7 @@ function requests({ url, input, result }, operation) {
 ${operation === "run" ? "import time\n" : ""}
 import requests
 
-URL = "${url}"
+URL = ${JSON.stringify(url)}
 HEADERS = {"Authorization": f"Bearer {os.environ['RUNPOD_API_KEY']}"}
 INPUT = ${python(input)}
 
@@ -71,15 +74,15 @@ function runpod({ base, endpoint, input, result }, operation) {
 import runpod
 
 runpod.api_key = os.environ["RUNPOD_API_KEY"]
-runpod.endpoint_url_base = "${base}v2"
-endpoint = runpod.Endpoint("${endpoint.id}")
+runpod.endpoint_url_base = ${JSON.stringify(`${base}v2`)}
+endpoint = runpod.Endpoint(${JSON.stringify(endpoint.id)})
 `;
   if (operation === "runsync") return `${head}output = endpoint.run_sync(${python(input)}, timeout=300)\nprint(output${path})\n`;
   return `${head}job = endpoint.run(${python(input)})\nprint(job.output(timeout=300)${path})\n`;
 }
 
 function fetched({ url, input, result }, operation) {
-  const head = `const url = "${url}";
+  const head = `const url = ${JSON.stringify(url)};
 const headers = { Authorization: \`Bearer \${process.env.RUNPOD_API_KEY}\`, "Content-Type": "application/json" };
 const input = ${JSON.stringify(input, null, 2)};
 
@@ -111,7 +114,7 @@ import { experimental_generateImage as generateImage } from "ai";
 
 const runpod = createRunpod({ apiKey: process.env.RUNPOD_API_KEY });
 const { image, providerMetadata } = await generateImage({
-  model: runpod.image("${url}"),
+  model: runpod.image(${JSON.stringify(url)}),
   prompt: ${JSON.stringify(prompt)},${seed === undefined ? "" : `\n  seed: ${seed},`}
   providerOptions: { runpod: ${JSON.stringify(options, null, 2).replaceAll("\n", "\n  ")} },
 });

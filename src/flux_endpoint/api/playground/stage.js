@@ -188,11 +188,12 @@ export function summary(runs) {
   if (!runs.length) return { state: "idle", text: "Ready" };
   if (runs.some(({ isOffline, isOver }) => isOffline && !isOver)) return { state: "bad", text: "Connection lost, trying again" };
   if (runs.length > 1) return several(runs);
-  const [{ record, progress, position }] = runs;
+  const [{ record, progress, position, notice }] = runs;
   switch (record.status) {
     case "SENDING":
       return { state: "busy", text: "Sending" };
     case "IN_QUEUE":
+      if (notice) return { state: "bad", text: `Waiting: ${notice}` };
       return { state: "busy", text: position > 1 ? `In the queue, number ${position}` : "In the queue, next" };
     case "IN_PROGRESS":
       if (!progress) return { state: "busy", text: "Running" };

@@ -27,7 +27,7 @@ class Usage {
 
   constructor(catalogue) {
     this.#names = new Map(catalogue.map(({ id, name }) => [id, name]));
-    this.#signIn = new SignIn(catalogue[0].id);
+    this.#signIn = new SignIn();
     byId("endpoint").append(...catalogue.map(({ id, name }) => el("option", { value: id }, name)));
     const wanted = new URLSearchParams(location.hash.slice(1));
     this.range = wanted.get("range") in RANGES ? wanted.get("range") : "24h";
