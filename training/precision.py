@@ -11,6 +11,9 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cpu":
         return torch.bfloat16
     capabilities = torch.cpu.get_capabilities()
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT" and capabilities.get("architecture") == "x86_64":
+        # Told to use no vector instructions (ATEN_CPU_CAPABILITY), torch fails at attention in bfloat16.
+        return torch.float32
     return torch.bfloat16 if any(capabilities.get(name) for name in _CPU_INSTRUCTIONS) else torch.float32
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
@@ -112,6 +113,8 @@ def test_interleaved_pictures_equal_the_pipelines(
         assert np.array_equal(ours, pipeline_pixels(pipelines[DEV], request, FLUX_DEV.max_text_tokens))
 
 
+# torch's fused attention in bfloat16 needs instructions that not every processor has.
+@sdpa_kernel([SDPBackend.MATH])
 def test_bfloat16_as_on_cuda_equals_the_pipeline_from_the_same_noise(
     checkpoints: dict[ModelFamily, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

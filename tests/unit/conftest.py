@@ -40,7 +40,13 @@ def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """A processor that multiplies bfloat16, then one that does not, whichever is here; torch warns every time."""
     import torch  # Tests of commands do without.
 
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param == "bfloat16"})
+    told = {
+        **torch.cpu.get_capabilities(),
+        "amx_bf16": False,
+        "bf16": False,
+        "avx512_bf16": request.param == "bfloat16",
+    }
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
     torch.set_warn_always(True)
     yield request.param
     torch.set_warn_always(False)
