@@ -2,7 +2,7 @@
 
 uvicorn as it comes with each of its two parsers, with the limits of `wiring/connections.py`, and hypercorn and granian,
 which have some limits of their own. All run side by side on loopback and are measured in turn, round after round. The
-best round of each is shown: what disturbs a server only ever makes it slower. Decision 0019 is drawn from it.
+best round of each is shown: what disturbs a server only ever makes it slower. Decision 0023 is drawn from it.
 
 The peers are installed into build/http-servers at the first run.
 
