@@ -190,6 +190,15 @@ class Settings(_EngineSettings):
         ge=1,
         le=_MAX_LEASE_S,
     )
+    stop_grace_s: float = _setting(
+        120,
+        "Seconds for which a worker of this machine may go on after its job is over (cancelled, timed out); then it is "
+        "ended and another takes its place. A stop is obeyed between two steps: it should be more than the longest "
+        "step takes.",
+        f"a number from 1 to {_MAX_LEASE_S}",
+        ge=1,
+        le=_MAX_LEASE_S,
+    )
     endpoints_file: Path | None = _setting(
         None,
         "File that declares endpoints of your own beside the FLUX ones (docs/guides/workers.md).",

@@ -137,7 +137,7 @@ class HandWorker:
         self.headers = {"Authorization": WORKER_TOKEN}
 
     async def take(self) -> dict[str, Any] | None:
-        reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}?gpu=cpu", headers=self.headers)
+        reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}?gpu=cpu&claim=1", headers=self.headers)
         assert reply.status_code in (200, 204), reply.text
         return reply.json() if reply.status_code == 200 else None
 

@@ -38,6 +38,7 @@ async def test_the_figures_of_an_hour(gateway: Gateway, worker: HandWorker) -> N
     job = await worker.take()
     assert job is not None
     await worker.done(job, {"error": "out of memory"})
+    assert await worker.take() is None
     waiting = await gateway.submit(SCHNELL)
     body = (await gateway.get(f"{URL}?range=1h")).json()
     assert body["requests"] == {"completed": 1, "failed": 1, "cancelled": 1, "timedOut": 0, "retried": 0}

@@ -83,6 +83,9 @@ async def test_health_follows_a_worker(gateway: Gateway, foreign: ForeignWorker)
     await foreign.take()
     assert await workers(gateway) == {"ready": 1, "running": 1}
     await foreign.done(job_id, {})
+    # It has not asked for the next one yet.
+    assert await workers(gateway) == {"ready": 1, "running": 1}
+    await foreign.get("job-take")
     assert await workers(gateway) == {"idle": 1, "ready": 1}
     assert await workers(gateway, DEV) == {}
     gateway.clock.advance(s=61)

@@ -40,6 +40,8 @@ async def handler(job):
     if wish == "progress":
         runpod.serverless.progress_update(job, {"percent": 50})
         await asyncio.sleep(600)
+    if wish == "set":
+        return {1, 2}
     if wish == "refresh":
         return {"refresh_worker": True, "done": True}
     return {"job": job}
@@ -248,3 +250,40 @@ def test_the_official_worker_may_serve_flux(client: httpx.Client, start_worker: 
     body = client.post(f"/{DEV}/runsync", json={"input": {"prompt": "lake", "seed": 7}}).json()
     url = "https://pictures.example/lake"
     assert body["output"] == {"image_url": url, "result": url, "cost": 0.02097152, "seed": 7}
+
+
+def test_a_result_that_is_no_json_ends_its_job_with_words(client: httpx.Client, start_worker: StartWorker) -> None:
+    start_worker(EVERYTHING, "anything")
+    job_id = submit(client, "anything", wish="set")
+    body = wait_status(client, "anything", job_id, "FAILED")
+    assert body["error"].startswith(
+        "the worker ended the job without a report that reached this server: its result may"
+    )
+    # The worker is well: it said itself that it runs nothing, and no lease was waited for.
+    assert body["executionTime"] < 5_000
+    assert client.post("/anything/runsync", json={"input": {"wish": "job"}}).json()["status"] == "COMPLETED"
+
+
+def test_pings_of_a_worker_that_was_killed_keep_no_job(client: httpx.Client, start_worker: StartWorker) -> None:
+    worker = start_worker(EVERYTHING, "anything")
+    job_id = submit(client, "anything", wish="sleep")
+    wait_status(client, "anything", job_id, "IN_PROGRESS")
+    pause(2)  # its first ping is on its way, its call on the stop channel held
+    # The process that pings lives on.
+    worker.kill()
+    worker.wait()
+    wait_status(client, "anything", job_id, "IN_QUEUE")
+    workers = client.get("/anything/health").json()["workers"]
+    assert (workers["ready"], workers["unhealthy"]) == (0, 1)
+
+
+def test_a_worker_that_is_told_to_go_costs_no_retry(client: httpx.Client, start_worker: StartWorker) -> None:
+    leaving = start_worker(EVERYTHING, "anything")
+    wait_until(lambda: client.get("/anything/health").json()["workers"]["idle"] == 1, "the worker waits for a job")
+    leaving.terminate()
+    # Its take is still held: it gets the job, and drops it.
+    job_id = submit(client, "anything", wish="job")
+    start_worker(EVERYTHING, "anything", "pod-2")
+    body = wait_status(client, "anything", job_id, "COMPLETED")
+    assert body["workerId"].endswith("pod-2")
+    assert "retries" not in body

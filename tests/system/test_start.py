@@ -139,10 +139,12 @@ def test_a_setting_that_cannot_be_used_is_one_line(tmp_path, settings, code, exp
 def test_a_wrong_model_ends_the_server_with_the_workers_line(tmp_path):
     done = run_command("serve", cwd=tmp_path, port=0, model="fake:soon")
     assert done.returncode == 78
-    lines = [line for line in done.stderr.splitlines() if "fake:soon" in line]
+    # The gateway's log may have it as well: the worker tells it.
+    lines = [line for line in done.stderr.splitlines() if line.startswith("flux-endpoint: ")]
     assert len(lines) == 1
-    assert lines[0].startswith("flux-endpoint: ")
+    assert "fake:soon" in lines[0]
     assert "Traceback" not in done.stderr
+    assert "is ready" not in done.stdout
 
 
 def test_a_worker_with_a_wrong_token_ends_with_one_line(servers, tmp_path):
@@ -164,6 +166,26 @@ def test_keys_can_be_made_and_revoked_beside_a_running_server(servers):
     wait_until(
         lambda: httpx.get(f"{server.url}/v2/{DEV}/health", headers=headers).status_code == 401, "the key is refused"
     )
+
+
+def test_ready_is_said_when_a_worker_has_loaded_its_model(servers):
+    server = servers.start()
+    assert "takes requests; its worker is loading the model" in server.output.read_text()
+    said = wait_until(lambda: "is ready: " in (text := server.output.read_text()) and text, "the server is ready")
+    assert said.index("Try it") < said.index("is ready: ")
+    assert server.health()["workers"]["initializing"] == 0
+    without = servers.start(workers=0, data_dir=server.folder / "other")
+    assert "takes requests; workers join from elsewhere" in without.output.read_text()
+    assert "is ready" not in without.output.read_text()
+
+
+def test_a_worker_from_elsewhere_that_cannot_load_its_model_says_so_in_the_health(servers):
+    server = servers.start(workers=0)
+    worker = servers.start_worker(server, model="fake:soon", worker_id="lab")
+    assert worker.wait(60) == 78
+    (details,) = server.client.get("/health?details=true").json()["details"]
+    assert (details["id"], details["state"]) == ("lab", "unhealthy")
+    assert "fake:soon" in details["reason"]
 
 
 def test_the_health_counts_the_workers(servers):

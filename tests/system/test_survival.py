@@ -168,3 +168,28 @@ def test_two_workers_share_the_queue(servers):
     ended = [server.wait_status(job_id, "COMPLETED") for job_id in jobs]
     assert len({job["workerId"] for job in ended}) == 2
     assert sorted(server.charges()) == sorted(jobs)
+
+
+def test_a_worker_that_is_stopped_is_replaced_and_its_job_done(servers):
+    server = servers.start(model="fake:0.2", lease_s=2)
+    job_id = server.submit()
+    server.wait_status(job_id, "IN_PROGRESS")
+    worker = server.wait_worker()
+    worker.send_signal(signal.SIGSTOP)
+    job = server.wait_status(job_id, "COMPLETED")
+    assert job["retries"] == 1
+    assert has_ended(worker)
+    assert "hangs and is ended: it lost the lease of job" in server.log.read_text()
+
+
+def test_a_worker_whose_step_does_not_end_is_replaced(servers):
+    server = servers.start(model="fake:600", stop_grace_s=1)
+    first = server.submit(num_inference_steps=1)
+    server.wait_status(first, "IN_PROGRESS")
+    worker = server.wait_worker()
+    server.client.post(f"/cancel/{first}")
+    assert server.health()["workers"]["idle"] == 0
+    wait_until(lambda: has_ended(worker), "the worker is gone")
+    second = server.submit(num_inference_steps=1)
+    assert server.wait_status(second, "IN_PROGRESS")["workerId"] != server.status(first).get("workerId")
+    assert "its job is over, and it has not asked for another" in server.log.read_text()

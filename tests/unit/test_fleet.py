@@ -26,6 +26,15 @@ class Diary:
     def __init__(self):
         self.started = asyncio.Queue()
         self.lost = asyncio.Queue()
+        self.befores = []
+        self.refused = []
+
+    async def note_started(self, worker_id, before):
+        self.befores.append(before)
+        self.started.put_nowait(worker_id)
+
+    async def note_refused(self, worker_id, reason):
+        self.refused.append((worker_id, reason))
 
     async def note_lost(self, worker_id):
         self.lost.put_nowait(worker_id)
@@ -38,9 +47,14 @@ class Diary:
 
 
 def make_fleet(diary, code, workers=1, **options):
-    options = {"backoff": Backoff(0.01, 0.01), "on_worker_lost": diary.note_lost, "environment": {}} | options
+    listeners = {
+        "on_worker_starts": diary.note_started,
+        "on_worker_lost": diary.note_lost,
+        "on_worker_refused": diary.note_refused,
+    }
+    options = {"backoff": Backoff(0.01, 0.01), "environment": {}} | listeners | options
     command = [sys.executable, "-I", "-S", "-c", code]
-    return LocalFleet(command, workers=workers, node="node", on_worker_starts=diary.started.put, **options)
+    return LocalFleet(command, workers=workers, node="node", **options)
 
 
 async def until(question):
@@ -65,6 +79,7 @@ async def test_a_worker_that_dies_is_reported_and_replaced_under_a_new_name(capl
         assert second.startswith("node-w0-")
         assert f"worker {first} died: signal SIGKILL" in caplog.text
         assert (await fleet.list())[0].restarts >= 1
+        assert diary.befores[:2] == ["", "the worker before it died: signal SIGKILL"]
     finally:
         await fleet.stop()
 
@@ -113,6 +128,58 @@ async def test_a_worker_that_refuses_its_settings_is_not_replaced(code):
         assert await asyncio.wait_for(fleet.wait_refused(), DEADLINE_S) == code
         assert diary.lost.empty()
         assert diary.started.qsize() == 1
+        reason = f"it ended with exit code {code} and is not started again: its log says why"
+        assert diary.refused == [(await diary.next_started(), reason)]
+    finally:
+        await fleet.stop()
+
+
+async def test_a_fleet_is_refused_when_its_last_worker_is(tmp_path):
+    diary = Diary()
+    # The first that comes here is refused, the other one lives until it is told to leave.
+    code = f"import os, sys; os.mkdir({str(tmp_path / 'first')!r}); sys.exit(78)"
+    patient = f"import sys\ntry:\n    exec({code!r})\nexcept FileExistsError:\n    sys.stdin.read()\n    sys.exit(2)"
+    fleet = make_fleet(diary, patient, workers=2)
+    await fleet.start()
+    try:
+
+        async def one_is_refused():
+            return diary.refused
+
+        await until(one_is_refused)
+        waiting = asyncio.create_task(fleet.wait_refused())
+        ((refused_id, _),) = diary.refused
+        workers = await fleet.list()
+        (other,) = [slot for slot in fleet._slots if slot.worker_id != refused_id]
+        assert len(workers) == 2
+        assert not waiting.done()
+
+        async def runs():
+            return other.process
+
+        (await until(runs)).stdin.close()
+        assert await asyncio.wait_for(waiting, DEADLINE_S) in (2, 78)
+        assert len(diary.refused) == 2
+    finally:
+        await fleet.stop()
+
+
+async def test_a_worker_that_is_stopped_and_deaf_is_replaced(caplog):
+    diary = Diary()
+    fleet = make_fleet(diary, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+    await fleet.start()
+    try:
+        first = await diary.next_started()
+
+        async def pid():
+            return (await fleet.list())[0].pid
+
+        await until(pid)
+        await fleet.replace("somebody-else", "it hangs")
+        await fleet.replace(first, "it has been silent for 61 s")
+        assert await diary.next_lost() == first
+        assert await diary.next_started() != first
+        assert f"worker {first} hangs and is ended: it has been silent for 61 s" in caplog.text
     finally:
         await fleet.stop()
 
@@ -188,9 +255,8 @@ async def test_stop_does_not_wait_for_a_pause_before_a_restart():
 
 async def test_a_worker_that_cannot_be_started_is_tried_again(caplog):
     diary = Diary()
-    fleet = LocalFleet(
-        ["/nowhere/python"], {}, 1, "node", diary.started.put_nowait, diary.note_lost, Backoff(0.01, 0.01)
-    )
+    fleet = make_fleet(diary, "")
+    fleet._command = ["/nowhere/python"]
     await fleet.start()
     await diary.next_started()
     await diary.next_started()

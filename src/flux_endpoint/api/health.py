@@ -1,4 +1,4 @@
-"""`GET /v2/{endpoint_id}/health`: queue and workers in Runpod's shape, and what single workers say of themselves."""
+"""`GET /v2/{endpoint_id}/health`: queue and workers in Runpod's shape, and what each worker does and why."""
 
 from typing import Final
 
@@ -11,10 +11,10 @@ from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, Flag
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.job import JobCounts
-from flux_endpoint.service.roster import WorkerCounts
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
+from flux_endpoint.service.member import Condition
+from flux_endpoint.service.roster import WorkerCounts, WorkerView, count_workers
 
-_DETAILS: Final = Flag("details", "Add what each worker last said of itself, its fingerprint among it.")
+_DETAILS: Final = Flag("details", "Add what each worker does, why it does not work, and its fingerprint.")
 _COUNT: Final[schemas.JsonObject] = {"type": "integer"}
 _TEXT: Final[schemas.JsonObject] = {"type": "string"}
 
@@ -27,7 +27,7 @@ _WORKER_SCHEMA: Final[schemas.JsonObject] = {
     "type": "object",
     "properties": {
         "id": _TEXT,
-        "state": {"type": "string", "enum": [state.value for state in WorkerState]},
+        "state": {"type": "string", "enum": [condition.value for condition in Condition]},
         "reason": _TEXT,
         "fingerprint": _TEXT,
     },
@@ -55,15 +55,16 @@ router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEAR
 async def health(request: Request, endpoint_id: EndpointId) -> Response:
     """How many jobs of this endpoint (the key's own, if it is for some endpoints) and workers are in each state.
 
-    With `details`, what each worker is and last said.
+    With `details`, what each worker does, and why it does not work.
     """
     services = services_of(request)
     key = await admit(request, endpoint_id, Operation.HEALTH)
     with_details = _DETAILS.read(request)
     jobs = await services.endpoints.counts(key, endpoint_id)
-    body = _body(jobs, await services.workforce.counts(endpoint_id))
+    workers = await services.workforce.workers(endpoint_id)
+    body = _body(jobs, count_workers(workers))
     if with_details:
-        body["details"] = [_details(worker) for worker in await services.workforce.details(endpoint_id)]
+        body["details"] = [_details(worker) for worker in workers]
     return json_reply(body)
 
 
@@ -88,7 +89,7 @@ def _body(jobs: JobCounts, workers: WorkerCounts) -> schemas.JsonObject:
     }
 
 
-def _details(worker: WorkerRecord) -> schemas.JsonObject:
-    body = {"id": worker.id, "state": worker.state.value}
+def _details(worker: WorkerView) -> schemas.JsonObject:
+    body = {"id": worker.id, "state": worker.condition.value}
     more = {"reason": worker.reason, "fingerprint": worker.fingerprint}
     return body | {name: text for name, text in more.items() if text}

@@ -133,8 +133,15 @@ async def _take(request: Request, endpoint_ids: str, worker_id: str, limit: int)
         if cold_start_ms is not None:
             await services.usage.note_cold_start(caller.id, caller.endpoint_ids, cold_start_ms)
         check_right = functools.partial(services.worker_tokens.authenticate, secret_of(request))
+        is_free = request.query_params.get("job_in_progress") == "0"
         return await caller.workforce.take(
-            caller.id, caller.endpoint_ids, services.hold_s, limit, check_right, _fingerprint(request)
+            caller.id,
+            caller.endpoint_ids,
+            services.hold_s,
+            limit,
+            check_right,
+            _fingerprint(request),
+            is_free=is_free,
         )
 
     return await _held(request, take())
@@ -182,15 +189,13 @@ def _names_in(text: str) -> list[str]:
 
 
 def _job_body(request: Request, claim: Claim) -> dict[str, Any]:
-    """What a worker gets; Runpod's SDK hands all of it to the handler."""
+    """What a worker gets; Runpod's SDK hands all of it to the handler, so it has Runpod's shape."""
     job = claim.job
-    body = {
-        "id": job.id,
-        "input": job.input,
-        "endpointId": job.endpoint_id,
-        "claimToken": claim.token,
-        "leaseMs": services_of(request).workforce.lease_ms,
-    }
+    body: dict[str, Any] = {"id": job.id, "input": job.input}
+    if request.query_params.get("claim") == "1":
+        # Our own workers ask for it.
+        lease_ms = services_of(request).workforce.lease_ms
+        body |= {"endpointId": job.endpoint_id, "claimToken": claim.token, "leaseMs": lease_ms}
     siblings = {"webhook": job.webhook, "s3Config": job.s3_config, "policy": _policy_body(job.policy)}
     siblings["batchId"] = job.batch_id
     return body | {name: value for name, value in siblings.items() if value}

@@ -16,7 +16,8 @@ from flux_endpoint.fleet.protocol import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
-# 78 is EX_CONFIG of sysexits.h, 2 a wrong command line: the worker has said in one line why it can never run so.
+# 78 is EX_CONFIG of sysexits.h: its model cannot be loaded; 2 is a wrong command line. The worker has said why in one
+# line, and starting it again would not help.
 REFUSALS: Final = frozenset({2, 78})
 # As shells put it.
 _EXIT_NOT_STARTED: Final = 127
@@ -42,6 +43,8 @@ class _Slot:
     process: "asyncio.subprocess.Process | None" = None
     restarts: int = 0
     is_restarting: bool = False
+    last_end: str = ""
+    refusal: int | None = None
 
 
 class LocalFleet:
@@ -55,8 +58,10 @@ class LocalFleet:
         environment: the whole environment of the children, secrets included: other users can read arguments.
         workers: how many.
         node: starts all worker ids, so that a successor knows which jobs its predecessor's workers held.
-        on_worker_starts: awaited with the id of every worker before it is started.
+        on_worker_starts: awaited with the id of every worker before it is started, and with how the one before it in
+            its place died; empty when it did not.
         on_worker_lost: awaited with the id of every worker that died.
+        on_worker_refused: awaited with the id of every worker that will not be started again, and why.
         backoff: pause before a restart.
         leave_s: how long `stop` waits before it ends what has not left.
     """
@@ -67,8 +72,9 @@ class LocalFleet:
         environment: Mapping[str, str],
         workers: int,
         node: str,
-        on_worker_starts: Callable[[str], Awaitable[object]],
+        on_worker_starts: Callable[[str, str], Awaitable[object]],
         on_worker_lost: Callable[[str], Awaitable[object]],
+        on_worker_refused: Callable[[str, str], Awaitable[object]],
         backoff: Backoff = Backoff(),
         leave_s: float = LEAVE_S,
     ) -> None:
@@ -77,6 +83,7 @@ class LocalFleet:
         self._node = node
         self._on_worker_starts = on_worker_starts
         self._on_worker_lost = on_worker_lost
+        self._on_worker_refused = on_worker_refused
         self._backoff = backoff
         self._leave_s = leave_s
         self._slots = [_Slot(number, self._new_worker_id(number)) for number in range(workers)]
@@ -89,7 +96,10 @@ class LocalFleet:
         self._keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
 
     async def wait_refused(self) -> int:
-        """Wait until a worker exits because it can never run with these settings; its exit code."""
+        """Wait until every worker has exited because it can never run with these settings; the first one's exit code.
+
+        For ever when there are to be no workers.
+        """
         return await asyncio.shield(self._refused)
 
     async def stop(self) -> None:
@@ -111,6 +121,14 @@ class LocalFleet:
                 slot.is_restarting = True
                 _signal(slot.process, signal.SIGTERM)
 
+    async def replace(self, worker_id: str, why: str) -> None:
+        """End one worker that hangs; another takes its place. Does nothing for a worker of somebody else's."""
+        for slot in self._slots:
+            if slot.worker_id == worker_id and slot.process and slot.process.returncode is None:
+                logger.error("worker %s hangs and is ended: %s", worker_id, why)
+                # It may be stopped, or deaf.
+                _signal(slot.process, signal.SIGKILL)
+
     async def list(self) -> Sequence[WorkerProcess]:
         """The workers that should be running."""
         return [
@@ -126,14 +144,15 @@ class LocalFleet:
             if self._stopping.is_set():
                 return
             if exit_code in REFUSALS:
-                if not self._refused.done():
-                    self._refused.set_result(exit_code)
+                await self._note_refusal(slot, exit_code)
                 return
             if slot.is_restarting:
                 logger.info("worker %s left, another takes its place", slot.worker_id)
                 pause_s = self._backoff.first_s
+                slot.last_end = ""
             else:
-                logger.error("worker %s died: %s", slot.worker_id, _cause_of(exit_code))
+                slot.last_end = _cause_of(exit_code)
+                logger.error("worker %s died: %s", slot.worker_id, slot.last_end)
             slot.is_restarting = False
             await self._tell(self._on_worker_lost, slot.worker_id)
             if time.monotonic() - started_s > _HEALTHY_AFTER_S:
@@ -146,7 +165,8 @@ class LocalFleet:
             slot.worker_id = self._new_worker_id(slot.number)
 
     async def _run(self, slot: _Slot) -> int:
-        await self._tell(self._on_worker_starts, slot.worker_id)
+        before = f"the worker before it died: {slot.last_end}" if slot.last_end else ""
+        await self._tell(self._on_worker_starts, slot.worker_id, before)
         try:
             process = slot.process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -168,9 +188,17 @@ class LocalFleet:
             if process.stdin:
                 process.stdin.close()
 
-    async def _tell(self, listener: Callable[[str], Awaitable[object]], worker_id: str) -> None:
+    async def _note_refusal(self, slot: _Slot, exit_code: int) -> None:
+        slot.refusal = exit_code
+        reason = f"it ended with exit code {exit_code} and is not started again: its log says why"
+        await self._tell(self._on_worker_refused, slot.worker_id, reason)
+        refusals = [slot.refusal for slot in self._slots if slot.refusal is not None]
+        if len(refusals) == len(self._slots) and not self._refused.done():
+            self._refused.set_result(refusals[0])
+
+    async def _tell(self, listener: Callable[..., Awaitable[object]], worker_id: str, *news: str) -> None:
         try:
-            await listener(worker_id)
+            await listener(worker_id, *news)
         except Exception:
             # Of a lost worker the leases will run out: later, but surely. The slot must live on.
             logger.exception("the start or the end of worker %s could not be noted at once", worker_id)

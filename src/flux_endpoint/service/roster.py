@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState, WorkerStore
+from flux_endpoint.service.member import RESTART_MS, Condition, Member, condition_of
+from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +23,11 @@ _GONE_AFTER_LEASES: Final = 10
 # Operators can see for a day that a worker has gone.
 _FORGET_AFTER_MS: Final = 86_400_000
 _FORGET_PERIOD_MS: Final = 3_600_000
-# A process of Runpod's SDK asks for its next job at most 1.1 s after the last; a restart of one takes at least 2 s.
-_RESTART_MS: Final = 1_500
-_WITHHELD: Final = (WorkerState.UNHEALTHY, WorkerState.LEAVING)
+# However short the leases are: a busy machine may keep a healthy process waiting for so long.
+_LEAST_PATIENCE_MS: Final = 10_000
+# Other gateways are told at once when a worker asks for a job after having not for so long.
+_ASKED_NEWS_MS: Final = 10_000
+_HUNG_UP: Final = "it hung up and only pings since: its process has ended, as it seems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,57 +42,19 @@ class WorkerCounts:
     unhealthy: int = 0
 
 
-@dataclass(slots=True)
-class Member:
-    """A worker that this gateway has heard of. Times are those of `Clock.monotonic_ms`, but for one.
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker, as `/health` tells of it.
 
     Attributes:
-        since_ms: when it came into its state, by `Clock.now_ms`: the gateways compare it.
-        seen_ms: its last sign of life here.
-        jobs: what this gateway handed to it and it has not ended, by id, as it was then.
-        takes: how many `job-take` of it are held now.
-        quiet_since_ms: when the last of them ended.
-        has_ended: it asked to be restarted, and its process has ended since.
-        written_ms: when the database was last told.
-        is_unwritten: the database does not know its state yet.
-        leaves: set while it is leaving.
-        available: set while it is not withheld.
-        writing: held while the database is told.
+        reason: why it does what it does; empty when there is nothing to say.
+        fingerprint: of the kind of worker it is; empty when it does not say.
     """
 
     id: str
-    endpoint_ids: frozenset[str]
-    state: WorkerState
-    since_ms: int
-    seen_ms: int
-    reason: str = ""
-    fingerprint: str = ""
-    jobs: dict[str, Job] = field(default_factory=dict)
-    takes: int = 0
-    quiet_since_ms: int = -_RESTART_MS
-    has_ended: bool = False
-    written_ms: int = -_WRITE_PERIOD_MS
-    is_unwritten: bool = False
-    leaves: asyncio.Event = field(default_factory=asyncio.Event)
-    available: asyncio.Event = field(default_factory=asyncio.Event)
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def is_withheld(self) -> bool:
-        """Whether it gets no jobs for now."""
-        return self.state in _WITHHELD
-
-    def record(self, now_ms: int) -> WorkerRecord:
-        """What the other gateways shall know."""
-        return WorkerRecord(
-            self.id,
-            self.endpoint_ids,
-            self.state,
-            self.reason,
-            self.since_ms,
-            now_ms,
-            fingerprint=self.fingerprint,
-        )
+    condition: Condition
+    reason: str
+    fingerprint: str
 
 
 class Roster:
@@ -104,28 +70,51 @@ class Roster:
         self._store = store
         self._clock = clock
         self._lease_ms = lease_ms
+        self._patience_ms = _UNHEALTHY_AFTER_LEASES * lease_ms
         self._write_period_ms = min(_WRITE_PERIOD_MS, lease_ms // 3)
         self._members: dict[str, Member] = {}
         self._next_forget_ms = 0
+        # Set once any worker has asked for a job.
+        self.has_served = asyncio.Event()
 
     def get(self, worker_id: str) -> Member | None:
         """A worker this gateway has heard of; None for others."""
         return self._members.get(worker_id)
 
-    async def see(self, worker_id: str, endpoint_ids: Collection[str]) -> Member:
-        """Note a sign of life; a worker that nobody knows is starting."""
+    async def see(self, worker_id: str, endpoint_ids: Collection[str], *, is_ping: bool = False) -> Member:
+        """Note a sign of life; a worker that nobody knows is starting.
+
+        A ping is a sign of its process only as long as it has not hung up: the SDK pings from a process of its own.
+        """
         member = self._members.get(worker_id) or await self._meet(worker_id, frozenset(endpoint_ids))
         member.seen_ms = self._clock.monotonic_ms()
+        if member.takes:
+            member.asked_ms = self._clock.now_ms()
+        if not is_ping:
+            await self._hear(member)
         is_news = member.is_unwritten or member.endpoint_ids != frozenset(endpoint_ids)
         member.endpoint_ids = frozenset(endpoint_ids)
-        if is_news or member.seen_ms - member.written_ms >= self._write_period_ms:
+        if is_news or member.written_ms is None or member.seen_ms - member.written_ms >= self._write_period_ms:
             await self._write(member)
         return member
+
+    def hear(self, worker_id: str) -> Member | None:
+        """Note that a worker reports something; None for one that this gateway has not heard of."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.seen_ms, member.hung_up_ms = self._clock.monotonic_ms(), None
+        return member
+
+    async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
+        """Note that this gateway starts a worker, and what became of the one before it."""
+        member = await self._meet(worker_id, frozenset(endpoint_ids))
+        member.is_ours, member.reason, member.is_unwritten = True, reason, True
+        await self._write(member)
 
     async def move(self, member: Member, state: WorkerState, reason: str = "") -> None:
         """Note the state of a worker; the other gateways can know on return."""
         member.seen_ms, member.since_ms = self._clock.monotonic_ms(), self._clock.now_ms()
-        _set_state(member, state, reason)
+        member.set_state(state, reason)
         member.is_unwritten = True
         await self._write(member)
 
@@ -141,26 +130,52 @@ class Roster:
             logger.info("worker %s: fingerprint %s", member.id, fingerprint)
             member.fingerprint = fingerprint
         is_quiet = not member.takes and not member.jobs
-        has_paused = is_quiet and self._clock.monotonic_ms() - member.quiet_since_ms >= _RESTART_MS
+        has_paused = is_quiet and self._clock.monotonic_ms() - member.quiet_since_ms >= RESTART_MS
         has_restarted = member.state is WorkerState.LEAVING and (member.has_ended or has_paused)
+        self.has_served.set()
+        is_late_news = self._clock.now_ms() - member.asked_ms >= _ASKED_NEWS_MS
+        member.asked_ms, member.handed_ms = self._clock.now_ms(), None
         if member.state is WorkerState.STARTING or has_restarted:
             await self.move(member, WorkerState.READY)
-        elif has_news:
+        elif has_news or is_late_news:
             await self._write(member)
 
     @contextlib.contextmanager
     def holding(self, member: Member, *, is_take: bool) -> Iterator[None]:
         """While a call of a worker is held. When a leaving worker drops one, its process has ended."""
+        if is_take and member.takes and not member.is_shared:
+            member.is_shared = True
+            logger.warning("worker %s asks for jobs twice at once: do two processes use its name?", member.id)
         member.takes += is_take
+        member.stops += not is_take
         try:
             yield
         except asyncio.CancelledError:
             member.has_ended = member.state is WorkerState.LEAVING
+            member.hung_up_ms = self._clock.monotonic_ms()
             raise
         finally:
             member.takes -= is_take
-            if is_take:
-                member.quiet_since_ms = self._clock.monotonic_ms()
+            member.stops -= not is_take
+            member.seen_ms = self._clock.monotonic_ms()
+            if not is_take:
+                member.stops_ended_ms = member.seen_ms
+            else:
+                member.quiet_since_ms = member.seen_ms
+                if member.handed_ms is None:
+                    member.asked_ms = self._clock.now_ms()
+
+    async def has_hung_up(self, member: Member) -> bool:
+        """Whether a worker that pings dropped its call a lease ago and has not called since: then it is lost."""
+        if member.state is WorkerState.LOST:
+            return True
+        if member.hung_up_ms is None or member.takes or member.stops:
+            return False
+        if self._clock.monotonic_ms() - member.hung_up_ms < self._lease_ms:
+            return False
+        logger.error("worker %s is given up: %s", member.id, _HUNG_UP)
+        await self.move(member, WorkerState.LOST, _HUNG_UP)
+        return True
 
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""
@@ -169,71 +184,96 @@ class Roster:
         await self._store.forget_workers(worker_id_prefix, self._clock.now_ms() + 1)
 
     async def sweep(self) -> None:
-        """Forget workers that have been silent for long."""
+        """Forget workers that have been silent for long; tell the others of those that load and cannot speak yet."""
         passed_ms = self._clock.monotonic_ms()
-        gone_ms = passed_ms - _GONE_AFTER_LEASES * self._lease_ms
-        # Whoever holds a call is not silent.
+        gone_ms = _GONE_AFTER_LEASES * self._lease_ms
+        for member in list(self._members.values()):
+            if member.takes or member.jobs or member.state is not WorkerState.READY:
+                member.free_since_ms = passed_ms
+            if member.is_ours and member.state in (WorkerState.STARTING, WorkerState.UNHEALTHY):
+                # Its process is known to live, or why there is none.
+                await self.see(member.id, member.endpoint_ids, is_ping=True)
         self._members = {
-            worker_id: member for worker_id, member in self._members.items() if member.seen_ms > gone_ms or member.takes
+            worker_id: member for worker_id, member in self._members.items() if member.silent_ms(passed_ms) < gone_ms
         }
         if passed_ms >= self._next_forget_ms:
             self._next_forget_ms = passed_ms + _FORGET_PERIOD_MS
             await self._store.forget_workers("", self._clock.now_ms() - _FORGET_AFTER_MS)
 
+    def stuck(self, stop_grace_ms: int) -> Iterator[tuple[Member, str]]:
+        """Workers of this gateway that must be ended, and why."""
+        passed_ms = self._clock.monotonic_ms()
+        for member in list(self._members.values()):
+            if not member.is_ours or member.state is not WorkerState.READY:
+                continue
+            silent_ms, free_ms = member.silent_ms(passed_ms), passed_ms - member.free_since_ms
+            if silent_ms > max(self._patience_ms, _LEAST_PATIENCE_MS):
+                yield member, f"it has been silent for {silent_ms / 1_000:.0f} s"
+            elif not (member.takes or member.jobs) and free_ms > stop_grace_ms:
+                yield member, f"its job is over, and it has not asked for another for {free_ms / 1_000:.0f} s"
+
+    def held(self) -> Sequence[tuple[Member, Job]]:
+        """What this gateway's workers hold, as it was when it was handed to them."""
+        return [(member, job) for member in self._members.values() for job in member.jobs.values()]
+
+    def left_with(self) -> Iterator[tuple[Member, list[str]]]:
+        """Workers that left in good order with jobs they had just been handed, and these jobs."""
+        now_ms, passed_ms = self._clock.now_ms(), self._clock.monotonic_ms()
+        for member in list(self._members.values()):
+            if member.jobs and (job_ids := member.left_with(now_ms, passed_ms, self._lease_ms)):
+                yield member, job_ids
+
     def clock_moved(self, by_ms: int) -> None:
         """The clock was set forward, or back (below 0), and all that is kept with it."""
         for member in self._members.values():
             member.since_ms += by_ms
+            member.asked_ms += by_ms
+            if member.handed_ms is not None:
+                member.handed_ms += by_ms
 
-    async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:
-        """How many workers of any of these endpoints are in each state, at all gateways together."""
+    async def list(self, endpoint_ids: Collection[str]) -> Sequence[WorkerView]:
+        """The workers of any of these endpoints, at all gateways together, by id."""
         now_ms, passed_ms = self._clock.now_ms(), self._clock.monotonic_ms()
         records = await self._store.list_workers(now_ms - _GONE_AFTER_LEASES * self._lease_ms)
         running_jobs = await self._store.count_running_jobs()
-        idle = initializing = running = unhealthy = 0
+        views = []
         for record in records:
-            member = self._members.get(record.id)
-            silent_ms = now_ms - record.seen_ms
-            if member is not None:
-                silent_ms = min(silent_ms, passed_ms - member.seen_ms)
             if record.endpoint_ids.isdisjoint(endpoint_ids):
                 continue
-            if record.state is WorkerState.STARTING or record.state is WorkerState.LEAVING:
-                # Also silent ones: a large model takes minutes to load.
-                initializing += 1
-            elif record.state is WorkerState.UNHEALTHY or silent_ms > _UNHEALTHY_AFTER_LEASES * self._lease_ms:
-                unhealthy += 1
-            elif running_jobs.get(record.id):
-                running += 1
-            else:
-                idle += 1
-        return WorkerCounts(
-            idle=idle, initializing=initializing, ready=idle + running, running=running, unhealthy=unhealthy
-        )
+            member, jobs = self._members.get(record.id), running_jobs.get(record.id, 0)
+            condition = condition_of(record, member, jobs, now_ms, passed_ms, self._patience_ms)
+            views.append(WorkerView(record.id, condition, record.reason, record.fingerprint))
+        return views
+
+    async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:
+        """How many workers of any of these endpoints are in each state, at all gateways together."""
+        return count_workers(await self.list(endpoint_ids))
 
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         counts = await self.counts([endpoint_id])
         return counts.ready + counts.initializing > 0
 
-    async def details(self, endpoint_ids: Collection[str]) -> list[WorkerRecord]:
-        """What the workers of any of these endpoints last said of themselves, at all gateways together, by id."""
-        records = await self._store.list_workers(self._clock.now_ms() - _GONE_AFTER_LEASES * self._lease_ms)
-        return [record for record in records if not record.endpoint_ids.isdisjoint(endpoint_ids)]
-
     async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> Member:
         now_ms = self._clock.now_ms()
         record = await self._store.get_worker(worker_id)
-        member = Member(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, self._clock.monotonic_ms())
+        passed_ms = self._clock.monotonic_ms()
+        member = Member(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, passed_ms, passed_ms)
         member.available.set()
         if record is None:
             member.is_unwritten = True
         else:
-            _adopt(member, record)
+            member.adopt(record)
             # Another gateway saw it last, or this one before a restart. Had it gone on asking, that were less long ago.
-            member.has_ended = now_ms - record.seen_ms >= self._write_period_ms + _RESTART_MS
+            member.has_ended = now_ms - record.seen_ms >= self._write_period_ms + RESTART_MS
         # Two calls of a new worker may come at once.
         return self._members.setdefault(worker_id, member)
+
+    async def _hear(self, member: Member) -> None:
+        member.hung_up_ms = None
+        if member.state is WorkerState.LOST:
+            logger.warning("worker %s is back", member.id)
+            await self.move(member, WorkerState.READY)
 
     async def _write(self, member: Member) -> None:
         # One at a time: what is older must not be written last.
@@ -248,19 +288,17 @@ class Roster:
         # What is older is what the database held before a `move` that came between.
         is_other = (record.state, record.reason) != (member.state, member.reason)
         if not with_state and is_other and record.since_ms >= member.since_ms:
-            _adopt(member, record)
+            member.adopt(record)
 
 
-def _adopt(member: Member, record: WorkerRecord) -> None:
-    member.since_ms = record.since_ms
-    member.fingerprint = record.fingerprint or member.fingerprint
-    _set_state(member, record.state, record.reason)
-
-
-def _set_state(member: Member, state: WorkerState, reason: str) -> None:
-    member.state, member.reason, member.has_ended = state, reason, False
-    for event, is_set in ((member.leaves, state is WorkerState.LEAVING), (member.available, not member.is_withheld)):
-        if is_set:
-            event.set()
-        else:
-            event.clear()
+def count_workers(views: Collection[WorkerView]) -> WorkerCounts:
+    """How many of these workers are in each state."""
+    tally = Counter(view.condition for view in views)
+    idle, running = tally[Condition.IDLE], tally[Condition.RUNNING]
+    return WorkerCounts(
+        idle=idle,
+        initializing=tally[Condition.INITIALIZING],
+        ready=idle + running,
+        running=running,
+        unhealthy=tally[Condition.UNHEALTHY],
+    )

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
@@ -12,18 +12,16 @@ from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint
 from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
+from flux_endpoint.service.losses import Losses
+from flux_endpoint.service.member import Member
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
-from flux_endpoint.service.roster import Member, Roster, WorkerCounts
+from flux_endpoint.service.roster import Roster, WorkerCounts, WorkerView
+from flux_endpoint.service.waiting import happens, unless
 from flux_endpoint.stores.protocol import JobStore, SweepResult
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState, WorkerStore
+from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-# Runpod re-dispatches the job of a lost worker once.
-MAX_RETRIES: Final = 1
 
 
 class Workforce:
@@ -40,6 +38,8 @@ class Workforce:
         clock: tells which workers have gone silent.
         lease_s: how long a claim lasts unless renewed.
         on_leaving: awaited with the id of a worker that asks to be restarted.
+        stop_grace_s: how long a worker of this machine may go on after its job is over.
+        on_stuck: awaited with the id of a worker of this machine that must be ended, and why.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class Workforce:
         clock: Clock,
         lease_s: float = 30,
         on_leaving: Callable[[str], Awaitable[None]] | None = None,
+        stop_grace_s: float = 120,
+        on_stuck: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._pictures = pictures
@@ -59,6 +61,7 @@ class Workforce:
         self._lease_s = lease_s
         self._on_leaving = on_leaving
         self._roster = Roster(workers, clock, self.lease_ms)
+        self._losses = Losses(store, self._roster, round(stop_grace_s * 1_000), on_stuck)
         self._lost: set[str] = set()
         # By `monotonic_ms`.
         self._spared_until_ms = 0
@@ -76,6 +79,7 @@ class Workforce:
         limit: int = 1,
         check_right: Callable[[], Awaitable[object]] | None = None,
         fingerprint: str = "",
+        is_free: bool = False,
     ) -> list[Claim]:
         """Up to `limit` of the oldest waiting jobs of these endpoints, as soon as there is one; or none in the end.
 
@@ -88,6 +92,7 @@ class Workforce:
             limit: at most so many.
             check_right: awaited before each claim; raises when the worker's token is revoked meanwhile.
             fingerprint: of the kind of worker it is; empty when it does not say.
+            is_free: the worker says that it runs no job: what it was handed before, it has ended without a report.
 
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
@@ -95,12 +100,15 @@ class Workforce:
         self._check_endpoints(endpoint_ids)
         member = await self._roster.see(worker_id, endpoint_ids)
         await self._roster.begin_take(member, fingerprint)
-        deadline_ms = self._clock.monotonic_ms() + round(hold_s * 1_000)
+        if is_free and (job_ids := member.unreported()):
+            await self._losses.take_back_unreported(member, job_ids)
+        began_ms = self._clock.monotonic_ms()
+        deadline_ms = began_ms + round(hold_s * 1_000)
         with self._roster.holding(member, is_take=True):
             while worker_id not in self._lost:
                 left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
                 if member.is_withheld:
-                    if await _happens(member.available, left_s):
+                    if await happens(member.available, left_s):
                         continue
                     break
                 # Looking costs a fraction of a claim that finds nothing, which is a transaction.
@@ -108,6 +116,8 @@ class Workforce:
                     break
                 if member.is_withheld:
                     continue
+                if member.seems_to_leave(self._clock.monotonic_ms(), began_ms):
+                    break
                 if check_right:
                     await check_right()
                 claims = await self._claim_or_give_back(member, endpoint_ids, limit)
@@ -125,6 +135,7 @@ class Workforce:
         """
         if result.get("output") is None:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
+        self._roster.hear(worker_id)
         chunk = result["output"]
         progress = read_progress(chunk)
         if progress is not None and PREVIEW in progress:
@@ -183,10 +194,10 @@ class Workforce:
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
         """
+        member = self._roster.hear(worker_id)
         if result.get("status") == JobStatus.IN_PROGRESS.value:
             await self._note_progress(worker_id, job_id, token, result)
             return
-        member = self._roster.get(worker_id)
         try:
             # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
             job = member.jobs.pop(job_id, None) if member else None
@@ -211,14 +222,19 @@ class Workforce:
     async def ping(self, worker_id: str, endpoint_ids: Collection[str], job_ids: Collection[str]) -> frozenset[str]:
         """Renew the leases of a worker, which is well; returns the jobs it named that are no longer its own.
 
+        Those of a worker that has hung up are not renewed.
+
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
-        member = await self._roster.see(worker_id, endpoint_ids)
+        member = await self._roster.see(worker_id, endpoint_ids, is_ping=True)
         if member.state is WorkerState.UNHEALTHY:
             logger.warning("worker %s is well again", worker_id)
             await self._roster.move(member, WorkerState.READY)
+        member.check_pinged(job_ids, self._clock.monotonic_ms())
+        if await self._roster.has_hung_up(member):
+            return frozenset(job_ids)
         not_held = await self._store.renew(worker_id, job_ids, self._lease_s) if job_ids else frozenset()
         for job_id in not_held:
             member.jobs.pop(job_id, None)
@@ -232,10 +248,10 @@ class Workforce:
         """
         self._check_endpoints(endpoint_ids)
         logger.error("worker %s is unhealthy: %s", worker_id, reason)
-        member = await self._roster.see(worker_id, endpoint_ids)
+        member = await self._roster.see(worker_id, endpoint_ids, is_ping=True)
         await self._roster.move(member, WorkerState.UNHEALTHY, reason)
         member.jobs.clear()
-        self._log(await self._store.release_worker(worker_id, max_retries=MAX_RETRIES))
+        await self._losses.release(worker_id)
 
     async def stops(self, worker_id: str, endpoint_ids: Collection[str], hold_s: float) -> list[str]:
         """Jobs this worker must stop, each told once; waits up to `hold_s` seconds for the first.
@@ -250,32 +266,51 @@ class Workforce:
                 stops = await self._store.wait_for_stops(worker_id, hold_s)
             else:
                 # A process that ends after its job is held up by this call.
-                stops = await _unless(member.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
+                stops = await unless(member.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
         for job_id in stops:
             member.jobs.pop(job_id, None)
         return stops
 
-    async def expect(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
-        """Note that a worker is being started; it counts as initializing until it first asks for a job."""
-        await self._roster.see(worker_id, endpoint_ids)
+    async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str = "") -> None:
+        """Note that a worker is being started here; it counts as initializing until it first asks for a job.
+
+        Args:
+            worker_id: its id.
+            endpoint_ids: what it will serve.
+            reason: what became of the one before it, when that ended badly.
+        """
+        await self._roster.expect(worker_id, endpoint_ids, reason)
+
+    async def refused(self, worker_id: str, reason: str) -> None:
+        """A worker of this machine has ended and is not started again; it has said why, or `reason` does."""
+        member = self._roster.get(worker_id)
+        if member is not None and member.state is not WorkerState.UNHEALTHY:
+            await self._roster.move(member, WorkerState.UNHEALTHY, reason)
+
+    @property
+    def has_served(self) -> bool:
+        """Whether any worker has asked this gateway for a job."""
+        return self._roster.has_served.is_set()
+
+    async def wait_served(self) -> None:
+        """Wait until any worker has asked this gateway for a job."""
+        await self._roster.has_served.wait()
 
     async def lost(self, worker_id: str) -> SweepResult:
         """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
         self._lost.add(worker_id)
-        await self._roster.drop(worker_id)
-        return self._log(await self._store.release(worker_id, counts_as_retry=True, max_retries=MAX_RETRIES))
+        return await self._losses.lost(worker_id)
 
     async def recover(self, worker_id_prefix: str) -> SweepResult:
         """After a restart: jobs that the workers of the process before held go back to the queue, unblamed."""
-        await self._roster.drop(worker_id_prefix)
-        return self._log(await self._store.release(worker_id_prefix, counts_as_retry=False, max_retries=MAX_RETRIES))
+        return await self._losses.recover(worker_id_prefix)
 
     async def sweep(self) -> SweepResult:
-        """Take back jobs whose lease ran out, and forget workers that have been silent for long."""
-        await self._roster.sweep()
+        """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
         if self._clock.monotonic_ms() < self._spared_until_ms:
+            await self._roster.sweep()
             return SweepResult()
-        return self._log(await self._store.sweep(MAX_RETRIES))
+        return await self._losses.sweep()
 
     def clock_moved(self, by_ms: int) -> None:
         """The clock was set forward, or back (below 0), and all that is kept with it.
@@ -290,13 +325,13 @@ class Workforce:
         """How many workers of any of these endpoints are in each state; each is counted once."""
         return await self._roster.counts(endpoint_ids)
 
+    async def workers(self, *endpoint_ids: str) -> Sequence[WorkerView]:
+        """The workers of any of these endpoints, by id."""
+        return await self._roster.list(endpoint_ids)
+
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         return await self._roster.serves(endpoint_id)
-
-    async def details(self, *endpoint_ids: str) -> Sequence[WorkerRecord]:
-        """What the workers of any of these endpoints last said of themselves, by id."""
-        return await self._roster.details(endpoint_ids)
 
     async def _let_leave(self, member: Member) -> None:
         logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)
@@ -328,7 +363,7 @@ class Workforce:
             await self._give_back(claims)
             return []
         for claim in claims:
-            member.jobs[claim.job.id] = claim.job
+            member.hand(claim.job, self._clock.now_ms())
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:
@@ -346,31 +381,3 @@ class Workforce:
         unknown = sorted(set(endpoint_ids) - self._catalog.keys())
         if unknown or not endpoint_ids:
             raise UnknownEndpoint(f"unknown endpoint '{', '.join(unknown)[:80]}'")
-
-    def _log(self, result: SweepResult) -> SweepResult:
-        for job_id in result.requeued:
-            logger.warning("job %s lost its worker and waits again", job_id)
-        for job_id in result.failed:
-            logger.error("job %s lost its worker once too often and failed", job_id)
-        for job_id in result.timed_out:
-            logger.warning("job %s timed out", job_id)
-        return result
-
-
-async def _happens(event: asyncio.Event, timeout_s: float) -> bool:
-    try:
-        async with asyncio.timeout(max(0.0, timeout_s)):
-            return await event.wait()
-    except TimeoutError:
-        return False
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """The result of the work; None when the event came first."""
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
-        watcher.cancel()

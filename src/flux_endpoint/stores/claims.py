@@ -200,6 +200,22 @@ class SqlClaims:
             lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM, values).all())
         )
 
+    async def release_jobs(
+        self, worker_id: str, job_ids: Collection[str], *, counts_as_retry: bool, max_retries: int, error: str
+    ) -> SweepResult:
+        """See `JobStore.release_jobs`."""
+        values = {
+            "worker": storable(worker_id),
+            "job_ids": [storable(job_id) for job_id in job_ids],
+            "now_ms": self._clock.now_ms(),
+            "retry": 1 if counts_as_retry else 0,
+            "max_retries": max_retries,
+            "reason": error,
+        }
+        return await self._database.write(
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_JOBS, values).all())
+        )
+
     async def sweep(self, max_retries: int) -> SweepResult:
         """See `JobStore.sweep`."""
         now = {"now_ms": self._clock.now_ms()}

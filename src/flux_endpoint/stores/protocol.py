@@ -293,6 +293,20 @@ class JobStore(Protocol):
         """Take all jobs back from one worker that lives on but cannot work; counted as for a lost one."""
         ...
 
+    async def release_jobs(
+        self, worker_id: str, job_ids: Collection[str], *, counts_as_retry: bool, max_retries: int, error: str
+    ) -> SweepResult:
+        """Take some jobs back from one worker, which goes on with others or has left; what it does not hold stays.
+
+        Args:
+            worker_id: who holds them.
+            job_ids: which.
+            counts_as_retry: as in `release`.
+            max_retries: as in `release`.
+            error: of a job that becomes FAILED.
+        """
+        ...
+
     async def sweep(self, max_retries: int) -> SweepResult:
         """Make TIMED_OUT what ran or lived longer than its policy allows; take back every job whose lease has expired.
 

@@ -248,14 +248,14 @@ _too_often: ColumnElement[Any] = and_(_retry == 1, jobs.c.retries >= bindparam("
 _timed_out_text = literal("job timed out after ", Text) + cast(jobs.c.retries, Text) + literal(" retries", Text)
 
 
-def _take_back(whose: ColumnElement[Any]) -> Any:
+def _take_back(whose: ColumnElement[Any], error: ColumnElement[Any] = _timed_out_text) -> Any:
     lost = locked(and_(_running, whose), "lost")
     return (
         update(jobs)
         .where(jobs.c.seq.in_(select(lost.c.seq)))
         .values(
             status=case((_too_often, JobStatus.FAILED.value), else_=JobStatus.IN_QUEUE.value),
-            error=case((_too_often, _timed_out_text), else_=None),
+            error=case((_too_often, error), else_=None),
             finished_ms=case((_too_often, _now_ms), else_=None),
             expires_ms=case((_too_often, _kept_until), else_=jobs.c.expires_ms),
             progress=None,
@@ -269,6 +269,9 @@ def _take_back(whose: ColumnElement[Any]) -> Any:
 
 TAKE_BACK_EXPIRED: Final = _take_back(_expired)
 TAKE_BACK_FROM: Final = _take_back(_of_worker)
+TAKE_BACK_JOBS: Final = _take_back(
+    and_(_of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), bindparam("reason", type_=Text)
+)
 TAKE_BACK_FROM_GONE: Final = _take_back(_of_gone_workers)
 # A new worker of the same id must not be told to stop what the old one ran.
 FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).values(lease_expires_ms=None)

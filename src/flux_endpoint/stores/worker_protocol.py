@@ -12,6 +12,7 @@ class WorkerState(StrEnum):
     STARTING = "starting"  # it is known, but has not asked for a job yet
     READY = "ready"
     UNHEALTHY = "unhealthy"  # it said so; it gets no jobs until it says otherwise
+    LOST = "lost"  # it hung up and only pings since
     LEAVING = "leaving"  # it asked to be restarted; it gets no jobs until it has been
 
 

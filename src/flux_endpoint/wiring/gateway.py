@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +99,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     clock = SystemClock()
     async with _open_store(settings, clock) as store:
         # 1. The parts, from the bottom floor up.
-        images = open_image_store(settings.resolved_image_store_url)
-        gallery = Gallery(images, clock, settings.image_retention_days)
+        gallery = Gallery(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
         sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
         node = node_name(settings.data_dir)
         uploads = Uploads(store, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
         pictures = Pictures(store, gallery, uploads)
-        workforce = Workforce(
-            store, store, pictures, catalog, clock, settings.lease_s, lambda name: fleet.restart(name)
-        )
+        workforce = _workforce(settings, store, pictures, catalog, clock, lambda: fleet)
         accounts = Accounts(store, clock, settings.rate_rules)
         janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper, settings.job_history_days)
         endpoints = EndpointService(
@@ -138,7 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         works = (janitor.run, deliverer.run, uploads.run, gallery.watch)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(
-            fleet, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
+            fleet, workforce, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
         )
 
 
@@ -151,6 +148,7 @@ async def _require_place(gallery: Gallery) -> None:
 
 async def _run(
     fleet: LocalFleet,
+    workforce: Workforce,
     doors: AbstractAsyncContextManager["asyncio.Task[None]"],
     works: Sequence[_Work],
     words: str,
@@ -167,7 +165,7 @@ async def _run(
         gc.freeze()
         try:
             print(words, flush=True)
-            return await _until_the_end(leave, fleet, {server, *beside})
+            return await _until_the_end(leave, _watch_workers(fleet, workforce), {server, *beside})
         finally:
             store.hurry(_DATABASE_S)
             await fleet.stop()
@@ -198,16 +196,40 @@ def _greeting(settings: Settings, front: Front, endpoint_ids: list[str], secrets
     return greeting(settings, base_url, endpoint_ids, secrets.api_key_file, first.key, new_key, link_key, other_url)
 
 
-async def _until_the_end(leave: asyncio.Event, fleet: LocalFleet, running: "set[asyncio.Task[None]]") -> int:
+async def _tell_ready(workforce: Workforce) -> None:
+    await workforce.wait_served()
+    print("flux-endpoint is ready: a worker has loaded its model and takes jobs", flush=True)
+
+
+async def _watch_workers(fleet: LocalFleet, workforce: Workforce) -> int:
+    """Say when the first worker is ready. Returns the exit code for a server whose workers can never run.
+
+    That is when no worker of this machine can, and none has asked for a job since the start. A server that has worked
+    stays: what was made can still be fetched, and workers may join from elsewhere.
+    """
+    telling = asyncio.create_task(_tell_ready(workforce))
+    try:
+        exit_code = await fleet.wait_refused()
+        if workforce.has_served:
+            logger.error("no worker of this machine can run any more; jobs wait for workers from elsewhere")
+            await asyncio.Event().wait()
+        # The worker has said why, in one line on the same standard error.
+        return exit_code
+    finally:
+        telling.cancel()
+
+
+async def _until_the_end(
+    leave: asyncio.Event, hopeless: Coroutine[Any, Any, int], running: "set[asyncio.Task[None]]"
+) -> int:
     asked = asyncio.create_task(leave.wait())
-    refused = asyncio.create_task(fleet.wait_refused())
+    refused = asyncio.create_task(hopeless)
     try:
         done, _ = await asyncio.wait({asked, refused, *running}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         asked.cancel()
         refused.cancel()
     if refused in done:
-        # The worker has said why, in one line on the same standard error.
         return refused.result()
     for task in done & running:
         task.result()
@@ -296,6 +318,27 @@ def _fixed_or_kept(fixed: SecretStr | None, file: Path, draw: Callable[[], str])
     return (fixed.get_secret_value(), False) if fixed is not None else keep_secret(file, draw)
 
 
+def _workforce(
+    settings: Settings,
+    store: SqlStore,
+    pictures: Pictures,
+    catalog: Mapping[str, EndpointSpec],
+    clock: Clock,
+    fleet: Callable[[], LocalFleet],
+) -> Workforce:
+    return Workforce(
+        store,
+        store,
+        pictures,
+        catalog,
+        clock,
+        settings.lease_s,
+        on_leaving=lambda worker_id: fleet().restart(worker_id),
+        stop_grace_s=settings.stop_grace_s,
+        on_stuck=lambda worker_id, why: fleet().replace(worker_id, why),
+    )
+
+
 def _fleet(
     settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce, endpoint_ids: list[str]
 ) -> LocalFleet:
@@ -315,6 +358,7 @@ def _fleet(
         environment=inherited | {PREFIX + name: value for name, value in given.items() if value is not None},
         workers=settings.workers,
         node=node,
-        on_worker_starts=lambda worker_id: workforce.expect(worker_id, endpoint_ids),
+        on_worker_starts=lambda worker_id, reason: workforce.expect(worker_id, endpoint_ids, reason),
         on_worker_lost=workforce.lost,
+        on_worker_refused=workforce.refused,
     )

@@ -1,4 +1,4 @@
-"""What `serve` prints when it is ready: all that is needed for the first picture."""
+"""What `serve` prints when its doors are open: all that is needed for the first picture."""
 
 import logging
 import shlex
@@ -54,7 +54,8 @@ def greeting(
     ]
     table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
     curl = _curl(urls[0], _key_in_shell(settings, key_file))
-    return f"flux-endpoint {__version__} is ready\n\n{table}\n\nTry it:\n\n{curl}\n"
+    state = "its worker is loading the model" if settings.workers else "workers join from elsewhere"
+    return f"flux-endpoint {__version__} takes requests; {state}\n\n{table}\n\nTry it:\n\n{curl}\n"
 
 
 def reachable_url(host: str, local_url: str) -> str | None:

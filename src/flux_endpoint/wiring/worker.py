@@ -1,14 +1,18 @@
 """A worker as a process: `flux-endpoint worker`."""
 
+import logging
 from collections.abc import Mapping
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
-from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
-from flux_endpoint.worker.process import leave_with_parent, load_engines, new_worker_id, run_worker
+from flux_endpoint.worker.process import leave_with_parent, load_engines, new_worker_id, run_worker, tell_unwell
+
+logger = logging.getLogger(__name__)
 
 
 def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
@@ -29,11 +33,28 @@ def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
     if settings.worker_token is None:
         raise SettingsError("setting FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing; see DATA_DIR/worker-token")
     let_threads_sleep()
-    threads = settings.threads or threads_per_worker(1)
-    engines = build_engines(_sources(settings), CATALOG, device=settings.device, threads=threads)
-    load_engines(engines)
-    worker_id = settings.worker_id or new_worker_id()
-    run_worker(settings.gateway, settings.worker_token.get_secret_value(), worker_id, engines)
+    token, worker_id = settings.worker_token.get_secret_value(), settings.worker_id or new_worker_id()
+    sources = _sources(settings)
+    try:
+        engines = _load(settings, sources)
+    except CheckpointError as error:
+        tell_unwell(settings.gateway, token, worker_id, list(sources), str(error))
+        raise
+    run_worker(settings.gateway, token, worker_id, engines)
+
+
+def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, Engine]:
+    try:
+        threads = settings.threads or threads_per_worker(1)
+        engines = build_engines(sources, CATALOG, device=settings.device, threads=threads)
+        load_engines(engines)
+    except (FluxEndpointError, MemoryError) as error:
+        raise CheckpointError(str(error) or "this machine has not enough memory for the model") from error
+    except Exception as error:
+        # Whatever it is, it would come again: nobody shall start this worker anew and anew.
+        logger.debug("the model cannot be loaded", exc_info=True)
+        raise CheckpointError(f"the model cannot be loaded: {type(error).__name__}: {error}") from error
+    return engines
 
 
 def _sources(settings: WorkerSettings) -> Mapping[str, str]:

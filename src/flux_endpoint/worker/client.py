@@ -90,7 +90,7 @@ class Gateway:
             Unauthenticated: the worker token is wrong.
             NotFound: the gateway does not serve these endpoints.
         """
-        query = [("gpu", self._device), ("job_in_progress", str(int(is_busy)))]
+        query = [("gpu", self._device), ("job_in_progress", str(int(is_busy))), ("claim", "1")]
         if self._age_ms:
             query.append(("coldStart", str(self._age_ms())))
         if self._fingerprint:
@@ -148,6 +148,11 @@ class Gateway:
         query = [("job_id", ",".join(job_ids))] if job_ids else []
         body = await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
         return list(body["jobsToStop"]) if body else []
+
+    async def unwell(self, reason: str) -> None:
+        """Tell that this worker cannot work, and why."""
+        query = [("status", "unhealthy"), ("reason", reason)]
+        await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
 
     def _path_of(self, job: TakenJob, operation: str) -> str:
         return f"/v2/{job.endpoint_id}/{operation}/{self._worker_id}/{job.id}"

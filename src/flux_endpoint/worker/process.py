@@ -8,13 +8,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 import uvloop
 
+from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
@@ -24,6 +25,7 @@ from flux_endpoint.worker.runner import EngineThread
 logger = logging.getLogger(__name__)
 
 _LOADED_S: Final = time.monotonic()
+_TELL_S: Final = 5.0
 _TICK_S: Final = 0.02
 # From the start of Python to this module: half a second, minutes from a cold disk.
 _SLOWEST_IMPORT_S: Final = 600
@@ -56,6 +58,17 @@ def load_engines(engines: Mapping[str, Engine]) -> None:
 def fingerprint_of_all(engines: Mapping[str, Engine]) -> str:
     """The kind of worker that these loaded engines make: one fingerprint, but where some of them have no model."""
     return "; ".join(dict.fromkeys(engine.info.fingerprint for engine in engines.values()))
+
+
+def tell_unwell(gateway_url: str, token: str, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
+    """Let the gateway say why this worker will never work; tries for some seconds, since it may be starting, too."""
+
+    async def tell() -> None:
+        async with HttpConnection(gateway_url, token) as connection:
+            await Gateway(connection, endpoint_ids, worker_id, "unknown").unwell(reason)
+
+    with suppress(TimeoutError, FluxEndpointError):
+        asyncio.run(asyncio.wait_for(tell(), _TELL_S))
 
 
 def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> NoReturn:

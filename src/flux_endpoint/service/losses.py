@@ -1,0 +1,101 @@
+"""What becomes of the jobs of a worker that is lost, and of a worker that hangs."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+from flux_endpoint.service.member import Member
+from flux_endpoint.service.roster import Roster
+from flux_endpoint.stores.protocol import JobStore, SweepResult
+
+logger = logging.getLogger(__name__)
+
+# Runpod re-dispatches the job of a lost worker once.
+_MAX_RETRIES: Final = 1
+_UNREPORTED: Final = (
+    "the worker ended the job without a report that reached this server: its result may be no JSON, or the worker was "
+    "started anew; its log says more"
+)
+
+
+class Losses:
+    """Takes jobs back, and has workers of this machine ended.
+
+    Args:
+        store: the queue.
+        roster: the workers.
+        stop_grace_ms: how long a worker of this machine may go on after its job is over.
+        on_stuck: awaited with the id of a worker of this machine that must be ended, and why.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        roster: Roster,
+        stop_grace_ms: int,
+        on_stuck: Callable[[str, str], Awaitable[None]] | None,
+    ) -> None:
+        self._store = store
+        self._roster = roster
+        self._stop_grace_ms = stop_grace_ms
+        self._on_stuck = on_stuck
+
+    async def lost(self, worker_id: str) -> SweepResult:
+        """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
+        await self._roster.drop(worker_id)
+        return self._log(await self._store.release(worker_id, counts_as_retry=True, max_retries=_MAX_RETRIES))
+
+    async def recover(self, worker_id_prefix: str) -> SweepResult:
+        """After a restart: jobs that the workers of the process before held go back to the queue, unblamed."""
+        await self._roster.drop(worker_id_prefix)
+        return self._log(await self._store.release(worker_id_prefix, counts_as_retry=False, max_retries=_MAX_RETRIES))
+
+    async def release(self, worker_id: str) -> SweepResult:
+        """A worker lives but cannot work: as for a lost one."""
+        return self._log(await self._store.release_worker(worker_id, max_retries=_MAX_RETRIES))
+
+    async def take_back_unreported(self, member: Member, job_ids: Collection[str]) -> None:
+        """A worker says that it runs nothing: these jobs have ended without a report, or never reached it."""
+        logger.warning("worker %s asks for a job and has not reported %s", member.id, ", ".join(job_ids))
+        member.taken_back = dict.fromkeys(job_ids, member.seen_ms)
+        await self._take_back(member, job_ids, counts_as_retry=True)
+
+    async def sweep(self) -> SweepResult:
+        """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
+        await self._roster.sweep()
+        for member, job_ids in self._roster.left_with():
+            logger.warning("worker %s left with jobs that it had just been handed", member.id)
+            await self._take_back(member, job_ids, counts_as_retry=False)
+        # Noted before: what is taken back may be handed to somebody else at once.
+        held = self._roster.held()
+        result = self._log(await self._store.sweep(_MAX_RETRIES))
+        for member, job in held:
+            is_lost = job.id in result.requeued or job.id in result.failed
+            if (is_lost or job.id in result.timed_out) and member.jobs.get(job.id) is job:
+                del member.jobs[job.id]
+                if is_lost:
+                    await self._end_stuck(member, f"it lost the lease of job {job.id}")
+        for member, why in self._roster.stuck(self._stop_grace_ms):
+            await self._end_stuck(member, why)
+        return result
+
+    async def _end_stuck(self, member: Member, why: str) -> None:
+        if member.is_ours and self._on_stuck:
+            await self._on_stuck(member.id, why)
+
+    async def _take_back(self, member: Member, job_ids: Collection[str], *, counts_as_retry: bool) -> None:
+        for job_id in job_ids:
+            member.jobs.pop(job_id, None)
+        result = await self._store.release_jobs(
+            member.id, job_ids, counts_as_retry=counts_as_retry, max_retries=_MAX_RETRIES, error=_UNREPORTED
+        )
+        self._log(result)
+
+    def _log(self, result: SweepResult) -> SweepResult:
+        for job_id in result.requeued:
+            logger.warning("job %s lost its worker and waits again", job_id)
+        for job_id in result.failed:
+            logger.error("job %s lost its worker once too often and failed", job_id)
+        for job_id in result.timed_out:
+            logger.warning("job %s timed out", job_id)
+        return result

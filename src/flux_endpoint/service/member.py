@@ -1,0 +1,205 @@
+"""One worker as a gateway knows it, and what its calls tell (docs/decisions/0024-what-a-ping-says.md)."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from flux_endpoint.core.job import Job
+from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
+
+_WITHHELD: Final = (WorkerState.UNHEALTHY, WorkerState.LEAVING)
+# A process of Runpod's SDK asks for its next job at most 1.1 s after the last; a restart of one takes at least 2 s.
+RESTART_MS: Final = 1_500
+# Between two takes of a worker that waits for jobs. Runpod's SDK pauses for 1.1 s at most.
+_LATELY_MS: Final = 3_000
+# The same, of a worker that asks another gateway: that one may hold its call for 20 s, and writes every 5.
+_LATELY_ELSEWHERE_MS: Final = 30_000
+# Between two calls on the stop channel, of which Runpod's SDK always holds one but for a pause of a second.
+_STOP_PAUSE_MS: Final = 2_500
+# A process of Runpod's SDK that was asked to leave ends when its call on the stop channel does: after 20 s at most.
+_LEFT_AT_ONCE_MS: Final = 21_000
+# How often a job is handed on unblamed: a job that makes its worker leave so must not go round for ever.
+_MAX_UNBLAMED: Final = 2
+# A ping that was sent before the worker asked for its next job has arrived by then.
+_PING_MS: Final = 5_000
+
+
+class Condition(StrEnum):
+    """What a worker does, by Runpod's names."""
+
+    IDLE = "idle"
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker that this gateway has heard of. Times are those of `Clock.monotonic_ms`, but for three.
+
+    Attributes:
+        since_ms: when it came into its state, by `Clock.now_ms`: the gateways compare it.
+        seen_ms: its last sign of life here.
+        is_ours: this gateway starts and ends its process.
+        asked_ms: when a take of its was last open here, by `Clock.now_ms`; 0 for never.
+        handed_ms: when this gateway handed it a job, by `Clock.now_ms`; None when it has asked here since, or never
+            got one.
+        jobs: what this gateway handed to it and it has not ended, by id, as it was then.
+        takes: how many `job-take` of it are held now.
+        quiet_since_ms: when the last of them ended.
+        free_since_ms: since when it neither holds a job nor asks for one; a sweep old at most.
+        stops: how many calls on the stop channel are held now.
+        stops_ended_ms: when the last of them ended; None when it never asked for stops here.
+        hung_up_ms: when it dropped a held call; None when it has called since, pings aside.
+        taken_back: jobs that it ended without a report, and when that was noticed.
+        is_shared: two processes use its name, as it seems.
+        has_ended: it asked to be restarted, and its process has ended since.
+        written_ms: when the database was last told.
+        is_unwritten: the database does not know its state yet.
+        leaves: set while it is leaving.
+        available: set while it is not withheld.
+        writing: held while the database is told.
+    """
+
+    id: str
+    endpoint_ids: frozenset[str]
+    state: WorkerState
+    since_ms: int
+    seen_ms: int
+    free_since_ms: int
+    reason: str = ""
+    fingerprint: str = ""
+    is_ours: bool = False
+    asked_ms: int = 0
+    handed_ms: int | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    takes: int = 0
+    quiet_since_ms: int = -RESTART_MS
+    stops: int = 0
+    stops_ended_ms: int | None = None
+    hung_up_ms: int | None = None
+    taken_back: dict[str, int] = field(default_factory=dict)
+    is_shared: bool = False
+    has_ended: bool = False
+    written_ms: int | None = None
+    is_unwritten: bool = False
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    available: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether it gets no jobs for now."""
+        return self.state in _WITHHELD
+
+    def set_state(self, state: WorkerState, reason: str) -> None:
+        """Note its state, and let those go on who wait for it."""
+        self.state, self.reason, self.has_ended = state, reason, False
+        for event, is_set in (
+            (self.leaves, state is WorkerState.LEAVING),
+            (self.available, not self.is_withheld),
+        ):
+            if is_set:
+                event.set()
+            else:
+                event.clear()
+
+    def adopt(self, record: WorkerRecord) -> None:
+        """Believe what another gateway has written."""
+        self.since_ms = record.since_ms
+        self.fingerprint = record.fingerprint or self.fingerprint
+        self.set_state(record.state, record.reason)
+
+    def record(self, now_ms: int) -> WorkerRecord:
+        """What the other gateways shall know."""
+        return WorkerRecord(
+            self.id,
+            self.endpoint_ids,
+            self.state,
+            self.reason,
+            self.since_ms,
+            now_ms,
+            asked_ms=self.asked_ms,
+            fingerprint=self.fingerprint,
+        )
+
+    def silent_ms(self, passed_ms: int) -> int:
+        """For how long it has given no sign of life here. Whoever holds a call is not silent."""
+        return 0 if self.takes or self.stops else passed_ms - self.seen_ms
+
+    def seems_to_leave(self, passed_ms: int, take_began_ms: int) -> bool:
+        """Whether it holds a take but nothing on the stop channel, as a process of the SDK does after a SIGTERM.
+
+        What it is handed then, it drops. Whoever only seems so asks again at once, and is then served.
+        """
+        if self.stops_ended_ms is None or self.stops:
+            return False
+        return passed_ms - max(self.stops_ended_ms, take_began_ms) > _STOP_PAUSE_MS
+
+    def hand(self, job: Job, now_ms: int) -> None:
+        """Note that a job is its own."""
+        self.handed_ms = now_ms
+        self.jobs[job.id] = job
+
+    def unreported(self) -> list[str]:
+        """Jobs it has ended without a report, given that it says now that it runs none."""
+        return [] if self.is_shared else list(self.jobs)
+
+    def check_pinged(self, job_ids: Collection[str], passed_ms: int) -> None:
+        """Note when one process of its name runs what another has ended: neither is believed so again."""
+        if any(passed_ms - at_ms > _PING_MS for job_id, at_ms in self.taken_back.items() if job_id in job_ids):
+            self.is_shared = True
+
+    def left_with(self, now_ms: int, passed_ms: int, lease_ms: int) -> list[str]:
+        """Jobs it was handed when it was about to leave in good order: no fault of theirs.
+
+        A process that dies drops its call on the stop channel; one that leaves waits for the answer, and ends.
+        """
+        if self.handed_ms is None:
+            return []
+        is_gone = self.stops_ended_ms is not None and self.hung_up_ms is None and self.silent_ms(passed_ms) >= lease_ms
+        last_sign_ms = now_ms - (passed_ms - self.seen_ms)
+        if not is_gone or last_sign_ms - self.handed_ms > _LEFT_AT_ONCE_MS:
+            return []
+        return [job.id for job in self.jobs.values() if job.claim_token - job.retries <= _MAX_UNBLAMED]
+
+
+def condition_of(
+    record: WorkerRecord, member: Member | None, running_jobs: int, now_ms: int, passed_ms: int, patience_ms: int
+) -> Condition:
+    """What a worker does.
+
+    Args:
+        record: what all gateways know of it.
+        member: what this one knows, if it does.
+        running_jobs: how many jobs are its own.
+        now_ms: `Clock.now_ms`.
+        passed_ms: `Clock.monotonic_ms`.
+        patience_ms: how long a worker may be silent, or neither work nor ask for work.
+    """
+    if record.state in (WorkerState.STARTING, WorkerState.LEAVING):
+        # Also silent ones: a large model takes minutes to load. But whoever can ping has nothing left to load.
+        only_pings = member is not None and not member.is_ours and now_ms - record.since_ms > patience_ms
+        return Condition.UNHEALTHY if only_pings and record.state is WorkerState.STARTING else Condition.INITIALIZING
+    silent_ms = now_ms - record.seen_ms
+    if member is not None:
+        silent_ms = min(silent_ms, member.silent_ms(passed_ms))
+    if record.state in (WorkerState.UNHEALTHY, WorkerState.LOST) or silent_ms > patience_ms:
+        return Condition.UNHEALTHY
+    if running_jobs:
+        return Condition.RUNNING
+    if member is not None and member.takes:
+        return Condition.IDLE
+    handed_ms = member.handed_ms if member is not None else None
+    is_ours_to_know = member is not None and member.asked_ms >= record.asked_ms
+    asked_ms = max(record.asked_ms, member.asked_ms) if member is not None else record.asked_ms
+    unasked_ms = now_ms - asked_ms
+    if (handed_ms is None or asked_ms > handed_ms) and unasked_ms <= (
+        _LATELY_MS if is_ours_to_know else _LATELY_ELSEWHERE_MS
+    ):
+        return Condition.IDLE
+    # Busy with something it was told to stop, or about to ask.
+    free_ms = passed_ms - member.free_since_ms if member is not None else unasked_ms
+    return Condition.UNHEALTHY if min(unasked_ms, free_ms) > patience_ms else Condition.RUNNING

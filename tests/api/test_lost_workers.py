@@ -1,0 +1,326 @@
+"""Workers that hang, die halfway or leave: what can be told from their calls, and what becomes of their jobs."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from flux_endpoint.service.workforce import Workforce
+from tests.api.asking import status, submit, workers
+from tests.api.conftest import ECHO, ForeignWorker, Gateway
+
+pytestmark = pytest.mark.anyio
+
+IDLE = {"idle": 1, "ready": 1}
+BUSY = {"ready": 1, "running": 1}
+
+
+async def until_held(workforce: Workforce, worker_id: str) -> None:
+    """Wait until a call of a worker is held."""
+    async with asyncio.timeout(30):
+        while True:
+            if (member := workforce._roster.get(worker_id)) and (member.takes or member.stops):
+                return
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def hanging_up(workforce: Workforce, operation: str, worker_id: str = "pod-1") -> AsyncIterator[None]:
+    """A call of a worker that is held during the block, and dropped at its end."""
+    call = (
+        workforce.take(worker_id, ["echo"], 600) if operation == "take" else workforce.stops(worker_id, ["echo"], 600)
+    )
+    held = asyncio.create_task(call)
+    await until_held(workforce, worker_id)
+    try:
+        yield
+    finally:
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+
+
+async def pass_time(gateway: Gateway, foreign: ForeignWorker, seconds: int, job_id: str = "") -> None:
+    """Let time pass in which only pings come, naming a job or none."""
+    for _ in range(0, seconds, 10):
+        gateway.clock.advance(s=10)
+        await foreign.get("ping", f"&job_id={job_id}" if job_id else "")
+        await gateway.janitor.sweep()
+
+
+async def test_a_ping_alone_makes_no_worker(gateway: Gateway, foreign: ForeignWorker) -> None:
+    # 1. One that has never asked for a job.
+    await foreign.get("ping")
+    await pass_time(gateway, foreign, 60)
+    assert await workers(gateway) == {"initializing": 1}
+    await pass_time(gateway, foreign, 10)
+    assert await workers(gateway) == {"unhealthy": 1}
+    assert not await gateway.services.workforce.serves("echo")
+    # 2. One that has, and has ended but for its pings.
+    await foreign.get("job-take")
+    assert await workers(gateway) == IDLE
+    await pass_time(gateway, foreign, 10)
+    assert await workers(gateway) == BUSY
+    await pass_time(gateway, foreign, 60)
+    assert await workers(gateway) == {"unhealthy": 1}
+    # 3. It is there after all.
+    await foreign.get("job-take")
+    assert await workers(gateway) == IDLE
+
+
+async def test_other_gateways_know_who_only_pings(gateway: Gateway, foreign: ForeignWorker) -> None:
+    first = gateway.services.workforce
+    second = Workforce(first._store, first._store, first._pictures, first._catalog, gateway.clock)
+    await foreign.get("job-take")
+    assert (await second.counts("echo")).idle == 1
+    await pass_time(gateway, foreign, 70)
+    counts = await second.counts("echo")
+    assert (counts.ready, counts.unhealthy) == (0, 1)
+
+
+async def test_a_worker_is_not_idle_before_it_asks_again(gateway: Gateway, foreign: ForeignWorker) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    await gateway.post(f"{ECHO}/cancel/{job_id}")
+    assert (await foreign.get("job-stop")).json() == {"jobsToStop": [job_id]}
+    assert await workers(gateway) == BUSY
+    await foreign.get("job-take")
+    assert await workers(gateway) == IDLE
+
+
+async def test_who_the_workers_are_and_why_they_do_not_work(gateway: Gateway, foreign: ForeignWorker) -> None:
+    await gateway.services.workforce.expect("a", ["echo"], "the worker before it died: signal SIGKILL")
+    await foreign.get("job-take")
+    other = ForeignWorker(gateway, "pod-2")
+    await other.get("ping", "&status=unhealthy&check=gpu&reason=no device")
+    assert (await gateway.get(f"{ECHO}/health?details=true")).json()["details"] == [
+        {"id": "a", "state": "initializing", "reason": "the worker before it died: signal SIGKILL"},
+        {"id": "pod-1", "state": "idle"},
+        {"id": "pod-2", "state": "unhealthy", "reason": "gpu: no device"},
+    ]
+
+
+@pytest.mark.parametrize("operation", ["take", "stops"])
+async def test_pings_of_a_process_whose_worker_hung_up_keep_no_job(
+    gateway: Gateway, foreign: ForeignWorker, operation: str
+) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    async with hanging_up(gateway.services.workforce, operation):
+        await pass_time(gateway, foreign, 100, job_id)
+        assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+    # Its pings go on; within two leases the job is somebody else's.
+    await pass_time(gateway, foreign, 60, job_id)
+    assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
+    worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"][0]
+    reason = "it hung up and only pings since: its process has ended, as it seems"
+    assert worker == {"id": "pod-1", "state": "unhealthy", "reason": reason}
+    await foreign.get("job-stop")
+    assert await workers(gateway) != {"unhealthy": 1}
+
+
+async def test_whoever_calls_again_after_hanging_up_keeps_its_job(gateway: Gateway, foreign: ForeignWorker) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    for _ in range(5):
+        async with hanging_up(gateway.services.workforce, "stops"):
+            await pass_time(gateway, foreign, 20, job_id)
+    assert (await foreign.done(job_id, {"status": "IN_PROGRESS", "output": 1})).status_code == 200
+    await pass_time(gateway, foreign, 60, job_id)
+    assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+
+
+async def test_a_handler_that_blocks_its_loop_keeps_its_job_by_pings_alone(
+    gateway: Gateway, foreign: ForeignWorker
+) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    # Answered; the blocked loop reads it after the handler and calls no more until then.
+    assert (await foreign.get("job-stop")).status_code == 204
+    await pass_time(gateway, foreign, 500, job_id)
+    assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+    assert await workers(gateway) == BUSY
+    assert (await foreign.done(job_id, {"output": 1})).status_code == 200
+
+
+async def test_a_job_that_its_worker_no_longer_runs_and_never_reported(
+    gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await submit(gateway)
+    assert (await foreign.take())["id"] == job_id
+    # No time passes: the worker says itself that it runs nothing.
+    assert (await foreign.take())["id"] == job_id
+    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    body = await status(gateway, job_id)
+    assert (body["status"], body["retries"]) == ("FAILED", 1)
+    assert body["error"] == (
+        "the worker ended the job without a report that reached this server: its result may be no JSON, or the worker "
+        "was started anew; its log says more"
+    )
+    assert f"asks for a job and has not reported {job_id}" in caplog.text
+
+
+async def test_of_two_processes_with_one_name_neither_is_believed_to_have_ended_a_job(
+    gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hanging_up(gateway.services.workforce, "take"):
+        assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert "worker pod-1 asks for jobs twice at once: do two processes use its name?" in caplog.text
+    job_id = await submit(gateway)
+    await foreign.take()
+    # The other one asks, and runs nothing.
+    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+
+
+async def test_a_ping_for_a_job_that_was_ended_unreported_tells_two_processes(
+    gateway: Gateway, foreign: ForeignWorker
+) -> None:
+    first = await submit(gateway)
+    await foreign.take()
+    await foreign.get("job-take", "&job_in_progress=0")
+    assert (await status(gateway, first))["retries"] == 1
+    gateway.clock.advance(s=6)
+    await foreign.get("ping", f"&job_id={first}")
+    # From now on only leases decide.
+    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await status(gateway, first))["status"] == "IN_PROGRESS"
+
+
+async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
+    gateway: Gateway, foreign: ForeignWorker
+) -> None:
+    job_id = await submit(gateway)
+    for pod, retries in (("pod-1", 0), ("pod-2", 0), ("pod-3", 1)):
+        leaving = ForeignWorker(gateway, pod)
+        # After a SIGTERM Runpod's SDK takes one job more, hears the answer of its last call on the stop channel, ends.
+        assert (await leaving.take())["id"] == job_id
+        gateway.clock.advance(s=15)
+        assert (await leaving.get("job-stop")).status_code == 204
+        gateway.clock.advance(s=31)
+        await gateway.janitor.sweep()
+        job = await gateway.store.get("echo", job_id)
+        assert (job.status, job.retries) == ("IN_QUEUE", retries), pod
+
+
+async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(gateway: Gateway, foreign: ForeignWorker) -> None:
+    job_id = await submit(gateway)
+    await foreign.take()
+    async with hanging_up(gateway.services.workforce, "stops"):
+        gateway.clock.advance(s=5)
+    gateway.clock.advance(s=31)
+    await gateway.janitor.sweep()
+    job = await gateway.store.get("echo", job_id)
+    assert (job.status, job.retries) == ("IN_QUEUE", 1)
+
+
+async def test_a_worker_whose_stop_channel_is_silent_gets_nothing_until_it_asks_again(
+    gateway: Gateway, foreign: ForeignWorker
+) -> None:
+    workforce = gateway.services.workforce
+    assert (await foreign.get("job-stop")).status_code == 204
+    held = asyncio.create_task(workforce.take(foreign.id, ["echo"], 600))
+    await until_held(workforce, foreign.id)
+    gateway.clock.advance(s=3)
+    job_id = await submit(gateway)
+    # It seems to leave: what it got now, it would drop.
+    assert await asyncio.wait_for(held, 5) == []
+    assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
+    assert (await foreign.take())["id"] == job_id
+
+
+@pytest.fixture
+def ended(gateway: Gateway) -> list[tuple[str, str]]:
+    """What the gateway, which has started `w-1`, told its fleet to end."""
+    told: list[tuple[str, str]] = []
+
+    async def note(worker_id: str, why: str) -> None:
+        told.append((worker_id, why))
+
+    gateway.services.workforce._losses._on_stuck = note
+    return told
+
+
+async def test_a_worker_of_this_machine_that_loses_its_lease_is_ended(
+    gateway: Gateway, ended: list[tuple[str, str]]
+) -> None:
+    workforce = gateway.services.workforce
+    await workforce.expect("w-1", ["echo"])
+    job_id = await submit(gateway)
+    assert len(await workforce.take("w-1", ["echo"], 0)) == 1
+    gateway.clock.advance(s=31)
+    await gateway.janitor.sweep()
+    assert ended == [("w-1", f"it lost the lease of job {job_id}")]
+
+
+async def test_a_worker_of_this_machine_that_falls_silent_is_ended(
+    gateway: Gateway, foreign: ForeignWorker, ended: list[tuple[str, str]]
+) -> None:
+    workforce = gateway.services.workforce
+    await workforce.expect("w-1", ["echo"])
+    # Loading may take long, and says nothing; it is shown all the time.
+    for _ in range(100):
+        gateway.clock.advance(s=10)
+        await gateway.janitor.sweep()
+    assert await workers(gateway) == {"initializing": 1}
+    await workforce.take("w-1", ["echo"], 0)
+    await foreign.get("job-take")
+    gateway.clock.advance(s=60)
+    await gateway.janitor.sweep()
+    assert ended == []
+    gateway.clock.advance(s=1)
+    await gateway.janitor.sweep()
+    assert ended == [("w-1", "it has been silent for 61 s")]
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout"])
+async def test_a_worker_of_this_machine_that_does_not_obey_a_stop_is_ended(
+    gateway: Gateway, ended: list[tuple[str, str]], end: str
+) -> None:
+    workforce = gateway.services.workforce
+    await workforce.expect("w-1", ["echo"])
+    first = await submit(gateway, policy={"executionTimeout": 200_000})
+    second = await submit(gateway)
+    await workforce.take("w-1", ["echo"], 0)
+    await workforce.take("w-1", ["echo"], 0)
+
+    async def live(seconds: int, *job_ids: str) -> None:
+        for _ in range(0, seconds, 10):
+            gateway.clock.advance(s=10)
+            await workforce.ping("w-1", ["echo"], job_ids)
+            await workforce.stops("w-1", ["echo"], 0)
+            await gateway.janitor.sweep()
+
+    await live(190, first, second)
+    if end == "cancel":
+        await gateway.post(f"{ECHO}/cancel/{first}")
+    # 1. Another job keeps it busy, however long.
+    await live(300, first, second)
+    assert (await status(gateway, second))["status"] == "IN_PROGRESS"
+    assert ended == []
+    # 2. With that over as well, it has its time, and does not ask again.
+    await gateway.post(f"{ECHO}/cancel/{second}")
+    await live(120, second)
+    assert ended == []
+    assert await workers(gateway) == {"unhealthy": 1}
+    await live(20)
+    worker_id, why = ended[0]
+    assert worker_id == "w-1"
+    assert why.startswith("its job is over, and it has not asked for another for 1")
+
+
+async def test_a_refused_worker_stays_in_sight(gateway: Gateway) -> None:
+    workforce = gateway.services.workforce
+    await workforce.expect("w-1", ["echo"])
+    await workforce.ping_unhealthy("w-1", ["echo"], "no model at ./nowhere")
+    await workforce.refused("w-1", "it ended with exit code 78")
+    for _ in range(100):
+        gateway.clock.advance(s=10)
+        await gateway.janitor.sweep()
+    worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"]
+    assert worker == [{"id": "w-1", "state": "unhealthy", "reason": "no model at ./nowhere"}]
+    assert not await workforce.serves("echo")
+    await workforce.expect("w-2", ["echo"])
+    await workforce.refused("w-2", "it ended with exit code 2")
+    worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"][1]
+    assert worker == {"id": "w-2", "state": "unhealthy", "reason": "it ended with exit code 2"}
