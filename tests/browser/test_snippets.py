@@ -82,4 +82,4 @@ def test_the_program_is_copied_as_it_is_seen(page: Page) -> None:
     expect(page.locator("#copy-code")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#code").text_content()
     page.click("#copy-key")
-    assert page.evaluate("navigator.clipboard.readText()").startswith("export RUNPOD_API_KEY=fxe_")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("export RUNPOD_API_KEY='fxe_")
