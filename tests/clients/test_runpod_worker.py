@@ -281,6 +281,7 @@ def test_a_worker_that_is_told_to_go_costs_no_retry(client: httpx.Client, start_
     leaving = start_worker(EVERYTHING, "anything")
     wait_until(lambda: client.get("/anything/health").json()["workers"]["idle"] == 1, "the worker waits for a job")
     leaving.terminate()
+    pause(1)  # it starts no job any more
     # Its take is still held: it gets the job, and drops it.
     job_id = submit(client, "anything", wish="job")
     start_worker(EVERYTHING, "anything", "pod-2")
