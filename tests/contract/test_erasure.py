@@ -38,7 +38,7 @@ async def run_jobs(store, clock, numbers, retention_ms=60_000):
             webhook=f"https://a.example/x?key={MARK}" if number % 3 == 0 else None,
             retention_ms=retention_ms,
         )
-        await store.enqueue(job, Once(f"{MARK}-{number}", MARK))
+        await store.enqueue(job, Once(f"{MARK}-{number}", "a hash"))
         if number % 5 == 4:
             await store.cancel(DEV, job.id)
             continue

@@ -86,7 +86,8 @@ async def send(way_out: Sender, url: str, body: bytes = b"{}", timeout_s: float 
 async def test_what_is_sent_arrives_as_it_is():
     async with receiving(OK) as receiver:
         url = f"http://user:p%40ss@a.example:{receiver.port}/hook%2Fx?b=%41+c"
-        assert await send(sender("a.example", a_example="127.0.0.1"), url, b'{"a": 1}') == Answer(200, b"done")
+        got = await send(sender("a.example", a_example="127.0.0.1"), url, b'{"a": 1}')
+        assert got == Answer(200, b"done", {"content-length": "4"})
     head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /hook%2Fx?b=%41+c HTTP/1.1\r\n")
     assert f"Host: a.example:{receiver.port}".encode() in head
@@ -138,11 +139,11 @@ async def test_the_last_gate_is_at_the_socket(monkeypatch):
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 async def test_redirects_are_answers_and_lead_nowhere(status):
     async with receiving(OK) as secret:
-        location = f"Location: http://127.0.0.1:{secret.port}/\r\n"
-        answer = f"HTTP/1.1 {status}\r\n{location}Content-Length: 0\r\n\r\n".encode()
+        location = f"http://127.0.0.1:{secret.port}/"
+        answer = f"HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
         async with receiving(answer) as receiver:
             got = await send(sender("a.example", a_example="127.0.0.1"), f"http://a.example:{receiver.port}/")
-    assert got == Answer(int(status[:3]), b"")
+    assert got == Answer(int(status[:3]), b"", {"location": location, "content-length": "0"})
     assert secret.requests == []
 
 
@@ -162,7 +163,8 @@ async def test_a_long_answer_is_not_read_and_a_slow_one_not_waited_for():
     assert 0 < len(answer.start) <= 2_048
     silent = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
     async with receiving(silent, hold_s=30) as receiver, asyncio.timeout(15):
-        assert await send(sender("127.0.0.1"), f"http://127.0.0.1:{receiver.port}/") == Answer(200, b"")
+        answer = await send(sender("127.0.0.1"), f"http://127.0.0.1:{receiver.port}/")
+    assert (answer.status, answer.start) == (200, b"")
 
 
 async def test_a_receiver_that_does_not_answer_is_given_up():

@@ -1,5 +1,6 @@
 """Command lines, run in the test's own process."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ def empty_place(monkeypatch, tmp_path):
 @pytest.fixture
 def run_cli(capsys):
     """Runs a command line; returns exit code, standard output and standard error."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
 
     def run_command(*arguments):
         code = 0
@@ -32,7 +35,9 @@ def run_cli(capsys):
             code = end.code or 0
         return code, *capsys.readouterr()
 
-    return run_command
+    yield run_command
+    # A command that logs does so to the standard error of this test, which ends with it.
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(params=["bfloat16", "float32"])

@@ -1,5 +1,6 @@
 """Idempotency-Keys: the same name gets the same job, also when its result is gone."""
 
+import hashlib
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, exists, insert, or_, select
@@ -16,7 +17,7 @@ from flux_endpoint.stores.schema import jobs, once_names
 _this = and_(
     once_names.c.key_id == bindparam("key"),
     once_names.c.endpoint_id == bindparam("endpoint"),
-    once_names.c.name == bindparam("once"),
+    once_names.c.name_hash == bindparam("once"),
 )
 _FIND: Final = select(once_names).where(_this)
 _is_old = once_names.c.created_ms <= bindparam("old_ms", type_=BigInteger)
@@ -59,7 +60,7 @@ def remember(connection: Connection, job: Job, once: Once) -> None:
     values = {
         "key_id": reference["key"],
         "endpoint_id": reference["endpoint"],
-        "name": reference["once"],
+        "name_hash": reference["once"],
         "request_hash": once.request_hash,
         "job_id": job.id,
         "created_ms": job.created_ms,
@@ -73,4 +74,6 @@ def forget_names(connection: Connection, now_ms: int) -> None:
 
 
 def _reference(key_id: str, endpoint_id: str, once: Once) -> dict[str, Any]:
-    return {"key": storable(key_id), "endpoint": storable(endpoint_id), "once": storable(once.name)}
+    # Only a hash outlives the job: the name is the client's, and what is the client's is erased with the job.
+    name_hash = hashlib.sha256(storable(once.name).encode()).hexdigest()
+    return {"key": storable(key_id), "endpoint": storable(endpoint_id), "once": name_hash}

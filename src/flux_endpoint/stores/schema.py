@@ -134,7 +134,7 @@ once_names: Final = Table(
     metadata,
     Column("key_id", Text, primary_key=True),
     Column("endpoint_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name_hash", Text, primary_key=True),
     # Of the body that came with it.
     Column("request_hash", Text, nullable=False),
     Column("job_id", Text, nullable=False),

@@ -152,7 +152,7 @@ class Gateway:
     async def unwell(self, reason: str) -> None:
         """Tell that this worker cannot work, and why."""
         query = [("status", "unhealthy"), ("reason", reason)]
-        await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
+        await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query, is_last_word=True)
 
     def _path_of(self, job: TakenJob, operation: str) -> str:
         return f"/v2/{job.endpoint_id}/{operation}/{self._worker_id}/{job.id}"
@@ -170,8 +170,12 @@ class Gateway:
         query: QueryPairs = (),
         body: bytes | None = None,
         media_type: str | None = None,
+        is_last_word: bool = False,
     ) -> Any:
-        """The JSON of a 200, None for a 204. Anything that may pass is tried again, and only a report is given up."""
+        """The JSON of a 200, None for a 204. Anything that may pass is tried again, and only a report is given up.
+
+        Whether the last word of a worker was heard is nothing to log: it ends anyway.
+        """
         operation = path.split("/")[3]
         is_report = operation == "job-done"
         backoff_s = _FIRST_BACKOFF_S
@@ -188,7 +192,8 @@ class Gateway:
                 status, problem = reply.status, f"HTTP {reply.status}: {reply.reason}"
             if is_report and tries >= (_REPORT_TRIES_AT_A_BUG if status == _INTERNAL_ERROR else _REPORT_TRIES):
                 raise NotDelivered(f"the gateway did not take the result in {tries} tries ({problem})")
-            self._note_silence(operation, problem, backoff_s)
+            if not is_last_word:
+                self._note_silence(operation, problem, backoff_s)
             await self._sleep(backoff_s)
             backoff_s = min(_LAST_REPORT_BACKOFF_S if is_report else _LAST_BACKOFF_S, 2 * backoff_s)
 
