@@ -24,7 +24,7 @@ async def test_details_tell_of_what_kind_a_worker_is(gateway: Gateway, worker: H
     body = (await gateway.get(f"{DEV}/health?details=true")).json()
     assert body["details"] == [
         {"id": "pod-1", "state": "unhealthy", "reason": "hot"},
-        {"id": "w-1", "state": "ready", "fingerprint": KIND},
+        {"id": "w-1", "state": "idle", "fingerprint": KIND},
     ]
     assert list((await gateway.get(f"{DEV}/health?details=false")).json()) == ["jobs", "workers"]
 

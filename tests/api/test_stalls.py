@@ -1,6 +1,7 @@
 """No body that is allowed keeps the event loop from everybody else, in any operation that takes one."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,15 @@ MEASURED = "/v2/measured"
 def endpoint_with_a_schema(monkeypatch):
     endpoint = CustomEndpoint("measured", "Measured", input_schema=SCHEMA)
     monkeypatch.setattr(conftest, "ENDPOINTS", {**conftest.ENDPOINTS, "measured": endpoint})
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_to_collect():
+    """As in a server, which freezes at the start all that stays to its end; here that is what other tests have left."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @dataclass

@@ -109,6 +109,7 @@ async def test_a_silent_bucket_holds_no_worker_and_nobody_elses_job(
         body = await status(gateway, job_id)
         assert (body["status"], body["workerId"]) == ("IN_PROGRESS", "worker-1")
     assert await charged(gateway) == [other]
+    assert await worker.take() is None
     health = (await gateway.get(f"{DEV}/health")).json()
     assert (health["jobs"]["inProgress"], health["workers"]["running"]) == (6, 0)
     silent.gate.set()
