@@ -17,7 +17,7 @@ MINUTES ?= 20
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types test-gpu bench fuzz soak reference docs train-demo clean
+.PHONY: help install serve check test lint format types test-gpu bench fuzz soak reference docs train-demo clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ serve: $(VENV)/.installed-serve ## Install what is missing, then start the serve
 test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup $(ARGS)
+
+check: lint types ## Run what takes less than a minute: style, types, floors, unit tests
+	$(BIN)/lint-imports
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests/unit $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check
