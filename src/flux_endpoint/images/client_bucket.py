@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # What Runpod's own helper grants: as long as a signature of this kind can last.
 _READABLE_FOR: Final = timedelta(days=7)
-_WRITABLE_FOR: Final = timedelta(minutes=5)
+# Far longer than an upload takes: on a machine whose clock is slow, a signature is old as soon as it is made.
+_WRITABLE_FOR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class SignedObject:
     """One object of the client's bucket.
 
     Attributes:
-        put_url: takes the bytes, for some minutes.
+        put_url: takes the bytes, for an hour.
         get_url: shows them to whoever has it, for 604,800 seconds.
     """
 

@@ -68,20 +68,20 @@ class Losses:
             await self._take_back(member, job_ids, counts_as_retry=False)
         # Noted before: what is taken back may be handed to somebody else at once.
         held = self._roster.held()
+        stuck: dict[str, str] = {}
         result = self._log(await self._store.sweep(_MAX_RETRIES))
         for member, job in held:
             is_lost = job.id in result.requeued or job.id in result.failed
             if (is_lost or job.id in result.timed_out) and member.jobs.get(job.id) is job:
                 del member.jobs[job.id]
-                if is_lost:
-                    await self._end_stuck(member, f"it lost the lease of job {job.id}")
+                if is_lost and member.is_ours:
+                    stuck[member.id] = f"it lost the lease of job {job.id}"
         for member, why in self._roster.stuck(self._stop_grace_ms):
-            await self._end_stuck(member, why)
+            stuck.setdefault(member.id, why)
+        if self._on_stuck:
+            for worker_id, why in stuck.items():
+                await self._on_stuck(worker_id, why)
         return result
-
-    async def _end_stuck(self, member: Member, why: str) -> None:
-        if member.is_ours and self._on_stuck:
-            await self._on_stuck(member.id, why)
 
     async def _take_back(self, member: Member, job_ids: Collection[str], *, counts_as_retry: bool) -> None:
         for job_id in job_ids:

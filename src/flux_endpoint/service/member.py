@@ -42,6 +42,7 @@ class Member:
     Attributes:
         since_ms: when it came into its state, by `Clock.now_ms`: the gateways compare it.
         seen_ms: its last sign of life here.
+        called_ms: when it last began a call. The end of one that was held is no sign of a process that is stopped.
         is_ours: this gateway starts and ends its process.
         asked_ms: when a take of its was last open here, by `Clock.now_ms`; 0 for never.
         handed_ms: when this gateway handed it a job, by `Clock.now_ms`; None when it has asked here since, or never
@@ -69,6 +70,7 @@ class Member:
     since_ms: int
     seen_ms: int
     free_since_ms: int
+    called_ms: int = 0
     reason: str = ""
     fingerprint: str = ""
     is_ours: bool = False

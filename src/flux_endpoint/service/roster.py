@@ -23,8 +23,8 @@ _GONE_AFTER_LEASES: Final = 10
 # Operators can see for a day that a worker has gone.
 _FORGET_AFTER_MS: Final = 86_400_000
 _FORGET_PERIOD_MS: Final = 3_600_000
-# However short the leases are: a busy machine may keep a healthy process waiting for so long.
-_LEAST_PATIENCE_MS: Final = 10_000
+# However short the leases are: our own workers ping every 10 s, and a busy machine may keep one waiting.
+_LEAST_PATIENCE_MS: Final = 25_000
 # Other gateways are told at once when a worker asks for a job after having not for so long.
 _ASKED_NEWS_MS: Final = 10_000
 _HUNG_UP: Final = "it hung up and only pings since: its process has ended, as it seems"
@@ -87,7 +87,7 @@ class Roster:
         A ping is a sign of its process only as long as it has not hung up: the SDK pings from a process of its own.
         """
         member = self._members.get(worker_id) or await self._meet(worker_id, frozenset(endpoint_ids))
-        member.seen_ms = self._clock.monotonic_ms()
+        member.seen_ms = member.called_ms = self._clock.monotonic_ms()
         if member.takes:
             member.asked_ms = self._clock.now_ms()
         if not is_ping:
@@ -102,7 +102,8 @@ class Roster:
         """Note that a worker reports something; None for one that this gateway has not heard of."""
         member = self._members.get(worker_id)
         if member is not None:
-            member.seen_ms, member.hung_up_ms = self._clock.monotonic_ms(), None
+            member.seen_ms = member.called_ms = self._clock.monotonic_ms()
+            member.hung_up_ms = None
         return member
 
     async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
@@ -206,8 +207,8 @@ class Roster:
         for member in list(self._members.values()):
             if not member.is_ours or member.state is not WorkerState.READY:
                 continue
-            silent_ms, free_ms = member.silent_ms(passed_ms), passed_ms - member.free_since_ms
-            if silent_ms > max(self._patience_ms, _LEAST_PATIENCE_MS):
+            silent_ms, free_ms = passed_ms - member.called_ms, passed_ms - member.free_since_ms
+            if silent_ms > max(self._lease_ms, _LEAST_PATIENCE_MS):
                 yield member, f"it has been silent for {silent_ms / 1_000:.0f} s"
             elif not (member.takes or member.jobs) and free_ms > stop_grace_ms:
                 yield member, f"its job is over, and it has not asked for another for {free_ms / 1_000:.0f} s"
