@@ -44,7 +44,7 @@ def test_silent_connections_keep_nobody_out(servers):
             start = time.monotonic()
             with urllib.request.urlopen(f"{server.url}/v2/endpoints", timeout=10) as reply:
                 assert reply.status == 200
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 5
         # The worker has kept its place, too.
         server.wait_status(server.submit(), "COMPLETED")
     assert "Too many open files" not in server.log.read_text()

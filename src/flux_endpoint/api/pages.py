@@ -1,5 +1,6 @@
 """The playground at `/`, the figures at `/usage` and the reference at `/docs`: plain clients of the public API."""
 
+import asyncio
 import hashlib
 import mimetypes
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def create_router() -> APIRouter:
     @router.get("/openapi.json")
     async def document(request: Request) -> Response:
         # The servers first: what generates clients reads from the top.
-        described = request.app.openapi()
+        # In a thread: the first time it is made, and that takes a tenth of a second.
+        described = await asyncio.to_thread(request.app.openapi)
         return json_reply({"openapi": described["openapi"], "servers": [{"url": base_url_of(request)}]} | described)
 
     @router.api_route("/playground/{name}", methods=["GET", "HEAD"])

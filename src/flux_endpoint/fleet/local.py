@@ -23,7 +23,7 @@ REFUSALS: Final = frozenset({2, 78})
 _EXIT_NOT_STARTED: Final = 127
 WORKER_ID_VARIABLE: Final = "FLUX_ENDPOINT_WORKER_ID"
 # A worker leaves within 2 s (worker/loop.py); the gateway itself needs some of the 5 s that both have.
-LEAVE_S: Final = 3.0
+LEAVE_S: Final = 2.5
 # A worker that lived this long did not die of what killed the one before it.
 _HEALTHY_AFTER_S: Final = 60.0
 

@@ -58,8 +58,8 @@ from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 
-# Of the 5 s in which everything must be gone, for answers of the database; the workers have up to 3 of them.
-_DATABASE_S: Final = 3.5
+# Of the 5 s in which everything must be gone, for answers of the database; the workers have as long at the same time.
+_DATABASE_S: Final = 2.5
 _Work = Callable[[], Coroutine[Any, Any, None]]
 
 

@@ -14,7 +14,7 @@ from flux_endpoint.api.workers import OPERATIONS
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.wiring.connections import Connections, limits_of_this_process
 
-# Of the 5 s in which everything must be gone; the workers have up to 3.
+# Of the 5 s in which everything must be gone; the workers and the database have up to 2.5.
 _SHUTDOWN_S: Final = 1
 
 
