@@ -10,24 +10,21 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from flux_endpoint import __version__
-from flux_endpoint.api import (
+from flux_endpoint.api import catalogue, images, pages, ready
+from flux_endpoint.api.admission import Doors
+from flux_endpoint.api.dialects.runpod import (
     batches,
     billing,
-    catalogue,
     estimate,
     events,
     health,
-    images,
-    pages,
-    ready,
+    jobs,
     requests,
-    runpod,
     usage,
     workers,
 )
 from flux_endpoint.api.direct import DirectRoutes, Handler
 from flux_endpoint.api.document import describe, operation_id
-from flux_endpoint.api.doors import Doors
 from flux_endpoint.api.drain import Drain
 from flux_endpoint.api.front import CrossOrigin, FrontDoor
 from flux_endpoint.api.http import ClientLeft, error_reply, json_reply, made_by, made_headers, note_made
@@ -69,9 +66,9 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, runpod, health, events, requests, batches, estimate, billing, usage, images, catalogue, ready)
+ROUTES: Final = (workers, jobs, health, events, requests, batches, estimate, billing, usage, images, catalogue, ready)
 # What is asked for every job, or in loops.
-DIRECT_ROUTES: Final = (workers, runpod, health)
+DIRECT_ROUTES: Final = (workers, jobs, health)
 # nginx's code for a client that closed the connection; nobody reads it.
 _CLIENT_LEFT_STATUS = 499
 _METHOD_NOT_ALLOWED = 405

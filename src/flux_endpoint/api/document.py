@@ -21,7 +21,7 @@ _FOLLOWING: Final = tuple(f"runpod_{name}" for name in ("status", "status_sync",
 
 def operation_id(route: APIRoute) -> str:
     """The name of a route in the document, for generated clients: that of its file and function."""
-    module = route.endpoint.__module__.rpartition(".")[2]
+    module = route.endpoint.__module__.rpartition(".")[2].replace("jobs", "runpod")
     return f"{module}_{route.name}"
 
 

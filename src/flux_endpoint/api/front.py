@@ -11,8 +11,8 @@ from fastapi import Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from flux_endpoint.api.dialects.runpod.workers import OPERATIONS
 from flux_endpoint.api.http import error_reply
-from flux_endpoint.api.workers import OPERATIONS
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.front import Front
 

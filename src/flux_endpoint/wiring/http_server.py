@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from flux_endpoint.api.workers import OPERATIONS
+from flux_endpoint.api.dialects.runpod.workers import OPERATIONS
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.wiring.connections import Connections, limits_of_this_process
 

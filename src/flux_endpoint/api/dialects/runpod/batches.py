@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, made_headers, note_made, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber

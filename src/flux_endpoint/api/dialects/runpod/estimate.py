@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId
 from flux_endpoint.api.services import services_of

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
 from flux_endpoint.api.services import Services, services_of

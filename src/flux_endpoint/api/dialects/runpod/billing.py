@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.parameters import BEARER
 from flux_endpoint.api.services import Services, services_of

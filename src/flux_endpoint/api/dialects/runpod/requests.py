@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber, query_parameter
 from flux_endpoint.api.services import services_of

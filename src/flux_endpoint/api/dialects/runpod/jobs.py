@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, made_headers, note_made, read_body, unless_client_leaves
 from flux_endpoint.api.parameters import (

@@ -6,10 +6,10 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.doors import admit
+from flux_endpoint.api.admission import admit
+from flux_endpoint.api.dialects.runpod.requests import REQUEST_SCHEMA, request_line
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.parameters import BEARER, ERRORS, query_parameter
-from flux_endpoint.api.requests import REQUEST_SCHEMA, request_line
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest

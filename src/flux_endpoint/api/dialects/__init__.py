@@ -1,0 +1,1 @@
+"""The wire formats that clients may speak, a folder each."""
