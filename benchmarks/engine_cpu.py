@@ -28,7 +28,8 @@ from transformers.utils import logging as transformers_logging
 
 from benchmarks.machine import describe_machine
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, ModelFamily
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.factory import build_engines, check_source
 from flux_endpoint.engine.protocol import Engine
 
@@ -81,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 def compare(engine: Engine, pipeline: Any, size: int, steps: int, repeats: int) -> dict[str, Any]:
     """Time both, taking turns."""
 
-    def ours(seed: int, image_format: ImageFormat = ImageFormat.JPEG) -> bytes:
+    def ours(seed: int, image_format: ImageFormat = JPEG) -> bytes:
         request = GenerationRequest(PROMPT, "", size, size, steps, 3.5, 1.0, seed, image_format)
         generator = engine.generate(request)
         while True:
@@ -90,7 +91,7 @@ def compare(engine: Engine, pipeline: Any, size: int, steps: int, repeats: int) 
             except StopIteration as done:
                 return done.value.data
 
-    def theirs(seed: int, image_format: ImageFormat = ImageFormat.JPEG) -> bytes:
+    def theirs(seed: int, image_format: ImageFormat = JPEG) -> bytes:
         image = pipeline(
             PROMPT,
             width=size,
@@ -101,10 +102,10 @@ def compare(engine: Engine, pipeline: Any, size: int, steps: int, repeats: int) 
             max_sequence_length=min(FLUX_DEV.max_text_tokens, pipeline.tokenizer_2.model_max_length),
         ).images[0]
         buffer = io.BytesIO()
-        image.save(buffer, image_format.value, **({"quality": 95} if image_format is ImageFormat.JPEG else {}))
+        image.save(buffer, image_format.name, **({"quality": 95} if image_format is JPEG else {}))
         return buffer.getvalue()
 
-    pixels = [np.asarray(Image.open(io.BytesIO(draw(0, ImageFormat.PNG)))) for draw in (ours, theirs)]
+    pixels = [np.asarray(Image.open(io.BytesIO(draw(0, PNG)))) for draw in (ours, theirs)]
     runs: dict[str, list[Run]] = {"ours": [], "pipeline": []}
     for turn in range(repeats):
         pair = [("ours", ours), ("pipeline", theirs)]

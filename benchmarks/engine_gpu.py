@@ -45,7 +45,8 @@ from benchmarks.random_flux import (
     text_parts,
 )
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.flux_factory import choose_device
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
@@ -176,9 +177,7 @@ class Contest:
 
     def _engine_draws(self, case: Case, stopwatch: Stopwatch) -> bytes:
         model = replace(self._models[case.spec.family], text=TextEncoder(*self._text))
-        request = GenerationRequest(
-            PROMPT, "", case.size_px, case.size_px, case.steps, GUIDANCE, 1.0, SEED, ImageFormat.PNG
-        )
+        request = GenerationRequest(PROMPT, "", case.size_px, case.size_px, case.steps, GUIDANCE, 1.0, SEED, PNG)
         generator = InMemoryEngine(case.spec, model).generate(request)
         while True:
             try:

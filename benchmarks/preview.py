@@ -18,7 +18,8 @@ import torch
 
 from benchmarks.machine import describe_machine
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import Engine
 
@@ -86,7 +87,7 @@ def draw(
 ) -> None:
     """Draw one picture with a preview of every step."""
     size, seed = arguments.size, len(steps_s)
-    request = GenerationRequest(prompt, "", size, size, arguments.steps, 7.5, 1.0, seed, ImageFormat.PNG)
+    request = GenerationRequest(prompt, "", size, size, arguments.steps, 7.5, 1.0, seed, PNG)
     generator = engine.generate(request)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)

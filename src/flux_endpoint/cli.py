@@ -24,7 +24,8 @@ from flux_endpoint.core.errors import (
     SettingsError,
     Unauthenticated,
 )
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.settings import Settings, WorkerSettings
 
 EXIT_CODES: Final[dict[type[FluxEndpointError], int]] = {
@@ -53,6 +54,10 @@ app.add_typer(cli_webhooks.app, name="webhooks")
 app.add_typer(cli_workers.app, name="workers")
 app.command()(cli_usage.usage)
 app.add_typer(models_app, name="models")
+
+
+_ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
+Format = StrEnum("Format", {name: name for name in IMAGE_FORMATS})  # type: ignore[misc]
 
 
 class Endpoint(StrEnum):
@@ -127,7 +132,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     *,
     settings: WorkerSettings,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; .png or .jpg.")] = Path("flux.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}.")] = Path("flux.png"),
     endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
     negative_prompt: Annotated[str | None, typer.Option(help="What to leave out; takes twice the time.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels: 256 to 1536, a multiple of 64; 1024 if not given.")] = None,
@@ -139,7 +144,7 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="0 to 10: how closely to follow the prompt; dev only.")] = None,
     true_cfg_scale: Annotated[float | None, typer.Option(help="1 to 10: strength of the negative prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture; random if not given.")] = None,
-    image_format: Annotated[ImageFormat | None, typer.Option(help="By the name of the file if not given.")] = None,
+    image_format: Annotated[Format | None, typer.Option(help="By the name of the file if not given.")] = None,
 ) -> None:
     """Make one picture on this machine, without a server.
 
@@ -157,7 +162,7 @@ def generate(
         "guidance": guidance,
         "true_cfg_scale": true_cfg_scale,
         "seed": seed,
-        "image_format": (image_format or _format_of(output)).value,
+        "image_format": image_format.value if image_format else _format_of(output).name,
     }
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
@@ -227,10 +232,7 @@ def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: 
 
 
 def _format_of(output: Path) -> ImageFormat:
-    match output.suffix.lower():
-        case ".png":
-            return ImageFormat.PNG
-        case ".jpg" | ".jpeg":
-            return ImageFormat.JPEG
-        case _:
-            raise SettingsError(f"{output} ends neither in .png nor in .jpg: rename it or give --image-format")
+    image_format = format_ending_in(output.suffix.lower().removeprefix("."))
+    if image_format is None:
+        raise SettingsError(f"{output} does not end in {_ENDINGS}: rename it or give --image-format")
+    return image_format

@@ -20,7 +20,7 @@ from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
@@ -166,7 +166,7 @@ class HandWorker:
 
     async def finish(self, job: dict[str, Any], *warnings: str) -> None:
         """Hand in a picture in the format that was asked for."""
-        data = PNG_BYTES if job["input"]["image_format"] == ImageFormat.PNG.value else JPEG_BYTES
+        data = PNG_BYTES if job["input"]["image_format"] == PNG.name else JPEG_BYTES
         reply = await self.deliver(job, data, *warnings)
         assert reply.status_code == 200, reply.text
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from flux_endpoint.core.errors import BucketFailed
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import PNG as PNG_FORMAT
 from flux_endpoint.core.outbound import PUBLIC_ONLY, parse_outbound_allow
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.outbound.client import GuardedSender
@@ -37,14 +37,14 @@ def buckets(allow: str = "127.0.0.1") -> Buckets:
 
 async def test_the_picture_is_there_and_readable_with_the_link_alone(bucket):
     config = bucket | {"objectPath": f"{secrets.token_hex(4)}/my cats"}
-    url = await buckets().put(config, "lake", ImageFormat.PNG, PNG)
+    url = await buckets().put(config, "lake", PNG_FORMAT, PNG)
     async with httpx.AsyncClient(trust_env=False) as client:
         shown = await client.get(url)
         assert (shown.status_code, shown.content == PNG) == (200, True)
         # The link is what opens it.
         assert (await client.get(url.partition("?")[0])).status_code in (400, 403)
     # Handing it in twice changes nothing.
-    assert (await buckets().put(config, "lake", ImageFormat.PNG, PNG)).partition("?")[0] == url.partition("?")[0]
+    assert (await buckets().put(config, "lake", PNG_FORMAT, PNG)).partition("?")[0] == url.partition("?")[0]
 
 
 async def test_a_wrong_secret_or_bucket_is_said_so(bucket):
@@ -53,11 +53,11 @@ async def test_a_wrong_secret_or_bucket_is_said_so(bucket):
         ({"bucketName": "none"}, "HTTP 404"),
     ):
         with pytest.raises(BucketFailed, match=f"^s3Config: the picture could not be stored.*{problem}"):
-            await buckets().put(bucket | wrong, "lake", ImageFormat.PNG, PNG)
+            await buckets().put(bucket | wrong, "lake", PNG_FORMAT, PNG)
 
 
 async def test_a_bucket_in_the_own_network_is_refused_unless_allowed(bucket):
     with pytest.raises(
         BucketFailed, match=r"s3Config.endpointUrl cannot be called: 127\.0\.0\.1 is a loopback address"
     ):
-        await buckets(allow="").put(bucket, "lake", ImageFormat.PNG, PNG)
+        await buckets(allow="").put(bucket, "lake", PNG_FORMAT, PNG)

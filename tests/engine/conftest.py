@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import EncodedImage, Engine
@@ -97,6 +98,6 @@ def make_request(**changes: Any) -> GenerationRequest:
         "guidance": 3.5,
         "true_cfg_scale": 2.0,
         "seed": 7,
-        "image_format": ImageFormat.PNG,
+        "image_format": PNG,
     }
     return GenerationRequest(**(fields | changes))

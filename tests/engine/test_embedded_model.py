@@ -12,7 +12,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 import flux_endpoint
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from tests.engine.conftest import make_request, open_engine
 from training.checker import Checker, Verdict
@@ -60,7 +60,7 @@ def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **chan
         "num_inference_steps": FLUX_DEV.num_inference_steps.default,
         "guidance": FLUX_DEV.guidance.default,
         "true_cfg_scale": FLUX_DEV.true_cfg_scale.default,
-        "image_format": ImageFormat.PNG,
+        "image_format": PNG,
     }
     request = make_request(prompt=prompt, seed=seed, width=side, height=side, **(defaults | changes))
     steps = engine.generate(request)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from flux_endpoint import __version__
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, ImageFormat
 from flux_endpoint.engine.encode import encode_image, read_parameters
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import picture_parameters
@@ -35,7 +35,7 @@ def parameters_for(**changes: Any) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
 def test_parameters_survive_the_file(image_format: ImageFormat, prompt: str) -> None:
     parameters = parameters_for(prompt=prompt, negative_prompt=prompt[::-1], seed=2**32 - 1, guidance=0.1)
@@ -46,24 +46,24 @@ def test_parameters_survive_the_file(image_format: ImageFormat, prompt: str) -> 
 
 def test_png_keeps_every_pixel_and_jpeg_nearly() -> None:
     smooth = np.asarray(Image.fromarray(PIXELS[:3, :5]).resize((40, 24), Image.Resampling.BICUBIC))
-    png = Image.open(io.BytesIO(encode_image(smooth, ImageFormat.PNG, parameters_for())))
-    jpeg = Image.open(io.BytesIO(encode_image(smooth, ImageFormat.JPEG, parameters_for())))
+    png = Image.open(io.BytesIO(encode_image(smooth, PNG, parameters_for())))
+    jpeg = Image.open(io.BytesIO(encode_image(smooth, JPEG, parameters_for())))
     assert (png.format, jpeg.format) == ("PNG", "JPEG")
     assert np.array_equal(np.asarray(png), smooth)
     assert np.abs(np.asarray(jpeg).astype(int) - smooth).mean() < 4
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 def test_same_pixels_same_bytes(image_format: ImageFormat) -> None:
     files = {encode_image(PIXELS, image_format, parameters_for()) for _ in range(3)}
     assert len(files) == 1
 
 
 def test_other_programs_find_the_parameters() -> None:
-    png = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.PNG, parameters_for())))
+    png = Image.open(io.BytesIO(encode_image(PIXELS, PNG, parameters_for())))
     assert png.info["prompt"] == "a serene mountain landscape at sunset"
     assert png.info["seed"] == "7"
-    jpeg = encode_image(PIXELS, ImageFormat.JPEG, parameters_for(prompt="山と湖 🌄"))
+    jpeg = encode_image(PIXELS, JPEG, parameters_for(prompt="山と湖 🌄"))
     tags = piexif.load(jpeg)
     assert tags["0th"][piexif.ImageIFD.Software] == f"flux-endpoint {__version__}".encode()
     comment = piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment])
@@ -71,7 +71,7 @@ def test_other_programs_find_the_parameters() -> None:
 
 
 @pytest.mark.parametrize("engine", ["real", "fake"])
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
 def test_exiftool_finds_nothing_to_complain_about(
     tmp_path: Path, image_format: ImageFormat, prompt: str, engine: str
@@ -81,18 +81,18 @@ def test_exiftool_finds_nothing_to_complain_about(
         data = encode_image(PIXELS, image_format, parameters_for(prompt=prompt))
     else:
         data = draw(FakeEngine(FLUX_DEV), request).data
-    file = tmp_path / f"picture.{image_format.value}"
+    file = tmp_path / f"picture.{image_format.name}"
     file.write_bytes(data)
     found = exiftool(file, "-validate", "-warning", "-error")
     assert found["Validate"] == "OK", found
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 def test_exiftool_reads_what_was_written(tmp_path: Path, image_format: ImageFormat) -> None:
-    file = tmp_path / f"picture.{image_format.value}"
+    file = tmp_path / f"picture.{image_format.name}"
     parameters = parameters_for(prompt="山と湖 🌄", negative_prompt="Häuschen")
     file.write_bytes(encode_image(PIXELS, image_format, parameters))
-    if image_format is ImageFormat.PNG:
+    if image_format is PNG:
         found = exiftool(file, "-PNG:all")
         assert (found["Prompt"], found["Negative_prompt"]) == ("山と湖 🌄", "Häuschen")
     else:
@@ -103,7 +103,7 @@ def test_exiftool_reads_what_was_written(tmp_path: Path, image_format: ImageForm
 
 def test_texts_beyond_what_exif_holds_are_shortened() -> None:
     parameters = parameters_for(prompt="🌄" * 10_000, negative_prompt="\x01" * 10_000)
-    read = read_parameters(encode_image(PIXELS, ImageFormat.JPEG, parameters))
+    read = read_parameters(encode_image(PIXELS, JPEG, parameters))
     assert read["shortened"] == 1
     for name in ("prompt", "negative_prompt"):
         assert len(read[name]) > 1_000
@@ -119,6 +119,6 @@ def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
 
 
 def test_the_comment_of_a_jpeg_has_the_byte_order_of_its_block() -> None:
-    data = encode_image(np.zeros((64, 64, 3), np.uint8), ImageFormat.JPEG, parameters_for())
+    data = encode_image(np.zeros((64, 64, 3), np.uint8), JPEG, parameters_for())
     assert b"Exif\x00\x00MM" in data
     assert b'UNICODE\x00\x00{\x00"' in data

@@ -12,7 +12,7 @@ from PIL import Image
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import CheckpointError, NonFinite
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, ImageFormat
 from flux_endpoint.engine.encode import read_parameters
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
@@ -24,7 +24,7 @@ from tests.engine.conftest import draw, make_request, open_engine, rewrite_file
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
 def test_same_request_same_bytes_with_another_picture_between_its_steps(
     engines: dict[ModelFamily, FluxEngine], family: ModelFamily, image_format: ImageFormat
@@ -65,7 +65,7 @@ def test_yields_once_a_step(engines: dict[ModelFamily, FluxEngine]) -> None:
     with pytest.raises(StopIteration) as done:
         next(generator)
     image = done.value.value
-    assert (image.width, image.height, image.image_format, image.warnings) == (64, 64, ImageFormat.PNG, ())
+    assert (image.width, image.height, image.image_format, image.warnings) == (64, 64, PNG, ())
 
 
 def test_closing_between_steps_abandons_the_picture(engines: dict[ModelFamily, FluxEngine]) -> None:
@@ -76,7 +76,7 @@ def test_closing_between_steps_abandons_the_picture(engines: dict[ModelFamily, F
         next(generator)
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 @pytest.mark.parametrize(("width", "height", "rendered"), [(50, 33, (64, 48)), (64, 47, (64, 48)), (65, 64, (80, 64))])
 def test_other_sizes_are_cut_from_the_middle_of_the_next_workable_one(
     engines: dict[ModelFamily, FluxEngine],
@@ -89,13 +89,13 @@ def test_other_sizes_are_cut_from_the_middle_of_the_next_workable_one(
     picture = Image.open(io.BytesIO(cut.data))
     assert picture.size == (width, height)
     assert (cut.width, cut.height) == (width, height)
-    if image_format is ImageFormat.PNG:
+    if image_format is PNG:
         whole = Image.open(io.BytesIO(draw(engines[DEV], make_request(width=rendered[0], height=rendered[1])).data))
         left, top = (rendered[0] - width) // 2, (rendered[1] - height) // 2
         assert np.array_equal(np.asarray(picture), np.asarray(whole.crop((left, top, left + width, top + height))))
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 def test_the_request_is_inside_the_file(engines: dict[ModelFamily, FluxEngine], image_format: ImageFormat) -> None:
     request = make_request(image_format=image_format, prompt="Häuschen 山 🌄", num_inference_steps=1)
     data = draw(engines[DEV], request).data
@@ -126,7 +126,7 @@ def test_a_negative_prompt_that_does_not_act_gives_no_warning(engines: dict[Mode
 
 def test_what_is_cut_off_has_no_effect(engines: dict[ModelFamily, FluxEngine]) -> None:
     prompts = [" ".join(["house"] * 600 + [last]) for last in ("red", "blue")]
-    pictures = [draw(engines[DEV], make_request(prompt=prompt, image_format=ImageFormat.JPEG)) for prompt in prompts]
+    pictures = [draw(engines[DEV], make_request(prompt=prompt, image_format=JPEG)) for prompt in prompts]
     pixels = [np.asarray(Image.open(io.BytesIO(picture.data))) for picture in pictures]
     assert np.array_equal(*pixels)
 

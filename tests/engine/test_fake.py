@@ -9,7 +9,7 @@ from PIL import Image
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, ImageFormat
 from flux_endpoint.engine.encode import read_parameters
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.fake import FakeEngine
@@ -20,19 +20,19 @@ from tests.engine.conftest import draw, make_request
 SIZES = [(1, 1), (7, 9), (256, 1536), (1024, 1024), (1472, 1140)]
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_files_are_real_pictures_of_one_colour(image_format: ImageFormat, width: int, height: int) -> None:
     image = draw(FakeEngine(FLUX_DEV), make_request(width=width, height=height, image_format=image_format))
     picture = Image.open(io.BytesIO(image.data))
-    assert (picture.format, picture.size) == (image_format.name, (width, height))
+    assert (picture.format, picture.size) == (image_format.name.upper(), (width, height))
     pixels = np.asarray(picture.convert("RGB"))
     assert (pixels == pixels[0, 0]).all()
     assert len(image.data) < 10_000
     assert (image.width, image.height, image.image_format) == (width, height, image_format)
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
 def test_the_seed_is_the_colour(image_format: ImageFormat) -> None:
     seeds = [0, 1, 63, 64, 126, 127, 2**32 - 3]
     pictures = [draw(FakeEngine(FLUX_DEV), make_request(seed=seed, image_format=image_format)).data for seed in seeds]
@@ -41,9 +41,7 @@ def test_the_seed_is_the_colour(image_format: ImageFormat) -> None:
 
 
 def test_every_grey_of_the_jpeg_is_another() -> None:
-    pictures = [
-        draw(FakeEngine(FLUX_DEV), make_request(seed=seed, image_format=ImageFormat.JPEG)) for seed in range(128)
-    ]
+    pictures = [draw(FakeEngine(FLUX_DEV), make_request(seed=seed, image_format=JPEG)) for seed in range(128)]
     assert len({Image.open(io.BytesIO(picture.data)).getpixel((63, 63)) for picture in pictures}) == 128
 
 

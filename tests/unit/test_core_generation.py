@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.generation import MAX_SEED, GenerationRequest, ImageFormat, parse_input, random_seed
+from flux_endpoint.core.generation import MAX_SEED, GenerationRequest, parse_input, random_seed
+from flux_endpoint.core.image_formats import JPEG, PNG
 
 INFINITY = math.inf
 NAN = math.nan
@@ -30,7 +31,7 @@ def test_a_prompt_is_enough_and_the_rest_is_the_models_default():
         guidance=7.5,
         true_cfg_scale=3.0,
         seed=7,
-        image_format=ImageFormat.JPEG,
+        image_format=JPEG,
     )
     assert parse_input({"prompt": "a fox"}, FLUX_SCHNELL).num_inference_steps == 4
 
@@ -194,8 +195,8 @@ def test_formats_that_are_refused(value):
 
 
 def test_formats_know_their_names():
-    assert (ImageFormat.JPEG.extension, ImageFormat.JPEG.media_type) == ("jpg", "image/jpeg")
-    assert (ImageFormat.PNG.extension, ImageFormat.PNG.media_type) == ("png", "image/png")
+    assert (JPEG.extension, JPEG.media_type) == ("jpg", "image/jpeg")
+    assert (PNG.extension, PNG.media_type) == ("png", "image/png")
 
 
 def test_the_first_wrong_field_is_named():

@@ -9,7 +9,8 @@ import pytest
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import NonFinite, NotFound, Unauthenticated
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import PNG as PNG_FORMAT
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import NoAnswer, Reply
@@ -29,7 +30,7 @@ def anyio_backend():
 
 
 def job(job_id, steps=2, lease_ms=30_000, endpoint_id=DEV, **changes):
-    request = GenerationRequest("a lake", "", 256, 256, steps, 7.5, 2.0, 42, ImageFormat.PNG)
+    request = GenerationRequest("a lake", "", 256, 256, steps, 7.5, 2.0, 42, PNG_FORMAT)
     return {
         "id": job_id,
         "input": request.to_input() | changes,

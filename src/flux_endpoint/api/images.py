@@ -8,17 +8,14 @@ from fastapi.responses import StreamingResponse
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.services import services_of
-from flux_endpoint.core.generation import ImageFormat
-
-_MEDIA_TYPES = {image_format.extension: image_format.media_type for image_format in ImageFormat}
-
+from flux_endpoint.core.image_formats import IMAGE_FORMATS
 
 router = APIRouter(prefix="/images", tags=["images"])
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture.",
-        "content": {media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES.values()},
+        "content": {row.media_type: {"schema": {"type": "string"}} for row in IMAGE_FORMATS.values()},
     },
     304: {"description": "Unchanged since the ETag the client named."},
     404: schemas.json_response("Never here, or expired.", schemas.ERROR_SCHEMA),
@@ -43,7 +40,7 @@ async def image_head(request: Request, key: str) -> Response:
 async def _headers_of(request: Request, key: str) -> dict[str, str]:
     image, left_ms = await services_of(request).gallery.stat(key)
     return {
-        "Content-Type": _MEDIA_TYPES[key.rpartition(".")[2]],
+        "Content-Type": image.image_format.media_type,
         "Content-Length": str(image.size_bytes),
         "ETag": f'"{image.etag.strip(chr(34))}"',
         "Last-Modified": formatdate(image.saved_ms / 1_000, usegmt=True),

@@ -7,7 +7,8 @@ from flux_endpoint.core.bucket import BUCKET_PATTERN, REGION_PATTERN
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
 from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
-from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED, ImageFormat
+from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS
 from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import RawJson
@@ -176,8 +177,8 @@ def input_schema(spec: ModelSpec) -> JsonObject:
             },
             "image_format": {
                 "type": "string",
-                "enum": [image_format.value for image_format in ImageFormat],
-                "default": ImageFormat.JPEG.value,
+                "enum": list(IMAGE_FORMATS),
+                "default": DEFAULT_FORMAT.name,
             },
         },
     }

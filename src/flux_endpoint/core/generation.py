@@ -3,32 +3,15 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 from flux_endpoint.core.catalog import FloatRange, IntRange, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either
 
 RANDOM_SEED: Final = -1
 # torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
 MAX_SEED: Final = 2**32 - 1
-
-
-class ImageFormat(StrEnum):
-    """File formats of the result, by their wire name."""
-
-    JPEG = "jpeg"
-    PNG = "png"
-
-    @property
-    def extension(self) -> str:
-        """File ending without the dot."""
-        return "jpg" if self is ImageFormat.JPEG else "png"
-
-    @property
-    def media_type(self) -> str:
-        """MIME type."""
-        return f"image/{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +38,7 @@ class GenerationRequest:
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
-        return asdict(self) | {"image_format": self.image_format.value}
+        return asdict(self) | {"image_format": self.image_format.name}
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
@@ -65,7 +48,7 @@ class GenerationRequest:
             InvalidRequest: a field is missing or unknown, or the format is none of ours: this is no such object.
         """
         try:
-            return cls(**{**fields, "image_format": ImageFormat(fields["image_format"])})
+            return cls(**{**fields, "image_format": IMAGE_FORMATS[fields["image_format"]]})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 
@@ -174,8 +157,7 @@ def _size(fields: Mapping[str, Any], spec: ModelSpec) -> tuple[int, int]:
 
 
 def _format(fields: Mapping[str, Any]) -> ImageFormat:
-    value = fields.get("image_format", ImageFormat.JPEG.value)
-    try:
-        return ImageFormat(value)
-    except ValueError:
-        raise InvalidParameter("image_format", "must be 'jpeg' or 'png'") from None
+    value = fields.get("image_format", DEFAULT_FORMAT.name)
+    if not isinstance(value, str) or value not in IMAGE_FORMATS:
+        raise InvalidParameter("image_format", f"must be {either([repr(name) for name in IMAGE_FORMATS])}")
+    return IMAGE_FORMATS[value]

@@ -5,6 +5,8 @@ import re
 import secrets
 import uuid
 
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
+
 # Runpod's ids end in the cluster that made them; clients treat the whole as opaque.
 _CLUSTER_SUFFIX = "u1"
 SYNC_PREFIX = "sync-"
@@ -14,7 +16,7 @@ BATCH_PREFIX = "batch_"
 _SECRET_BYTES = 32
 _KEY_PREFIX = "fxe_"
 _WORKER_TOKEN_PREFIX = "fxw_"
-_IMAGE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{20,64}\.(?:png|jpg)")
+_IMAGE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
 
 
 def new_job_id(*, sync: bool) -> str:
@@ -61,11 +63,17 @@ def new_image_key(extension: str) -> str:
     """The name of stored picture bytes. Whoever holds it may see the picture, so it cannot be guessed.
 
     Args:
-        extension: `png` or `jpg`.
+        extension: of its format.
     """
     return f"{secrets.token_urlsafe(_SECRET_BYTES)}.{extension}"
 
 
+def format_of_image_key(name: str) -> ImageFormat | None:
+    """The format of the picture of that name; None for what `new_image_key` makes no names like."""
+    found = _IMAGE_KEY_PATTERN.fullmatch(name)
+    return found and next((row for row in IMAGE_FORMATS.values() if row.extension == found[1]), None)
+
+
 def is_image_key(name: str) -> bool:
     """Whether `name` has the form of `new_image_key`; everything else is refused before it reaches a disk."""
-    return _IMAGE_KEY_PATTERN.fullmatch(name) is not None
+    return format_of_image_key(name) is not None

@@ -2,12 +2,13 @@
 
 import io
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, features
 
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.exif import comment_bytes, comment_text, exif_block
 from flux_endpoint.engine.parameters import ParameterValue
 
@@ -22,33 +23,75 @@ _JPEG_QUALITY: Final = 95
 _MAX_COMMENT_BYTES: Final = 64_000
 _TEXTS: Final = ("prompt", "negative_prompt", "model", "software", "fingerprint")
 
+Parameters = Mapping[str, ParameterValue]
 
-def encode_image(
-    pixels: "NDArray[np.uint8]", image_format: ImageFormat, parameters: Mapping[str, ParameterValue]
-) -> bytes:
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The engine's half of a row of `core/image_formats.py`.
+
+    Attributes:
+        save: writes a picture with its parameters, and no time, into a file.
+        library: name and version of what decides on the bytes.
+    """
+
+    save: Callable[[Image.Image, Parameters, BinaryIO], None]
+    library: Callable[[], str]
+
+
+def encode_image(pixels: "NDArray[np.uint8]", image_format: ImageFormat, parameters: Parameters) -> bytes:
     """Write a picture file that carries its own parameters and no time: same input, same bytes.
 
     Args:
         pixels: (height, width, 3), 8-bit RGB.
         image_format: PNG is lossless; JPEG has quality 95.
-        parameters: see `picture_parameters`. PNG holds one text chunk each; JPEG holds them as JSON in EXIF's
+        parameters: see `picture_parameters`. PNG holds one text chunk each; the others hold them as JSON in EXIF's
             UserComment.
     """
-    image = Image.fromarray(pixels)
+    return _encode(Image.fromarray(pixels), image_format, parameters)
+
+
+def encode_flat(image_format: ImageFormat, width_px: int, height_px: int, seed: int, parameters: Parameters) -> bytes:
+    """A picture of one of 128 greys, chosen by the low 7 bits of the seed; for `FakeEngine`."""
+    grey = 2 * (seed & 0x7F)
+    return _encode(Image.new("RGB", (width_px, height_px), (grey, grey, grey)), image_format, parameters)
+
+
+def _encode(image: Image.Image, image_format: ImageFormat, parameters: Parameters) -> bytes:
     buffer = io.BytesIO()
-    if image_format is ImageFormat.PNG:
-        image.save(buffer, "PNG", compress_level=_PNG_COMPRESS_LEVEL, pnginfo=_png_texts(parameters))
-    else:
-        exif = exif_block(str(parameters["software"]), _comment(parameters), *image.size)
-        image.save(buffer, "JPEG", quality=_JPEG_QUALITY, exif=exif)
+    ENCODERS[image_format.name].save(image, parameters, buffer)
     return buffer.getvalue()
+
+
+def _save_jpeg(image: Image.Image, parameters: Parameters, file: BinaryIO) -> None:
+    image.save(file, "JPEG", quality=_JPEG_QUALITY, exif=_exif(image, parameters))
+
+
+def _save_png(image: Image.Image, parameters: Parameters, file: BinaryIO) -> None:
+    image.save(file, "PNG", compress_level=_PNG_COMPRESS_LEVEL, pnginfo=_png_texts(parameters))
+
+
+def _jpeg_library() -> str:
+    flavour = features.version_feature("libjpeg_turbo") if features.check_feature("libjpeg_turbo") else None
+    return f"libjpeg-turbo {flavour}" if flavour else f"libjpeg {features.version_codec('jpg')}"
+
+
+def _png_library() -> str:
+    flavour = features.version_feature("zlib_ng") if features.check_feature("zlib_ng") else None
+    return f"zlib-ng {flavour}" if flavour else f"zlib {features.version_codec('zlib')}"
+
+
+ENCODERS: Final[dict[str, Encoder]] = {
+    JPEG.name: Encoder(_save_jpeg, _jpeg_library),
+    PNG.name: Encoder(_save_png, _png_library),
+}
 
 
 def read_parameters(data: bytes) -> dict[str, Any]:
     """The parameters `encode_image` wrote into a file.
 
     Args:
-        data: a PNG or JPEG file.
+        data: a file of one of our formats.
 
     Returns:
         Names and values as `picture_parameters` made them; empty when the file has none.
@@ -66,14 +109,18 @@ def read_parameters(data: bytes) -> dict[str, Any]:
     return parameters
 
 
-def _png_texts(parameters: Mapping[str, ParameterValue]) -> PngImagePlugin.PngInfo:
+def _exif(image: Image.Image, parameters: Parameters) -> bytes:
+    return exif_block(str(parameters["software"]), _comment(parameters), *image.size)
+
+
+def _png_texts(parameters: Parameters) -> PngImagePlugin.PngInfo:
     texts = PngImagePlugin.PngInfo()
     for name, value in parameters.items():
         texts.add_text(name, str(value))
     return texts
 
 
-def _comment(parameters: Mapping[str, ParameterValue]) -> str:
+def _comment(parameters: Parameters) -> str:
     """The parameters as JSON; texts far longer than any FLUX model reads are shortened until the block holds them."""
     shortened = dict(parameters)
     comment = _json(shortened)
@@ -86,5 +133,5 @@ def _comment(parameters: Mapping[str, ParameterValue]) -> str:
     return comment
 
 
-def _json(parameters: Mapping[str, ParameterValue]) -> str:
+def _json(parameters: Parameters) -> str:
     return json.dumps(parameters, ensure_ascii=False)

@@ -1,22 +1,26 @@
 """An engine without a model: real small files at once, for tests and for measuring everything around the model."""
 
 import functools
+import importlib
 import struct
 import time
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from typing import Final
 
 from flux_endpoint.core.catalog import ModelSpec
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
+_Draw = Callable[[int, int, int, Mapping[str, ParameterValue]], bytes]
 
 
 class FakeEngine:
-    """Draws one flat colour that depends on the seed. Imports neither torch nor numpy nor Pillow.
+    """Draws one flat colour that depends on the seed. PNG and JPEG need neither torch nor numpy nor Pillow.
 
     Args:
         spec: the endpoint it stands in for.
@@ -43,10 +47,8 @@ class FakeEngine:
             if self._step_s:
                 time.sleep(self._step_s)
             yield StepDone(step, request.num_inference_steps)
-        if request.image_format is ImageFormat.PNG:
-            data = flat_png(request.width, request.height, request.seed, picture_parameters(request, self._info))
-        else:
-            data = flat_jpeg(request.width, request.height, request.seed)
+        draw = _BY_HAND.get(request.image_format.name) or _flat_by_encoder(request.image_format)
+        data = draw(request.width, request.height, request.seed, picture_parameters(request, self._info))
         return EncodedImage(data, request.image_format, request.width, request.height)
 
     def close(self) -> None:
@@ -82,13 +84,14 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
-def flat_jpeg(width_px: int, height_px: int, seed: int) -> bytes:
+def flat_jpeg(width_px: int, height_px: int, seed: int, _: Mapping[str, ParameterValue]) -> bytes:
     """A JPEG of one grey, without metadata.
 
     Args:
         width_px: of the picture.
         height_px: of the picture.
         seed: its low 7 bits choose one of 128 greys.
+        _: parameters, which go in no such file.
     """
     head, scan_zero_bits = _jpeg_frame(width_px, height_px)
     # First block: code 10 says that a 7-bit brightness follows, then 0: nothing else. Every further block: 00, same.
@@ -122,3 +125,14 @@ def _jpeg_frame(width_px: int, height_px: int) -> tuple[bytes, int]:
     head = b"\xff\xd8" + b"".join(b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body for kind, body in segments)
     blocks = -(-width_px // 8) * -(-height_px // 8)
     return head, 2 * (blocks - 1)
+
+
+# What is drawn most, at once and without Pillow. Other formats are left to their encoders.
+_BY_HAND: Final[Mapping[str, _Draw]] = {PNG.name: flat_png, JPEG.name: flat_jpeg}
+
+
+def _flat_by_encoder(image_format: ImageFormat) -> _Draw:
+    # Not at the top: a gateway without Pillow must be able to draw the others.
+    encode = importlib.import_module("flux_endpoint.engine.encode")
+    draw: _Draw = functools.partial(encode.encode_flat, image_format)
+    return draw

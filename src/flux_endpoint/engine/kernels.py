@@ -9,10 +9,10 @@ import diffusers
 import PIL
 import torch
 import transformers
-from PIL import features
 from torch import Tensor
 from torch.nn import functional
 
+from flux_endpoint.engine.encode import ENCODERS
 from flux_endpoint.engine.parameters import SOFTWARE
 
 # Settings of the libraries themselves by which an operator chooses other sums. torch's own is part of its capability.
@@ -44,7 +44,7 @@ def fingerprint_parts(device: torch.device, dtype: torch.dtype) -> dict[str, str
     parts["torch"] = torch.__version__
     parts["diffusers"] = diffusers.__version__
     parts["transformers"] = transformers.__version__
-    parts["pillow"] = f"{PIL.__version__} with {_deflate()} and {_jpeg()}"
+    parts["pillow"] = f"{PIL.__version__} with {', '.join(encoder.library() for encoder in ENCODERS.values())}"
     parts["software"] = SOFTWARE
     chosen = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) and name not in _SILENT}
     return parts | dict(sorted(chosen.items()))
@@ -79,13 +79,3 @@ def _results(device: torch.device, dtype: torch.dtype) -> Iterator[Tensor]:
     yield functional.layer_norm(hidden, (width,))
     yield functional.gelu(hidden, approximate="tanh")
     yield functional.silu(hidden).cumsum(1)
-
-
-def _deflate() -> str:
-    flavour = features.version_feature("zlib_ng") if features.check_feature("zlib_ng") else None
-    return f"zlib-ng {flavour}" if flavour else f"zlib {features.version_codec('zlib')}"
-
-
-def _jpeg() -> str:
-    flavour = features.version_feature("libjpeg_turbo") if features.check_feature("libjpeg_turbo") else None
-    return f"libjpeg-turbo {flavour}" if flavour else f"libjpeg {features.version_codec('jpg')}"

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.core.generation import GenerationRequest, ImageFormat
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import ImageFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
-from flux_endpoint.core.ids import is_image_key, new_image_key
+from flux_endpoint.core.ids import format_of_image_key, is_image_key, new_image_key
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, ImageFormat
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.images.protocol import StoredImage
 
@@ -91,11 +92,12 @@ class ObjectImageStore:
 
     async def stat(self, key: str) -> StoredImage:
         """See `ImageStore.stat`."""
-        _check_key(key)
+        image_format = _check_key(key)
         with self._outage.watch("reading"), _errors_translated():
             found = await obstore.head_async(self._store, key)
         return StoredImage(
             key=key,
+            image_format=image_format,
             size_bytes=found["size"],
             saved_ms=_to_ms(found["last_modified"]),
             etag=(found["e_tag"] or found["last_modified"].isoformat()).strip('"'),
@@ -117,7 +119,7 @@ class ObjectImageStore:
 
     async def check(self) -> None:
         """See `ImageStore.check`. The object is named as a picture: if it stays behind, a sweep finds it."""
-        key = new_image_key("png")
+        key = new_image_key(DEFAULT_FORMAT.extension)
         written = key.encode()
         # No outage to be logged: whoever checks tells the reason.
         with _errors_translated(is_writing=True):
@@ -150,9 +152,11 @@ class ObjectImageStore:
         return True
 
 
-def _check_key(key: str) -> None:
-    if not is_image_key(key):
+def _check_key(key: str) -> ImageFormat:
+    image_format = format_of_image_key(key)
+    if image_format is None:
         raise ImageGone("There is no such picture")
+    return image_format
 
 
 def _to_ms(moment: datetime) -> int:

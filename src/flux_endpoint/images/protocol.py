@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from flux_endpoint.core.image_formats import ImageFormat
+
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
@@ -16,6 +18,7 @@ class StoredImage:
     """
 
     key: str
+    image_format: ImageFormat
     size_bytes: int
     saved_ms: int
     etag: str

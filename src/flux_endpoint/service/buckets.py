@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from flux_endpoint.core.bucket import REGION_PATTERN
 from flux_endpoint.core.errors import BucketFailed, OutboundFailed, OutboundRefused
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.outbound.protocol import Answer, Sender
 
 logger = logging.getLogger(__name__)

@@ -1,19 +1,16 @@
 """Where the picture of a job goes: to this server, or to the bucket that its client named."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of
 from flux_endpoint.core.job import Completed, Job
 from flux_endpoint.service.gallery import Gallery
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.stores.picture_protocol import PictureStore
 from flux_endpoint.stores.protocol import JobStore
-
-# First bytes of the two formats; what else a worker uploads is refused.
-_MAGIC: Final = {ImageFormat.PNG: b"\x89PNG\r\n\x1a\n", ImageFormat.JPEG: b"\xff\xd8\xff"}
 
 
 class PictureJobStore(JobStore, PictureStore, Protocol):
@@ -45,14 +42,14 @@ class Pictures:
             warnings: sentences for the client; usually none.
 
         Raises:
-            InvalidRequest: the bytes are neither a PNG nor a JPEG.
+            InvalidRequest: the bytes are no picture of a known format.
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
             StoreUnavailable: it could not be kept.
         """
-        image_format = next((form for form, magic in _MAGIC.items() if data.startswith(magic)), None)
+        image_format = format_of(data)
         if image_format is None:
-            raise InvalidRequest("the uploaded bytes are neither a PNG nor a JPEG file")
+            raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
         if job.s3_config is not None:
             await self._uploads.take(job, worker_id, token, image_format, data, warnings)
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from flux_endpoint.core.errors import BucketFailed, FluxEndpointError, LeaseLost, StoreUnavailable, UnknownJob
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.job import Completed, Failed, Job, Outcome, Returned
 from flux_endpoint.core.outbound import origin_of
 from flux_endpoint.service.buckets import Buckets

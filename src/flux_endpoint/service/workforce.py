@@ -164,7 +164,7 @@ class Workforce:
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
-            InvalidRequest: the bytes are neither a PNG nor a JPEG.
+            InvalidRequest: the bytes are no picture of a known format.
             UnknownJob: no such job.
         """
         member = self._roster.get(worker_id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotDelivered, NotFound, Unauthenticated
-from flux_endpoint.core.generation import ImageFormat
+from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.worker.connection import Connection, NoAnswer, Patience, QueryPairs, Reply
 
 logger = logging.getLogger(__name__)

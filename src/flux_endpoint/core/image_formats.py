@@ -1,0 +1,54 @@
+"""The table of picture formats. How pixels become one is the row of the same name in `engine/encode.py`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """One row.
+
+    Attributes:
+        name: on the wire.
+        extension: of our files, without the dot.
+        media_type: MIME type.
+        magic: what every such file holds at some offsets, as (offset, bytes).
+        aliases: endings besides `name` that people give such files.
+    """
+
+    name: str
+    extension: str
+    media_type: str
+    magic: tuple[tuple[int, bytes], ...]
+    aliases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether a file begins like one of this format; nothing is decoded."""
+        return all(data.startswith(expected, offset) for offset, expected in self.magic)
+
+
+JPEG: Final = ImageFormat("jpeg", "jpg", "image/jpeg", ((0, b"\xff\xd8\xff"),), aliases=("jpg",))
+PNG: Final = ImageFormat("png", "png", "image/png", ((0, b"\x89PNG\r\n\x1a\n"),))
+
+# What a request gets that names none.
+DEFAULT_FORMAT: Final = JPEG
+IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, PNG)}
+
+
+def format_of(data: bytes) -> ImageFormat | None:
+    """The format of a file, by its first bytes; None for none of the table."""
+    return next((row for row in IMAGE_FORMATS.values() if row.is_in(data)), None)
+
+
+def format_ending_in(ending: str) -> ImageFormat | None:
+    """The format that people mean by the ending of a file's name, in lower case and without the dot."""
+    return next((row for row in IMAGE_FORMATS.values() if ending in (row.name, *row.aliases)), None)
+
+
+def either(words: list[str]) -> str:
+    """The words of a choice as a sentence has them: `a`, `a or b`, `a, b or c`."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
