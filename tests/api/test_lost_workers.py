@@ -20,7 +20,7 @@ async def until_held(workforce: Workforce, worker_id: str) -> None:
     """Wait until a call of a worker is held."""
     async with asyncio.timeout(30):
         while True:
-            if (member := workforce._roster.get(worker_id)) and (member.takes or member.stops):
+            if (worker := workforce._registry.get(worker_id)) and (worker.takes or worker.stops):
                 return
             await asyncio.sleep(0)
 

@@ -107,7 +107,7 @@ async def test_the_rules_are_those_of_the_jobs_own_endpoint(gateway: Gateway) ->
     worker = ForeignWorker(gateway, endpoint=f"{DEV},echo")
     job_id = await submit(gateway, DEV)
     await worker.take()
-    gateway.services.workforce._roster.get("pod-1").jobs.clear()  # as after a restart of the gateway
+    gateway.services.workforce._registry.get("pod-1").jobs.clear()  # as after a restart of the gateway
     await worker.done(job_id, {"output": "no picture"})
     assert (await status(gateway, job_id, DEV))["status"] == "FAILED"
 

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-from flux_endpoint.service.member import Member
-from flux_endpoint.service.roster import Roster
+from flux_endpoint.service.known_worker import KnownWorker
+from flux_endpoint.service.worker_registry import WorkerRegistry
 from flux_endpoint.stores.protocol import JobStore, SweepResult
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Losses:
 
     Args:
         store: the queue.
-        roster: the workers.
+        registry: the workers.
         stop_grace_ms: how long a worker of this machine may go on after its job is over.
         on_stuck: awaited with the id of a worker of this machine that must be ended, and why.
     """
@@ -31,63 +31,63 @@ class Losses:
     def __init__(
         self,
         store: JobStore,
-        roster: Roster,
+        registry: WorkerRegistry,
         stop_grace_ms: int,
         on_stuck: Callable[[str, str], Awaitable[None]] | None,
     ) -> None:
         self._store = store
-        self._roster = roster
+        self._registry = registry
         self._stop_grace_ms = stop_grace_ms
         self._on_stuck = on_stuck
 
     async def lost(self, worker_id: str) -> SweepResult:
         """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
-        await self._roster.drop(worker_id)
+        await self._registry.drop(worker_id)
         return self._log(await self._store.release(worker_id, counts_as_retry=True, max_retries=_MAX_RETRIES))
 
     async def recover(self, worker_id_prefix: str) -> SweepResult:
         """After a restart: jobs that the workers of the process before held go back to the queue, unblamed."""
-        await self._roster.drop(worker_id_prefix)
+        await self._registry.drop(worker_id_prefix)
         return self._log(await self._store.release(worker_id_prefix, counts_as_retry=False, max_retries=_MAX_RETRIES))
 
     async def release(self, worker_id: str) -> SweepResult:
         """A worker lives but cannot work: as for a lost one."""
         return self._log(await self._store.release_worker(worker_id, max_retries=_MAX_RETRIES))
 
-    async def take_back_unreported(self, member: Member, job_ids: Collection[str]) -> None:
+    async def take_back_unreported(self, worker: KnownWorker, job_ids: Collection[str]) -> None:
         """A worker says that it runs nothing: these jobs have ended without a report, or never reached it."""
-        logger.warning("worker %s asks for a job and has not reported %s", member.id, ", ".join(job_ids))
-        member.taken_back = dict.fromkeys(job_ids, member.seen_ms)
-        await self._take_back(member, job_ids, counts_as_retry=True)
+        logger.warning("worker %s asks for a job and has not reported %s", worker.id, ", ".join(job_ids))
+        worker.taken_back = dict.fromkeys(job_ids, worker.seen_ms)
+        await self._take_back(worker, job_ids, counts_as_retry=True)
 
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
-        await self._roster.sweep()
-        for member, job_ids in self._roster.left_with():
-            logger.warning("worker %s left with jobs that it had just been handed", member.id)
-            await self._take_back(member, job_ids, counts_as_retry=False)
+        await self._registry.sweep()
+        for worker, job_ids in self._registry.left_with():
+            logger.warning("worker %s left with jobs that it had just been handed", worker.id)
+            await self._take_back(worker, job_ids, counts_as_retry=False)
         # Noted before: what is taken back may be handed to somebody else at once.
-        held = self._roster.held()
+        held = self._registry.held()
         stuck: dict[str, str] = {}
         result = self._log(await self._store.sweep(_MAX_RETRIES))
-        for member, job in held:
+        for worker, job in held:
             is_lost = job.id in result.requeued or job.id in result.failed
-            if (is_lost or job.id in result.timed_out) and member.jobs.get(job.id) is job:
-                del member.jobs[job.id]
-                if is_lost and member.is_ours:
-                    stuck[member.id] = f"it lost the lease of job {job.id}"
-        for member, why in self._roster.stuck(self._stop_grace_ms):
-            stuck.setdefault(member.id, why)
+            if (is_lost or job.id in result.timed_out) and worker.jobs.get(job.id) is job:
+                del worker.jobs[job.id]
+                if is_lost and worker.is_ours:
+                    stuck[worker.id] = f"it lost the lease of job {job.id}"
+        for worker, why in self._registry.stuck(self._stop_grace_ms):
+            stuck.setdefault(worker.id, why)
         if self._on_stuck:
             for worker_id, why in stuck.items():
                 await self._on_stuck(worker_id, why)
         return result
 
-    async def _take_back(self, member: Member, job_ids: Collection[str], *, counts_as_retry: bool) -> None:
+    async def _take_back(self, worker: KnownWorker, job_ids: Collection[str], *, counts_as_retry: bool) -> None:
         for job_id in job_ids:
-            member.jobs.pop(job_id, None)
+            worker.jobs.pop(job_id, None)
         result = await self._store.release_jobs(
-            member.id, job_ids, counts_as_retry=counts_as_retry, max_retries=_MAX_RETRIES, error=_UNREPORTED
+            worker.id, job_ids, counts_as_retry=counts_as_retry, max_retries=_MAX_RETRIES, error=_UNREPORTED
         )
         self._log(result)
 

@@ -13,7 +13,7 @@ from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
 from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
-from flux_endpoint.service.roster import WorkerCounts
+from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.usage_protocol import Activity, UsageStore

@@ -12,12 +12,12 @@ from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint
 from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
+from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
-from flux_endpoint.service.member import Member
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
-from flux_endpoint.service.roster import Roster, WorkerCounts, WorkerView
 from flux_endpoint.service.waiting import happens, unless
+from flux_endpoint.service.worker_registry import WorkerCounts, WorkerRegistry, WorkerView
 from flux_endpoint.stores.protocol import JobStore, SweepResult
 from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
 
@@ -60,8 +60,8 @@ class Workforce:
         self._clock = clock
         self._lease_s = lease_s
         self._on_leaving = on_leaving
-        self._roster = Roster(workers, clock, self.lease_ms)
-        self._losses = Losses(store, self._roster, round(stop_grace_s * 1_000), on_stuck)
+        self._registry = WorkerRegistry(workers, clock, self.lease_ms)
+        self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
         self._lost: set[str] = set()
         # By `monotonic_ms`.
         self._spared_until_ms = 0
@@ -98,29 +98,29 @@ class Workforce:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
-        member = await self._roster.see(worker_id, endpoint_ids)
-        await self._roster.begin_take(member, fingerprint)
-        if is_free and (job_ids := member.unreported()):
-            await self._losses.take_back_unreported(member, job_ids)
+        worker = await self._registry.see(worker_id, endpoint_ids)
+        await self._registry.begin_take(worker, fingerprint)
+        if is_free and (job_ids := worker.unreported()):
+            await self._losses.take_back_unreported(worker, job_ids)
         began_ms = self._clock.monotonic_ms()
         deadline_ms = began_ms + round(hold_s * 1_000)
-        with self._roster.holding(member, is_take=True):
+        with self._registry.holding(worker, is_take=True):
             while worker_id not in self._lost:
                 left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
-                if member.is_withheld:
-                    if await happens(member.available, left_s):
+                if worker.is_withheld:
+                    if await happens(worker.available, left_s):
                         continue
                     break
                 # Looking costs a fraction of a claim that finds nothing, which is a transaction.
                 if not await self._store.wait_for_work(endpoint_ids, max(0.0, left_s)):
                     break
-                if member.is_withheld:
+                if worker.is_withheld:
                     continue
-                if member.seems_to_leave(self._clock.monotonic_ms(), began_ms):
+                if worker.seems_to_leave(self._clock.monotonic_ms(), began_ms):
                     break
                 if check_right:
                     await check_right()
-                claims = await self._claim_or_give_back(member, endpoint_ids, limit)
+                claims = await self._claim_or_give_back(worker, endpoint_ids, limit)
                 if claims:
                     return claims
         return []
@@ -135,7 +135,7 @@ class Workforce:
         """
         if result.get("output") is None:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
-        self._roster.hear(worker_id)
+        self._registry.hear(worker_id)
         chunk = result["output"]
         progress = read_progress(chunk)
         if progress is not None and PREVIEW in progress:
@@ -167,9 +167,9 @@ class Workforce:
             InvalidRequest: the bytes are no picture of a known format.
             UnknownJob: no such job.
         """
-        member = self._roster.get(worker_id)
+        worker = self._registry.get(worker_id)
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
-        job = member.jobs.pop(job_id, None) if member else None
+        job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._job_of(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, data, warnings)
 
@@ -194,18 +194,18 @@ class Workforce:
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
         """
-        member = self._roster.hear(worker_id)
+        worker = self._registry.hear(worker_id)
         if result.get("status") == JobStatus.IN_PROGRESS.value:
             await self._note_progress(worker_id, job_id, token, result)
             return
         try:
             # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
-            job = member.jobs.pop(job_id, None) if member else None
+            job = worker.jobs.pop(job_id, None) if worker else None
             spec = self._catalog[(job or await self._job_of(job_id, endpoint_ids)).endpoint_id]
             await self._store.finish(job_id, worker_id, token, read_report(job_id, result, spec))
         finally:
             if result.get("stopPod") is True:
-                await self._let_leave(member or await self._roster.see(worker_id, endpoint_ids))
+                await self._let_leave(worker or await self._registry.see(worker_id, endpoint_ids))
 
     async def fail(self, worker_id: str, job_id: str, token: int | None, reason: str) -> None:
         """End a job whose worker sent something as its result that cannot be used.
@@ -215,9 +215,9 @@ class Workforce:
             UnknownJob: no such job.
         """
         await self._store.finish(job_id, worker_id, token, Failed(reason))
-        member = self._roster.get(worker_id)
-        if member:
-            member.jobs.pop(job_id, None)
+        worker = self._registry.get(worker_id)
+        if worker:
+            worker.jobs.pop(job_id, None)
 
     async def ping(self, worker_id: str, endpoint_ids: Collection[str], job_ids: Collection[str]) -> frozenset[str]:
         """Renew the leases of a worker, which is well; returns the jobs it named that are no longer its own.
@@ -228,16 +228,16 @@ class Workforce:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
-        member = await self._roster.see(worker_id, endpoint_ids, is_ping=True)
-        if member.state is WorkerState.UNHEALTHY:
+        worker = await self._registry.see(worker_id, endpoint_ids, is_ping=True)
+        if worker.state is WorkerState.UNHEALTHY:
             logger.warning("worker %s is well again", worker_id)
-            await self._roster.move(member, WorkerState.READY)
-        member.check_pinged(job_ids, self._clock.monotonic_ms())
-        if await self._roster.has_hung_up(member):
+            await self._registry.move(worker, WorkerState.READY)
+        worker.check_pinged(job_ids, self._clock.monotonic_ms())
+        if await self._registry.has_hung_up(worker):
             return frozenset(job_ids)
         not_held = await self._store.renew(worker_id, job_ids, self._lease_s) if job_ids else frozenset()
         for job_id in not_held:
-            member.jobs.pop(job_id, None)
+            worker.jobs.pop(job_id, None)
         return not_held
 
     async def ping_unhealthy(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
@@ -248,9 +248,9 @@ class Workforce:
         """
         self._check_endpoints(endpoint_ids)
         logger.error("worker %s is unhealthy: %s", worker_id, reason)
-        member = await self._roster.see(worker_id, endpoint_ids, is_ping=True)
-        await self._roster.move(member, WorkerState.UNHEALTHY, reason)
-        member.jobs.clear()
+        worker = await self._registry.see(worker_id, endpoint_ids, is_ping=True)
+        await self._registry.move(worker, WorkerState.UNHEALTHY, reason)
+        worker.jobs.clear()
         await self._losses.release(worker_id)
 
     async def stops(self, worker_id: str, endpoint_ids: Collection[str], hold_s: float) -> list[str]:
@@ -260,15 +260,15 @@ class Workforce:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
-        member = await self._roster.see(worker_id, endpoint_ids)
-        with self._roster.holding(member, is_take=False):
-            if member.state is WorkerState.LEAVING:
+        worker = await self._registry.see(worker_id, endpoint_ids)
+        with self._registry.holding(worker, is_take=False):
+            if worker.state is WorkerState.LEAVING:
                 stops = await self._store.wait_for_stops(worker_id, hold_s)
             else:
                 # A process that ends after its job is held up by this call.
-                stops = await unless(member.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
+                stops = await unless(worker.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
         for job_id in stops:
-            member.jobs.pop(job_id, None)
+            worker.jobs.pop(job_id, None)
         return stops
 
     async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str = "") -> None:
@@ -279,22 +279,22 @@ class Workforce:
             endpoint_ids: what it will serve.
             reason: what became of the one before it, when that ended badly.
         """
-        await self._roster.expect(worker_id, endpoint_ids, reason)
+        await self._registry.expect(worker_id, endpoint_ids, reason)
 
     async def refused(self, worker_id: str, reason: str) -> None:
         """A worker of this machine has ended and is not started again; it has said why, or `reason` does."""
-        member = self._roster.get(worker_id)
-        if member is not None and member.state is not WorkerState.UNHEALTHY:
-            await self._roster.move(member, WorkerState.UNHEALTHY, reason)
+        worker = self._registry.get(worker_id)
+        if worker is not None and worker.state is not WorkerState.UNHEALTHY:
+            await self._registry.move(worker, WorkerState.UNHEALTHY, reason)
 
     @property
     def has_served(self) -> bool:
         """Whether any worker has asked this gateway for a job."""
-        return self._roster.has_served.is_set()
+        return self._registry.has_served.is_set()
 
     async def wait_served(self) -> None:
         """Wait until any worker has asked this gateway for a job."""
-        await self._roster.has_served.wait()
+        await self._registry.has_served.wait()
 
     async def lost(self, worker_id: str) -> SweepResult:
         """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
@@ -308,7 +308,7 @@ class Workforce:
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
         if self._clock.monotonic_ms() < self._spared_until_ms:
-            await self._roster.sweep()
+            await self._registry.sweep()
             return SweepResult()
         return await self._losses.sweep()
 
@@ -318,26 +318,26 @@ class Workforce:
         What was being written meanwhile, here or by a gateway that has not noticed yet, has the old time in it. So no
         lease ends for now: until then every worker that lives has renewed its own by the new one.
         """
-        self._roster.clock_moved(by_ms)
+        self._registry.clock_moved(by_ms)
         self._spared_until_ms = self._clock.monotonic_ms() + self.lease_ms
 
     async def counts(self, *endpoint_ids: str) -> WorkerCounts:
         """How many workers of any of these endpoints are in each state; each is counted once."""
-        return await self._roster.counts(endpoint_ids)
+        return await self._registry.counts(endpoint_ids)
 
     async def workers(self, *endpoint_ids: str) -> Sequence[WorkerView]:
         """The workers of any of these endpoints, by id."""
-        return await self._roster.list(endpoint_ids)
+        return await self._registry.list(endpoint_ids)
 
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
-        return await self._roster.serves(endpoint_id)
+        return await self._registry.serves(endpoint_id)
 
-    async def _let_leave(self, member: Member) -> None:
-        logger.info("worker %s asks to be restarted and gets no jobs until it has been", member.id)
-        await self._roster.move(member, WorkerState.LEAVING, "asked to be restarted")
+    async def _let_leave(self, worker: KnownWorker) -> None:
+        logger.info("worker %s asks to be restarted and gets no jobs until it has been", worker.id)
+        await self._registry.move(worker, WorkerState.LEAVING, "asked to be restarted")
         if self._on_leaving:
-            await self._on_leaving(member.id)
+            await self._on_leaving(worker.id)
 
     async def _note_progress(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
         try:
@@ -350,20 +350,20 @@ class Workforce:
             # Runpod's SDK sends progress from a thread of its own: it may come after the end.
             logger.debug("job %s: progress came too late: %s", job_id, error)
 
-    async def _claim_or_give_back(self, member: Member, endpoint_ids: Collection[str], limit: int) -> list[Claim]:
-        claiming = asyncio.ensure_future(self._store.claim(member.id, endpoint_ids, limit, self._lease_s))
+    async def _claim_or_give_back(self, worker: KnownWorker, endpoint_ids: Collection[str], limit: int) -> list[Claim]:
+        claiming = asyncio.ensure_future(self._store.claim(worker.id, endpoint_ids, limit, self._lease_s))
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # The worker hung up while the claim was being written: without this the job would wait for its lease.
             await self._give_back(await claiming)
             raise
-        if member.is_withheld:
+        if worker.is_withheld:
             # It became so while the claim was being written.
             await self._give_back(claims)
             return []
         for claim in claims:
-            member.hand(claim.job, self._clock.now_ms())
+            worker.hand(claim.job, self._clock.now_ms())
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:

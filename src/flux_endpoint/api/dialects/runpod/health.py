@@ -11,8 +11,8 @@ from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, Flag
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.job import JobCounts
-from flux_endpoint.service.member import Condition
-from flux_endpoint.service.roster import WorkerCounts, WorkerView, count_workers
+from flux_endpoint.service.known_worker import Condition
+from flux_endpoint.service.worker_registry import WorkerCounts, WorkerView, count_workers
 
 _DETAILS: Final = Flag("details", "Add what each worker does, why it does not work, and its fingerprint.")
 _COUNT: Final[schemas.JsonObject] = {"type": "integer"}

@@ -15,8 +15,8 @@ from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.webhook import PausedReceiver
-from flux_endpoint.service.roster import WorkerCounts
 from flux_endpoint.service.usage import UsageRange, UsageReport
+from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.stores.usage_protocol import Percentiles
 
 _OUTCOMES: Final = {

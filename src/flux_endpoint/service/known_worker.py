@@ -36,7 +36,7 @@ class Condition(StrEnum):
 
 
 @dataclass(slots=True)
-class Member:
+class KnownWorker:
     """A worker that this gateway has heard of. Times are those of `Clock.monotonic_ms`, but for three.
 
     Attributes:
@@ -169,13 +169,13 @@ class Member:
 
 
 def condition_of(
-    record: WorkerRecord, member: Member | None, running_jobs: int, now_ms: int, passed_ms: int, patience_ms: int
+    record: WorkerRecord, worker: KnownWorker | None, running_jobs: int, now_ms: int, passed_ms: int, patience_ms: int
 ) -> Condition:
     """What a worker does.
 
     Args:
         record: what all gateways know of it.
-        member: what this one knows, if it does.
+        worker: what this one knows, if it does.
         running_jobs: how many jobs are its own.
         now_ms: `Clock.now_ms`.
         passed_ms: `Clock.monotonic_ms`.
@@ -183,25 +183,25 @@ def condition_of(
     """
     if record.state in (WorkerState.STARTING, WorkerState.LEAVING):
         # Also silent ones: a large model takes minutes to load. But whoever can ping has nothing left to load.
-        only_pings = member is not None and not member.is_ours and now_ms - record.since_ms > patience_ms
+        only_pings = worker is not None and not worker.is_ours and now_ms - record.since_ms > patience_ms
         return Condition.UNHEALTHY if only_pings and record.state is WorkerState.STARTING else Condition.INITIALIZING
     silent_ms = now_ms - record.seen_ms
-    if member is not None:
-        silent_ms = min(silent_ms, member.silent_ms(passed_ms))
+    if worker is not None:
+        silent_ms = min(silent_ms, worker.silent_ms(passed_ms))
     if record.state in (WorkerState.UNHEALTHY, WorkerState.LOST) or silent_ms > patience_ms:
         return Condition.UNHEALTHY
     if running_jobs:
         return Condition.RUNNING
-    if member is not None and member.takes:
+    if worker is not None and worker.takes:
         return Condition.IDLE
-    handed_ms = member.handed_ms if member is not None else None
-    is_ours_to_know = member is not None and member.asked_ms >= record.asked_ms
-    asked_ms = max(record.asked_ms, member.asked_ms) if member is not None else record.asked_ms
+    handed_ms = worker.handed_ms if worker is not None else None
+    is_ours_to_know = worker is not None and worker.asked_ms >= record.asked_ms
+    asked_ms = max(record.asked_ms, worker.asked_ms) if worker is not None else record.asked_ms
     unasked_ms = now_ms - asked_ms
     if (handed_ms is None or asked_ms > handed_ms) and unasked_ms <= (
         _LATELY_MS if is_ours_to_know else _LATELY_ELSEWHERE_MS
     ):
         return Condition.IDLE
     # Busy with something it was told to stop, or about to ask.
-    free_ms = passed_ms - member.free_since_ms if member is not None else unasked_ms
+    free_ms = passed_ms - worker.free_since_ms if worker is not None else unasked_ms
     return Condition.UNHEALTHY if min(unasked_ms, free_ms) > patience_ms else Condition.RUNNING

@@ -10,7 +10,7 @@ from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
-from flux_endpoint.service.member import RESTART_MS, Condition, Member, condition_of
+from flux_endpoint.service.known_worker import RESTART_MS, Condition, KnownWorker, condition_of
 from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class WorkerView:
     fingerprint: str
 
 
-class Roster:
+class WorkerRegistry:
     """The workers of one gateway, shared with the other gateways on its database.
 
     Args:
@@ -72,165 +72,165 @@ class Roster:
         self._lease_ms = lease_ms
         self._patience_ms = _UNHEALTHY_AFTER_LEASES * lease_ms
         self._write_period_ms = min(_WRITE_PERIOD_MS, lease_ms // 3)
-        self._members: dict[str, Member] = {}
+        self._workers: dict[str, KnownWorker] = {}
         self._next_forget_ms = 0
         # Set once any worker has asked for a job.
         self.has_served = asyncio.Event()
 
-    def get(self, worker_id: str) -> Member | None:
+    def get(self, worker_id: str) -> KnownWorker | None:
         """A worker this gateway has heard of; None for others."""
-        return self._members.get(worker_id)
+        return self._workers.get(worker_id)
 
-    async def see(self, worker_id: str, endpoint_ids: Collection[str], *, is_ping: bool = False) -> Member:
+    async def see(self, worker_id: str, endpoint_ids: Collection[str], *, is_ping: bool = False) -> KnownWorker:
         """Note a sign of life; a worker that nobody knows is starting.
 
         A ping is a sign of its process only as long as it has not hung up: the SDK pings from a process of its own.
         """
-        member = self._members.get(worker_id) or await self._meet(worker_id, frozenset(endpoint_ids))
-        member.seen_ms = member.called_ms = self._clock.monotonic_ms()
-        if member.takes:
-            member.asked_ms = self._clock.now_ms()
+        worker = self._workers.get(worker_id) or await self._meet(worker_id, frozenset(endpoint_ids))
+        worker.seen_ms = worker.called_ms = self._clock.monotonic_ms()
+        if worker.takes:
+            worker.asked_ms = self._clock.now_ms()
         if not is_ping:
-            await self._hear(member)
-        is_news = member.is_unwritten or member.endpoint_ids != frozenset(endpoint_ids)
-        member.endpoint_ids = frozenset(endpoint_ids)
-        if is_news or member.written_ms is None or member.seen_ms - member.written_ms >= self._write_period_ms:
-            await self._write(member)
-        return member
+            await self._hear(worker)
+        is_news = worker.is_unwritten or worker.endpoint_ids != frozenset(endpoint_ids)
+        worker.endpoint_ids = frozenset(endpoint_ids)
+        if is_news or worker.written_ms is None or worker.seen_ms - worker.written_ms >= self._write_period_ms:
+            await self._write(worker)
+        return worker
 
-    def hear(self, worker_id: str) -> Member | None:
+    def hear(self, worker_id: str) -> KnownWorker | None:
         """Note that a worker reports something; None for one that this gateway has not heard of."""
-        member = self._members.get(worker_id)
-        if member is not None:
-            member.seen_ms = member.called_ms = self._clock.monotonic_ms()
-            member.hung_up_ms = None
-        return member
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.seen_ms = worker.called_ms = self._clock.monotonic_ms()
+            worker.hung_up_ms = None
+        return worker
 
     async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
         """Note that this gateway starts a worker, and what became of the one before it."""
-        member = await self._meet(worker_id, frozenset(endpoint_ids))
-        member.is_ours, member.reason, member.is_unwritten = True, reason, True
-        await self._write(member)
+        worker = await self._meet(worker_id, frozenset(endpoint_ids))
+        worker.is_ours, worker.reason, worker.is_unwritten = True, reason, True
+        await self._write(worker)
 
-    async def move(self, member: Member, state: WorkerState, reason: str = "") -> None:
+    async def move(self, worker: KnownWorker, state: WorkerState, reason: str = "") -> None:
         """Note the state of a worker; the other gateways can know on return."""
-        member.seen_ms, member.since_ms = self._clock.monotonic_ms(), self._clock.now_ms()
-        member.set_state(state, reason)
-        member.is_unwritten = True
-        await self._write(member)
+        worker.seen_ms, worker.since_ms = self._clock.monotonic_ms(), self._clock.now_ms()
+        worker.set_state(state, reason)
+        worker.is_unwritten = True
+        await self._write(worker)
 
-    async def begin_take(self, member: Member, fingerprint: str = "") -> None:
+    async def begin_take(self, worker: KnownWorker, fingerprint: str = "") -> None:
         """A worker asks for a job. So it has started; or, when it was to be restarted, perhaps started anew.
 
         Args:
-            member: who asks.
+            worker: who asks.
             fingerprint: of the kind of worker it is, told with its first take; empty with others.
         """
-        has_news = bool(fingerprint) and fingerprint != member.fingerprint
+        has_news = bool(fingerprint) and fingerprint != worker.fingerprint
         if has_news:
-            logger.info("worker %s: fingerprint %s", member.id, fingerprint)
-            member.fingerprint = fingerprint
-        is_quiet = not member.takes and not member.jobs
-        has_paused = is_quiet and self._clock.monotonic_ms() - member.quiet_since_ms >= RESTART_MS
-        has_restarted = member.state is WorkerState.LEAVING and (member.has_ended or has_paused)
+            logger.info("worker %s: fingerprint %s", worker.id, fingerprint)
+            worker.fingerprint = fingerprint
+        is_quiet = not worker.takes and not worker.jobs
+        has_paused = is_quiet and self._clock.monotonic_ms() - worker.quiet_since_ms >= RESTART_MS
+        has_restarted = worker.state is WorkerState.LEAVING and (worker.has_ended or has_paused)
         self.has_served.set()
-        is_late_news = self._clock.now_ms() - member.asked_ms >= _ASKED_NEWS_MS
-        member.asked_ms, member.handed_ms = self._clock.now_ms(), None
-        if member.state is WorkerState.STARTING or has_restarted:
-            await self.move(member, WorkerState.READY)
+        is_late_news = self._clock.now_ms() - worker.asked_ms >= _ASKED_NEWS_MS
+        worker.asked_ms, worker.handed_ms = self._clock.now_ms(), None
+        if worker.state is WorkerState.STARTING or has_restarted:
+            await self.move(worker, WorkerState.READY)
         elif has_news or is_late_news:
-            await self._write(member)
+            await self._write(worker)
 
     @contextlib.contextmanager
-    def holding(self, member: Member, *, is_take: bool) -> Iterator[None]:
+    def holding(self, worker: KnownWorker, *, is_take: bool) -> Iterator[None]:
         """While a call of a worker is held. When a leaving worker drops one, its process has ended."""
-        if is_take and member.takes and not member.is_shared:
-            member.is_shared = True
-            logger.warning("worker %s asks for jobs twice at once: do two processes use its name?", member.id)
-        member.takes += is_take
-        member.stops += not is_take
+        if is_take and worker.takes and not worker.is_shared:
+            worker.is_shared = True
+            logger.warning("worker %s asks for jobs twice at once: do two processes use its name?", worker.id)
+        worker.takes += is_take
+        worker.stops += not is_take
         try:
             yield
         except asyncio.CancelledError:
-            member.has_ended = member.state is WorkerState.LEAVING
-            member.hung_up_ms = self._clock.monotonic_ms()
+            worker.has_ended = worker.state is WorkerState.LEAVING
+            worker.hung_up_ms = self._clock.monotonic_ms()
             raise
         finally:
-            member.takes -= is_take
-            member.stops -= not is_take
-            member.seen_ms = self._clock.monotonic_ms()
+            worker.takes -= is_take
+            worker.stops -= not is_take
+            worker.seen_ms = self._clock.monotonic_ms()
             if not is_take:
-                member.stops_ended_ms = member.seen_ms
+                worker.stops_ended_ms = worker.seen_ms
             else:
-                member.quiet_since_ms = member.seen_ms
-                if member.handed_ms is None:
-                    member.asked_ms = self._clock.now_ms()
+                worker.quiet_since_ms = worker.seen_ms
+                if worker.handed_ms is None:
+                    worker.asked_ms = self._clock.now_ms()
 
-    async def has_hung_up(self, member: Member) -> bool:
+    async def has_hung_up(self, worker: KnownWorker) -> bool:
         """Whether a worker that pings dropped its call a lease ago and has not called since: then it is lost."""
-        if member.state is WorkerState.LOST:
+        if worker.state is WorkerState.LOST:
             return True
-        if member.hung_up_ms is None or member.takes or member.stops:
+        if worker.hung_up_ms is None or worker.takes or worker.stops:
             return False
-        if self._clock.monotonic_ms() - member.hung_up_ms < self._lease_ms:
+        if self._clock.monotonic_ms() - worker.hung_up_ms < self._lease_ms:
             return False
-        logger.error("worker %s is given up: %s", member.id, _HUNG_UP)
-        await self.move(member, WorkerState.LOST, _HUNG_UP)
+        logger.error("worker %s is given up: %s", worker.id, _HUNG_UP)
+        await self.move(worker, WorkerState.LOST, _HUNG_UP)
         return True
 
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""
-        for worker_id in [worker_id for worker_id in self._members if worker_id.startswith(worker_id_prefix)]:
-            del self._members[worker_id]
+        for worker_id in [worker_id for worker_id in self._workers if worker_id.startswith(worker_id_prefix)]:
+            del self._workers[worker_id]
         await self._store.forget_workers(worker_id_prefix, self._clock.now_ms() + 1)
 
     async def sweep(self) -> None:
         """Forget workers that have been silent for long; tell the others of those that load and cannot speak yet."""
         passed_ms = self._clock.monotonic_ms()
         gone_ms = _GONE_AFTER_LEASES * self._lease_ms
-        for member in list(self._members.values()):
-            if member.takes or member.jobs or member.state is not WorkerState.READY:
-                member.free_since_ms = passed_ms
-            if member.is_ours and member.state in (WorkerState.STARTING, WorkerState.UNHEALTHY):
+        for worker in list(self._workers.values()):
+            if worker.takes or worker.jobs or worker.state is not WorkerState.READY:
+                worker.free_since_ms = passed_ms
+            if worker.is_ours and worker.state in (WorkerState.STARTING, WorkerState.UNHEALTHY):
                 # Its process is known to live, or why there is none.
-                await self.see(member.id, member.endpoint_ids, is_ping=True)
-        self._members = {
-            worker_id: member for worker_id, member in self._members.items() if member.silent_ms(passed_ms) < gone_ms
+                await self.see(worker.id, worker.endpoint_ids, is_ping=True)
+        self._workers = {
+            worker_id: worker for worker_id, worker in self._workers.items() if worker.silent_ms(passed_ms) < gone_ms
         }
         if passed_ms >= self._next_forget_ms:
             self._next_forget_ms = passed_ms + _FORGET_PERIOD_MS
             await self._store.forget_workers("", self._clock.now_ms() - _FORGET_AFTER_MS)
 
-    def stuck(self, stop_grace_ms: int) -> Iterator[tuple[Member, str]]:
+    def stuck(self, stop_grace_ms: int) -> Iterator[tuple[KnownWorker, str]]:
         """Workers of this gateway that must be ended, and why."""
         passed_ms = self._clock.monotonic_ms()
-        for member in list(self._members.values()):
-            if not member.is_ours or member.state is not WorkerState.READY:
+        for worker in list(self._workers.values()):
+            if not worker.is_ours or worker.state is not WorkerState.READY:
                 continue
-            silent_ms, free_ms = passed_ms - member.called_ms, passed_ms - member.free_since_ms
+            silent_ms, free_ms = passed_ms - worker.called_ms, passed_ms - worker.free_since_ms
             if silent_ms > max(self._lease_ms, _LEAST_PATIENCE_MS):
-                yield member, f"it has been silent for {silent_ms / 1_000:.0f} s"
-            elif not (member.takes or member.jobs) and free_ms > stop_grace_ms:
-                yield member, f"its job is over, and it has not asked for another for {free_ms / 1_000:.0f} s"
+                yield worker, f"it has been silent for {silent_ms / 1_000:.0f} s"
+            elif not (worker.takes or worker.jobs) and free_ms > stop_grace_ms:
+                yield worker, f"its job is over, and it has not asked for another for {free_ms / 1_000:.0f} s"
 
-    def held(self) -> Sequence[tuple[Member, Job]]:
+    def held(self) -> Sequence[tuple[KnownWorker, Job]]:
         """What this gateway's workers hold, as it was when it was handed to them."""
-        return [(member, job) for member in self._members.values() for job in member.jobs.values()]
+        return [(worker, job) for worker in self._workers.values() for job in worker.jobs.values()]
 
-    def left_with(self) -> Iterator[tuple[Member, list[str]]]:
+    def left_with(self) -> Iterator[tuple[KnownWorker, list[str]]]:
         """Workers that left in good order with jobs they had just been handed, and these jobs."""
         now_ms, passed_ms = self._clock.now_ms(), self._clock.monotonic_ms()
-        for member in list(self._members.values()):
-            if member.jobs and (job_ids := member.left_with(now_ms, passed_ms, self._lease_ms)):
-                yield member, job_ids
+        for worker in list(self._workers.values()):
+            if worker.jobs and (job_ids := worker.left_with(now_ms, passed_ms, self._lease_ms)):
+                yield worker, job_ids
 
     def clock_moved(self, by_ms: int) -> None:
         """The clock was set forward, or back (below 0), and all that is kept with it."""
-        for member in self._members.values():
-            member.since_ms += by_ms
-            member.asked_ms += by_ms
-            if member.handed_ms is not None:
-                member.handed_ms += by_ms
+        for worker in self._workers.values():
+            worker.since_ms += by_ms
+            worker.asked_ms += by_ms
+            if worker.handed_ms is not None:
+                worker.handed_ms += by_ms
 
     async def list(self, endpoint_ids: Collection[str]) -> Sequence[WorkerView]:
         """The workers of any of these endpoints, at all gateways together, by id."""
@@ -241,8 +241,8 @@ class Roster:
         for record in records:
             if record.endpoint_ids.isdisjoint(endpoint_ids):
                 continue
-            member, jobs = self._members.get(record.id), running_jobs.get(record.id, 0)
-            condition = condition_of(record, member, jobs, now_ms, passed_ms, self._patience_ms)
+            worker, jobs = self._workers.get(record.id), running_jobs.get(record.id, 0)
+            condition = condition_of(record, worker, jobs, now_ms, passed_ms, self._patience_ms)
             views.append(WorkerView(record.id, condition, record.reason, record.fingerprint))
         return views
 
@@ -255,41 +255,41 @@ class Roster:
         counts = await self.counts([endpoint_id])
         return counts.ready + counts.initializing > 0
 
-    async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> Member:
+    async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> KnownWorker:
         now_ms = self._clock.now_ms()
         record = await self._store.get_worker(worker_id)
         passed_ms = self._clock.monotonic_ms()
-        member = Member(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, passed_ms, passed_ms)
-        member.available.set()
+        worker = KnownWorker(worker_id, endpoint_ids, WorkerState.STARTING, now_ms, passed_ms, passed_ms)
+        worker.available.set()
         if record is None:
-            member.is_unwritten = True
+            worker.is_unwritten = True
         else:
-            member.adopt(record)
+            worker.adopt(record)
             # Another gateway saw it last, or this one before a restart. Had it gone on asking, that were less long ago.
-            member.has_ended = now_ms - record.seen_ms >= self._write_period_ms + RESTART_MS
+            worker.has_ended = now_ms - record.seen_ms >= self._write_period_ms + RESTART_MS
         # Two calls of a new worker may come at once.
-        return self._members.setdefault(worker_id, member)
+        return self._workers.setdefault(worker_id, worker)
 
-    async def _hear(self, member: Member) -> None:
-        member.hung_up_ms = None
-        if member.state is WorkerState.LOST:
-            logger.warning("worker %s is back", member.id)
-            await self.move(member, WorkerState.READY)
+    async def _hear(self, worker: KnownWorker) -> None:
+        worker.hung_up_ms = None
+        if worker.state is WorkerState.LOST:
+            logger.warning("worker %s is back", worker.id)
+            await self.move(worker, WorkerState.READY)
 
-    async def _write(self, member: Member) -> None:
+    async def _write(self, worker: KnownWorker) -> None:
         # One at a time: what is older must not be written last.
-        async with member.writing:
-            member.written_ms = member.seen_ms
-            with_state, member.is_unwritten = member.is_unwritten, False
+        async with worker.writing:
+            worker.written_ms = worker.seen_ms
+            with_state, worker.is_unwritten = worker.is_unwritten, False
             try:
-                record = await self._store.note_worker(member.record(self._clock.now_ms()), with_state=with_state)
+                record = await self._store.note_worker(worker.record(self._clock.now_ms()), with_state=with_state)
             except BaseException:
-                member.is_unwritten = with_state
+                worker.is_unwritten = with_state
                 raise
         # What is older is what the database held before a `move` that came between.
-        is_other = (record.state, record.reason) != (member.state, member.reason)
-        if not with_state and is_other and record.since_ms >= member.since_ms:
-            member.adopt(record)
+        is_other = (record.state, record.reason) != (worker.state, worker.reason)
+        if not with_state and is_other and record.since_ms >= worker.since_ms:
+            worker.adopt(record)
 
 
 def count_workers(views: Collection[WorkerView]) -> WorkerCounts:
