@@ -32,7 +32,7 @@ from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
@@ -211,9 +211,9 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
     store = await open_store(f"sqlite:///{folder / 'jobs.db'}", clock)
-    gallery = Gallery(open_image_store(str(folder / "images")), clock)
+    images = ImageService(open_image_store(str(folder / "images")), clock)
     uploads = Uploads(store, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
-    pictures = Pictures(store, gallery, uploads)
+    pictures = Pictures(store, images, uploads)
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
     deliverer = Deliverer(
         store, sender, lambda job: webhook_body(job, FRONT.base_url_of(job.origin)), clock, "gateway-1"
@@ -224,7 +224,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         endpoints=endpoints,
         workforce=workforce,
         accounts=Accounts(store, clock),
-        gallery=gallery,
+        images=images,
         batches=BatchService(endpoints, store, clock, Retention()),
         watch=JobWatch(store, Attendance(workforce, clock), queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
@@ -238,7 +238,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        janitor = Janitor(store, workforce, gallery, store, store, clock)
+        janitor = Janitor(store, workforce, images, store, store, clock)
         yield Gateway(client, services, clock, janitor, store, store, deliverer, sender, uploads)
     await store.close()
 

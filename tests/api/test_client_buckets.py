@@ -46,7 +46,7 @@ async def test_the_picture_goes_there_and_the_client_gets_a_signed_link(gateway:
     assert "their-secret" not in str(status)
     assert (output["result"], output["seed"]) == (output["image_url"], 7)
     assert [entry.job_id for entry in await gateway.ledger.entries()] == [job_id]
-    assert await gateway.services.gallery.sweep() == 0
+    assert await gateway.services.images.sweep() == 0
 
 
 async def test_object_path_is_a_prefix(gateway: Gateway, worker: HandWorker) -> None:

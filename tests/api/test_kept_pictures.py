@@ -99,7 +99,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_found_again(
 ) -> None:
     job = await take(gateway, worker)
     key = await gateway.store.reserve_picture(job["id"], "worker-1", None, "a" * 43 + ".png")
-    await gateway.services.gallery.save(key, PNG_BYTES)
+    await gateway.services.images.save(key, PNG_BYTES)
     await gateway.post(f"{DEV}/cancel/{job['id']}")
     gateway.clock.advance(days=1)
 
@@ -107,7 +107,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_found_again(
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(gateway.services.gallery, "delete", refuse)
+        patch.setattr(gateway.services.images, "delete", refuse)
         with pytest.raises(StoreUnavailable):
             await gateway.janitor.sweep()
     gateway.clock.advance(days=1)
@@ -120,7 +120,7 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
     gateway: Gateway, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await take(gateway, worker)
-    gallery = gateway.services.gallery
+    images = gateway.services.images
     naps: asyncio.Queue[None] = asyncio.Queue()
     asleep: asyncio.Queue[float] = asyncio.Queue()
 
@@ -131,15 +131,15 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
     async def refuse(*_: object) -> None:
         raise ImagesRefused("the image store has no such bucket or folder")
 
-    monkeypatch.setattr(gallery, "_sleep", sleep)
-    watching = asyncio.create_task(gallery.watch())
+    monkeypatch.setattr(images, "_sleep", sleep)
+    watching = asyncio.create_task(images.recheck())
     await asleep.get()
     client = gateway.client
     ready = await client.get("/ready", headers={"Authorization": ""})
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
     with monkeypatch.context() as patch:
-        patch.setattr(gallery._images, "save", refuse)
-        patch.setattr(gallery._images, "check", refuse)
+        patch.setattr(images._images, "save", refuse)
+        patch.setattr(images._images, "check", refuse)
         reply = await worker.deliver(job)
         assert (reply.status_code, reply.json()) == (503, {"error": "the image store has no such bucket or folder"})
         naps.put_nowait(None)

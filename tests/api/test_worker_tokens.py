@@ -95,7 +95,7 @@ async def test_no_picture_is_taken_from_a_stranger(gateway: Gateway, worker: Han
     worker.headers = {"Authorization": secret}
     assert (await worker.deliver(job)).status_code == 409
     gateway.clock.advance(days=8)
-    assert await gateway.services.gallery.sweep() == 0
+    assert await gateway.services.images.sweep() == 0
 
 
 async def test_the_own_token_cannot_pass_for_a_minted_one(gateway: Gateway) -> None:

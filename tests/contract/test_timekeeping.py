@@ -16,7 +16,7 @@ from flux_endpoint.core.errors import UnknownJob
 from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Job, JobStatus, Policy
 from flux_endpoint.images.object_store import open_image_store
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores import statements as sql
@@ -128,10 +128,10 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 clock = SystemClock(**({"wall_ms": day.wall_ms, "monotonic_ms": day.monotonic_ms} | machine))
                 store = await open_store(url, clock)
                 stack.push_async_callback(store.close)
-                gallery = Gallery(open_image_store(str(tmp_path / "images")), clock)
+                images = ImageService(open_image_store(str(tmp_path / "images")), clock)
                 # No picture is handed in here.
                 workforce = Workforce(store, store, None, FLUX_ENDPOINTS, clock, LEASE_S)  # type: ignore[arg-type]
-                janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper)
+                janitor = Janitor(store, workforce, images, store, store, clock, store.timekeeper)
                 await janitor.sweep()
                 return Gateway(store, clock, workforce, janitor)
 

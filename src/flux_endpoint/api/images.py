@@ -28,7 +28,7 @@ async def image(request: Request, key: str) -> Response:
     headers = await _headers_of(request, key)
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control")})
-    return StreamingResponse(services_of(request).gallery.read(key), headers=headers)
+    return StreamingResponse(services_of(request).images.read(key), headers=headers)
 
 
 @router.head("/{key}", include_in_schema=False)
@@ -38,7 +38,7 @@ async def image_head(request: Request, key: str) -> Response:
 
 
 async def _headers_of(request: Request, key: str) -> dict[str, str]:
-    image, left_ms = await services_of(request).gallery.stat(key)
+    image, left_ms = await services_of(request).images.stat(key)
     return {
         "Content-Type": image.image_format.media_type,
         "Content-Length": str(image.size_bytes),

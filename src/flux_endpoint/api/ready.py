@@ -36,6 +36,6 @@ async def ready(request: Request) -> Response:
     services = services_of(request)
     # Answers 503 by itself when the database is away.
     await services.workforce.counts()
-    problems = [problem for problem in (services.gallery.problem,) if problem is not None]
+    problems = [problem for problem in (services.images.problem,) if problem is not None]
     body = {"status": "unready" if problems else "ready", "problems": problems}
     return json_reply(body, 503 if problems else 200)

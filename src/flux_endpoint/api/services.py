@@ -9,7 +9,7 @@ from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.worker_tokens import WorkerTokens
@@ -31,7 +31,7 @@ class Services:
     endpoints: EndpointService
     workforce: Workforce
     accounts: Accounts
-    gallery: Gallery
+    images: ImageService
     watch: JobWatch
     batches: BatchService
     worker_tokens: WorkerTokens

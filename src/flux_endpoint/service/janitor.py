@@ -7,7 +7,7 @@ from typing import Protocol
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, StoreUnavailable
-from flux_endpoint.service.gallery import MS_PER_DAY, Gallery
+from flux_endpoint.service.images import MS_PER_DAY, ImageService
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.outbox_protocol import Outbox
 from flux_endpoint.stores.picture_protocol import PictureStore
@@ -38,7 +38,7 @@ class Janitor:
     Args:
         store: swept of what clients can no longer read, and of jobs that ended `history_days` ago.
         workforce: swept of leases that ran out.
-        gallery: swept of expired pictures.
+        images: swept of expired pictures.
         outbox: its log is swept like the history of jobs.
         usage: what workers said of their start is swept likewise.
         clock: decides what has expired.
@@ -51,7 +51,7 @@ class Janitor:
         self,
         store: JobAndPictureStore,
         workforce: Workforce,
-        gallery: Gallery,
+        images: ImageService,
         outbox: Outbox,
         usage: UsageStore,
         clock: Clock,
@@ -61,7 +61,7 @@ class Janitor:
     ) -> None:
         self._store = store
         self._workforce = workforce
-        self._gallery = gallery
+        self._images = images
         self._outbox = outbox
         self._usage = usage
         self._clock = clock
@@ -93,7 +93,7 @@ class Janitor:
         self._next_retention_ms = passed_ms + _RETENTION_PERIOD_MS
         now_ms = self._clock.now_ms()
         orphans = await self._sweep_orphans(now_ms)
-        pictures = await self._gallery.sweep()
+        pictures = await self._images.sweep()
         jobs = await self._store.forget(now_ms - self._history_ms)
         webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)
         await self._usage.forget_cold_starts(now_ms - self._history_ms)
@@ -108,7 +108,7 @@ class Janitor:
         while True:
             keys = await self._store.orphaned_pictures(now_ms - _ORPHAN_MS, _ORPHANS_AT_ONCE)
             for key in keys:
-                await self._gallery.delete(key)
+                await self._images.delete(key)
             # Only then: what could not be deleted is found again.
             await self._store.forget_pictures(keys)
             total += len(keys)

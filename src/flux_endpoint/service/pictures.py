@@ -7,7 +7,7 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of
 from flux_endpoint.core.job import Completed, Job
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.stores.picture_protocol import PictureStore
 from flux_endpoint.stores.protocol import JobStore
@@ -22,13 +22,13 @@ class Pictures:
 
     Args:
         store: where the jobs are.
-        gallery: this server's own place.
+        images: this server's own place.
         uploads: carries them to buckets of clients.
     """
 
-    def __init__(self, store: PictureJobStore, gallery: Gallery, uploads: Uploads) -> None:
+    def __init__(self, store: PictureJobStore, images: ImageService, uploads: Uploads) -> None:
         self._store = store
-        self._gallery = gallery
+        self._images = images
         self._uploads = uploads
 
     async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, warnings: Sequence[str]) -> None:
@@ -59,6 +59,6 @@ class Pictures:
         key = await self._store.reserve_picture(job.id, worker_id, token, new_key)
         if key is None:
             return
-        await self._gallery.save(key, data)
+        await self._images.save(key, data)
         output = {"image_key": key} | ({"warnings": list(warnings)} if warnings else {})
         await self._store.finish(job.id, worker_id, token, Completed(output, picture=key))

@@ -38,7 +38,7 @@ from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
-from flux_endpoint.service.gallery import Gallery
+from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
@@ -99,14 +99,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     clock = SystemClock()
     async with _open_store(settings, clock) as store:
         # 1. The parts, from the bottom floor up.
-        gallery = Gallery(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
+        images = ImageService(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
         sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
         node = node_name(settings.data_dir)
         uploads = Uploads(store, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
-        pictures = Pictures(store, gallery, uploads)
+        pictures = Pictures(store, images, uploads)
         workforce = _workforce(settings, store, pictures, catalog, clock, lambda: fleet)
         accounts = Accounts(store, clock, settings.rate_rules)
-        janitor = Janitor(store, workforce, gallery, store, store, clock, store.timekeeper, settings.job_history_days)
+        janitor = Janitor(store, workforce, images, store, store, clock, store.timekeeper, settings.job_history_days)
         endpoints = EndpointService(
             store, catalog, clock, _retention(settings), settings.max_queued, settings.outbound_rules
         )
@@ -115,7 +115,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             endpoints=endpoints,
             workforce=workforce,
             accounts=accounts,
-            gallery=gallery,
+            images=images,
             watch=JobWatch(store, Attendance(workforce, clock)),
             batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=billing,
@@ -128,20 +128,20 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
         #    held waits again.
-        await _require_place(gallery)
+        await _require_place(images)
         first = await _ensure_first_key(accounts, settings, secrets, node)
         await workforce.recover(f"{node}-")
         # 3. Open the doors.
-        works = (janitor.run, deliverer.run, uploads.run, gallery.watch)
+        works = (janitor.run, deliverer.run, uploads.run, images.recheck)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(
             fleet, workforce, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
         )
 
 
-async def _require_place(gallery: Gallery) -> None:
+async def _require_place(images: ImageService) -> None:
     try:
-        await gallery.check()
+        await images.check()
     except StoreUnavailable as error:
         raise SettingsError(f"IMAGE_STORE_URL names a place where no picture can be kept: {error}") from None
 

@@ -14,7 +14,7 @@ MS_PER_DAY = 86_400_000
 _CHECK_PERIOD_S: Final = 10.0
 
 
-class Gallery:
+class ImageService:
     """Saves, shows and forgets pictures.
 
     Args:
@@ -61,7 +61,7 @@ class Gallery:
         with self._noting_refusals():
             await self._images.check()
 
-    async def watch(self) -> None:
+    async def recheck(self) -> None:
         """Until cancelled, find out when an image store that refused is well again; else nobody may ask it."""
         while True:
             await self._sleep(_CHECK_PERIOD_S)
