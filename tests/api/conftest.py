@@ -25,7 +25,6 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
-from flux_endpoint.service.attendance import Attendance
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -34,10 +33,10 @@ from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.usage import Usage
-from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
@@ -226,7 +225,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         accounts=Accounts(store, clock),
         images=images,
         batches=BatchService(endpoints, store, clock, Retention()),
-        watch=JobWatch(store, Attendance(workforce, clock), queue_period_s=0.02, silence_s=0.1),
+        job_views=JobViews(store, workforce, clock, queue_period_s=0.02, silence_s=0.1),
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         billing=billing,
         estimates=Estimates(store),

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flux_endpoint.service.attendance import NO_WORKER
+from flux_endpoint.service.job_views import NO_WORKER
 from tests.api.conftest import API_KEY, DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.service.attendance import NO_WORKER
+from flux_endpoint.service.job_views import NO_WORKER
 from tests.api.conftest import DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS
 from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.service.attendance import NO_WORKER
+from flux_endpoint.service.job_views import NO_WORKER
 from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]

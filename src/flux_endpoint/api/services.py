@@ -10,8 +10,8 @@ from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
+from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.usage import Usage
-from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 
@@ -32,7 +32,7 @@ class Services:
     workforce: Workforce
     accounts: Accounts
     images: ImageService
-    watch: JobWatch
+    job_views: JobViews
     batches: BatchService
     worker_tokens: WorkerTokens
     billing: Billing

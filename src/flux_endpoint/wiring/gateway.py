@@ -32,7 +32,6 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
-from flux_endpoint.service.attendance import Attendance
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -40,10 +39,10 @@ from flux_endpoint.service.endpoint import EndpointService, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.usage import Usage
-from flux_endpoint.service.watch import JobWatch
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
@@ -116,7 +115,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             workforce=workforce,
             accounts=accounts,
             images=images,
-            watch=JobWatch(store, Attendance(workforce, clock)),
+            job_views=JobViews(store, workforce, clock),
             batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=billing,
             estimates=Estimates(store),

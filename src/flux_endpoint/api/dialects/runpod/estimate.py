@@ -10,7 +10,7 @@ from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
-from flux_endpoint.service.attendance import NO_WORKER
+from flux_endpoint.service.job_views import NO_WORKER
 
 # As /run takes it.
 _BODY_LIMIT_BYTES: Final = 10 * 2**20

@@ -17,7 +17,7 @@ from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import StoreUnavailable, UnknownJob
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.raw_json import write_json
-from flux_endpoint.service.watch import Sight
+from flux_endpoint.service.job_views import JobView
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,11 @@ async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     key = await admit(request, endpoint_id, Operation.STATUS)
     job = await services.endpoints.status(key, endpoint_id, job_id)
     seen_id = request.headers.get("last-event-id")
-    if seen_id is not None and job.status.is_terminal and seen_id == _id_of(_data_of(base_url, Sight(job, None, None))):
+    if (
+        seen_id is not None
+        and job.status.is_terminal
+        and seen_id == _id_of(_data_of(base_url, JobView(job, None, None)))
+    ):
         return Response(status_code=204)
     # Proxies must pass each message on at once; the second header says so to nginx.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -68,11 +72,11 @@ async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
 async def _messages(services: Services, base_url: str, job: Job, seen_id: str | None) -> AsyncIterator[str]:
     yield f"retry: {_RETRY_MS}\n\n"
     try:
-        async for sight in services.watch.follow(job):
-            if sight is None:
+        async for view in services.job_views.follow(job):
+            if view is None:
                 yield ": nothing new\n\n"
                 continue
-            data = _data_of(base_url, sight)
+            data = _data_of(base_url, view)
             message_id = _id_of(data)
             # What differs may be nothing that clients see; or they saw it before their connection broke.
             if message_id != seen_id:
@@ -85,8 +89,8 @@ async def _messages(services: Services, base_url: str, job: Job, seen_id: str | 
         logger.debug("events of job %s: %s", job.id, error)
 
 
-def _data_of(base_url: str, sight: Sight) -> str:
-    return _json(schemas.job_body(sight.job, base_url, sight.queue_position, sight.notice, with_preview=True))
+def _data_of(base_url: str, view: JobView) -> str:
+    return _json(schemas.job_body(view.job, base_url, view.queue_position, view.notice, with_preview=True))
 
 
 def _json(body: object) -> str:

@@ -218,8 +218,8 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
 
 
 async def _job_body(request: Request, job: Job) -> schemas.JsonObject:
-    sight = await services_of(request).watch.sight(job)
-    return schemas.job_body(job, base_url_of(request), sight.queue_position, sight.notice)
+    view = await services_of(request).job_views.view(job)
+    return schemas.job_body(job, base_url_of(request), view.queue_position, view.notice)
 
 
 def _is_refused(job: Job) -> bool:

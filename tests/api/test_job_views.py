@@ -18,9 +18,9 @@ async def notices(gateway: Gateway, job_id: str) -> set[str | None]:
     }
     seen.add((await gateway.post(f"{ECHO}/estimate", {"input": {}})).json().get("notice"))
     # What /events sends first.
-    async for sight in gateway.services.watch.follow(await gateway.store.get("echo", job_id)):
-        assert sight is not None
-        seen.add(schemas.job_body(sight.job, "http://x", sight.queue_position, sight.notice).get("notice"))
+    async for view in gateway.services.job_views.follow(await gateway.store.get("echo", job_id)):
+        assert view is not None
+        seen.add(schemas.job_body(view.job, "http://x", view.queue_position, view.notice).get("notice"))
         break
     return seen
 
