@@ -170,7 +170,7 @@ class HandWorker:
         assert reply.status_code == 200, reply.text
 
 
-class ForeignWorker:
+class ThirdPartyWorker:
     """Speaks like Runpod's SDK: no claim token, results as JSON under a form's content type."""
 
     def __init__(self, gateway: Gateway, worker_id: str = "pod-1", endpoint: str = ECHO, token: str = WORKER_TOKEN):
@@ -254,8 +254,8 @@ def worker(gateway: Gateway) -> HandWorker:
 
 
 @pytest.fixture
-def foreign(gateway: Gateway) -> ForeignWorker:
-    return ForeignWorker(gateway)
+def third_party(gateway: Gateway) -> ThirdPartyWorker:
+    return ThirdPartyWorker(gateway)
 
 
 @pytest.fixture

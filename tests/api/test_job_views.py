@@ -3,7 +3,7 @@
 import pytest
 
 from flux_endpoint.api import schemas
-from tests.api.conftest import ECHO, ForeignWorker, Gateway
+from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -38,10 +38,10 @@ async def test_a_job_that_waits_for_nobody_is_told_so_until_somebody_starts(gate
     assert await notices(gateway, job_id) == {NOTICE}
 
 
-async def test_a_job_that_runs_or_is_over_has_no_notice(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_job_that_runs_or_is_over_has_no_notice(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     job_id = (await gateway.post(f"{ECHO}/run", {"input": {}})).json()["id"]
-    job = await foreign.take()
+    job = await third_party.take()
     gateway.clock.advance(s=400)
     assert "notice" not in (await gateway.get(f"{ECHO}/status/{job_id}")).json()
-    await foreign.done(job["id"], {"output": 1})
+    await third_party.done(job["id"], {"output": 1})
     assert "notice" not in (await gateway.get(f"{ECHO}/status/{job_id}")).json()

@@ -7,7 +7,7 @@ import pytest
 
 from flux_endpoint.core.errors import ImagesRefused, StoreUnavailable
 from tests.api.asking import status
-from tests.api.conftest import DEV, PNG_BYTES, ForeignWorker, Gateway, HandWorker
+from tests.api.conftest import DEV, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -54,9 +54,9 @@ async def test_no_worker_names_a_picture_that_it_has_not_handed_in(
     (stolen,) = files(tmp_path)
     for key in (stolen, "a" * 43 + ".png", "../secret.png"):
         job_id = await gateway.submit()
-        foreign = ForeignWorker(gateway, endpoint=DEV)
-        await foreign.take()
-        assert (await foreign.done(job_id, {"output": {"image_key": key}})).status_code == 200
+        third_party = ThirdPartyWorker(gateway, endpoint=DEV)
+        await third_party.take()
+        assert (await third_party.done(job_id, {"output": {"image_key": key}})).status_code == 200
         body = await status(gateway, job_id, DEV)
         assert (body["status"], body["error"]) == ("FAILED", "the worker named a picture that it has not handed in")
     assert [entry.job_id for entry in await gateway.ledger.entries()] == [done["id"]]

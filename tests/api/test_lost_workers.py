@@ -8,7 +8,7 @@ import pytest
 
 from flux_endpoint.service.workforce import Workforce
 from tests.api.asking import status, submit, workers
-from tests.api.conftest import ECHO, ForeignWorker, Gateway
+from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -40,58 +40,58 @@ async def hanging_up(workforce: Workforce, operation: str, worker_id: str = "pod
         await asyncio.gather(held, return_exceptions=True)
 
 
-async def pass_time(gateway: Gateway, foreign: ForeignWorker, seconds: int, job_id: str = "") -> None:
+async def pass_time(gateway: Gateway, third_party: ThirdPartyWorker, seconds: int, job_id: str = "") -> None:
     """Let time pass in which only pings come, naming a job or none."""
     for _ in range(0, seconds, 10):
         gateway.clock.advance(s=10)
-        await foreign.get("ping", f"&job_id={job_id}" if job_id else "")
+        await third_party.get("ping", f"&job_id={job_id}" if job_id else "")
         await gateway.janitor.sweep()
 
 
-async def test_a_ping_alone_makes_no_worker(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_ping_alone_makes_no_worker(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     # 1. One that has never asked for a job.
-    await foreign.get("ping")
-    await pass_time(gateway, foreign, 60)
+    await third_party.get("ping")
+    await pass_time(gateway, third_party, 60)
     assert await workers(gateway) == {"initializing": 1}
-    await pass_time(gateway, foreign, 10)
+    await pass_time(gateway, third_party, 10)
     assert await workers(gateway) == {"unhealthy": 1}
     assert not await gateway.services.workforce.serves("echo")
     # 2. One that has, and has ended but for its pings.
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workers(gateway) == IDLE
-    await pass_time(gateway, foreign, 10)
+    await pass_time(gateway, third_party, 10)
     assert await workers(gateway) == BUSY
-    await pass_time(gateway, foreign, 60)
+    await pass_time(gateway, third_party, 60)
     assert await workers(gateway) == {"unhealthy": 1}
     # 3. It is there after all.
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workers(gateway) == IDLE
 
 
-async def test_other_gateways_know_who_only_pings(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_other_gateways_know_who_only_pings(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first = gateway.services.workforce
     second = Workforce(first._store, first._store, first._pictures, first._catalog, gateway.clock)
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert (await second.counts("echo")).idle == 1
-    await pass_time(gateway, foreign, 70)
+    await pass_time(gateway, third_party, 70)
     counts = await second.counts("echo")
     assert (counts.ready, counts.unhealthy) == (0, 1)
 
 
-async def test_a_worker_is_not_idle_before_it_asks_again(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_worker_is_not_idle_before_it_asks_again(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     await gateway.post(f"{ECHO}/cancel/{job_id}")
-    assert (await foreign.get("job-stop")).json() == {"jobsToStop": [job_id]}
+    assert (await third_party.get("job-stop")).json() == {"jobsToStop": [job_id]}
     assert await workers(gateway) == BUSY
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workers(gateway) == IDLE
 
 
-async def test_who_the_workers_are_and_why_they_do_not_work(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_who_the_workers_are_and_why_they_do_not_work(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     await gateway.services.workforce.expect("a", ["echo"], "the worker before it died: signal SIGKILL")
-    await foreign.get("job-take")
-    other = ForeignWorker(gateway, "pod-2")
+    await third_party.get("job-take")
+    other = ThirdPartyWorker(gateway, "pod-2")
     await other.get("ping", "&status=unhealthy&check=gpu&reason=no device")
     assert (await gateway.get(f"{ECHO}/health?details=true")).json()["details"] == [
         {"id": "a", "state": "initializing", "reason": "the worker before it died: signal SIGKILL"},
@@ -102,55 +102,57 @@ async def test_who_the_workers_are_and_why_they_do_not_work(gateway: Gateway, fo
 
 @pytest.mark.parametrize("operation", ["take", "stops"])
 async def test_pings_of_a_process_whose_worker_hung_up_keep_no_job(
-    gateway: Gateway, foreign: ForeignWorker, operation: str
+    gateway: Gateway, third_party: ThirdPartyWorker, operation: str
 ) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     async with hanging_up(gateway.services.workforce, operation):
-        await pass_time(gateway, foreign, 100, job_id)
+        await pass_time(gateway, third_party, 100, job_id)
         assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
     # Its pings go on; within two leases the job is somebody else's.
-    await pass_time(gateway, foreign, 60, job_id)
+    await pass_time(gateway, third_party, 60, job_id)
     assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
     worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"][0]
     reason = "it hung up and only pings since: its process has ended, as it seems"
     assert worker == {"id": "pod-1", "state": "unhealthy", "reason": reason}
-    await foreign.get("job-stop")
+    await third_party.get("job-stop")
     assert await workers(gateway) != {"unhealthy": 1}
 
 
-async def test_whoever_calls_again_after_hanging_up_keeps_its_job(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_whoever_calls_again_after_hanging_up_keeps_its_job(
+    gateway: Gateway, third_party: ThirdPartyWorker
+) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     for _ in range(5):
         async with hanging_up(gateway.services.workforce, "stops"):
-            await pass_time(gateway, foreign, 20, job_id)
-    assert (await foreign.done(job_id, {"status": "IN_PROGRESS", "output": 1})).status_code == 200
-    await pass_time(gateway, foreign, 60, job_id)
+            await pass_time(gateway, third_party, 20, job_id)
+    assert (await third_party.done(job_id, {"status": "IN_PROGRESS", "output": 1})).status_code == 200
+    await pass_time(gateway, third_party, 60, job_id)
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
 
 
 async def test_a_handler_that_blocks_its_loop_keeps_its_job_by_pings_alone(
-    gateway: Gateway, foreign: ForeignWorker
+    gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     # Answered; the blocked loop reads it after the handler and calls no more until then.
-    assert (await foreign.get("job-stop")).status_code == 204
-    await pass_time(gateway, foreign, 500, job_id)
+    assert (await third_party.get("job-stop")).status_code == 204
+    await pass_time(gateway, third_party, 500, job_id)
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
     assert await workers(gateway) == BUSY
-    assert (await foreign.done(job_id, {"output": 1})).status_code == 200
+    assert (await third_party.done(job_id, {"output": 1})).status_code == 200
 
 
 async def test_a_job_that_its_worker_no_longer_runs_and_never_reported(
-    gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, third_party: ThirdPartyWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await submit(gateway)
-    assert (await foreign.take())["id"] == job_id
+    assert (await third_party.take())["id"] == job_id
     # No time passes: the worker says itself that it runs nothing.
-    assert (await foreign.take())["id"] == job_id
-    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await third_party.take())["id"] == job_id
+    assert (await third_party.get("job-take", "&job_in_progress=0")).status_code == 204
     body = await status(gateway, job_id)
     assert (body["status"], body["retries"]) == ("FAILED", 1)
     assert body["error"] == (
@@ -161,38 +163,38 @@ async def test_a_job_that_its_worker_no_longer_runs_and_never_reported(
 
 
 async def test_of_two_processes_with_one_name_neither_is_believed_to_have_ended_a_job(
-    gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, third_party: ThirdPartyWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with hanging_up(gateway.services.workforce, "take"):
-        assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+        assert (await third_party.get("job-take", "&job_in_progress=0")).status_code == 204
     assert "worker pod-1 asks for jobs twice at once: do two processes use its name?" in caplog.text
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     # The other one asks, and runs nothing.
-    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await third_party.get("job-take", "&job_in_progress=0")).status_code == 204
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
 
 
 async def test_a_ping_for_a_job_that_was_ended_unreported_tells_two_processes(
-    gateway: Gateway, foreign: ForeignWorker
+    gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:
     first = await submit(gateway)
-    await foreign.take()
-    await foreign.get("job-take", "&job_in_progress=0")
+    await third_party.take()
+    await third_party.get("job-take", "&job_in_progress=0")
     assert (await status(gateway, first))["retries"] == 1
     gateway.clock.advance(s=6)
-    await foreign.get("ping", f"&job_id={first}")
+    await third_party.get("ping", f"&job_id={first}")
     # From now on only leases decide.
-    assert (await foreign.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await third_party.get("job-take", "&job_in_progress=0")).status_code == 204
     assert (await status(gateway, first))["status"] == "IN_PROGRESS"
 
 
 async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
-    gateway: Gateway, foreign: ForeignWorker
+    gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:
     job_id = await submit(gateway)
     for pod, retries in (("pod-1", 0), ("pod-2", 0), ("pod-3", 1)):
-        leaving = ForeignWorker(gateway, pod)
+        leaving = ThirdPartyWorker(gateway, pod)
         # After a SIGTERM Runpod's SDK takes one job more, hears the answer of its last call on the stop channel, ends.
         assert (await leaving.take())["id"] == job_id
         gateway.clock.advance(s=15)
@@ -203,9 +205,11 @@ async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
         assert (job.status, job.retries) == ("IN_QUEUE", retries), pod
 
 
-async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(
+    gateway: Gateway, third_party: ThirdPartyWorker
+) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     async with hanging_up(gateway.services.workforce, "stops"):
         gateway.clock.advance(s=5)
     gateway.clock.advance(s=31)
@@ -215,18 +219,18 @@ async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(gateway: Gatew
 
 
 async def test_a_worker_whose_stop_channel_is_silent_gets_nothing_until_it_asks_again(
-    gateway: Gateway, foreign: ForeignWorker
+    gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:
     workforce = gateway.services.workforce
-    assert (await foreign.get("job-stop")).status_code == 204
-    held = asyncio.create_task(workforce.take(foreign.id, ["echo"], 600))
-    await until_held(workforce, foreign.id)
+    assert (await third_party.get("job-stop")).status_code == 204
+    held = asyncio.create_task(workforce.take(third_party.id, ["echo"], 600))
+    await until_held(workforce, third_party.id)
     gateway.clock.advance(s=3)
     job_id = await submit(gateway)
     # It seems to leave: what it got now, it would drop.
     assert await asyncio.wait_for(held, 5) == []
     assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
-    assert (await foreign.take())["id"] == job_id
+    assert (await third_party.take())["id"] == job_id
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ async def test_a_preview_is_handed_out_with_the_last_step_only(gateway: Gateway,
     assert reply.json()["stream"] == [{"output": FIGURES | {"step": 4}}]
 
 
-async def test_what_a_foreign_worker_calls_preview_is_its_own(gateway: Gateway, worker: HandWorker) -> None:
+async def test_what_a_third_party_worker_calls_preview_is_its_own(gateway: Gateway, worker: HandWorker) -> None:
     job = await running_job(gateway, worker)
     for chunk in ({"preview": "x"}, {"step": 1, "total": 2, "preview": [1]}, {"step": "one", "total": 2}):
         await worker.send(job, chunk)

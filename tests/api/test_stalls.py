@@ -14,7 +14,7 @@ import pytest
 from flux_endpoint.api.app import ROUTES
 from flux_endpoint.service.custom import CustomEndpoint
 from tests.api import conftest
-from tests.api.conftest import DEV, ECHO, PNG_BYTES, ForeignWorker, Gateway, HandWorker
+from tests.api.conftest import DEV, ECHO, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -148,7 +148,7 @@ async def test_five_thousand_requests_of_a_batch(gateway: Gateway) -> None:
 
 
 async def test_the_life_of_a_job_with_the_largest_input_and_output(gateway: Gateway) -> None:
-    worker = ForeignWorker(gateway, endpoint=ECHO)
+    worker = ThirdPartyWorker(gateway, endpoint=ECHO)
     sent = submission("objects", SYNC_BYTES)
     async with no_stall():
         reply = await gateway.client.post(f"{ECHO}/runsync?wait=1000", content=sent)
@@ -170,7 +170,7 @@ async def test_the_life_of_a_job_with_the_largest_input_and_output(gateway: Gate
 
 
 async def test_a_webhook_with_the_largest_input_and_output(gateway: Gateway) -> None:
-    worker = ForeignWorker(gateway, endpoint=ECHO)
+    worker = ThirdPartyWorker(gateway, endpoint=ECHO)
     sent = submission("lists", SYNC_BYTES - 100)[:-1] + b',"webhook":"https://hook.example/"}'
     reply = await gateway.client.post(f"{ECHO}/runsync?wait=1000", content=sent)
     assert reply.status_code == 200, reply.text[:300]
@@ -184,7 +184,7 @@ async def test_a_webhook_with_the_largest_input_and_output(gateway: Gateway) -> 
 
 @pytest.mark.parametrize("endpoint", [DEV, ECHO])
 async def test_what_a_worker_sends(gateway: Gateway, endpoint: str) -> None:
-    worker = ForeignWorker(gateway, endpoint=endpoint)
+    worker = ThirdPartyWorker(gateway, endpoint=endpoint)
     for operation, limit, fields in (
         ("job-stream", CHUNK_BYTES, b'"output":'),
         ("job-done", RESULT_BYTES, b'"status":"IN_PROGRESS","output":'),

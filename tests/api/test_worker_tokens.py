@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.asking import status, submit
-from tests.api.conftest import API_KEY, DEV, ECHO, SCHNELL, ForeignWorker, Gateway, HandWorker
+from tests.api.conftest import API_KEY, DEV, ECHO, SCHNELL, Gateway, HandWorker, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def test_no_call_without_a_token_that_is_good_for_it(gateway: Gateway, met
 @pytest.mark.parametrize("endpoint", [DEV, f"{DEV},echo"])
 async def test_a_token_is_good_for_its_endpoints_only(gateway: Gateway, endpoint: str) -> None:
     _, secret = await mint(gateway, "echo only", "echo")
-    worker = ForeignWorker(gateway, endpoint=endpoint, token=secret)
+    worker = ThirdPartyWorker(gateway, endpoint=endpoint, token=secret)
     reply = await worker.get("job-take")
     assert reply.status_code == 403
     assert reply.json() == {"error": "the worker token 'echo only' is good for these endpoints only: echo"}
@@ -50,18 +50,18 @@ async def test_a_token_is_good_for_its_endpoints_only(gateway: Gateway, endpoint
 async def test_both_forms_of_a_minted_token_are_accepted(gateway: Gateway) -> None:
     token_id, secret = await mint(gateway)
     job_id = await submit(gateway)
-    worker = ForeignWorker(gateway, token=f"Bearer {secret}")
+    worker = ThirdPartyWorker(gateway, token=f"Bearer {secret}")
     assert (await worker.take())["id"] == job_id
     await worker.done(job_id, {"output": 1})
     assert (await status(gateway, job_id))["workerId"] == f"{token_id}:pod-1"
 
 
-async def test_a_worker_sees_only_the_jobs_it_holds(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_worker_sees_only_the_jobs_it_holds(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     """Who guesses the ids of a worker and its job gets nowhere with a token of their own."""
     token_id, secret = await mint(gateway)
     job_id = await submit(gateway)
-    await foreign.take()
-    strangers = [ForeignWorker(gateway, name, token=secret) for name in ("pod-1", f"{token_id}:pod-1", "", "other")]
+    await third_party.take()
+    strangers = [ThirdPartyWorker(gateway, name, token=secret) for name in ("pod-1", f"{token_id}:pod-1", "", "other")]
     for stranger in strangers:
         for operation, body in (
             ("job-done", {"output": "stolen"}),
@@ -81,10 +81,10 @@ async def test_a_worker_sees_only_the_jobs_it_holds(gateway: Gateway, foreign: F
     await gateway.janitor.sweep()
     body = await status(gateway, job_id)
     assert (body["status"], body.get("output")) == ("IN_QUEUE", None)
-    await foreign.take()
+    await third_party.take()
     await gateway.post(f"{ECHO}/cancel/{job_id}")
     assert (await strangers[0].get("job-stop")).status_code == 204
-    assert (await foreign.get("job-stop")).json() == {"jobsToStop": [job_id]}
+    assert (await third_party.get("job-stop")).json() == {"jobsToStop": [job_id]}
 
 
 async def test_no_picture_is_taken_from_a_stranger(gateway: Gateway, worker: HandWorker) -> None:
@@ -101,15 +101,15 @@ async def test_no_picture_is_taken_from_a_stranger(gateway: Gateway, worker: Han
 async def test_the_own_token_cannot_pass_for_a_minted_one(gateway: Gateway) -> None:
     token_id, secret = await mint(gateway)
     job_id = await submit(gateway)
-    await ForeignWorker(gateway, token=secret).take()
-    thief = ForeignWorker(gateway, f"{token_id}:pod-1")
+    await ThirdPartyWorker(gateway, token=secret).take()
+    thief = ThirdPartyWorker(gateway, f"{token_id}:pod-1")
     assert (await thief.done(job_id, {"output": "stolen"})).status_code == 400
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
 
 
 async def test_a_revoked_tokens_jobs_come_back_at_the_end_of_their_lease(gateway: Gateway) -> None:
     token_id, secret = await mint(gateway)
-    worker = ForeignWorker(gateway, token=secret)
+    worker = ThirdPartyWorker(gateway, token=secret)
     job_id = await submit(gateway)
     await worker.take()
     assert await gateway.services.worker_tokens.revoke(token_id)
@@ -129,7 +129,7 @@ async def test_a_revoked_tokens_jobs_come_back_at_the_end_of_their_lease(gateway
 async def test_a_held_take_ends_with_its_token(gateway: Gateway) -> None:
     token_id, secret = await mint(gateway)
     object.__setattr__(gateway.services, "hold_s", 30)
-    held = asyncio.create_task(ForeignWorker(gateway, token=secret).get("job-take"))
+    held = asyncio.create_task(ThirdPartyWorker(gateway, token=secret).get("job-take"))
     await asyncio.sleep(0.1)
     await gateway.services.worker_tokens.revoke(token_id)
     job_id = await submit(gateway)
@@ -155,7 +155,7 @@ async def test_a_revocation_elsewhere_is_noticed_within_seconds_and_calls_cost_n
     assert len(reads) == 1
     await store.revoke_worker_token(token_id, gateway.clock.now_ms())
     gateway.clock.advance(s=5)
-    assert (await ForeignWorker(gateway, token=secret).get("ping")).status_code == 401
+    assert (await ThirdPartyWorker(gateway, token=secret).get("ping")).status_code == 401
 
 
 @pytest.mark.parametrize("jump_s", [-3_600, 0, 3_600])
@@ -166,7 +166,7 @@ async def test_a_clock_that_is_set_keeps_no_revoked_token_alive(gateway: Gateway
     await gateway.services.workforce._store.revoke_worker_token(token_id, gateway.clock.now_ms())
     gateway.clock.jump(s=jump_s)
     gateway.clock.advance(s=5)
-    assert (await ForeignWorker(gateway, token=secret).get("ping")).status_code == 401
+    assert (await ThirdPartyWorker(gateway, token=secret).get("ping")).status_code == 401
 
 
 async def test_refusals_of_held_calls_take_their_time(gateway: Gateway) -> None:
@@ -175,20 +175,20 @@ async def test_refusals_of_held_calls_take_their_time(gateway: Gateway) -> None:
     loop = asyncio.get_running_loop()
     for operation, token in (("job-take", "wrong"), ("job-take-batch", "wrong"), ("job-stop", "wrong")):
         started_s = loop.time()
-        assert (await ForeignWorker(gateway, token=token).get(operation)).status_code == 401
+        assert (await ThirdPartyWorker(gateway, token=token).get(operation)).status_code == 401
         assert loop.time() - started_s >= 0.2
     started_s = loop.time()
-    assert (await ForeignWorker(gateway, endpoint="/v2/nothing").get("job-take")).status_code == 404
+    assert (await ThirdPartyWorker(gateway, endpoint="/v2/nothing").get("job-take")).status_code == 404
     assert loop.time() - started_s >= 0.2
 
 
 @pytest.mark.parametrize("worker_id", ["w" * 201, "a:b"])
 async def test_a_worker_id_is_short_and_plain(gateway: Gateway, worker_id: str) -> None:
-    assert (await ForeignWorker(gateway, worker_id).get("job-take")).status_code == 400
+    assert (await ThirdPartyWorker(gateway, worker_id).get("job-take")).status_code == 400
 
 
 async def test_two_endpoints_in_one_url_are_served_in_order(gateway: Gateway) -> None:
-    worker = ForeignWorker(gateway, endpoint=f"{ECHO},black-forest-labs-flux-1-schnell")
+    worker = ThirdPartyWorker(gateway, endpoint=f"{ECHO},black-forest-labs-flux-1-schnell")
     first, second = await submit(gateway, SCHNELL), await submit(gateway)
     for job_id in (first, second):
         assert (await worker.take())["id"] == job_id

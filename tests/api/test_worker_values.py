@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.api.conftest import ECHO, ForeignWorker, Gateway
+from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -38,10 +38,10 @@ def each_bad(test: Any) -> Any:
 @given(text=TEXTS)
 @each_bad
 async def test_a_result_comes_back_or_fails_the_job(gateway: Gateway, text: str) -> None:
-    foreign = ForeignWorker(gateway)
+    third_party = ThirdPartyWorker(gateway)
     job_id = (await gateway.post(f"{ECHO}/run", {"input": {}})).json()["id"]
-    await foreign.take()
-    reply = await foreign.post("job-done", job_id, b'{"output": ' + text.encode() + b"}")
+    await third_party.take()
+    reply = await third_party.post("job-done", job_id, b'{"output": ' + text.encode() + b"}")
     job = (await gateway.get(f"{ECHO}/status/{job_id}")).json()
     value = value_of(text)
     if value is None:

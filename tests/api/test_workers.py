@@ -7,65 +7,69 @@ import pytest
 
 from flux_endpoint.service.workforce import Workforce
 from tests.api.asking import status, submit, workers
-from tests.api.conftest import DEV, ECHO, ForeignWorker, Gateway
+from tests.api.conftest import DEV, ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_batch_is_a_list_of_at_most_so_many(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_batch_is_a_list_of_at_most_so_many(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     job_ids = [await submit(gateway) for _ in range(3)]
-    reply = await foreign.get("job-take-batch", "&batch_size=2&job_in_progress=0")
+    reply = await third_party.get("job-take-batch", "&batch_size=2&job_in_progress=0")
     assert [job["id"] for job in reply.json()] == job_ids[:2]
-    reply = await foreign.get("job-take-batch", "&batch_size=5&job_in_progress=1")
+    reply = await third_party.get("job-take-batch", "&batch_size=5&job_in_progress=1")
     assert [job["id"] for job in reply.json()] == job_ids[2:]
-    assert (await foreign.get("job-take-batch", "&batch_size=5")).status_code == 204
+    assert (await third_party.get("job-take-batch", "&batch_size=5")).status_code == 204
     for size in ("0", "101", "-1", "two"):
-        assert (await foreign.get("job-take-batch", f"&batch_size={size}")).status_code == 400
+        assert (await third_party.get("job-take-batch", f"&batch_size={size}")).status_code == 400
 
 
-async def test_a_cancelled_job_is_told_on_the_stop_channel_once(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_cancelled_job_is_told_on_the_stop_channel_once(
+    gateway: Gateway, third_party: ThirdPartyWorker
+) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     await gateway.post(f"{ECHO}/cancel/{job_id}")
-    assert (await foreign.get("job-stop")).json() == {"jobsToStop": [job_id]}
-    assert (await foreign.get("job-stop")).status_code == 204
+    assert (await third_party.get("job-stop")).json() == {"jobsToStop": [job_id]}
+    assert (await third_party.get("job-stop")).status_code == 204
 
 
 @pytest.mark.parametrize("extra", ["&runpod_version=1.12.0", "&retry_ping=1", ""])
-async def test_pings_keep_a_job_through_many_leases(gateway: Gateway, foreign: ForeignWorker, extra: str) -> None:
+async def test_pings_keep_a_job_through_many_leases(
+    gateway: Gateway, third_party: ThirdPartyWorker, extra: str
+) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     for _ in range(10):
         gateway.clock.advance(s=20)
-        assert (await foreign.get("ping", f"&job_id={job_id}{extra}")).status_code == 200
+        assert (await third_party.get("ping", f"&job_id={job_id}{extra}")).status_code == 200
         await gateway.janitor.sweep()
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
-    assert (await foreign.get("ping", "&job_id=")).json() == {"jobsToStop": []}
+    assert (await third_party.get("ping", "&job_id=")).json() == {"jobsToStop": []}
 
 
-async def test_a_ping_names_a_thousand_jobs_at_most(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_ping_names_a_thousand_jobs_at_most(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     others = [f"other-{number}" for number in range(1_000)]
-    reply = await foreign.get("ping", f"&job_id={','.join([job_id, *others])}")
+    reply = await third_party.get("ping", f"&job_id={','.join([job_id, *others])}")
     assert reply.status_code == 400
     assert reply.json() == {"error": "Invalid request: job_id names 1001 jobs; a ping may name 1000"}
     # The same name again is no more work.
-    reply = await foreign.get("ping", f"&job_id={','.join([job_id] * 1_100 + others[:999])}")
+    reply = await third_party.get("ping", f"&job_id={','.join([job_id] * 1_100 + others[:999])}")
     assert reply.json() == {"jobsToStop": sorted(others[:999])}
 
 
 async def test_an_endpoint_that_is_named_often_is_served_once(gateway: Gateway) -> None:
-    worker = ForeignWorker(gateway, endpoint=",".join([ECHO] + ["echo"] * 3_000))
+    worker = ThirdPartyWorker(gateway, endpoint=",".join([ECHO] + ["echo"] * 3_000))
     job_id = await submit(gateway)
     assert (await worker.take())["id"] == job_id
     assert (await worker.get("ping", f"&job_id={job_id}")).json() == {"jobsToStop": []}
 
 
-async def test_lost_pings_cost_one_more_try_and_then_the_job(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_lost_pings_cost_one_more_try_and_then_the_job(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     job_id = await submit(gateway)
     for retries in (0, 1):
-        assert (await foreign.take())["id"] == job_id
+        assert (await third_party.take())["id"] == job_id
         assert (await status(gateway, job_id)).get("retries", 0) == retries
         gateway.clock.advance(s=31)
         await gateway.janitor.sweep()
@@ -73,19 +77,19 @@ async def test_lost_pings_cost_one_more_try_and_then_the_job(gateway: Gateway, f
     assert (body["status"], body["error"], body["retries"]) == ("FAILED", "job timed out after 1 retries", 1)
 
 
-async def test_health_follows_a_worker(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_health_follows_a_worker(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     assert await workers(gateway) == {}
-    await foreign.get("ping")
+    await third_party.get("ping")
     assert await workers(gateway) == {"initializing": 1}
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workers(gateway) == {"idle": 1, "ready": 1}
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     assert await workers(gateway) == {"ready": 1, "running": 1}
-    await foreign.done(job_id, {})
+    await third_party.done(job_id, {})
     # It has not asked for the next one yet.
     assert await workers(gateway) == {"ready": 1, "running": 1}
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workers(gateway) == {"idle": 1, "ready": 1}
     assert await workers(gateway, DEV) == {}
     gateway.clock.advance(s=61)
@@ -95,33 +99,33 @@ async def test_health_follows_a_worker(gateway: Gateway, foreign: ForeignWorker)
     assert await workers(gateway) == {}
 
 
-async def test_an_endpoint_is_served_by_who_works_or_starts(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_an_endpoint_is_served_by_who_works_or_starts(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     workforce = gateway.services.workforce
     assert not await workforce.serves("echo")
-    await workforce.expect(foreign.id, ["echo"])
+    await workforce.expect(third_party.id, ["echo"])
     assert await workforce.serves("echo")
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert await workforce.serves("echo")
     assert not await workforce.serves("black-forest-labs-flux-1-dev")
-    await foreign.get("ping", "&status=unhealthy&reason=hot")
+    await third_party.get("ping", "&status=unhealthy&reason=hot")
     assert not await workforce.serves("echo")
 
 
 async def test_an_unhealthy_worker_loses_its_jobs_and_gets_no_more(
-    gateway: Gateway, foreign: ForeignWorker, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, third_party: ThirdPartyWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     with caplog.at_level(logging.WARNING):
-        reply = await foreign.get("ping", f"&status=unhealthy&check=gpu&reason={'x' * 500}&runpod_version=1.12.0")
+        reply = await third_party.get("ping", f"&status=unhealthy&check=gpu&reason={'x' * 500}&runpod_version=1.12.0")
     assert reply.status_code == 200
     assert f"pod-1 is unhealthy: gpu: {'x' * 251}\n" in caplog.text
     assert await workers(gateway) == {"unhealthy": 1}
     assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
-    assert (await foreign.get("job-take")).status_code == 204
-    assert (await foreign.get("job-take-batch", "&batch_size=2")).status_code == 204
-    await foreign.get("ping", "&runpod_version=1.12.0")
-    assert (await foreign.take())["id"] == job_id
+    assert (await third_party.get("job-take")).status_code == 204
+    assert (await third_party.get("job-take-batch", "&batch_size=2")).status_code == 204
+    await third_party.get("ping", "&runpod_version=1.12.0")
+    assert (await third_party.take())["id"] == job_id
     assert (await status(gateway, job_id))["retries"] == 1
 
 
@@ -138,13 +142,13 @@ async def test_a_held_take_of_a_worker_that_becomes_unhealthy_is_not_served(gate
 
 
 async def test_a_worker_that_asks_for_a_restart_gets_nothing_until_it_has_been(
-    gateway: Gateway, foreign: ForeignWorker
+    gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:
     first, second = await submit(gateway), await submit(gateway)
-    await foreign.take()
+    await third_party.take()
     stopping = asyncio.create_task(gateway.services.workforce.stops("pod-1", ["echo"], 60))
     await asyncio.sleep(0.05)
-    await foreign.done(first, {"output": 1, "stopPod": True})
+    await third_party.done(first, {"output": 1, "stopPod": True})
     # A process that ends after its job is not held up by its call on the stop channel.
     assert await asyncio.wait_for(stopping, 5) == []
     assert (await status(gateway, first))["status"] == "COMPLETED"
@@ -152,33 +156,33 @@ async def test_a_worker_that_asks_for_a_restart_gets_nothing_until_it_has_been(
     # The process goes on: it asks a second after its last job, and then again as soon as it is answered.
     for pause_ms in (1_000, 100, 0, 1_100):
         gateway.clock.advance(ms=pause_ms)
-        await foreign.get("ping")
-        assert (await foreign.get("job-take")).status_code == 204
+        await third_party.get("ping")
+        assert (await third_party.get("job-take")).status_code == 204
     # It has been restarted: nobody asked for a while.
     gateway.clock.advance(s=3)
-    assert (await foreign.take())["id"] == second
+    assert (await third_party.take())["id"] == second
 
 
-async def test_a_leaving_worker_that_drops_its_call_has_ended(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_a_leaving_worker_that_drops_its_call_has_ended(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first, second = await submit(gateway), await submit(gateway)
-    await foreign.take()
-    await foreign.done(first, {"stopPod": True})
+    await third_party.take()
+    await third_party.done(first, {"stopPod": True})
     gateway.clock.advance(s=1)
     held = asyncio.create_task(gateway.services.workforce.take("pod-1", ["echo"], 60))
     await asyncio.sleep(0.05)
     held.cancel()
     await asyncio.gather(held, return_exceptions=True)
-    assert (await foreign.take())["id"] == second
+    assert (await third_party.take())["id"] == second
 
 
-async def test_several_gateways_agree_on_the_workers(gateway: Gateway, foreign: ForeignWorker) -> None:
+async def test_several_gateways_agree_on_the_workers(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first = gateway.services.workforce
     second = Workforce(first._store, first._store, first._pictures, first._catalog, gateway.clock)
-    await foreign.get("job-take")
+    await third_party.get("job-take")
     assert (await second.counts("echo")).idle == 1
     assert await second.take("pod-2", ["echo"], 0) == []
     await second.ping_unhealthy("pod-1", ["echo"], "hot")
     assert await workers(gateway) == {"idle": 1, "ready": 1, "unhealthy": 1}
     await submit(gateway)
     gateway.clock.advance(s=6)
-    assert (await foreign.get("job-take")).status_code == 204
+    assert (await third_party.get("job-take")).status_code == 204

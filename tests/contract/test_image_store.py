@@ -149,7 +149,7 @@ async def test_pictures_survive_a_restart(images, image_url):
     assert await read_all(open_image_store(image_url), key) == LARGE
 
 
-async def test_a_folder_holds_one_plain_file_per_picture_and_foreign_files_are_left_alone(tmp_path):
+async def test_a_folder_holds_one_plain_file_per_picture_and_other_files_are_left_alone(tmp_path):
     images = open_image_store(f"file://{tmp_path}/with%20space")
     folder = tmp_path / "with space"
     key = new_image_key("png")

@@ -31,7 +31,7 @@ OUTCOMES = [Completed({"image": "x"}), Failed(ERROR), Failed(ERROR, {"half": 1})
 NUMBERS = st.integers(0, 5)
 WORKER = st.sampled_from(WORKERS)
 OUTCOME = st.sampled_from(OUTCOMES)
-# "none": the protocol of foreign workers has no place for one.
+# "none": the protocol of third-party workers has no place for one.
 TOKENS = st.sampled_from(["held", "held", "old", "none"])
 REPORTERS = st.sampled_from(["holder", "holder", "holder", *WORKERS])
 # Longer and shorter than a lease, so that each of them is the first to run out now and then.

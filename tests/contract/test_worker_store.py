@@ -1,4 +1,4 @@
-"""The contract of `WorkerStore`, and of the verbs of `JobStore` that foreign workers need, on every database."""
+"""The contract of `WorkerStore`, and of the verbs of `JobStore` that third-party workers need, on every database."""
 
 import asyncio
 

@@ -22,7 +22,7 @@ def test_what_has_no_step_and_total_is_no_progress(chunk: Any) -> None:
     assert read_progress(chunk) is None
 
 
-def test_what_a_foreign_worker_adds_is_left_out() -> None:
+def test_what_a_third_party_worker_adds_is_left_out() -> None:
     assert read_progress({"step": 0, "total": 1, "eta_ms": "soon", "loss": 0.1}) == {"step": 0, "total": 1}
 
 

@@ -29,7 +29,7 @@ class ClientLeft(Exception):
 
 def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; success is always exactly 200, because two official clients accept no other 2xx."""
-    # Escaped to ASCII: a foreign worker's text may hold lone surrogates, which UTF-8 cannot.
+    # Escaped to ASCII: a third-party worker's text may hold lone surrogates, which UTF-8 cannot.
     data = write_json(body).encode()
     return Response(data, status_code, headers, media_type="application/json")
 

@@ -103,7 +103,7 @@ def _output(job: Job, base_url: str) -> Any:
         return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
     output = dict(job.output)
     key = output.pop("image_key", None)
-    # Not of ours: it lies in the client's bucket, or a foreign worker put it somewhere.
+    # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
     url = output.get("image_url") if key is None else f"{base_url}/images/{key}"
     cost = {"cost": float(job.cost_usd)}
     if url is None or isinstance(job.input, RawJson) or "seed" not in job.input:

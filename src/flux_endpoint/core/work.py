@@ -12,7 +12,7 @@ def work_of(fields: Mapping[str, Any] | RawJson) -> float:
     """Megapixels x steps, twice that when a negative prompt asks for a second pass; 1 for an input that names neither.
 
     Args:
-        fields: a job's `input`, as its worker gets it; that of a foreign endpoint may hold anything.
+        fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
     """
     if isinstance(fields, RawJson):
         # No input of FLUX is so long.

@@ -131,7 +131,7 @@ class Deliverer:
         _log_turn(turn, delivery, attempt)
 
     def _seal(self, delivery: Delivery, now_s: int) -> tuple[dict[str, str], bytes]:
-        # Escaped to ASCII, as the answers of the API are: a foreign worker's text may hold what UTF-8 cannot.
+        # Escaped to ASCII, as the answers of the API are: a third-party worker's text may hold what UTF-8 cannot.
         body = write_json(self._render(delivery.job)).encode()
         headers = {
             "Content-Type": "application/json",

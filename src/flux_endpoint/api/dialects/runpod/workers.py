@@ -223,7 +223,7 @@ def _fingerprint(request: Request) -> str:
 
 
 def _claim_token(request: Request) -> int | None:
-    """The fencing token; absent from foreign workers, whose protocol has no place for it."""
+    """The fencing token; absent from third-party workers, whose protocol has no place for it."""
     return _number(request, "claimToken", 0, 10**9)
 
 
