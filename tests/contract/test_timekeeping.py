@@ -63,11 +63,14 @@ class TimeOfDay:
         self.set_ms += round(seconds * 1_000)
         self._tell()
 
-    def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.passed_ms + self.set_ms
+    def wall_ns(self) -> int:
+        return time.time_ns() + (self.passed_ms + self.set_ms) * 1_000_000
 
-    def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000 + self.passed_ms
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns() + self.passed_ms * 1_000_000
+
+    def wall_ms(self) -> int:
+        return self.wall_ns() // 1_000_000
 
     def _tell(self) -> None:
         if self._postgres is not None:
@@ -116,7 +119,7 @@ def day() -> TimeOfDay:
 
 @pytest.fixture
 async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: TimeOfDay, tmp_path: Path):
-    """Opens gateways on one database; `wall_ms` and `monotonic_ms` are those of their machines."""
+    """Opens gateways on one database; `wall_ns` and `monotonic_ns` are those of their machines."""
     url = database_url
     if url.startswith("postgresql"):
         url += day.rule(request.getfixturevalue("postgres_server"))
@@ -125,7 +128,7 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
         async with AsyncExitStack() as stack:
 
             async def open_one(**machine: Callable[[], int]) -> Gateway:
-                clock = SystemClock(**({"wall_ms": day.wall_ms, "monotonic_ms": day.monotonic_ms} | machine))
+                clock = SystemClock(**({"wall_ns": day.wall_ns, "monotonic_ns": day.monotonic_ns} | machine))
                 store = await open_store(url, clock)
                 stack.push_async_callback(store.close)
                 images = ImageService(open_image_store(str(tmp_path / "images")), clock)
@@ -215,7 +218,7 @@ class TestSeveralGateways:
         self, open_gateway: OpenGateway, day: TimeOfDay, skew_s: int
     ) -> None:
         right = await open_gateway()
-        wrong = await open_gateway(wall_ms=lambda: day.wall_ms() + skew_s * 1_000)
+        wrong = await open_gateway(wall_ns=lambda: day.wall_ns() + skew_s * 10**9)
         assert near(right.clock.now_ms(), wrong.clock.now_ms())
         job, other = await right.claim(), await wrong.claim()
         for _ in range(4):
@@ -270,7 +273,7 @@ class TestSeveralGateways:
     async def test_a_paused_machine_moves_nobodys_time(self, open_gateway: OpenGateway, day: TimeOfDay) -> None:
         awake = await open_gateway()
         paused_ms = 0
-        paused = await open_gateway(monotonic_ms=lambda: day.monotonic_ms() - paused_ms)
+        paused = await open_gateway(monotonic_ns=lambda: day.monotonic_ns() - paused_ms * 1_000_000)
         await paused.janitor.sweep()
         job = await awake.claim()
         # An hour for everybody else: its own clock stood still.
@@ -286,5 +289,5 @@ class TestSeveralGateways:
 
     async def test_commands_tell_the_database_s_time(self, open_gateway: OpenGateway, day: TimeOfDay) -> None:
         day.jump_s(-HOUR_S)
-        command = await open_gateway(wall_ms=lambda: 5)
+        command = await open_gateway(wall_ns=lambda: 5_000_000)
         assert near(command.clock.now_ms(), day.wall_ms())

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+_NS_PER_MS: Final = 1_000_000
 
 
 class Clock(Protocol):
@@ -20,32 +22,34 @@ class Clock(Protocol):
         ...
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
 class SystemClock:
     """A clock that is set by another and runs evenly in between, whatever happens to the machine's.
 
     Until `set` is called it tells what the machine's clock said when it was made, and the time since.
 
     Args:
-        wall_ms: the machine's time of day.
-        monotonic_ms: what nobody can set.
+        wall_ns: the machine's time of day, nanoseconds.
+        monotonic_ns: what nobody can set, nanoseconds.
     """
 
-    def __init__(self, wall_ms: Callable[[], int] = _wall_ms, monotonic_ms: Callable[[], int] = _monotonic_ms) -> None:
-        self.wall_ms = wall_ms
-        self.monotonic_ms = monotonic_ms
-        self._ahead_ms = wall_ms() - monotonic_ms()
+    def __init__(
+        self, wall_ns: Callable[[], int] = time.time_ns, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._monotonic_ns = monotonic_ns
+        self._ahead_ms = self.wall_ms() - self.monotonic_ms()
 
     def now_ms(self) -> int:
         """See `Clock.now_ms`."""
-        return self._ahead_ms + self.monotonic_ms()
+        return self._ahead_ms + self._monotonic_ns() // _NS_PER_MS
+
+    def monotonic_ms(self) -> int:
+        """See `Clock.monotonic_ms`."""
+        return self._monotonic_ns() // _NS_PER_MS
+
+    def wall_ms(self) -> int:
+        """What the machine's clock says, milliseconds since 1970-01-01 UTC."""
+        return self._wall_ns() // _NS_PER_MS
 
     def set(self, now_ms: int, at_ms: int) -> None:
         """Tell from now on that it was `now_ms` when `monotonic_ms()` was `at_ms`."""
