@@ -10,19 +10,27 @@ from flux_endpoint.core.raw_json import RawJson
 
 
 class JobStatus(StrEnum):
-    """Where a job stands; the values are the wire's."""
+    """Where a job stands; the values are the wire's.
 
-    IN_QUEUE = "IN_QUEUE"
-    IN_PROGRESS = "IN_PROGRESS"
+    Attributes:
+        is_terminal: the job has ended; only an explicit retry can wake it again.
+    """
+
+    is_terminal: bool
+
+    def __new__(cls, value: str, is_terminal: bool = True) -> "JobStatus":
+        """Make a member of what stands below; names alone are those of the end."""
+        status = str.__new__(cls, value)
+        status._value_ = value
+        status.is_terminal = is_terminal
+        return status
+
+    IN_QUEUE = "IN_QUEUE", False
+    IN_PROGRESS = "IN_PROGRESS", False
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     TIMED_OUT = "TIMED_OUT"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the job has ended; only an explicit retry can wake it again."""
-        return self not in (JobStatus.IN_QUEUE, JobStatus.IN_PROGRESS)
 
 
 ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
