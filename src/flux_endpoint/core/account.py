@@ -30,22 +30,20 @@ class Operation(StrEnum):
     USAGE = "usage"
     BATCH = "batch"  # all that changes a batch, but for `finalize`, which is a `run`
 
-    @property
-    def changes_jobs(self) -> bool:
-        """Whether a key that is read only may not do it."""
-        return self not in (
-            Operation.STATUS,
-            Operation.HEALTH,
-            Operation.REQUESTS,
-            Operation.ESTIMATE,
-            Operation.BILLING,
-            Operation.USAGE,
-        )
 
-    @property
-    def submits(self) -> bool:
-        """Whether it asks for work: what `requests_per_minute` counts."""
-        return self in (Operation.RUN, Operation.RUNSYNC, Operation.RETRY)
+# What a key that is read only may do.
+READING: Final = frozenset(
+    {
+        Operation.STATUS,
+        Operation.HEALTH,
+        Operation.REQUESTS,
+        Operation.ESTIMATE,
+        Operation.BILLING,
+        Operation.USAGE,
+    }
+)
+# What asks for a job: `KeyLimits.requests_per_minute` counts it.
+SUBMITTING: Final = frozenset({Operation.RUN, Operation.RUNSYNC, Operation.RETRY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class ApiKey:
         Raises:
             Forbidden: it does not.
         """
-        if operation.changes_jobs:
+        if self.limits.is_read_only and operation not in READING:
             self.require_writing(f"/{operation}")
         opened = self.limits.endpoint_ids
         if opened is not None and endpoint_id is not None and endpoint_id not in opened:

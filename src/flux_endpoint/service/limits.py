@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.account import SUBMITTING, ApiKey, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import TooManyRequests
 from flux_endpoint.stores.load_protocol import LoadStore
@@ -85,26 +85,29 @@ class _Window:
     They are those of `Clock.monotonic_ms`: a clock that is set must neither open the window nor lock a key out.
     """
 
-    __slots__ = ("_length_ms", "_times_ms")
+    __slots__ = ("_length_ms", "times_ms")
 
     def __init__(self, length_ms: int) -> None:
         self._length_ms = length_ms
-        self._times_ms: deque[int] = deque()
+        self.times_ms: deque[int] = deque()
 
-    def wait_ms(self, limit: int, now_ms: int) -> int:
-        """How long until one more fits; 0 when it does now."""
-        times_ms = self._times_ms
+    def require_room(self, limit: int, now_ms: int, what: str) -> None:
+        """Pass if one more fits now; whoever passes appends it to `times_ms` once nothing else speaks against it.
+
+        Raises:
+            TooManyRequests: `limit` of them were counted.
+        """
+        times_ms = self.times_ms
         while times_ms and times_ms[0] <= now_ms - self._length_ms:
             times_ms.popleft()
-        return 0 if len(times_ms) < limit else times_ms[len(times_ms) - limit] + self._length_ms - now_ms
-
-    def note(self, now_ms: int) -> None:
-        """Count one request."""
-        self._times_ms.append(now_ms)
+        if len(times_ms) >= limit:
+            wait_s = math.ceil((times_ms[len(times_ms) - limit] + self._length_ms - now_ms) / 1_000)
+            said = f"rate limit: at most {limit} {what} with one API key; try again in {wait_s} s"
+            raise TooManyRequests(said, wait_s)
 
     def is_idle(self, now_ms: int) -> bool:
         """Whether nothing was counted for a whole window."""
-        return not self._times_ms or self._times_ms[-1] <= now_ms - self._length_ms
+        return not self.times_ms or self.times_ms[-1] <= now_ms - self._length_ms
 
 
 class _Gate:
@@ -148,7 +151,8 @@ class RateLimiter:
             TooManyRequests: a limit is reached; then nothing was counted.
         """
         now_ms = self._clock.monotonic_ms()
-        self._tidy(now_ms)
+        if now_ms - self._tidy_ms >= _TIDY_PERIOD_MS:
+            self._tidy(now_ms)
         rule = self._rules.get(operation, _UNLIMITED)
         place = (key.id, endpoint_id, operation)
         gate = self._gates.get(place) or self._gates.setdefault(place, _Gate())
@@ -159,11 +163,11 @@ class RateLimiter:
                 _RETRY_WHEN_FULL_S,
             )
         if rule.per_window is not None:
-            _require_room(gate.window, rule.per_window, now_ms, f"/{operation} requests in 10 s")
-        if operation.submits and not may_repeat:
+            gate.window.require_room(rule.per_window, now_ms, f"/{operation} requests in 10 s")
+        if key.limits.requests_per_minute is not None and operation in SUBMITTING and not may_repeat:
             self.ask_for_job(key)
         if rule.per_window is not None:
-            gate.window.note(now_ms)
+            gate.window.times_ms.append(now_ms)
         gate.inside += 1
         return gate.leave
 
@@ -176,12 +180,10 @@ class RateLimiter:
         if key.limits.requests_per_minute is not None:
             now_ms = self._clock.monotonic_ms()
             minute = self._minutes.setdefault(key.id, _Window(_MINUTE_MS))
-            _require_room(minute, key.limits.requests_per_minute, now_ms, "jobs in 60 s")
-            minute.note(now_ms)
+            minute.require_room(key.limits.requests_per_minute, now_ms, "jobs in 60 s")
+            minute.times_ms.append(now_ms)
 
     def _tidy(self, now_ms: int) -> None:
-        if now_ms - self._tidy_ms < _TIDY_PERIOD_MS:
-            return
         self._tidy_ms = now_ms
         self._gates = {
             place: gate for place, gate in self._gates.items() if gate.inside or not gate.window.is_idle(now_ms)
@@ -227,10 +229,3 @@ class QueueCap:
                 _RETRY_WHEN_QUEUE_IS_FULL_S,
             )
         self._queues[endpoint_id] = (waiting + 1, counted_ms)
-
-
-def _require_room(window: _Window, limit: int, now_ms: int, what: str) -> None:
-    wait_ms = window.wait_ms(limit, now_ms)
-    if wait_ms > 0:
-        wait_s = math.ceil(wait_ms / 1_000)
-        raise TooManyRequests(f"rate limit: at most {limit} {what} with one API key; try again in {wait_s} s", wait_s)
