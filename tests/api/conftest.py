@@ -25,6 +25,7 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -36,7 +37,6 @@ from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
-from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
@@ -229,7 +229,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
         billing=billing,
         estimates=Estimates(store),
-        usage=Usage(store, store, endpoints, workforce, billing, clock),
+        activity=ActivityService(store, store, endpoints, workforce, billing, clock),
         hold_s=0.05,
         hot_loop_s=0,
     )

@@ -13,6 +13,7 @@ from flux_endpoint import __version__
 from flux_endpoint.api import catalogue, images, pages, ready
 from flux_endpoint.api.admission import Doors
 from flux_endpoint.api.dialects.runpod import (
+    activity,
     batches,
     billing,
     estimate,
@@ -20,7 +21,6 @@ from flux_endpoint.api.dialects.runpod import (
     health,
     jobs,
     requests,
-    usage,
     workers,
 )
 from flux_endpoint.api.direct import DirectRoutes, Handler
@@ -66,7 +66,20 @@ HTTP_STATUS: Final[dict[type[FluxEndpointError], int]] = {
     FluxEndpointError: 500,
 }
 # Every module with a `router`. Routes are tried in turn: a worker asks twice a job and a client once.
-ROUTES: Final = (workers, jobs, health, events, requests, batches, estimate, billing, usage, images, catalogue, ready)
+ROUTES: Final = (
+    workers,
+    jobs,
+    health,
+    events,
+    requests,
+    batches,
+    estimate,
+    billing,
+    activity,
+    images,
+    catalogue,
+    ready,
+)
 # What is asked for every job, or in loops.
 DIRECT_ROUTES: Final = (workers, jobs, health)
 # nginx's code for a client that closed the connection; nobody reads it.

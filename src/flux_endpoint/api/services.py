@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from flux_endpoint.service.accounts import Accounts
+from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.job_views import JobViews
-from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 
@@ -37,7 +37,7 @@ class Services:
     worker_tokens: WorkerTokens
     billing: Billing
     estimates: Estimates
-    usage: Usage
+    activity: ActivityService
     hold_s: float = 20
     hot_loop_s: float = 2
     embedded_endpoint_ids: frozenset[str] = frozenset()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flux_endpoint.core.endpoint import PricedInput
-from flux_endpoint.core.work import work_of
+from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.stores.load_protocol import EndpointLoad, LoadStore, PastRun
 
 # Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
@@ -32,7 +32,7 @@ class Estimate:
 
 
 class Estimates:
-    """Foretells; queues and charges nothing."""
+    """Estimates; queues and charges nothing."""
 
     def __init__(self, store: LoadStore) -> None:
         self._store = store
@@ -48,18 +48,23 @@ class Estimates:
         runs = await self._store.past_runs(endpoint_id, _PAST_RUNS)
         load = await self._store.load(endpoint_id)
         return Estimate(
-            execution_ms=expected_ms(runs, work_of(accepted.input)),
+            execution_ms=expected_ms(runs, megapixel_steps(accepted.input)),
             queue_ms=_queue_ms(runs, load, workers),
             jobs_ahead=load.waiting + load.running,
         )
 
 
-def expected_ms(runs: Sequence[PastRun], work: float) -> int | None:
-    """Milliseconds that so much work will take: the median pace of the runs most like it; None without any run."""
+def expected_ms(runs: Sequence[PastRun], size: float) -> int | None:
+    """Milliseconds that a job of this size takes, by the median pace of the runs most like it; None without any run.
+
+    Args:
+        runs: of the endpoint.
+        size: in megapixel steps.
+    """
     if not runs:
         return None
-    nearest = sorted(runs, key=lambda run: abs(math.log(run.work / work)))[:_NEAREST]
-    return round(statistics.median(run.execution_ms / run.work for run in nearest) * work)
+    nearest = sorted(runs, key=lambda run: abs(math.log(run.megapixel_steps / size)))[:_NEAREST]
+    return round(statistics.median(run.execution_ms / run.megapixel_steps for run in nearest) * size)
 
 
 def _queue_ms(runs: Sequence[PastRun], load: EndpointLoad, workers: int) -> int | None:

@@ -15,10 +15,10 @@ class EndpointLoad:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A job that was completed: how long its last attempt took, and how much work it was (`core/work.py`)."""
+    """A job that was completed: how long its last attempt took, and its size (`core/megapixel_steps.py`)."""
 
     execution_ms: int
-    work: float
+    megapixel_steps: float
 
 
 class LoadStore(Protocol):

@@ -6,9 +6,9 @@ from sqlalchemy import Connection
 
 from flux_endpoint.core.errors import OverBudget
 from flux_endpoint.core.job import Job
+from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
-from flux_endpoint.core.work import work_of
 from flux_endpoint.stores import account_statements as sql
 from flux_endpoint.stores.database import storable
 
@@ -54,7 +54,7 @@ def charge(connection: Connection, job: Job, now_ms: int) -> None:
         "amount_units": usd_to_units(job.cost_usd),
         "created_ms": now_ms,
         "execution_ms": job.execution_time_ms,
-        "work": work_of(job.input),
+        "work": megapixel_steps(job.input),
     }
     connection.execute(sql.CHARGE, entry)
     # Last, because PostgreSQL keeps this row locked until the end of the transaction.

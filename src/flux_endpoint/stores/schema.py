@@ -206,7 +206,7 @@ ledger: Final = Table(
     Column("key_id", Text, nullable=False),
     Column("amount_units", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
-    # How long the last attempt took and how much work it was (`core/work.py`); null on entries from before 0005.
+    # How long the last attempt took, and the megapixel steps of the job; null on entries from before 0005.
     Column("execution_ms", BigInteger),
     Column("work", Double),
     # The last line of defence against charging twice.

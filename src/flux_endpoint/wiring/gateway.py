@@ -32,6 +32,7 @@ from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
+from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.buckets import Buckets
@@ -42,7 +43,6 @@ from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
-from flux_endpoint.service.usage import Usage
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
@@ -119,7 +119,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             batches=BatchService(endpoints, store, clock, _retention(settings)),
             billing=billing,
             estimates=Estimates(store),
-            usage=Usage(store, store, endpoints, workforce, billing, clock),
+            activity=ActivityService(store, store, endpoints, workforce, billing, clock),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
             embedded_endpoint_ids=_embedded(settings),
         )

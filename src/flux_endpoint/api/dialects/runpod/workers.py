@@ -131,7 +131,7 @@ async def _take(request: Request, endpoint_ids: str, worker_id: str, limit: int)
         # Said by our own workers with their first take.
         cold_start_ms = _number(request, "coldStart", 0, 10**9)
         if cold_start_ms is not None:
-            await services.usage.note_cold_start(caller.id, caller.endpoint_ids, cold_start_ms)
+            await services.activity.note_cold_start(caller.id, caller.endpoint_ids, cold_start_ms)
         check_right = functools.partial(services.worker_tokens.authenticate, secret_of(request))
         is_free = request.query_params.get("job_in_progress") == "0"
         return await caller.workforce.take(

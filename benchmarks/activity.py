@@ -3,7 +3,7 @@
 The jobs are written directly: two endpoints, spread evenly over 30 days, one in ten not completed. CPU time is the
 process's, all threads: on a shared machine it is what to trust.
 
-    python -m benchmarks.usage --jobs 100000
+    python -m benchmarks.activity --jobs 100000
 """
 
 import argparse
@@ -22,11 +22,11 @@ from benchmarks.billing import measure
 from benchmarks.machine import describe_machine
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import ManualClock
-from flux_endpoint.service.usage import UsageRange
+from flux_endpoint.service.activity import ActivityRange
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.sql import SqlStore
 
-RESULTS = Path(__file__).parent / "results" / "usage.json"
+RESULTS = Path(__file__).parent / "results" / "activity.json"
 MONTH_MS = 30 * 86_400_000
 INSERT = text(
     "INSERT INTO jobs (id, endpoint_id, status, input, key_id, cost_units, created_ms, queued_ms, started_ms, "
@@ -63,7 +63,7 @@ async def run(jobs: int) -> None:
         await fill(store, jobs, clock.now_ms())
         table = Table("range", "median ms", "CPU ms", title=f"{jobs:,} jobs")
         result: dict[str, object] = {"machine": describe_machine(("sqlalchemy",)), "jobs": jobs}
-        for wanted in UsageRange:
+        for wanted in ActivityRange:
             end_ms = clock.now_ms() + 1
             start_ms = end_ms - wanted.buckets * wanted.bucket_ms
             wall_ms, cpu_ms = await measure(

@@ -15,7 +15,7 @@ from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.webhook import PausedReceiver
-from flux_endpoint.service.usage import UsageRange, UsageReport
+from flux_endpoint.service.activity import ActivityRange, ActivityReport
 from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.stores.usage_protocol import Percentiles
 
@@ -48,7 +48,7 @@ _JOB_SCHEMA: Final = REQUEST_SCHEMA | {
 }
 _SCHEMA: Final = _object(
     {
-        "range": {"type": "string", "enum": list(UsageRange)},
+        "range": {"type": "string", "enum": list(ActivityRange)},
         "startTime": _TIME,
         "endTime": _TIME,
         "bucketSize": _MS,
@@ -115,7 +115,7 @@ _EXTRA: Final = {
     "parameters": [
         query_parameter(
             "range",
-            {"type": "string", "enum": list(UsageRange), "default": UsageRange.DAY.value},
+            {"type": "string", "enum": list(ActivityRange), "default": ActivityRange.DAY.value},
             "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
         ),
         query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
@@ -135,18 +135,18 @@ async def usage(request: Request) -> Response:
     endpoint_id = request.query_params.get("endpoint")
     key = await admit(request, endpoint_id, Operation.USAGE)
     wanted = _range(request)
-    report = await services_of(request).usage.report(key, endpoint_id, wanted)
+    report = await services_of(request).activity.report(key, endpoint_id, wanted)
     return json_reply(_body(report, wanted))
 
 
-def _range(request: Request) -> UsageRange:
+def _range(request: Request) -> ActivityRange:
     try:
-        return UsageRange(request.query_params.get("range", UsageRange.DAY))
+        return ActivityRange(request.query_params.get("range", ActivityRange.DAY))
     except ValueError:
-        raise InvalidRequest(f"range is invalid; must be one of {', '.join(UsageRange)}") from None
+        raise InvalidRequest(f"range is invalid; must be one of {', '.join(ActivityRange)}") from None
 
 
-def _body(report: UsageReport, wanted: UsageRange) -> schemas.JsonObject:
+def _body(report: ActivityReport, wanted: ActivityRange) -> schemas.JsonObject:
     buckets = {
         start_ms: {"startTime": start_ms} | dict.fromkeys(_OUTCOMES.values(), 0)
         for start_ms in range(report.start_ms, report.end_ms, wanted.bucket_ms)

@@ -21,7 +21,7 @@ from flux_endpoint.stores.usage_protocol import Activity, UsageStore
 _LATEST_JOBS: Final = 20
 
 
-class UsageRange(StrEnum):
+class ActivityRange(StrEnum):
     """For how long back; the values are the wire's `range`."""
 
     HOUR = "1h"
@@ -41,10 +41,10 @@ class UsageRange(StrEnum):
 
 
 _SHAPES: Final = {
-    UsageRange.HOUR: (60_000, 60),
-    UsageRange.DAY: (MS_PER_HOUR // 2, 48),
-    UsageRange.WEEK: (3 * MS_PER_HOUR, 56),
-    UsageRange.MONTH: (MS_PER_DAY, 30),
+    ActivityRange.HOUR: (60_000, 60),
+    ActivityRange.DAY: (MS_PER_HOUR // 2, 48),
+    ActivityRange.WEEK: (3 * MS_PER_HOUR, 56),
+    ActivityRange.MONTH: (MS_PER_DAY, 30),
 }
 
 
@@ -60,7 +60,7 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReport:
+class ActivityReport:
     """The work of some endpoints from `start_ms` to `end_ms`, which is not included and lies up to a bucket ahead.
 
     Attributes:
@@ -79,7 +79,7 @@ class UsageReport:
     paused: Sequence[PausedReceiver]
 
 
-class Usage:
+class ActivityService:
     """Reads, and keeps what workers say of their start."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Usage:
         self._billing = billing
         self._clock = clock
 
-    async def report(self, key: ApiKey, endpoint_id: str | None, wanted: UsageRange) -> UsageReport:
+    async def report(self, key: ApiKey, endpoint_id: str | None, wanted: ActivityRange) -> ActivityReport:
         """What a key may see of the server's work.
 
         A key for some endpoints sees its own jobs, charges and webhooks on these; any other key sees everything.
@@ -114,7 +114,7 @@ class Usage:
         now_ms = self._clock.now_ms()
         end_ms = now_ms - now_ms % wanted.bucket_ms + wanted.bucket_ms
         start_ms = end_ms - wanted.buckets * wanted.bucket_ms
-        return UsageReport(
+        return ActivityReport(
             start_ms,
             end_ms,
             ids,

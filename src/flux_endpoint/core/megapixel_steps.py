@@ -1,4 +1,4 @@
-"""How much there is to compute for a job, in a unit that execution times are proportional to."""
+"""How much there is to compute for a job: megapixels x steps, which execution times are proportional to."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from flux_endpoint.core.raw_json import RawJson
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
 
 
-def work_of(fields: Mapping[str, Any] | RawJson) -> float:
+def megapixel_steps(fields: Mapping[str, Any] | RawJson) -> float:
     """Megapixels x steps, twice that when a negative prompt asks for a second pass; 1 for an input that names neither.
 
     Args:
