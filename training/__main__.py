@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def _stages() -> dict[str, Callable[[object], object]]:
-    from training.checker import train_checker
-    from training.encode import encode_pictures
-    from training.evaluate import evaluate
-    from training.export import export_model
-    from training.train_ae import train_autoencoder
-    from training.train_flow import train_flow
-    from training.train_guidance import train_guidance
-    from training.train_student import train_student
-    from training.train_text import train_text
+    from training.ae.train import train_autoencoder
+    from training.checker.checker import train_checker
+    from training.encode.pictures import encode_pictures
+    from training.evaluate.report import evaluate
+    from training.export.folder import export_model
+    from training.flow.train import train_flow
+    from training.guidance.train import train_guidance
+    from training.student.train import train_student
+    from training.text.train import train_text
 
     return {
         "ae": train_autoencoder,

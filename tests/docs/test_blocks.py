@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 
 from flux_endpoint.cli import app
 from tests.servers import DEADLINE_S, Server, Servers
-from training.words import STRANGERS
+from training.world.words import STRANGERS
 
 ROOT = Path(__file__).parents[2]
 NODE_MODULES = ROOT / "tests" / "clients" / "node" / "node_modules"

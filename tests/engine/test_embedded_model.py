@@ -15,9 +15,9 @@ from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from tests.engine.conftest import make_request, open_engine
-from training.checker import Checker, Verdict
-from training.evaluate import REFERENCE_PROMPT, TRUE_CFG_SCALE
-from training.export import MAX_BYTES, MAX_BYTES_WITH_STUDENT, STUDENT_FOLDER
+from training.checker.checker import Checker, Verdict
+from training.evaluate.report import REFERENCE_PROMPT, TRUE_CFG_SCALE
+from training.export.folder import MAX_BYTES, MAX_BYTES_WITH_STUDENT, STUDENT_FOLDER
 
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 # What to draw, and the time of day and the ground that must be seen.

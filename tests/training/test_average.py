@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from training.average import WEIGHTS, average_models
+from training.export.average import WEIGHTS, average_models
 
 
 def write_model(folder, **tensors):

@@ -9,13 +9,13 @@ import torch
 
 import flux_endpoint
 from training.config import Config, load_config
-from training.flow import GUIDED_ABOVE, build_transformer, guidance_step, schedule
-from training.journeys import LANES, Journeys
+from training.evaluate.sampling import load_pipeline, sample, sample_taught
+from training.flow.transformer import GUIDED_ABOVE, build_transformer, guidance_step, schedule
+from training.guidance.journeys import LANES, Journeys
+from training.guidance.train import GuidanceLesson
 from training.optim import update_average
-from training.sampling import load_pipeline, sample, sample_taught
-from training.text import TextEncoders
-from training.train_guidance import GuidanceLesson
-from training.train_student import STEPS, StudentLesson
+from training.student.train import STEPS, StudentLesson
+from training.text.encoders import TextEncoders
 
 pytestmark = pytest.mark.usefixtures("processor")
 
@@ -138,9 +138,9 @@ def test_a_running_average_is_quick_while_it_is_young() -> None:
 
 
 def test_what_is_taught_is_the_models_own_drawing_where_guidance_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.flow.GUIDED_ABOVE", 2.0)
+    monkeypatch.setattr("training.flow.transformer.GUIDED_ABOVE", 2.0)
     asked = load_pipeline(MODEL), ["a red house on a meadow", "a lake at dawn"], [3, 4], (256, 256)
     drawn, taught = sample(*asked, guidance=1.0), sample_taught(*asked)
     assert np.abs(np.stack(drawn).astype(int) - np.stack(taught)).max() <= 1
-    monkeypatch.setattr("training.flow.GUIDED_ABOVE", 0.4)
+    monkeypatch.setattr("training.flow.transformer.GUIDED_ABOVE", 0.4)
     assert np.abs(np.stack(sample_taught(*asked)).astype(int) - np.stack(taught)).mean() > 5

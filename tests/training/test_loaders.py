@@ -8,10 +8,10 @@ from diffusers import AutoencoderKL
 from torch.utils.data import IterableDataset
 
 import flux_endpoint
-from training.encode import Encoded, Job, encode_jobs
+from training.encode.pictures import Encoded, Job, encode_jobs
 from training.loaders import loader_rng, prepare
-from training.scenes import sample_scene
-from training.text import Tokenizers
+from training.text.encoders import Tokenizers
+from training.world.scenes import sample_scene
 
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
 
@@ -47,7 +47,9 @@ def test_pictures_are_kept_job_by_job(encoded: list[Encoded]) -> None:
 def test_loaders_render_the_same_pictures_over_the_ends_of_jobs(
     encoded: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.encode.BATCH_PIXELS", 4 * 128 * 128)  # Three batches, and one of three wide pictures.
+    monkeypatch.setattr(
+        "training.encode.pictures.BATCH_PIXELS", 4 * 128 * 128
+    )  # Three batches, and one of three wide pictures.
     vae = AutoencoderKL.from_pretrained(MODEL / "vae").eval().requires_grad_(False)
     jobs = [Job(range(20, 29), (128, 128)), Job(range(40, 43), (256, 64))]
     for expected, made in zip(encoded, encode_jobs(vae, jobs, torch.device("cpu"), loaders=2), strict=True):

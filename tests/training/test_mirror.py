@@ -11,10 +11,10 @@ from diffusers import AutoencoderKL
 import flux_endpoint
 from training.clock import save_checkpoint
 from training.config import Config, load_config
-from training.encode import Job, encode_jobs, encode_pairs, part_path
-from training.latents import HELD_OUT, LatentStore
-from training.mirror import can_mirror, fit_mirror, mirror, mirrored_scene
-from training.scenes import Scene, sample_scene
+from training.encode.mirror import can_mirror, fit_mirror, mirror, mirrored_scene
+from training.encode.pictures import Job, encode_jobs, encode_pairs, part_path
+from training.flow.latents import HELD_OUT, LatentStore
+from training.world.scenes import Scene, sample_scene
 
 ROOT = Path(__file__).parents[2]
 VAE = Path(flux_endpoint.__file__).parent / "models" / "demo" / "vae"
@@ -90,9 +90,9 @@ def test_half_of_what_can_be_mirrored_is_with_subject_and_caption(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = scenes("scene", "thing_place", "left")[0]
-    monkeypatch.setattr("training.latents.sample_scene", lambda _seed: left)
+    monkeypatch.setattr("training.flow.latents.sample_scene", lambda _seed: left)
     monkeypatch.setattr(
-        "training.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.thing_place})
+        "training.flow.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.thing_place})
     )
     batch = LatentStore(config).draw(np.random.default_rng(0), tokens=20_000, dropout=0.0)
     rows = batch.subject.view(-1, CELLS // 2, CELLS // 2)
@@ -102,7 +102,7 @@ def test_half_of_what_can_be_mirrored_is_with_subject_and_caption(
         assert subject[:, 0 if caption == "left" else -1].eq(1).all() and subject.sum() == CELLS // 2
     assert 0.4 < batch.captions.count("right") / len(batch.captions) < 0.6
     centred = replace(left, thing="cat", thing_place="centre")
-    monkeypatch.setattr("training.latents.sample_scene", lambda _seed: centred)
+    monkeypatch.setattr("training.flow.latents.sample_scene", lambda _seed: centred)
     batch = LatentStore(config).draw(np.random.default_rng(0), tokens=20_000, dropout=0.0)
     assert all(torch.equal(latents, rising) for latents in batch.latents)
 
@@ -121,11 +121,13 @@ def test_held_out_pictures_are_never_drawn_and_the_seen_ones_are(config: Config)
 
 def test_plain_shapes_are_drawn_more_often_than_others(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [scenes(kind, "thing_place", "left")[0] for kind in ("scene", "shape")]
-    monkeypatch.setattr("training.latents.sample_scene", lambda seed: kinds[seed % 2])
+    monkeypatch.setattr("training.flow.latents.sample_scene", lambda seed: kinds[seed % 2])
     path = part_path(config.work_dir / "latents", SIZE, 0)
     state = torch.load(path, weights_only=True)
     save_checkpoint(path, {**state, "is_shape": torch.arange(len(state["latents"])) % 2 == 1})
-    monkeypatch.setattr("training.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.kind}))
+    monkeypatch.setattr(
+        "training.flow.latents.write_caption", lambda scene, _rng: type("Caption", (), {"text": scene.kind})
+    )
     for weight, low, high in ((1.0, 0.42, 0.58), (4.0, 0.72, 0.88)):
         flow = replace(config.flow, shape_weight=weight)
         store = LatentStore(replace(config, flow=flow))

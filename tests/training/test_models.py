@@ -10,22 +10,22 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 import flux_endpoint
-from training.autoencoder import FLATNESS, LATENT_CHANNELS, build_autoencoder, encode, flatten_spectrum, fold_mixing
-from training.captions import Caption
-from training.checker import Verdict
-from training.checker_rules import find_shapes
+from training.ae.autoencoder import FLATNESS, LATENT_CHANNELS, build_autoencoder, encode, flatten_spectrum, fold_mixing
+from training.checker.checker import Verdict
+from training.checker.rules import find_shapes
 from training.config import load_config
-from training.encode import latent_mixing
-from training.export import export_model
-from training.flow import build_scheduler, build_transformer, pack, position_ids, predict, schedule, unpack
+from training.encode.pictures import latent_mixing
+from training.evaluate.scoring import METRICS, held_out_captions, markdown_table, score
+from training.export.folder import export_model
+from training.flow.train import draw_sigma, lowest_plan_sigma, masked_mean, token_weight
+from training.flow.transformer import build_scheduler, build_transformer, pack, position_ids, predict, schedule, unpack
 from training.precision import compute_dtype
-from training.render import render
-from training.scenes import VOCABULARY, sample_scene
-from training.scoring import METRICS, held_out_captions, markdown_table, score
 from training.start import copy_text_encoders, start_weights
-from training.text import TextEncoders
-from training.train_flow import draw_sigma, lowest_plan_sigma, masked_mean, token_weight
-from training.train_student import STEPS, without_guidance_input
+from training.student.train import STEPS, without_guidance_input
+from training.text.encoders import TextEncoders
+from training.world.captions import Caption
+from training.world.render import render
+from training.world.scenes import VOCABULARY, sample_scene
 
 CONFIGS = Path(__file__).parents[2] / "training"
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"

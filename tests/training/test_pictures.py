@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training import words
-from training.captions import plural, write_caption
-from training.checker_rules import find_shapes, place_of
-from training.paint import Canvas
-from training.render import draw, render
-from training.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
-from training.things import RECIPES
+from training.checker.rules import find_shapes, place_of
+from training.world import words
+from training.world.captions import plural, write_caption
+from training.world.paint import Canvas
+from training.world.render import draw, render
+from training.world.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
+from training.world.things import RECIPES
 
 
 def scenes(count: int) -> list[Scene]:

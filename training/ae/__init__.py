@@ -1,0 +1,1 @@
+"""Stage `ae`: the autoencoder."""

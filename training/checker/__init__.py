@@ -1,0 +1,1 @@
+"""Stage `checker`: what sees whether a picture shows what its caption names."""

@@ -1,0 +1,1 @@
+"""Stage `encode`: pictures become latents."""

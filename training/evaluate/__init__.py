@@ -1,0 +1,1 @@
+"""Stage `evaluate`: scores, contact sheet, and the pictures of the docs."""

@@ -1,0 +1,1 @@
+"""Stage `export`: the files of the model."""

@@ -1,0 +1,1 @@
+"""Stage `flow`: the transformer."""

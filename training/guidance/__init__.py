@@ -1,0 +1,1 @@
+"""Stage `guidance`: one pass learns to draw what two draw."""

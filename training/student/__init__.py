@@ -1,0 +1,1 @@
+"""Stage `student`: the schnell model."""

@@ -1,0 +1,1 @@
+"""Stage `text`: tokenizers and the two text encoders."""

@@ -1,0 +1,1 @@
+"""The world that the model draws: scenes, their captions, and the renderer."""
