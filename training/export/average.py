@@ -1,6 +1,6 @@
 """Mean of the transformers of two exported models.
 
-A go that began with another's weights ends in the same valley of the loss: the mean of both has less of the noise that
+A run that began with another's weights ends in the same valley of the loss: the mean of both has less of the noise that
 each step leaves in the weights, and can be better than both (Wortsman et al., 2022, "Model soups").
 """
 

@@ -85,7 +85,7 @@ def _load_part(path: Path, number: int, shape_weight: float) -> _Part:
 
 
 class LatentStore:
-    """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier go."""
+    """All latents on disk so far; `refresh` takes in parts written since, or copied there from an earlier run."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.work_dir / "latents"
