@@ -24,7 +24,7 @@ from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.service.activity import ActivityRange
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 
 RESULTS = Path(__file__).parent / "results" / "activity.json"
 MONTH_MS = 30 * 86_400_000

@@ -35,7 +35,7 @@ from flux_endpoint.core.periods import Period, from_ms
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 
 RESULTS = Path(__file__).parent / "results" / "billing.json"
 YEARS_MS = 3 * 365 * 86_400_000

@@ -40,9 +40,9 @@ from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.stores.accounts.protocol import Ledger
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.ledger_protocol import Ledger
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.api.golden_files import GoldenFiles
 
 DEV = "/v2/black-forest-labs-flux-1-dev"

@@ -15,7 +15,7 @@ from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Failed, Job, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.servers import DEV, SCHNELL
 
 _JOBS: Final = 700

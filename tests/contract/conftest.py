@@ -15,7 +15,7 @@ from obstore.store import S3Store
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 
 OpenStore = Callable[[], Awaitable[SqlStore]]
 

@@ -12,12 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import Claim, Job, JobStatus
+from flux_endpoint.core.job import Claim, Job, JobStatus, SweepResult
 from flux_endpoint.core.periods import MS_PER_HOUR
 from flux_endpoint.core.webhook import Attempt, DeliveryState
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import SweepResult
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.model_store import A_REASON, DAY_MS, RUNNING, WAITING, Kept, ModelStore
 from tests.contract.samples import COST_USD, LEASE_S
 

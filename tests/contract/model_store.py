@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.envelope import ONCE_LIFE_MS
+from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Returned
-from flux_endpoint.stores.protocol import Once, SweepResult
+from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Once, Returned, SweepResult
 
 DAY_MS = 86_400_000
 # Stands for whatever sentence the store itself finds for an error.
@@ -131,7 +130,7 @@ class ModelStore:
             request_hash, first_id, created_ms = self.names.get(once.name, ("", "", 0))
             before = self.kept.get(first_id)
             is_visible = before is not None and self.is_visible(before)
-            if is_visible or self.now_ms() < created_ms + ONCE_LIFE_MS:
+            if is_visible or self.now_ms() < created_ms + IDEMPOTENCY_KEY_LIFE_MS:
                 if request_hash != once.request_hash:
                     raise Conflict(once.name)
                 if before is None or not is_visible:

@@ -270,7 +270,7 @@ async def test_a_key_has_so_many_active_batches_on_an_endpoint_and_no_more(store
 
 
 async def test_a_batch_has_so_many_requests_and_no_more(store, clock, monkeypatch):
-    monkeypatch.setattr("flux_endpoint.stores.batches.MAX_BATCH_REQUESTS", 3)
+    monkeypatch.setattr("flux_endpoint.stores.batches.store.MAX_BATCH_REQUESTS", 3)
     batch, _ = await draft(store, clock, 2)
     with pytest.raises(Conflict, match="at most 3 requests; this one has 2, and 2 more were sent"):
         await store.add_requests(DEV, batch.id, sample_requests(2))
@@ -278,7 +278,7 @@ async def test_a_batch_has_so_many_requests_and_no_more(store, clock, monkeypatc
 
 
 async def test_an_endpoint_has_so_many_waiting_jobs_and_no_more(store, clock, monkeypatch):
-    monkeypatch.setattr("flux_endpoint.stores.batches.MAX_QUEUED_JOBS", 4)
+    monkeypatch.setattr("flux_endpoint.stores.batches.store.MAX_QUEUED_JOBS", 4)
     await finalized(store, clock, 2)
     batch, _ = await draft(store, clock, 3)
     with pytest.raises(TooManyRequests, match="2 jobs wait on the endpoint"):

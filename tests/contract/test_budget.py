@@ -7,17 +7,16 @@ from decimal import Decimal
 import pytest
 from alembic import command
 from alembic.config import Config
+from flux_endpoint.core.activity import EndpointLoad, PastRun
 from sqlalchemy import create_engine, text
 
-from flux_endpoint.core.account import ApiKey, KeyLimits
+from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, UsageSum
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import OverBudget, UnknownJob
 from flux_endpoint.core.job import Completed, Failed, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
-from flux_endpoint.stores import migrate
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.ledger_protocol import ChargeSum, UsageSum
-from flux_endpoint.stores.load_protocol import EndpointLoad, PastRun
+from flux_endpoint.stores.sql import migrate
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flux_endpoint.core.job import Completed, Failed
+from flux_endpoint.core.job import Completed, Failed, Once
 from flux_endpoint.core.webhook import Attempt, DeliveryState
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import Once
 from tests.contract.samples import DEV, LEASE_S, sample_job
 
 pytestmark = pytest.mark.anyio

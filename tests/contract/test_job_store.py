@@ -6,8 +6,7 @@ from decimal import Decimal
 import pytest
 
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
-from flux_endpoint.stores.protocol import SweepResult
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned, SweepResult
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from flux_endpoint.core.errors import LeaseLost, StoreUnavailable
-from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned
-from flux_endpoint.stores.protocol import SweepResult
+from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned, SweepResult
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

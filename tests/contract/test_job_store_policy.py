@@ -6,11 +6,10 @@ import hashlib
 import pytest
 from sqlalchemy import select
 
-from flux_endpoint.core.envelope import ONCE_LIFE_MS
+from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, JobStatus, Policy
-from flux_endpoint.stores.protocol import Once, SweepResult
-from flux_endpoint.stores.schema import once_names
+from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, JobStatus, Once, Policy, SweepResult
+from flux_endpoint.stores.sql.schema import once_names
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -260,9 +259,9 @@ async def test_a_name_belongs_to_one_key_and_endpoint(store, clock):
     ]
     for number, job in enumerate(jobs):
         once = Once("order-1", f"hash-{number}")
-        assert await store.find_once(job.endpoint_id, job.key_id, once) is None
+        assert await store.find_submitted(job.endpoint_id, job.key_id, once) is None
         assert (await store.enqueue(job, once)).id == job.id
-        assert await store.find_once(job.endpoint_id, job.key_id, once) == job
+        assert await store.find_submitted(job.endpoint_id, job.key_id, once) == job
 
 
 async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(store, clock):
@@ -278,7 +277,7 @@ async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(
         ("COMPLETED", lambda: store.forget(clock.now_ms())),
         (None, store.erase_expired),
     ):
-        for verb in (store.enqueue(sample_job(clock), once), store.find_once(DEV, job.key_id, once)):
+        for verb in (store.enqueue(sample_job(clock), once), store.find_submitted(DEV, job.key_id, once)):
             with pytest.raises(ResultErased) as caught:
                 await verb
             assert (caught.value.job_id, caught.value.status) == (job.id, status)
@@ -287,11 +286,11 @@ async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(
             await store.enqueue(sample_job(clock), Once("order-1", "other"))
         assert await then() == (status is not None)
     assert (await store.counts(DEV)).in_queue == 0
-    clock.advance(ms=job.created_ms + ONCE_LIFE_MS - 1 - clock.now_ms())
+    clock.advance(ms=job.created_ms + IDEMPOTENCY_KEY_LIFE_MS - 1 - clock.now_ms())
     with pytest.raises(ResultErased):
-        await store.find_once(DEV, job.key_id, once)
+        await store.find_submitted(DEV, job.key_id, once)
     clock.advance(ms=1)
-    assert await store.find_once(DEV, job.key_id, once) is None
+    assert await store.find_submitted(DEV, job.key_id, once) is None
     second = sample_job(clock)
     assert (await store.enqueue(second, Once("order-1", "other"))).id == second.id
 
@@ -304,7 +303,7 @@ async def test_a_name_stays_taken_while_its_job_can_be_read(store, clock):
     done = await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
     clock.advance(days=40)
     await store.forget(clock.now_ms())
-    assert await store.find_once(DEV, job.key_id, once) == done
+    assert await store.find_submitted(DEV, job.key_id, once) == done
 
 
 async def test_names_that_are_free_again_are_forgotten(store, clock):

@@ -6,8 +6,7 @@ import dataclasses
 import pytest
 
 from flux_endpoint.core.errors import UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned
-from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
+from flux_endpoint.core.job import MAX_QUEUE_POSITION, Completed, Failed, JobCounts, JobStatus, Returned
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +33,7 @@ async def test_the_place_in_the_queue_is_the_order_of_the_claims(store, clock):
 
 
 async def test_a_place_is_counted_to_a_limit(store, clock, monkeypatch):
-    monkeypatch.setattr("flux_endpoint.stores.views.MAX_QUEUE_POSITION", 3)
+    monkeypatch.setattr("flux_endpoint.stores.jobs.views.MAX_QUEUE_POSITION", 3)
     jobs = [sample_job(clock) for _ in range(5)]
     for job in jobs:
         await store.enqueue(job)

@@ -5,9 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.account import ApiKey, LedgerEntry
 from flux_endpoint.core.job import Completed, Failed, JobStatus
-from flux_endpoint.stores.ledger_protocol import LedgerEntry
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores import migrate
 from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.sql import migrate
 from tests.contract.samples import DEV
 
 pytestmark = pytest.mark.anyio

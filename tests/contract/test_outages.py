@@ -11,10 +11,9 @@ import pytest
 
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import StoreUnavailable
-from flux_endpoint.core.job import Completed, JobStatus, Returned
+from flux_endpoint.core.job import Completed, JobStatus, Once, Returned
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.protocol import Once
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.samples import DEV, LEASE_S, sample_job
 from tests.proxy import Proxy
 

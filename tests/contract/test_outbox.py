@@ -6,11 +6,10 @@ import pytest
 from sqlalchemy import text
 
 from flux_endpoint.core.errors import NotFound, StoreUnavailable
-from flux_endpoint.core.job import Completed, Failed, JobStatus
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Once
 from flux_endpoint.core.webhook import ROTATION_MS, Attempt, DeliveryState
 from flux_endpoint.service.accounts import Accounts
-from flux_endpoint.stores.outbox_protocol import Outbox
-from flux_endpoint.stores.protocol import Once
+from flux_endpoint.stores.webhooks.protocol import Outbox
 from tests.contract.samples import DEV, LEASE_S, sample_job
 
 pytestmark = pytest.mark.anyio

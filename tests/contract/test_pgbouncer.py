@@ -8,7 +8,7 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.job import Completed, JobStatus
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.samples import DEV, LEASE_S, sample_job
 
 pytestmark = pytest.mark.anyio

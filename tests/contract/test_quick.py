@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 
-from flux_endpoint.stores.columns import JsonText
-from flux_endpoint.stores.quick import QuickConnection
+from flux_endpoint.stores.sql.columns import JsonText
+from flux_endpoint.stores.sql.compiled import QuickConnection
 
 things = Table(
     "things", MetaData(), Column("seq", Integer, primary_key=True), Column("name", Text), Column("value", JsonText)

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from flux_endpoint.core.job import Completed, Failed, Job, Policy, Returned
-from flux_endpoint.stores.protocol import Once
+from flux_endpoint.core.job import Completed, Failed, Job, Once, Policy, Returned
 from tests.contract.history import ERROR, MAX_RETRIES, WORKERS, Call, History, World, call, plain
 from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED_OUT, WAITING
 from tests.contract.samples import LEASE_S, sample_job

@@ -18,14 +18,14 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
-from flux_endpoint.stores import sqlite as sqlite_module
-from flux_endpoint.stores import statements as sql
+from flux_endpoint.stores.accounts.protocol import Ledger
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.ledger_protocol import Ledger
-from flux_endpoint.stores.protocol import JobStore
-from flux_endpoint.stores.schema import metadata
-from flux_endpoint.stores.signals import Deadline, Signals, Topic
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs import statements as sql
+from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.sql import sqlite as sqlite_module
+from flux_endpoint.stores.sql.schema import metadata
+from flux_endpoint.stores.sql.signals import Channel, Deadline, Signals
 from tests.contract.samples import DEV, LEASE_S, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -121,7 +121,7 @@ async def test_a_relative_sqlite_url_is_in_the_working_folder(tmp_path, monkeypa
 
 async def test_postgres_without_its_driver_is_refused_with_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    monkeypatch.delitem(sys.modules, "flux_endpoint.stores.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "flux_endpoint.stores.sql.postgres", raising=False)
     with pytest.raises(SettingsError, match=r"pip install 'flux-endpoint\[postgres\]'"):
         await open_store("postgresql://host/name", SystemClock())
 
@@ -285,14 +285,14 @@ async def test_a_sweep_reads_no_more_than_the_work_in_flight(sqlite_url, clock, 
     assert "SCAN jobs" not in plan
 
 
-async def test_topics_vanish_with_their_last_listener(store, clock):
+async def test_channels_vanish_with_their_last_listener(store, clock):
     job = sample_job(clock)
     await store.enqueue(job)
     waiters = [asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
     waiters.append(asyncio.create_task(store.wait_for_stops("w", timeout_s=0.01)))
     waiters.append(asyncio.create_task(store.wait_for_work(["elsewhere"], timeout_s=60)))
     await waiters[3]
-    # One topic for the three who wait for the job, one for who waits for work; they listen before they look.
+    # One channel for the three who wait for the job, one for who waits for work; they listen before they look.
     assert len(store._signals) == 2
     waiters[-1].cancel()
     await store.cancel(DEV, job.id)
@@ -301,22 +301,22 @@ async def test_topics_vanish_with_their_last_listener(store, clock):
 
 
 async def test_a_signal_between_looking_and_sleeping_is_heard():
-    signals, topic = Signals(), Topic("end of job", "x")
-    with signals.listen([topic]) as listener:
-        signals.fire({topic: None})
+    signals, channel = Signals(), Channel("end of job", "x")
+    with signals.listen([channel]) as listener:
+        signals.fire({channel: None})
         async with asyncio.timeout(4):
             await listener.sleep(60)
         # Heard once: the next sleep lasts.
-        signals.fire({Topic("end of job", "y"): None})
+        signals.fire({Channel("end of job", "y"): None})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
                 await listener.sleep(60)
-    signals.fire({topic: None})
+    signals.fire({channel: None})
 
 
-async def test_every_listener_hears_and_one_listener_may_hear_many_topics():
+async def test_every_listener_hears_and_one_listener_may_hear_many_channels():
     signals = Signals()
-    left, right = Topic("work", "left"), Topic("work", "right")
+    left, right = Channel("work", "left"), Channel("work", "right")
     with signals.listen([left, right, left]) as both, signals.listen([left]) as one:
         signals.fire({left: None})
         async with asyncio.timeout(4):

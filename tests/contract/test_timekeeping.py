@@ -19,9 +19,9 @@ from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores import statements as sql
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs import statements as sql
+from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.samples import DEV
 
 pytestmark = pytest.mark.anyio

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
 
 from flux_endpoint.core.job import Completed, Failed, JobStatus
-from flux_endpoint.stores.usage_protocol import Activity, OutcomeCount, Percentiles
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

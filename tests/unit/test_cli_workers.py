@@ -5,11 +5,11 @@ import functools
 import re
 
 import pytest
+from flux_endpoint.core.worker import WorkerRecord, WorkerState
 
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
 
 pytestmark = pytest.mark.usefixtures("empty_place")
 

@@ -1,8 +1,8 @@
 import pytest
+from flux_endpoint.core.activity import PastRun
 
 from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.service.estimates import expected_ms
-from flux_endpoint.stores.load_protocol import PastRun
 
 PICTURE = {"prompt": "a", "width": 1000, "height": 500, "num_inference_steps": 20, "true_cfg_scale": 2.0}
 

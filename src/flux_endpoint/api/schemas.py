@@ -9,11 +9,10 @@ from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS
-from flux_endpoint.core.job import DEFAULT_TTL_MS, POSTED, Job, JobStatus, Policy
+from flux_endpoint.core.job import DEFAULT_TTL_MS, MAX_QUEUE_POSITION, POSTED, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.service.job_views import NO_WORKER
-from flux_endpoint.stores.protocol import MAX_QUEUE_POSITION
 
 JsonObject = dict[str, Any]
 

@@ -16,7 +16,7 @@ EXECUTION_TIMEOUT_MS: Final = (5_000, 7 * _DAY_MS)
 TTL_MS: Final = (10_000, 7 * _DAY_MS)
 # For how long a repeated request with an Idempotency-Key is known as such, whatever has become of its job; longer if
 # that can be read for longer.
-ONCE_LIFE_MS: Final = _DAY_MS
+IDEMPOTENCY_KEY_LIFE_MS: Final = _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,15 +132,15 @@ class ResultErased(FluxEndpointError):
     """A repeated request, whose job was made and cannot be read any more; nothing new was made.
 
     Args:
-        once_name: the Idempotency-Key.
+        idempotency_key: the Idempotency-Key.
         job_id: of the job it made.
         status: how that stood last; None when even that is forgotten.
     """
 
-    def __init__(self, once_name: str, job_id: str, status: str | None) -> None:
+    def __init__(self, idempotency_key: str, job_id: str, status: str | None) -> None:
         how = "" if status is None else f", which is {status}"
         super().__init__(
-            f"the Idempotency-Key '{once_name}' made the job {job_id}{how}; its time is over, "
+            f"the Idempotency-Key '{idempotency_key}' made the job {job_id}{how}; its time is over, "
             "and its result has been erased. Nothing was made or charged now; use a new key to make it again"
         )
         self.job_id = job_id

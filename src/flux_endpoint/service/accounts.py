@@ -12,7 +12,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
 from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule
-from flux_endpoint.stores.ledger_protocol import Ledger
+from flux_endpoint.stores.accounts.protocol import Ledger
 
 # A key revoked or changed by another process is believed in for this long.
 CACHE_MS: Final = 2_000

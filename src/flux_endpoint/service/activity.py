@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.activity import Activity
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
@@ -15,8 +16,8 @@ from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.outbox_protocol import Outbox
-from flux_endpoint.stores.usage_protocol import Activity, UsageStore
+from flux_endpoint.stores.activity.protocol import UsageStore
+from flux_endpoint.stores.webhooks.protocol import Outbox
 
 _LATEST_JOBS: Final = 20
 

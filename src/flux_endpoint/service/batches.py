@@ -19,7 +19,7 @@ from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownB
 from flux_endpoint.core.job import Job
 from flux_endpoint.service.bodies import at
 from flux_endpoint.service.endpoint import EndpointService, Retention, perhaps_made
-from flux_endpoint.stores.batch_protocol import BatchStore
+from flux_endpoint.stores.batches.protocol import BatchStore
 
 # Checking this many takes milliseconds; then whoever else waits has a turn.
 _CHECK_AT_ONCE: Final = 100

@@ -12,13 +12,13 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.envelope import TTL_MS, Envelope, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, StoreUnavailable, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import DEFAULT_TTL_MS, Job, JobCounts, JobStatus
+from flux_endpoint.core.job import DEFAULT_TTL_MS, Cursor, Job, JobCounts, JobStatus, Once
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.bodies import Bodies, Submission
 from flux_endpoint.service.limits import QueueCap
-from flux_endpoint.stores.load_protocol import LoadStore
-from flux_endpoint.stores.protocol import JobStore, Once, Place
+from flux_endpoint.stores.activity.load_protocol import LoadStore
+from flux_endpoint.stores.jobs.protocol import JobStore
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
@@ -98,7 +98,7 @@ class EndpointService:
         data: bytes,
         *,
         sync: bool,
-        once_name: str | None = None,
+        idempotency_key: str | None = None,
         origin: str | None = None,
         ask_for_job: Callable[[], None] = lambda: None,
     ) -> Job:
@@ -109,7 +109,7 @@ class EndpointService:
             key_id: the API key that pays.
             data: the JSON body; unknown keys are ignored.
             sync: whether the id shall say that it was sent to `/runsync`.
-            once_name: the client's Idempotency-Key: the same name and body get the same job.
+            idempotency_key: the client's Idempotency-Key: the same name and body get the same job.
             origin: see `Job`.
             ask_for_job: called unless the request repeats another; what it raises keeps the job out.
 
@@ -126,15 +126,15 @@ class EndpointService:
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
             StoreUnavailable: with the id of the job, if that may have been written.
         """
-        _check_once(once_name)
+        _check_once(idempotency_key)
         try:
-            read = await self.check(endpoint_id, data, has_fingerprint=once_name is not None)
+            read = await self.check(endpoint_id, data, has_fingerprint=idempotency_key is not None)
         except InvalidRequest as error:
             ask_for_job()
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
-        once = None if once_name is None else Once(once_name, read.fingerprint)
+        once = None if idempotency_key is None else Once(idempotency_key, read.fingerprint)
         # Before all limits: whoever repeats a request, because the answer was lost, asks for nothing new.
-        if once is not None and (job := await self._store.find_once(endpoint_id, key_id, once)) is not None:
+        if once is not None and (job := await self._store.find_submitted(endpoint_id, key_id, once)) is not None:
             return job
         ask_for_job()
         await self._cap.require_room(endpoint_id)
@@ -242,8 +242,8 @@ class EndpointService:
         return await self._store.queue_position(job)
 
     async def recent(
-        self, key: ApiKey, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Place | None
-    ) -> tuple[list[Job], Place | None]:
+        self, key: ApiKey, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Cursor | None
+    ) -> tuple[list[Job], Cursor | None]:
         """See `JobStore.recent`; of the jobs that the key sees.
 
         Raises:

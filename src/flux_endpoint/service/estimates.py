@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flux_endpoint.core.activity import EndpointLoad, PastRun
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.megapixel_steps import megapixel_steps
-from flux_endpoint.stores.load_protocol import EndpointLoad, LoadStore, PastRun
+from flux_endpoint.stores.activity.load_protocol import LoadStore
 
 # Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
 _PAST_RUNS: Final = 100

@@ -9,11 +9,11 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, StoreUnavailable
 from flux_endpoint.service.images import MS_PER_DAY, ImageService
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.outbox_protocol import Outbox
-from flux_endpoint.stores.picture_protocol import PictureStore
-from flux_endpoint.stores.protocol import JobStore
-from flux_endpoint.stores.time_protocol import Timekeeper
-from flux_endpoint.stores.usage_protocol import UsageStore
+from flux_endpoint.stores.activity.protocol import UsageStore
+from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.pictures.protocol import PictureStore
+from flux_endpoint.stores.sql.time_protocol import Timekeeper
+from flux_endpoint.stores.webhooks.protocol import Outbox
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Final
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import JobStore
 
 NO_WORKER: Final = "no worker serves this endpoint"
 # Clients poll in loops, and workers do not come and go within less.

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.job import Job
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerState
+from flux_endpoint.core.worker import WorkerRecord, WorkerState
 
 _WITHHELD: Final = (WorkerState.UNHEALTHY, WorkerState.LEAVING)
 # A process of Runpod's SDK asks for its next job at most 1.1 s after the last; a restart of one takes at least 2 s.

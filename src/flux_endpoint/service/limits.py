@@ -9,7 +9,7 @@ from typing import Final
 from flux_endpoint.core.account import SUBMITTING, ApiKey, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import TooManyRequests
-from flux_endpoint.stores.load_protocol import LoadStore
+from flux_endpoint.stores.activity.load_protocol import LoadStore
 
 _WINDOW_MS: Final = 10_000
 _MINUTE_MS: Final = 60_000

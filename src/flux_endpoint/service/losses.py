@@ -4,9 +4,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
+from flux_endpoint.core.job import SweepResult
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.worker_registry import WorkerRegistry
-from flux_endpoint.stores.protocol import JobStore, SweepResult
+from flux_endpoint.stores.jobs.protocol import JobStore
 
 logger = logging.getLogger(__name__)
 

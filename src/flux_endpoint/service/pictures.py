@@ -9,8 +9,8 @@ from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of
 from flux_endpoint.core.job import Completed, Job
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.uploads import Uploads
-from flux_endpoint.stores.picture_protocol import PictureStore
-from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.pictures.protocol import PictureStore
 
 
 class PictureJobStore(JobStore, PictureStore, Protocol):

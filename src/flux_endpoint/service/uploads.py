@@ -13,8 +13,8 @@ from flux_endpoint.core.job import Completed, Failed, Job, Outcome, Returned
 from flux_endpoint.core.outbound import origin_of
 from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.slots import Slots
-from flux_endpoint.stores.picture_protocol import PictureStore
-from flux_endpoint.stores.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.pictures.protocol import PictureStore
 
 logger = logging.getLogger(__name__)
 

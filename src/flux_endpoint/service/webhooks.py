@@ -20,7 +20,7 @@ from flux_endpoint.core.webhook import (
     signature_header,
 )
 from flux_endpoint.outbound.protocol import Sender
-from flux_endpoint.stores.outbox_protocol import Outbox
+from flux_endpoint.stores.webhooks.protocol import Outbox
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
+from flux_endpoint.core.worker import WorkerState
 from flux_endpoint.service.known_worker import RESTART_MS, Condition, KnownWorker, condition_of
-from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
+from flux_endpoint.stores.workers.protocol import WorkerStore
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Final
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import InvalidRequest, Unauthenticated
-from flux_endpoint.stores.worker_protocol import WorkerStore, WorkerToken
+from flux_endpoint.core.worker import WorkerToken
+from flux_endpoint.stores.workers.protocol import WorkerStore
 
 # How long an answer of the database is trusted: a revoked token works this much longer, and a worker's calls cost a
 # read every so often instead of one each.

@@ -9,17 +9,18 @@ from typing import Any
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned
+from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned, SweepResult
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
+from flux_endpoint.core.worker import WorkerState
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.waiting import happens, unless
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerRegistry, WorkerView
-from flux_endpoint.stores.protocol import JobStore, SweepResult
-from flux_endpoint.stores.worker_protocol import WorkerState, WorkerStore
+from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.workers.protocol import WorkerStore
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from typing import Final
 
 from flux_endpoint.core.clock import Clock, SystemClock
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.stores.database import Database, errors_translated
-from flux_endpoint.stores.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
-from flux_endpoint.stores.signals import Signals
-from flux_endpoint.stores.sql import SqlStore
-from flux_endpoint.stores.sqlite import SqliteDatabase
-from flux_endpoint.stores.timekeeping import SqlTimekeeper
+from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.sql.database import Database, errors_translated
+from flux_endpoint.stores.sql.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
+from flux_endpoint.stores.sql.signals import Signals
+from flux_endpoint.stores.sql.sqlite import SqliteDatabase
+from flux_endpoint.stores.sql.timekeeping import SqlTimekeeper
 
 _FORMS: Final = "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host:5432/name"
 
@@ -75,7 +75,7 @@ def _make_place(path: Path) -> None:
 async def _open_postgres(url: str, signals: Signals, connections: int) -> Database:
     try:
         # Here and not above: the driver is an optional part of the installation.
-        from flux_endpoint.stores.postgres import PostgresDatabase
+        from flux_endpoint.stores.sql.postgres import PostgresDatabase
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"DATABASE_URL asks for PostgreSQL, but {error.name} is not installed; "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.stores.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
+from flux_endpoint.stores.sql.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
 
 # All that we put there.
 _OURS: Final = ("lock", "node-id", "api-key", "worker-token", "images", "flux-endpoint.db*")

@@ -7,7 +7,7 @@ from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 
 
 @contextlib.asynccontextmanager

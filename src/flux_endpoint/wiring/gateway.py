@@ -48,7 +48,7 @@ from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
 from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.sql import SqlStore
+from flux_endpoint.stores.jobs.store import SqlStore
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flux_endpoint.core.webhook import DeliveryRecord, PausedReceiver, WebhookSecret
 from flux_endpoint.settings import Settings
-from flux_endpoint.stores.outbox_protocol import Outbox
+from flux_endpoint.stores.webhooks.protocol import Outbox
 from flux_endpoint.wiring.existing_store import open_existing_store
 
 T = TypeVar("T")

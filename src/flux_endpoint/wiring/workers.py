@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from flux_endpoint.core.errors import NotFound
+from flux_endpoint.core.worker import WorkerRecord, WorkerToken
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.settings import Settings
-from flux_endpoint.stores.worker_protocol import WorkerRecord, WorkerToken
 from flux_endpoint.wiring.existing_store import open_existing_store
 
 _SHOWN_MS: Final = 86_400_000

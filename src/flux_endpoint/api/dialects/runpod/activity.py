@@ -12,12 +12,12 @@ from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.parameters import BEARER, ERRORS, query_parameter
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
+from flux_endpoint.core.activity import Percentiles
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.activity import ActivityRange, ActivityReport
 from flux_endpoint.service.worker_registry import WorkerCounts
-from flux_endpoint.stores.usage_protocol import Percentiles
 
 _OUTCOMES: Final = {
     JobStatus.COMPLETED: "completed",

@@ -60,7 +60,7 @@ _RUNSYNC_EXTRA = _SUBMIT_EXTRA | {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFA
 _STATUS_EXTRA = {"parameters": [TTL_MS.parameter()]}
 _WAIT_EXTRA = {"parameters": [WAIT_MS.parameter(_WAIT_MS_DEFAULT)]}
 _STREAM_EXTRA = {"parameters": [WAIT_MS.parameter(_STREAM_WAIT_MS_DEFAULT), POSITION.parameter()]}
-_ONCE = "idempotency-key"
+_IDEMPOTENCY_KEY = "idempotency-key"
 
 router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
 
@@ -69,7 +69,7 @@ router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEAR
 async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
     services = services_of(request)
-    key = await admit(request, endpoint_id, Operation.RUNSYNC, may_repeat=_ONCE in request.headers)
+    key = await admit(request, endpoint_id, Operation.RUNSYNC, may_repeat=_IDEMPOTENCY_KEY in request.headers)
     wait_s = _wait_s(request)
     job = await _submit(request, endpoint_id, key, _RUNSYNC_LIMIT_BYTES, sync=True)
     if _is_refused(job):
@@ -83,7 +83,7 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
 @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
 async def run(request: Request, endpoint_id: EndpointId) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    key = await admit(request, endpoint_id, Operation.RUN, may_repeat=_ONCE in request.headers)
+    key = await admit(request, endpoint_id, Operation.RUN, may_repeat=_IDEMPOTENCY_KEY in request.headers)
     job = await _submit(request, endpoint_id, key, _RUN_LIMIT_BYTES, sync=False)
     if _is_refused(job):
         return json_reply(schemas.refused_body(job), 400, made_headers(request))
@@ -191,11 +191,11 @@ async def purge_queue(request: Request, endpoint_id: EndpointId) -> Response:
 
 async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: int, *, sync: bool) -> Job:
     services = services_of(request)
-    once_name = request.headers.get(_ONCE)
+    idempotency_key = request.headers.get(_IDEMPOTENCY_KEY)
 
     def ask_for_job() -> None:
         # Without a name it was counted at the door.
-        if once_name is not None:
+        if idempotency_key is not None:
             services.accounts.ask_for_job(key)
 
     try:
@@ -209,7 +209,7 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
             key.id,
             data,
             sync=sync,
-            once_name=once_name,
+            idempotency_key=idempotency_key,
             origin=base_url_of(request),
             ask_for_job=ask_for_job,
         )

@@ -12,8 +12,7 @@ from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.job import Job, JobStatus
-from flux_endpoint.stores.protocol import Place
+from flux_endpoint.core.job import Cursor, Job, JobStatus
 
 _LIMIT: Final = WholeNumber("limit", 1, 100, "How many at most.")
 _DEFAULT_LIMIT: Final = 20
@@ -127,11 +126,11 @@ def _statuses(request: Request) -> list[JobStatus]:
         ) from None
 
 
-def _cursor(request: Request) -> Place | None:
+def _cursor(request: Request) -> Cursor | None:
     text = request.query_params.get("cursor")
     if text is None:
         return None
     match = _CURSOR.fullmatch(text)
     if match is None:
         raise InvalidRequest("cursor is invalid; must be the nextCursor of an answer")
-    return Place(int(match[1]), int(match[2]))
+    return Cursor(int(match[1]), int(match[2]))

@@ -1,0 +1,1 @@
+"""API keys, what they have been charged, and their budgets."""

@@ -1,0 +1,67 @@
+"""What money asks of a transaction that queues or completes a job."""
+
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from flux_endpoint.core.errors import OverBudget
+from flux_endpoint.core.job import Job
+from flux_endpoint.core.megapixel_steps import megapixel_steps
+from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
+from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
+<<<<<<< HEAD:src/flux_endpoint/stores/money.py
+from flux_endpoint.stores.accounts import statements as sql
+from flux_endpoint.stores.sql.database import storable
+=======
+from flux_endpoint.core.work import work_of
+from flux_endpoint.stores.accounts import statements as sql
+from flux_endpoint.stores.sql.database import storable
+>>>>>>> 47a82df (Lay the stores out by noun, over one folder that knows SQL):src/flux_endpoint/stores/accounts/budget.py
+
+
+def require_budget(connection: Connection, job: Job, now_ms: int) -> None:
+    """Refuse a job that its key cannot pay for; see `require_budget_for`."""
+    require_budget_for(connection, job.key_id, job.cost_usd, now_ms, "job")
+
+
+def require_budget_for(connection: Connection, key_id: str, cost_usd: Decimal, now_ms: int, what: str) -> None:
+    """Refuse what a key cannot pay for. Call it after it was written as IN_QUEUE, in that transaction.
+
+    Two transactions never both spend the last of a budget: SQLite has one writer, PostgreSQL locks the key's row.
+
+    Raises:
+        OverBudget: what the key has spent this month and promised to unfinished jobs, this one included, is more than
+            its limit. The transaction must be rolled back.
+    """
+    key = {"key": storable(key_id)}
+    limited = connection.execute(sql.LOCK_BUDGET, key).one_or_none()
+    if limited is None:
+        return
+    month = Period.MONTH.start_of(from_ms(now_ms))
+    sums = connection.execute(sql.COUNT_BUDGET, key | {"month_ms": to_ms(month)}).one()
+    spent_units, promised_units = int(sums.spent), int(sums.promised)
+    if spent_units + promised_units <= limited.units_per_month:
+        return
+    others_units = promised_units - usd_to_units(cost_usd)
+    raise OverBudget(
+        f"over budget: API key '{limited.name}' may spend {show_usd(units_to_usd(limited.units_per_month))} USD in "
+        f"{month:%B %Y}; {show_usd(units_to_usd(spent_units))} USD are spent, {show_usd(units_to_usd(others_units))} "
+        f"USD are promised to unfinished jobs and this {what} costs {show_usd(cost_usd)} USD; the budget starts anew "
+        f"on {Period.MONTH.next_after(month):%Y-%m-%d} at 00:00 UTC"
+    )
+
+
+def charge(connection: Connection, job: Job, now_ms: int) -> None:
+    """Write the charge of a job that has just become COMPLETED, and add it to the sums that bills are read from."""
+    entry = {
+        "job_id": job.id,
+        "endpoint_id": job.endpoint_id,
+        "key_id": job.key_id,
+        "amount_units": usd_to_units(job.cost_usd),
+        "created_ms": now_ms,
+        "execution_ms": job.execution_time_ms,
+        "work": megapixel_steps(job.input),
+    }
+    connection.execute(sql.CHARGE, entry)
+    # Last, because PostgreSQL keeps this row locked until the end of the transaction.
+    connection.execute(sql.ADD_TO_HOUR, {**entry, "hour_ms": now_ms - now_ms % MS_PER_HOUR})

@@ -1,0 +1,110 @@
+"""Keys and charges in the SQL database."""
+
+from collections.abc import Collection, Sequence
+
+from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry, UsageSum
+from flux_endpoint.core.pricing import units_to_usd
+from flux_endpoint.stores.accounts import statements as sql
+from flux_endpoint.stores.jobs.records import limit_values, to_entry, to_key
+from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.webhooks.store import add_secret
+
+
+class SqlLedger:
+    """Implements `Ledger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_key(self, key: ApiKey, secret_hash: str) -> None:
+        """See `Ledger.add_key`."""
+        await self.replace_keys(key, secret_hash, ())
+
+    async def replace_keys(self, key: ApiKey, secret_hash: str, places: Collection[str]) -> Sequence[ApiKey]:
+        """See `Ledger.replace_keys`."""
+        values = {
+            "id": key.id,
+            "name": storable(key.name),
+            "secret_hash": secret_hash,
+            "created_ms": key.created_ms,
+            "revoked_ms": key.revoked_ms,
+            "made_for": key.made_for,
+        } | limit_values(key.limits)
+
+        replaced = {"places": list(places), "key": key.id, "now_ms": key.created_ms}
+
+        def work(transaction: Transaction) -> list[ApiKey]:
+            transaction.connection.execute(sql.ADD_KEY, values)
+            add_secret(transaction.connection, key.id)
+            return [to_key(row) for row in transaction.connection.execute(sql.REVOKE_MADE_FOR, replaced)]
+
+        return await self._database.write(work)
+
+    async def adopt_key(self, key_id: str, place: str) -> None:
+        """See `Ledger.adopt_key`."""
+        values = {"key": storable(key_id), "place": place}
+        await self._database.write(lambda transaction: transaction.connection.execute(sql.ADOPT_KEY, values) and None)
+
+    async def find_key(self, secret_hash: str) -> ApiKey | None:
+        """See `Ledger.find_key`."""
+        values = {"hash": storable(secret_hash)}
+        row = await self._database.read(
+            lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none(), is_quick=True
+        )
+        return None if row is None else to_key(row)
+
+    async def list_keys(self) -> Sequence[ApiKey]:
+        """See `Ledger.list_keys`."""
+        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
+        return [to_key(row) for row in rows]
+
+    async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
+        """See `Ledger.limit_key`."""
+        columns = limit_values(limits)
+        values = {
+            "key": storable(key_id),
+            "read_only": columns["is_read_only"],
+            "opened": columns["endpoint_ids"],
+            "units": columns["units_per_month"],
+            "requests": columns["requests_per_minute"],
+        }
+        return await self._database.write(
+            lambda transaction: transaction.connection.execute(sql.LIMIT_KEY, values).rowcount > 0
+        )
+
+    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
+        """See `Ledger.revoke_key`."""
+        values = {"key": storable(key_id), "now_ms": now_ms}
+        return await self._database.write(
+            lambda transaction: transaction.connection.execute(sql.REVOKE_KEY, values).rowcount > 0
+        )
+
+    async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
+        """See `Ledger.entries`."""
+        query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
+        values = {} if key_id is None else {"key": storable(key_id)}
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [to_entry(row) for row in rows]
+
+    async def charges(
+        self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Sequence[ChargeSum]:
+        """See `Ledger.charges`."""
+        values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
+        query = sql.SUM_CHARGES if key_id is None else sql.SUM_CHARGES_OF_KEY
+        if key_id is not None:
+            values["key"] = storable(key_id)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [ChargeSum(row.start_ms, int(row.charges), units_to_usd(int(row.units))) for row in rows]
+
+    async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
+        """See `Ledger.usage`."""
+        values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
+        query = sql.SUM_USAGE if key_id is None else sql.SUM_USAGE_OF_KEY
+        if key_id is not None:
+            values["key"] = storable(key_id)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        return [
+            UsageSum(row.start_ms, row.key_id, row.endpoint_id, int(row.charges), units_to_usd(int(row.units)))
+            for row in rows
+        ]

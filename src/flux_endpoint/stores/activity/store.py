@@ -1,0 +1,77 @@
+"""The work of a server in figures, from the SQL database."""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores.activity import statements as sql
+from flux_endpoint.stores.jobs.records import of_key
+from flux_endpoint.stores.sql.database import Database, Transaction, storable
+
+
+class SqlUsage:
+    """Implements `UsageStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def activity(
+        self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
+    ) -> Activity:
+        """See `UsageStore.activity`."""
+        endpoints = {"endpoints": sorted(storable(endpoint_id) for endpoint_id in endpoint_ids)}
+        times = {"since_ms": since_ms, "until_ms": until_ms}
+        ended = endpoints | times | of_key(key_id)
+        figures = sql.FIGURES if key_id is None else sql.FIGURES_OF_KEY
+
+        def work(connection: Connection) -> Activity:
+            outcomes = connection.execute(figures.outcomes, ended | {"unit_ms": unit_ms}).all()
+            unfinished: dict[str, int] = {
+                row.status: row.jobs
+                for row in connection.execute(figures.waiting_and_running, endpoints | of_key(key_id))
+            }
+            starts = connection.execute(sql.COLD_START_PERCENTILES, endpoints | times).one()
+            return Activity(
+                [OutcomeCount(row.start_ms, JobStatus(row.status), row.jobs) for row in outcomes],
+                sum(int(row.retries) for row in outcomes),
+                _percentiles(connection.execute(figures.execution, ended).one()),
+                _percentiles(connection.execute(figures.delay, ended).one()),
+                int(starts.total or 0),
+                _percentiles(starts),
+                unfinished.get(JobStatus.IN_QUEUE, 0),
+                unfinished.get(JobStatus.IN_PROGRESS, 0),
+            )
+
+        return await self._database.read(work)
+
+    async def note_cold_start(
+        self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
+    ) -> None:
+        """See `UsageStore.note_cold_start`."""
+        start = {"worker": storable(worker_id), "duration_ms": duration_ms}
+        rows = [
+            {"worker_id": start["worker"], "duration_ms": duration_ms, "endpoint_id": name, "ready_ms": ready_ms}
+            for name in sorted({storable(endpoint_id) for endpoint_id in endpoint_ids})
+        ]
+
+        def work(transaction: Transaction) -> None:
+            if rows and not transaction.connection.execute(sql.FIND_COLD_START, start).first():
+                transaction.connection.execute(sql.ADD_COLD_START, rows)
+
+        await self._database.write(work)
+
+    async def forget_cold_starts(self, before_ms: int) -> None:
+        """See `UsageStore.forget_cold_starts`."""
+        values = {"before_ms": before_ms}
+
+        def work(transaction: Transaction) -> None:
+            transaction.connection.execute(sql.FORGET_COLD_STARTS, values)
+
+        await self._database.write(work)
+
+
+def _percentiles(row: Row[Any]) -> Percentiles | None:
+    return None if row.p70 is None else Percentiles(row.p70, row.p90, row.p98)

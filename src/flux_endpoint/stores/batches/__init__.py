@@ -1,0 +1,1 @@
+"""Batches: drafts of many requests, and the jobs they become."""

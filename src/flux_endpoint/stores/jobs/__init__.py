@@ -1,0 +1,1 @@
+"""Jobs: their queue, their states, and what they send before the end."""

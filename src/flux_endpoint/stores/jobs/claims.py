@@ -1,0 +1,288 @@
+"""The workers' half of the store: claims, reports and what becomes of lost workers' jobs."""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from flux_endpoint.core.clock import Clock
+from flux_endpoint.core.errors import LeaseLost, UnknownJob
+from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned, SweepResult
+from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.stores.accounts.budget import charge
+from flux_endpoint.stores.jobs import chunk_statements as chunk_sql
+from flux_endpoint.stores.jobs import statements as sql
+from flux_endpoint.stores.jobs.endings import ended, name_picture, waits_again
+from flux_endpoint.stores.jobs.records import to_job
+from flux_endpoint.stores.sql import channels
+from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.signals import Deadline, Signals
+
+# How often a claim that found only rows locked by others looks again at once.
+_CLAIM_ATTEMPTS = 5
+
+
+class SqlClaims:
+    """Implements the verbs of `JobStore` that workers use, and `sweep`."""
+
+    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+        self._database = database
+        self._signals = signals
+        self._clock = clock
+        # Since a job with a big input was seen here. To change a row SQLite writes all of it again, which is then no
+        # quick work any more.
+        self._has_big_rows = False
+
+    async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
+        """See `JobStore.claim`."""
+        if limit <= 0 or not endpoint_ids:
+            return []
+        now_ms = self._clock.now_ms()
+        expires_ms = now_ms + round(lease_s * 1_000)
+        values: dict[str, Any] = {
+            "worker": storable(worker_id),
+            "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
+            "max_jobs": limit,
+            "now_ms": now_ms,
+            "until_ms": expires_ms,
+        }
+
+        def work(transaction: Transaction) -> Sequence[Row[Any]]:
+            claimed = transaction.connection.execute(sql.CLAIM, values).all()
+            for row in claimed:
+                transaction.wake(channels.move_of(row.id))
+            return claimed
+
+        for _ in range(_CLAIM_ATTEMPTS):
+            rows = await self._database.write(work, is_quick=not self._has_big_rows)
+            # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
+            if rows or not await self._is_work_waiting(values["endpoints"]):
+                break
+        if any(isinstance(row.input, RawJson) for row in rows):
+            self._has_big_rows = True
+        return [
+            Claim(to_job(row), row.worker_id, row.claim_token, expires_ms)
+            for row in sorted(rows, key=lambda row: (row.created_ms, row.seq))
+        ]
+
+    async def wait_for_work(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+        """See `JobStore.wait_for_work`. Looks before it sleeps: also a job enqueued before the call is found."""
+        endpoints = [storable(endpoint_id) for endpoint_id in endpoint_ids]
+        deadline = Deadline(timeout_s, self._database.recheck_s)
+        with self._signals.listen(map(channels.work_on, endpoints)) as listener:
+            while not await self._is_work_waiting(endpoints):
+                if not await deadline.sleep(listener):
+                    return False
+        return True
+
+    async def _is_work_waiting(self, endpoints: Sequence[str]) -> bool:
+        values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
+        return await self._database.read(
+            lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)), is_quick=True
+        )
+
+    async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
+        """See `JobStore.renew`."""
+        if not job_ids:
+            return frozenset()
+        values = {
+            "worker": storable(worker_id),
+            "job_ids": [storable(job_id) for job_id in job_ids],
+            "until_ms": self._clock.now_ms() + round(lease_s * 1_000),
+        }
+        held = await self._database.write(
+            lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)),
+            is_quick=not self._has_big_rows,
+        )
+        return frozenset(job_ids) - held
+
+    async def finish(self, job_id: str, worker_id: str, token: int | None, outcome: Outcome) -> Job:
+        """See `JobStore.finish`."""
+        now_ms = self._clock.now_ms()
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+
+        def work(transaction: Transaction) -> Job:
+            row = _end_claim(transaction.connection, reporter, outcome, now_ms)
+            if row is None:
+                return _as_reported_before(transaction.connection, reporter, outcome)
+            job = to_job(row)
+            if isinstance(outcome, Completed):
+                charge(transaction.connection, job, now_ms)
+                if outcome.picture is not None:
+                    name_picture(transaction, job, outcome.picture)
+            if job.status.is_terminal:
+                return ended(transaction, row)
+            waits_again(transaction, row)
+            return job
+
+        is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)
+        return await self._database.write(work, is_quick=not (is_big or self._has_big_rows))
+
+    async def append_chunk(
+        self,
+        job_id: str,
+        worker_id: str,
+        token: int | None,
+        output: Any,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See `JobStore.append_chunk`."""
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        values = {"job_id": reporter["job"], "output": output}
+
+        def work(transaction: Transaction) -> None:
+            if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
+                raise not_held(transaction.connection, reporter)
+            transaction.connection.execute(chunk_sql.APPEND, values)
+            if progress is not None:
+                transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
+            transaction.wake(channels.chunk_of(values["job_id"]))
+
+        await self._database.write(work, is_quick=not (isinstance(output, RawJson) or self._has_big_rows))
+
+    async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
+        """See `JobStore.set_progress`."""
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        values = reporter | {"news": dict(progress)}
+
+        def work(transaction: Transaction) -> None:
+            if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
+                raise not_held(transaction.connection, reporter)
+            transaction.wake(channels.chunk_of(storable(job_id)))
+
+        await self._database.write(work)
+
+    async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
+        """See `JobStore.wait_for_stops`."""
+        worker = {"worker": storable(worker_id)}
+        deadline = Deadline(timeout_s, self._database.recheck_s)
+        with self._signals.listen([channels.stop_for(worker["worker"])]) as listener:
+            while True:
+                # Asked first: most calls find nothing, and need not queue for the writer.
+                if await self._database.read(
+                    lambda connection: connection.scalar(sql.IS_STOP_WAITING, worker), is_quick=True
+                ):
+                    stops = await self._database.write(
+                        lambda transaction: list(transaction.connection.scalars(sql.TAKE_STOPS, worker))
+                    )
+                    if stops:
+                        return stops
+                if not await deadline.sleep(listener):
+                    return []
+
+    async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
+        """See `JobStore.release`."""
+        prefix = storable(worker_id_prefix)
+        workers = {"prefix": prefix, "prefix_chars": len(prefix)}
+        values = workers | {
+            "now_ms": self._clock.now_ms(),
+            "retry": int(counts_as_retry),
+            "max_retries": max_retries,
+        }
+
+        def work(transaction: Transaction) -> SweepResult:
+            transaction.connection.execute(sql.FORGET_STOPS_OF_GONE, workers)
+            return _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM_GONE, values).all())
+
+        return await self._database.write(work, is_long=True)
+
+    async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
+        """See `JobStore.release_worker`."""
+        values = {
+            "worker": storable(worker_id),
+            "now_ms": self._clock.now_ms(),
+            "retry": 1,
+            "max_retries": max_retries,
+        }
+        return await self._database.write(
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM, values).all())
+        )
+
+    async def release_jobs(
+        self, worker_id: str, job_ids: Collection[str], *, counts_as_retry: bool, max_retries: int, error: str
+    ) -> SweepResult:
+        """See `JobStore.release_jobs`."""
+        values = {
+            "worker": storable(worker_id),
+            "job_ids": [storable(job_id) for job_id in job_ids],
+            "now_ms": self._clock.now_ms(),
+            "retry": 1 if counts_as_retry else 0,
+            "max_retries": max_retries,
+            "reason": error,
+        }
+        return await self._database.write(
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_JOBS, values).all())
+        )
+
+    async def sweep(self, max_retries: int) -> SweepResult:
+        """See `JobStore.sweep`."""
+        now = {"now_ms": self._clock.now_ms()}
+        values = now | {"retry": 1, "max_retries": max_retries}
+
+        def work(transaction: Transaction) -> SweepResult:
+            transaction.connection.execute(sql.LOCK_SWEPT, now)
+            # First, so that a job whose time is over is not put back into the queue.
+            timed_out = [
+                ended(transaction, row).id
+                for statement in (sql.END_OUTLIVED, sql.TIME_OUT_RUNNING)
+                for row in transaction.connection.execute(statement, now)
+            ]
+            result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values).all())
+            return dataclasses.replace(result, timed_out=tuple(timed_out))
+
+        return await self._database.write(work, is_long=True)
+
+
+def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row[Any] | None:
+    """Write the outcome if the reporter holds the job; None, and nothing written, if it does not."""
+    match outcome:
+        case Completed(output=output):
+            values = reporter | {"result": output, "now_ms": now_ms}
+            return connection.execute(sql.COMPLETE, values).one_or_none()
+        case Failed(error=error, output=output):
+            values = reporter | {"reason": storable(error), "result": output, "now_ms": now_ms}
+            return connection.execute(sql.FAIL, values).one_or_none()
+        case Returned():
+            return connection.execute(sql.GIVE_BACK, reporter).one_or_none()
+
+
+def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcome: Outcome) -> Job:
+    """The job, when the same report was written earlier: its answer was lost on the way to the worker."""
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    if row is None:
+        raise UnknownJob(f"There is no job {reporter['job']}")
+    is_same_outcome = (isinstance(outcome, Completed) and row.status == JobStatus.COMPLETED) or (
+        isinstance(outcome, Failed) and row.status == JobStatus.FAILED
+    )
+    if not (_is_of(row, reporter) and is_same_outcome):
+        raise not_held(connection, reporter)
+    return to_job(row)
+
+
+def not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
+    """Why a report is refused."""
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    if row is None:
+        return UnknownJob(f"There is no job {reporter['job']}")
+    if _is_held(row, reporter):
+        return LeaseLost(f"The time to live of the job {row.id} is over")
+    return LeaseLost(f"The worker {reporter['worker']} does not hold the job {row.id}, which is {row.status}")
+
+
+def _is_held(row: Row[Any], reporter: dict[str, Any]) -> bool:
+    return row.status == JobStatus.IN_PROGRESS and _is_of(row, reporter)
+
+
+def _is_of(row: Row[Any], reporter: dict[str, Any]) -> bool:
+    return row.worker_id == reporter["worker"] and reporter["token"] in (None, row.claim_token)
+
+
+def _swept(transaction: Transaction, rows: Sequence[Row[Any]]) -> SweepResult:
+    requeued = [row for row in rows if row.status == JobStatus.IN_QUEUE]
+    failed = [row for row in rows if row.status == JobStatus.FAILED]
+    for row in requeued:
+        waits_again(transaction, row)
+    for row in failed:
+        ended(transaction, row)
+    return SweepResult(requeued=tuple(row.id for row in requeued), failed=tuple(row.id for row in failed))

@@ -1,0 +1,54 @@
+"""What follows, in the same transaction, when a job becomes terminal or goes back to the queue."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from flux_endpoint.core.errors import LeaseLost
+from flux_endpoint.core.job import Job
+from flux_endpoint.stores.jobs.chunk_statements import FORGET
+from flux_endpoint.stores.jobs.records import to_job
+from flux_endpoint.stores.pictures.statements import NAME
+from flux_endpoint.stores.sql import channels
+from flux_endpoint.stores.sql.database import Transaction
+from flux_endpoint.stores.webhooks.store import add_delivery
+
+
+def ended(transaction: Transaction, row: Row[Any]) -> Job:
+    """Note the end of a job. Every transition to a terminal state passes its row through here.
+
+    Args:
+        transaction: the one that made the transition.
+        row: the job afterwards, all columns of `schema.jobs`.
+    """
+    job = to_job(row)
+    transaction.wake(channels.end_of(row.id), job)
+    if row.lease_expires_ms is not None:
+        # It ended under its worker's hands.
+        transaction.wake(channels.stop_for(row.worker_id))
+    if row.webhook is not None:
+        add_delivery(transaction, row)
+    return job
+
+
+def name_picture(transaction: Transaction, job: Job, key: str) -> None:
+    """Make a picture that was reserved for a claim its job's: from now on nobody takes it for an orphan.
+
+    Raises:
+        LeaseLost: it is not reserved (any more).
+    """
+    values = {"job": job.id, "claim": job.claim_token, "picture": key}
+    if transaction.connection.execute(NAME, values).rowcount == 0:
+        raise LeaseLost(f"The picture of the job {job.id} is not here any more")
+
+
+def waits_again(transaction: Transaction, row: Row[Any]) -> None:
+    """Note that a job is back in the queue. What its last attempt has sent goes: another one sends it again.
+
+    Args:
+        transaction: the one that put it back.
+        row: the job afterwards.
+    """
+    transaction.connection.execute(FORGET, {"job_ids": [row.id]})
+    transaction.wake(channels.work_on(row.endpoint_id))
+    transaction.wake(channels.move_of(row.id))

@@ -1,0 +1,110 @@
+"""Rows of the database as the records of the product, and back."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Row
+
+from flux_endpoint.core.account import ApiKey, KeyLimits, LedgerEntry
+from flux_endpoint.core.job import Job, JobStatus, Policy
+from flux_endpoint.core.pricing import units_to_usd, usd_to_units
+from flux_endpoint.stores.sql.database import storable
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """A new job as a row of `schema.jobs`."""
+    return {
+        "id": job.id,
+        "endpoint_id": job.endpoint_id,
+        "status": job.status.value,
+        "input": job.input,
+        "key_id": job.key_id,
+        "cost_units": usd_to_units(job.cost_usd),
+        "created_ms": job.created_ms,
+        "queued_ms": job.queued_ms,
+        "started_ms": job.started_ms,
+        "finished_ms": job.finished_ms,
+        "worker_id": job.worker_id,
+        "drawn_by": job.drawn_by,
+        "claim_token": job.claim_token,
+        "retries": job.retries,
+        "output": job.output,
+        "error": None if job.error is None else storable(job.error),
+        "execution_timeout_ms": job.policy.execution_timeout_ms,
+        "ttl_ms": job.policy.ttl_ms,
+        "low_priority": int(job.policy.low_priority),
+        "webhook": job.webhook,
+        "s3_config": None if job.s3_config is None else dict(job.s3_config),
+        "retention_ms": job.retention_ms,
+        "expires_ms": job.expires_ms,
+        "progress": None if job.progress is None else dict(job.progress),
+        "batch_id": job.batch_id,
+        "origin": job.origin,
+    }
+
+
+def to_job(row: Row[Any] | SimpleNamespace) -> Job:
+    """A row of `schema.jobs`, or what was kept of one, as a job."""
+    return Job(
+        id=row.id,
+        endpoint_id=row.endpoint_id,
+        status=JobStatus(row.status),
+        input=row.input,
+        key_id=row.key_id,
+        cost_usd=units_to_usd(row.cost_units),
+        created_ms=row.created_ms,
+        queued_ms=row.queued_ms,
+        started_ms=row.started_ms,
+        finished_ms=row.finished_ms,
+        worker_id=row.worker_id,
+        drawn_by=row.drawn_by,
+        claim_token=row.claim_token,
+        retries=row.retries,
+        output=row.output,
+        error=row.error,
+        policy=Policy(row.execution_timeout_ms, row.ttl_ms, bool(row.low_priority)),
+        webhook=row.webhook,
+        s3_config=row.s3_config,
+        retention_ms=row.retention_ms,
+        expires_ms=row.expires_ms,
+        progress=row.progress,
+        batch_id=row.batch_id,
+        origin=row.origin,
+    )
+
+
+def of_key(key_id: str | None) -> dict[str, str]:
+    """The parameter of a statement about the jobs of one key; none for a statement about those of all."""
+    return {} if key_id is None else {"key": storable(key_id)}
+
+
+def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
+    """A row of `schema.ledger` as an entry."""
+    return LedgerEntry(
+        job_id=row.job_id,
+        endpoint_id=row.endpoint_id,
+        key_id=row.key_id,
+        amount_usd=units_to_usd(row.amount_units),
+        created_ms=row.created_ms,
+    )
+
+
+def limit_values(limits: KeyLimits) -> dict[str, Any]:
+    """The limits of a key as columns of `schema.api_keys`."""
+    return {
+        "is_read_only": int(limits.is_read_only),
+        "endpoint_ids": None if limits.endpoint_ids is None else sorted(limits.endpoint_ids),
+        "units_per_month": None if limits.usd_per_month is None else usd_to_units(limits.usd_per_month),
+        "requests_per_minute": limits.requests_per_minute,
+    }
+
+
+def to_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
+    """A row of `schema.api_keys` as a key."""
+    limits = KeyLimits(
+        is_read_only=bool(row.is_read_only),
+        endpoint_ids=None if row.endpoint_ids is None else frozenset(row.endpoint_ids),
+        usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
+        requests_per_minute=row.requests_per_minute,
+    )
+    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for)

@@ -1,0 +1,1 @@
+"""Pictures on their way from a worker to the image store."""

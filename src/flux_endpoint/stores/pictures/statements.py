@@ -1,0 +1,51 @@
+"""The statements about pictures that workers hand in."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Integer, bindparam, delete, exists, insert, select, update
+
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores.jobs.statements import held_by_reporter
+from flux_endpoint.stores.sql.picture_schema import pending_pictures
+from flux_endpoint.stores.sql.schema import jobs
+
+_of_claim = (
+    pending_pictures.c.job_id == bindparam("job"),
+    pending_pictures.c.claim_token == bindparam("claim", type_=BigInteger),
+)
+# Asked again: it is about to be saved again.
+RESERVE_AGAIN: Final = (
+    update(pending_pictures)
+    .where(*_of_claim)
+    .values(reserved_ms=bindparam("now_ms", type_=BigInteger))
+    .returning(pending_pictures.c.key)
+)
+RESERVE: Final = insert(pending_pictures).inline()
+# The job names it in the same transaction: nobody will take it for an orphan.
+NAME: Final = delete(pending_pictures).where(*_of_claim, pending_pictures.c.key == bindparam("picture"))
+
+# IN_PROGRESS stays IN_PROGRESS, in other hands.
+HAND_OVER: Final = (
+    update(jobs)
+    .where(held_by_reporter)
+    .values(
+        worker_id=bindparam("holder"),
+        drawn_by=jobs.c.worker_id,
+        lease_expires_ms=bindparam("until_ms", type_=BigInteger),
+    )
+    .returning(jobs)
+)
+
+# A claim token never comes again, so a claim that is over stays over.
+_is_running = exists().where(
+    jobs.c.id == pending_pictures.c.job_id,
+    jobs.c.claim_token == pending_pictures.c.claim_token,
+    jobs.c.status == JobStatus.IN_PROGRESS.value,
+)
+ORPHANS: Final = (
+    select(pending_pictures.c.key)
+    .where(pending_pictures.c.reserved_ms < bindparam("before_ms", type_=BigInteger), ~_is_running)
+    .order_by(pending_pictures.c.reserved_ms)
+    .limit(bindparam("max_pictures", type_=Integer))
+)
+FORGET: Final = delete(pending_pictures).where(pending_pictures.c.key.in_(bindparam("keys", expanding=True)))

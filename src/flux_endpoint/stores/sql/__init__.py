@@ -1,0 +1,1 @@
+"""One database under all stores: tables, migrations, connections, signals."""

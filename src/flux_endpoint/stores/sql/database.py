@@ -1,0 +1,136 @@
+"""One way to run a piece of work against SQLite or PostgreSQL."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+
+from flux_endpoint.core.errors import StoreUnavailable
+from flux_endpoint.core.job import Job
+from flux_endpoint.stores.sql.signals import Channel
+
+T = TypeVar("T")
+
+
+# Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
+ANSWER_S: Final = 3.5
+
+
+class Patience:
+    """How long to wait for the database: `ANSWER_S`, or less when the process is about to end."""
+
+    def __init__(self) -> None:
+        self._ends_s = math.inf
+
+    def hurry(self, seconds: float) -> None:
+        """Wait for nothing beyond so many seconds from now."""
+        self._ends_s = min(self._ends_s, time.monotonic() + seconds)
+
+    def until_s(self, limit_s: float = ANSWER_S) -> float:
+        """When to give up what begins now, by `time.monotonic`."""
+        return min(time.monotonic() + limit_s, self._ends_s)
+
+
+class Transaction:
+    """What a piece of work gets: the connection, and the way to say who must wake once it is committed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.news: dict[Channel, Job | None] = {}
+
+    def wake(self, channel: Channel, job: Job | None = None) -> None:
+        """Fire the channel after the commit, with the job as it then is; never when the work is rolled back."""
+        self.news[channel] = job
+
+
+class Database(Protocol):
+    """Runs work, which is written synchronously: SQLite runs it whole, PostgreSQL between awaits.
+
+    Attributes:
+        recheck_s: how long a sleeper may trust the signals of its own process before it must look again.
+    """
+
+    recheck_s: float
+
+    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
+        """Run work that changes nothing.
+
+        Args:
+            work: called with the connection.
+            is_quick: an index answers it within microseconds; SQLite then does it on the spot.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False, is_long: bool = False) -> T:
+        """Run work in one transaction: all of it is kept when it returns, nothing when it raises.
+
+        Args:
+            work: called with the transaction.
+            is_quick: it changes a few rows found by an index; SQLite then does it on the spot.
+            is_long: it may change so many rows that a healthy database is silent for more than `ANSWER_S`.
+
+        Raises:
+            StoreUnavailable: the database did not answer. Nothing changed; or all did, when the answer to the commit
+                was lost: so work is written such that it can be repeated.
+            ValueError: a value is taken already, or is one that no column can hold.
+        """
+        ...
+
+    async def scrub(self, *, has_deleted: bool) -> None:
+        """Leave nothing in the files of what was deleted. What somebody's reading puts off is done at the next call.
+
+        Args:
+            has_deleted: whether there is something since the last call. PostgreSQL keeps house by itself.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """The process is about to end: in so many seconds all answers must be given, or refused."""
+        ...
+
+    async def close(self) -> None:
+        """Let running work end, then let go of the database. A second call does nothing."""
+        ...
+
+
+@contextmanager
+def errors_translated(
+    driver_errors: tuple[type[Exception], ...] = (), driver_refusals: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn the errors of the database and its drivers into ours.
+
+    Args:
+        driver_errors: what SQLAlchemy lets through, of one driver.
+        driver_refusals: those of them that say that a value is wrong.
+    """
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        raise ValueError(f"The database refuses the value: {error.orig}") from error
+    except driver_refusals as error:
+        raise ValueError(f"The database refuses the value: {error}") from error
+    except StatementError as error:
+        # Raised by `write_json` while SQLAlchemy was binding the value.
+        if isinstance(error.orig, ValueError | TypeError):
+            raise ValueError(f"The database refuses the value: {error.orig}") from error
+        raise StoreUnavailable(f"The database did not answer: {error.orig}") from error
+    except (SQLAlchemyError, OSError) as error:
+        # Errors about time have no words of their own.
+        raise StoreUnavailable(f"The database did not answer: {str(error) or 'it is silent'}") from error
+    except driver_errors as error:
+        raise StoreUnavailable(f"The database did not answer: {error}") from error
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL cannot hold (U+0000, lone surrogates): foreign workers send anything."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""Webhooks that wait to be sent, their log and their receivers."""
