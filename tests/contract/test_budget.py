@@ -7,10 +7,10 @@ from decimal import Decimal
 import pytest
 from alembic import command
 from alembic.config import Config
-from flux_endpoint.core.activity import EndpointLoad, PastRun
 from sqlalchemy import create_engine, text
 
 from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, UsageSum
+from flux_endpoint.core.activity import EndpointLoad, PastRun
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import OverBudget, UnknownJob
 from flux_endpoint.core.job import Completed, Failed, JobStatus

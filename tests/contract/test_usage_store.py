@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
 
+from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
 from flux_endpoint.core.job import Completed, Failed, JobStatus
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 

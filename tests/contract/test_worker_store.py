@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from flux_endpoint.core.worker import WorkerRecord, WorkerState, WorkerToken
 
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
+from flux_endpoint.core.worker import WorkerRecord, WorkerState, WorkerToken
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio

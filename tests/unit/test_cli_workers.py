@@ -5,9 +5,9 @@ import functools
 import re
 
 import pytest
-from flux_endpoint.core.worker import WorkerRecord, WorkerState
 
 from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.core.worker import WorkerRecord, WorkerState
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.stores.connect import open_store
 

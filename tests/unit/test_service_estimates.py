@@ -1,6 +1,6 @@
 import pytest
-from flux_endpoint.core.activity import PastRun
 
+from flux_endpoint.core.activity import PastRun
 from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.service.estimates import expected_ms
 

@@ -137,3 +137,34 @@ class ApiKey:
         """
         if self.limits.is_read_only:
             raise Forbidden(f"API key '{self.name}' is read only: it may not use {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One charge, written once per completed job, never changed."""
+
+    job_id: str
+    endpoint_id: str
+    key_id: str
+    amount_usd: Decimal
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeSum:
+    """What was charged from `start_ms` on, for one unit of time."""
+
+    start_ms: int
+    charges: int
+    amount_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """What one key was charged on one endpoint from `start_ms` on, for one unit of time."""
+
+    start_ms: int
+    key_id: str
+    endpoint_id: str
+    charges: int
+    amount_usd: Decimal

@@ -199,3 +199,43 @@ class JobCounts:
     completed: int = 0
     failed: int = 0
     retried: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What one sweep of the leases did.
+
+    Attributes:
+        requeued: ids of jobs whose worker was lost and that wait again.
+        failed: ids of jobs whose worker was lost once too often.
+        timed_out: ids of jobs that ran or lived longer than their policy allows.
+    """
+
+    requeued: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    timed_out: tuple[str, ...] = ()
+
+
+# Counting this far in the index takes a millisecond, however long the queue is.
+MAX_QUEUE_POSITION: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a job is in the order of arrival: by its submission, and among those of the same millisecond by `seq`."""
+
+    created_ms: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A name under which a client submits a job at most once, however often it sends it.
+
+    Attributes:
+        name: its Idempotency-Key; one name for each API key and endpoint.
+        request_hash: tells whether the body that came with it is the same.
+    """
+
+    name: str
+    request_hash: str

@@ -12,7 +12,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.envelope import TTL_MS, Envelope, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, StoreUnavailable, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import DEFAULT_TTL_MS, Cursor, Job, JobCounts, JobStatus, Once
+from flux_endpoint.core.job import DEFAULT_TTL_MS, Cursor, IdempotencyKey, Job, JobCounts, JobStatus
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.bodies import Bodies, Submission
@@ -22,7 +22,7 @@ from flux_endpoint.stores.jobs.protocol import JobStore
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
-_MAX_ONCE_CHARS: Final = 255
+_MAX_KEY_CHARS: Final = 255
 
 
 # On Runpod 20 workers may have so many before them; counting them takes a millisecond.
@@ -126,21 +126,23 @@ class EndpointService:
             InvalidRequest: the name is empty, too long or unprintable; nothing is recorded.
             StoreUnavailable: with the id of the job, if that may have been written.
         """
-        _check_once(idempotency_key)
+        _check_idempotency_key(idempotency_key)
         try:
             read = await self.check(endpoint_id, data, has_fingerprint=idempotency_key is not None)
         except InvalidRequest as error:
             ask_for_job()
             return await self.refuse(endpoint_id, key_id, str(error), sync=sync)
-        once = None if idempotency_key is None else Once(idempotency_key, read.fingerprint)
+        known_by = None if idempotency_key is None else IdempotencyKey(idempotency_key, read.fingerprint)
         # Before all limits: whoever repeats a request, because the answer was lost, asks for nothing new.
-        if once is not None and (job := await self._store.find_submitted(endpoint_id, key_id, once)) is not None:
-            return job
+        if known_by is not None:
+            submitted = await self._store.find_submitted(endpoint_id, key_id, known_by)
+            if submitted is not None:
+                return submitted
         ask_for_job()
         await self._cap.require_room(endpoint_id)
         job = self._make(endpoint_id, key_id, read, sync=sync, origin=origin)
         with perhaps_made(job.id):
-            return await self._store.enqueue(job, once)
+            return await self._store.enqueue(job, known_by)
 
     def _make(self, endpoint_id: str, key_id: str, read: Submission, *, sync: bool, origin: str | None) -> Job:
         envelope, accepted = read.envelope, read.accepted
@@ -344,6 +346,6 @@ def perhaps_made(made_id: str) -> Iterator[None]:
         raise
 
 
-def _check_once(name: str | None) -> None:
-    if name is not None and not (0 < len(name) <= _MAX_ONCE_CHARS and name.isprintable()):
-        raise InvalidRequest(f"the header Idempotency-Key must have 1 to {_MAX_ONCE_CHARS} printable characters")
+def _check_idempotency_key(name: str | None) -> None:
+    if name is not None and not (0 < len(name) <= _MAX_KEY_CHARS and name.isprintable()):
+        raise InvalidRequest(f"the header Idempotency-Key must have 1 to {_MAX_KEY_CHARS} printable characters")

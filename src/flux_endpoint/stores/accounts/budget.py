@@ -9,14 +9,8 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
-<<<<<<< HEAD:src/flux_endpoint/stores/money.py
 from flux_endpoint.stores.accounts import statements as sql
 from flux_endpoint.stores.sql.database import storable
-=======
-from flux_endpoint.core.work import work_of
-from flux_endpoint.stores.accounts import statements as sql
-from flux_endpoint.stores.sql.database import storable
->>>>>>> 47a82df (Lay the stores out by noun, over one folder that knows SQL):src/flux_endpoint/stores/accounts/budget.py
 
 
 def require_budget(connection: Connection, job: Job, now_ms: int) -> None:

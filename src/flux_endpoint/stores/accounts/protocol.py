@@ -1,42 +1,9 @@
 """What the rest of the project asks of the place where keys and charges are kept."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
-from flux_endpoint.core.account import ApiKey, KeyLimits
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """One charge, written once per completed job, never changed."""
-
-    job_id: str
-    endpoint_id: str
-    key_id: str
-    amount_usd: Decimal
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeSum:
-    """What was charged from `start_ms` on, for one unit of time."""
-
-    start_ms: int
-    charges: int
-    amount_usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSum:
-    """What one key was charged on one endpoint from `start_ms` on, for one unit of time."""
-
-    start_ms: int
-    key_id: str
-    endpoint_id: str
-    charges: int
-    amount_usd: Decimal
+from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry, UsageSum
 
 
 class Ledger(Protocol):

@@ -1,24 +1,9 @@
 """What the store tells of how busy endpoints are, and how fast."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class EndpointLoad:
-    """How many unfinished jobs an endpoint has."""
-
-    waiting: int
-    running: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastRun:
-    """A job that was completed: how long its last attempt took, and its size (`core/megapixel_steps.py`)."""
-
-    execution_ms: int
-    megapixel_steps: float
+from flux_endpoint.core.activity import EndpointLoad, PastRun
 
 
 class LoadStore(Protocol):

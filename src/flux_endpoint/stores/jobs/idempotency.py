@@ -7,37 +7,37 @@ from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, exists, 
 
 from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, ResultErased
-from flux_endpoint.core.job import Job, Once
+from flux_endpoint.core.job import IdempotencyKey, Job
 from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql.database import storable
-from flux_endpoint.stores.sql.schema import jobs, once_names
+from flux_endpoint.stores.sql.schema import idempotency_keys, jobs
 
 _this = and_(
-    once_names.c.key_id == bindparam("key"),
-    once_names.c.endpoint_id == bindparam("endpoint"),
-    once_names.c.name_hash == bindparam("once"),
+    idempotency_keys.c.key_id == bindparam("key"),
+    idempotency_keys.c.endpoint_id == bindparam("endpoint"),
+    idempotency_keys.c.name_hash == bindparam("hashed"),
 )
-_FIND: Final = select(once_names).where(_this)
-_is_old = once_names.c.created_ms <= bindparam("old_ms", type_=BigInteger)
+_FIND: Final = select(idempotency_keys).where(_this)
+_is_old = idempotency_keys.c.created_ms <= bindparam("old_ms", type_=BigInteger)
 # Only an old one: another gateway may have taken the name a moment ago.
-_FREE: Final = delete(once_names).where(_this, _is_old)
-_ADD: Final = insert(once_names).inline()
+_FREE: Final = delete(idempotency_keys).where(_this, _is_old)
+_ADD: Final = insert(idempotency_keys).inline()
 _now_ms = bindparam("now_ms", type_=BigInteger)
 _readable = exists().where(
-    jobs.c.id == once_names.c.job_id, or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms)
+    jobs.c.id == idempotency_keys.c.job_id, or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms)
 )
-_FORGET: Final = delete(once_names).where(_is_old, ~_readable)
+_FORGET: Final = delete(idempotency_keys).where(_is_old, ~_readable)
 
 
-def sent_before(connection: Connection, key_id: str, endpoint_id: str, once: Once, now_ms: int) -> Job | None:
+def sent_before(connection: Connection, key_id: str, endpoint_id: str, key: IdempotencyKey, now_ms: int) -> Job | None:
     """The job that was submitted under a name; None when the name is free.
 
     Raises:
         Conflict: the name came with another request.
         ResultErased: the job can no longer be read.
     """
-    row = connection.execute(_FIND, _reference(key_id, endpoint_id, once)).one_or_none()
+    row = connection.execute(_FIND, _reference(key_id, endpoint_id, key)).one_or_none()
     if row is None:
         return None
     job_row = connection.execute(sql.GET_JOB_BY_ID, {"job": row.job_id}).one_or_none()
@@ -45,22 +45,22 @@ def sent_before(connection: Connection, key_id: str, endpoint_id: str, once: Onc
     is_readable = job is not None and job.is_readable(now_ms)
     if not is_readable and row.created_ms <= now_ms - IDEMPOTENCY_KEY_LIFE_MS:
         return None
-    if row.request_hash != once.request_hash:
-        raise Conflict(f"the Idempotency-Key '{once.name}' was used with another request body; choose a new one")
+    if row.request_hash != key.request_hash:
+        raise Conflict(f"the Idempotency-Key '{key.name}' was used with another request body; choose a new one")
     if not is_readable:
-        raise ResultErased(once.name, row.job_id, None if job is None else job.status.value)
+        raise ResultErased(key.name, row.job_id, None if job is None else job.status.value)
     return job
 
 
-def remember(connection: Connection, job: Job, once: Once) -> None:
+def remember(connection: Connection, job: Job, key: IdempotencyKey) -> None:
     """Note under which name a new job was submitted; call it when `sent_before` has found the name free."""
-    reference = _reference(job.key_id, job.endpoint_id, once)
+    reference = _reference(job.key_id, job.endpoint_id, key)
     connection.execute(_FREE, reference | {"old_ms": job.created_ms - IDEMPOTENCY_KEY_LIFE_MS})
     values = {
         "key_id": reference["key"],
         "endpoint_id": reference["endpoint"],
-        "name_hash": reference["once"],
-        "request_hash": once.request_hash,
+        "name_hash": reference["hashed"],
+        "request_hash": key.request_hash,
         "job_id": job.id,
         "created_ms": job.created_ms,
     }
@@ -72,7 +72,7 @@ def forget_names(connection: Connection, now_ms: int) -> None:
     connection.execute(_FORGET, {"now_ms": now_ms, "old_ms": now_ms - IDEMPOTENCY_KEY_LIFE_MS})
 
 
-def _reference(key_id: str, endpoint_id: str, once: Once) -> dict[str, Any]:
+def _reference(key_id: str, endpoint_id: str, key: IdempotencyKey) -> dict[str, Any]:
     # Only a hash outlives the job: the name is the client's, and what is the client's is erased with the job.
-    name_hash = hashlib.sha256(storable(once.name).encode()).hexdigest()
-    return {"key": storable(key_id), "endpoint": storable(endpoint_id), "once": name_hash}
+    name_hash = hashlib.sha256(storable(key.name).encode()).hexdigest()
+    return {"key": storable(key_id), "endpoint": storable(endpoint_id), "hashed": name_hash}

@@ -1,50 +1,18 @@
 """What the rest of the project asks of the place where jobs are kept."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from flux_endpoint.core.job import Claim, Job, JobCounts, JobStatus, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """What one sweep of the leases did.
-
-    Attributes:
-        requeued: ids of jobs whose worker was lost and that wait again.
-        failed: ids of jobs whose worker was lost once too often.
-        timed_out: ids of jobs that ran or lived longer than their policy allows.
-    """
-
-    requeued: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    timed_out: tuple[str, ...] = ()
-
-
-# Counting this far in the index takes a millisecond, however long the queue is.
-MAX_QUEUE_POSITION: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job is in the order of arrival: by its submission, and among those of the same millisecond by `seq`."""
-
-    created_ms: int
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """A name under which a client submits a job at most once, however often it sends it.
-
-    Attributes:
-        name: its Idempotency-Key; one name for each API key and endpoint.
-        request_hash: tells whether the body that came with it is the same.
-    """
-
-    name: str
-    request_hash: str
+from flux_endpoint.core.job import (
+    Claim,
+    Cursor,
+    IdempotencyKey,
+    Job,
+    JobCounts,
+    JobStatus,
+    Outcome,
+    SweepResult,
+)
 
 
 class JobStore(Protocol):
@@ -53,21 +21,22 @@ class JobStore(Protocol):
     Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
     """
 
-    async def enqueue(self, job: Job, once: Once | None = None) -> Job:
+    async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """Write a new job, as it is: IN_QUEUE, or FAILED for one refused at the door. Durable on return.
 
         Returns:
-            The job; with `once`, the one that was submitted under that name before.
+            The job; with `idempotency_key`, the one that was submitted under that name before.
 
         Raises:
             Conflict: the name came with another request before.
-            ResultErased: it came with the same request less than `IDEMPOTENCY_KEY_LIFE_MS` ago, whose job cannot be read any more.
+            ResultErased: it came with the same request less than `IDEMPOTENCY_KEY_LIFE_MS` ago, for a job that cannot
+                be read any more.
             OverBudget: its key cannot pay for it beside what it has spent this month and promised to unfinished jobs.
             ValueError: a job of that id exists, or its status is another one.
         """
         ...
 
-    async def find_submitted(self, endpoint_id: str, key_id: str, once: Once) -> Job | None:
+    async def find_submitted(self, endpoint_id: str, key_id: str, idempotency_key: IdempotencyKey) -> Job | None:
         """The job that a key has submitted under a name; None when the name is free.
 
         Raises:
@@ -126,9 +95,9 @@ class JobStore(Protocol):
         endpoint_id: str,
         statuses: Collection[JobStatus],
         limit: int,
-        before: Place | None = None,
+        before: Cursor | None = None,
         key_id: str | None = None,
-    ) -> tuple[list[Job], Place | None]:
+    ) -> tuple[list[Job], Cursor | None]:
         """Figures of the jobs of an endpoint, newest first, those that can no longer be read included.
 
         Args:
@@ -332,7 +301,7 @@ class JobStore(Protocol):
     async def forget(self, finished_before_ms: int) -> int:
         """Delete erased jobs that ended before a time; ledger entries stay. Returns how many.
 
-        Names go that are free again: after `IDEMPOTENCY_KEY_LIFE_MS`, and when their jobs cannot be read any more. Batches go with
-        the last of their jobs; drafts that nobody finalized in a week are given up.
+        Idempotency keys go that are free again: after `IDEMPOTENCY_KEY_LIFE_MS`, and when their jobs cannot be read any
+        more. Batches go with the last of their jobs; drafts that nobody finalized in a week are given up.
         """
         ...

@@ -6,7 +6,7 @@ from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict
-from flux_endpoint.core.job import Job, JobStatus, Once
+from flux_endpoint.core.job import IdempotencyKey, Job, JobStatus
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.accounts.budget import require_budget
 from flux_endpoint.stores.accounts.store import SqlLedger
@@ -71,7 +71,7 @@ class SqlStore(
         await self._database.close()
         self._signals.fire_all()
 
-    async def enqueue(self, job: Job, once: Once | None = None) -> Job:
+    async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """See `JobStore.enqueue`."""
         if job.status not in (JobStatus.IN_QUEUE, JobStatus.FAILED):
             raise ValueError(f"A new job is IN_QUEUE or FAILED, not {job.status}")
@@ -83,11 +83,11 @@ class SqlStore(
 
         def work(transaction: Transaction) -> Job:
             connection = transaction.connection
-            if once is not None:
-                before = sent_before(connection, job.key_id, job.endpoint_id, once, job.created_ms)
+            if idempotency_key is not None:
+                before = sent_before(connection, job.key_id, job.endpoint_id, idempotency_key, job.created_ms)
                 if before is not None:
                     return before
-                remember(connection, job, once)
+                remember(connection, job, idempotency_key)
             connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
                 require_budget(connection, job, self._clock.now_ms())
@@ -97,16 +97,16 @@ class SqlStore(
         try:
             return await self._database.write(work, is_quick=not isinstance(job.input, RawJson))
         except ValueError:
-            if once is None:
+            if idempotency_key is None:
                 raise
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
             return await self._database.write(work, is_quick=True)
 
-    async def find_submitted(self, endpoint_id: str, key_id: str, once: Once) -> Job | None:
+    async def find_submitted(self, endpoint_id: str, key_id: str, idempotency_key: IdempotencyKey) -> Job | None:
         """See `JobStore.find_submitted`."""
         now_ms = self._clock.now_ms()
         return await self._database.read(
-            lambda connection: sent_before(connection, key_id, endpoint_id, once, now_ms), is_quick=True
+            lambda connection: sent_before(connection, key_id, endpoint_id, idempotency_key, now_ms), is_quick=True
         )
 
     async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:

@@ -129,7 +129,7 @@ chunk_readers: Final = Table(
 )
 
 # Idempotency-Keys of clients. They outlive the results of their jobs, and may outlive the jobs' records.
-once_names: Final = Table(
+idempotency_keys: Final = Table(
     "once_names",
     metadata,
     Column("key_id", Text, primary_key=True),
@@ -140,7 +140,7 @@ once_names: Final = Table(
     Column("job_id", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
-Index("once_names_by_time", once_names.c.created_ms)
+Index("once_names_by_time", idempotency_keys.c.created_ms)
 
 batches: Final = Table(
     "batches",
