@@ -38,7 +38,8 @@ class Outage:
             # An answer that is no good for the one who asked.
             self._answered(what)
             raise
-        self._answered(what)
+        if self._failing:
+            self._answered(what)
 
     def _answered(self, what: str) -> None:
         if what in self._failing:

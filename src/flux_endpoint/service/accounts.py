@@ -68,7 +68,7 @@ class Accounts:
         """
         if not secret:
             raise Unauthenticated("missing API key: send the header 'Authorization: Bearer <key>'")
-        secret_hash = hashlib.sha256(secret.encode()).hexdigest()
+        secret_hash = _hash(secret)
         now_ms = self._clock.monotonic_ms()
         key, read_ms = self._cache.get(secret_hash, (None, 0))
         if key is not None and now_ms - read_ms < self._cache_ms:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
 
@@ -60,7 +61,7 @@ class KnownWorker:
         written_ms: when the database was last told.
         is_unwritten: the database does not know its state yet.
         leaves: set while it is leaving.
-        available: set while it is not withheld.
+        available: set while it may be given jobs.
         writing: held while the database is told.
     """
 
@@ -91,17 +92,12 @@ class KnownWorker:
     available: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def is_withheld(self) -> bool:
-        """Whether it gets no jobs for now."""
-        return self.state in _WITHHELD
-
     def set_state(self, state: WorkerState, reason: str) -> None:
         """Note its state, and let those go on who wait for it."""
         self.state, self.reason, self.has_ended = state, reason, False
         for event, is_set in (
             (self.leaves, state is WorkerState.LEAVING),
-            (self.available, not self.is_withheld),
+            (self.available, state not in _WITHHELD),
         ):
             if is_set:
                 event.set()
@@ -131,19 +127,14 @@ class KnownWorker:
         """For how long it has given no sign of life here. Whoever holds a call is not silent."""
         return 0 if self.takes or self.stops else passed_ms - self.seen_ms
 
-    def seems_to_leave(self, passed_ms: int, take_began_ms: int) -> bool:
+    def seems_to_leave(self, clock: Clock, take_began_ms: int) -> bool:
         """Whether it holds a take but nothing on the stop channel, as a process of the SDK does after a SIGTERM.
 
         What it is handed then, it drops. Whoever only seems so asks again at once, and is then served.
         """
         if self.stops_ended_ms is None or self.stops:
             return False
-        return passed_ms - max(self.stops_ended_ms, take_began_ms) > _STOP_PAUSE_MS
-
-    def hand(self, job: Job, now_ms: int) -> None:
-        """Note that a job is its own."""
-        self.handed_ms = now_ms
-        self.jobs[job.id] = job
+        return clock.monotonic_ms() - max(self.stops_ended_ms, take_began_ms) > _STOP_PAUSE_MS
 
     def unreported(self) -> list[str]:
         """Jobs it has ended without a report, given that it says now that it runs none."""

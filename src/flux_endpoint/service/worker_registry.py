@@ -92,7 +92,10 @@ class WorkerRegistry:
         if worker.takes:
             worker.asked_ms = self._clock.now_ms()
         if not is_ping:
-            await self._hear(worker)
+            worker.hung_up_ms = None
+            if worker.state is WorkerState.LOST:
+                logger.warning("worker %s is back", worker.id)
+                await self.move(worker, WorkerState.READY)
         is_news = worker.is_unwritten or worker.endpoint_ids != frozenset(endpoint_ids)
         worker.endpoint_ids = frozenset(endpoint_ids)
         if is_news or worker.written_ms is None or worker.seen_ms - worker.written_ms >= self._write_period_ms:
@@ -120,27 +123,31 @@ class WorkerRegistry:
         worker.is_unwritten = True
         await self._write(worker)
 
-    async def begin_take(self, worker: KnownWorker, fingerprint: str = "") -> None:
+    async def begin_take(self, worker_id: str, endpoint_ids: Collection[str], fingerprint: str = "") -> KnownWorker:
         """A worker asks for a job. So it has started; or, when it was to be restarted, perhaps started anew.
 
         Args:
-            worker: who asks.
+            worker_id: who asks.
+            endpoint_ids: the endpoints it serves.
             fingerprint: of the kind of worker it is, told with its first take; empty with others.
         """
+        worker = await self.see(worker_id, endpoint_ids)
         has_news = bool(fingerprint) and fingerprint != worker.fingerprint
         if has_news:
             logger.info("worker %s: fingerprint %s", worker.id, fingerprint)
             worker.fingerprint = fingerprint
         is_quiet = not worker.takes and not worker.jobs
-        has_paused = is_quiet and self._clock.monotonic_ms() - worker.quiet_since_ms >= RESTART_MS
+        has_paused = is_quiet and worker.seen_ms - worker.quiet_since_ms >= RESTART_MS
         has_restarted = worker.state is WorkerState.LEAVING and (worker.has_ended or has_paused)
         self.has_served.set()
-        is_late_news = self._clock.now_ms() - worker.asked_ms >= _ASKED_NEWS_MS
-        worker.asked_ms, worker.handed_ms = self._clock.now_ms(), None
+        now_ms = self._clock.now_ms()
+        is_late_news = now_ms - worker.asked_ms >= _ASKED_NEWS_MS
+        worker.asked_ms, worker.handed_ms = now_ms, None
         if worker.state is WorkerState.STARTING or has_restarted:
             await self.move(worker, WorkerState.READY)
         elif has_news or is_late_news:
             await self._write(worker)
+        return worker
 
     @contextlib.contextmanager
     def holding(self, worker: KnownWorker, *, is_take: bool) -> Iterator[None]:
@@ -270,12 +277,6 @@ class WorkerRegistry:
             worker.has_ended = now_ms - record.seen_ms >= self._write_period_ms + RESTART_MS
         # Two calls of a new worker may come at once.
         return self._workers.setdefault(worker_id, worker)
-
-    async def _hear(self, worker: KnownWorker) -> None:
-        worker.hung_up_ms = None
-        if worker.state is WorkerState.LOST:
-            logger.warning("worker %s is back", worker.id)
-            await self.move(worker, WorkerState.READY)
 
     async def _write(self, worker: KnownWorker) -> None:
         # One at a time: what is older must not be written last.

@@ -32,7 +32,7 @@ class WorkerTokens:
     def __init__(self, store: WorkerStore, clock: Clock, own_secret: str | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._own_hash = None if own_secret is None else _hash(own_secret)
+        self._own_secret = None if own_secret is None else own_secret.encode()
         self._own = WorkerToken(id="", name="", endpoint_ids=None, created_ms=0)
         self._cached: dict[str, tuple[WorkerToken | None, int]] = {}
 
@@ -42,10 +42,9 @@ class WorkerTokens:
         Raises:
             Unauthenticated: the secret is unknown or revoked.
         """
-        secret_hash = _hash(secret)
-        if self._own_hash is not None and hmac.compare_digest(secret_hash, self._own_hash):
+        if self._own_secret is not None and hmac.compare_digest(secret.encode(), self._own_secret):
             return self._own
-        token = await self._find(secret_hash)
+        token = await self._find(_hash(secret))
         if token is None:
             raise Unauthenticated("missing or wrong worker token: check FLUX_ENDPOINT_WORKER_TOKEN of the worker")
         if token.revoked_ms is not None:

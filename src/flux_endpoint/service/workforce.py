@@ -37,7 +37,7 @@ class Workforce:
         pictures: where pictures go.
         catalog: the endpoints served here, by id.
         clock: tells which workers have gone silent.
-        lease_s: how long a claim lasts unless renewed.
+        lease_s: how long a claim lasts unless renewed; also as the attribute `lease_ms`.
         on_leaving: awaited with the id of a worker that asks to be restarted.
         stop_grace_s: how long a worker of this machine may go on after its job is over.
         on_stuck: awaited with the id of a worker of this machine that must be ended, and why.
@@ -60,17 +60,13 @@ class Workforce:
         self._catalog = catalog
         self._clock = clock
         self._lease_s = lease_s
+        self.lease_ms = round(lease_s * 1_000)
         self._on_leaving = on_leaving
         self._registry = WorkerRegistry(workers, clock, self.lease_ms)
         self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
         self._lost: set[str] = set()
         # By `monotonic_ms`.
         self._spared_until_ms = 0
-
-    @property
-    def lease_ms(self) -> int:
-        """How long a claim lasts unless renewed."""
-        return round(self._lease_s * 1_000)
 
     async def take(
         self,
@@ -99,25 +95,24 @@ class Workforce:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
-        worker = await self._registry.see(worker_id, endpoint_ids)
-        await self._registry.begin_take(worker, fingerprint)
+        worker = await self._registry.begin_take(worker_id, endpoint_ids, fingerprint)
         if is_free and (job_ids := worker.unreported()):
             await self._losses.take_back_unreported(worker, job_ids)
-        began_ms = self._clock.monotonic_ms()
+        began_ms = worker.called_ms
         deadline_ms = began_ms + round(hold_s * 1_000)
         with self._registry.holding(worker, is_take=True):
             while worker_id not in self._lost:
                 left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
-                if worker.is_withheld:
+                if not worker.available.is_set():
                     if await happens(worker.available, left_s):
                         continue
                     break
                 # Looking costs a fraction of a claim that finds nothing, which is a transaction.
                 if not await self._store.wait_for_work(endpoint_ids, max(0.0, left_s)):
                     break
-                if worker.is_withheld:
+                if not worker.available.is_set():
                     continue
-                if worker.seems_to_leave(self._clock.monotonic_ms(), began_ms):
+                if worker.seems_to_leave(self._clock, began_ms):
                     break
                 if check_right:
                     await check_right()
@@ -359,12 +354,13 @@ class Workforce:
             # The worker hung up while the claim was being written: without this the job would wait for its lease.
             await self._give_back(await claiming)
             raise
-        if worker.is_withheld:
+        if not worker.available.is_set():
             # It became so while the claim was being written.
             await self._give_back(claims)
             return []
-        for claim in claims:
-            worker.hand(claim.job, self._clock.now_ms())
+        worker.jobs |= {claim.job.id: claim.job for claim in claims}
+        if claims:
+            worker.handed_ms = self._clock.now_ms()
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:
