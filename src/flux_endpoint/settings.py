@@ -12,9 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.front import Front
+from flux_endpoint.core.limits import DEFAULT_RULES, MAX_QUEUED, RateRule, parse_rules
 from flux_endpoint.core.outbound import OutboundRules, parse_outbound_allow
-from flux_endpoint.service.endpoint import MAX_QUEUED
-from flux_endpoint.service.limits import DEFAULT_RULES, RateRule, parse_rules
 
 PREFIX: Final = "FLUX_ENDPOINT_"
 _MAX_PORT: Final = 65_535

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from flux_endpoint.core.account import Operation
+from flux_endpoint.core.limits import RateRule
 from flux_endpoint.service.accounts import Accounts
-from flux_endpoint.service.limits import RateLimiter, RateRule
+from flux_endpoint.service.limits import RateLimiter
 from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio

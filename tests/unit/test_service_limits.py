@@ -7,7 +7,8 @@ import pytest
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.errors import TooManyRequests
-from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule, parse_rules
+from flux_endpoint.core.limits import DEFAULT_RULES, RateRule, parse_rules
+from flux_endpoint.service.limits import RateLimiter
 
 KEY = ApiKey("key-1", "laptop", created_ms=0)
 OTHER_KEY = ApiKey("key-2", "phone", created_ms=0)

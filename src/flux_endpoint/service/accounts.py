@@ -10,8 +10,9 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.account import API_KEY_SETTING, NO_LIMITS, ApiKey, KeyLimits, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import NotFound, Unauthenticated
+from flux_endpoint.core.limits import DEFAULT_RULES, RateRule
 from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
-from flux_endpoint.service.limits import DEFAULT_RULES, RateLimiter, RateRule
+from flux_endpoint.service.limits import RateLimiter
 from flux_endpoint.stores.accounts.protocol import Ledger
 
 # A key revoked or changed by another process is believed in for this long.

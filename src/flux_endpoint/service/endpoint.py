@@ -13,6 +13,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.envelope import TTL_MS, Envelope, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest, StoreUnavailable, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import DEFAULT_TTL_MS, Cursor, IdempotencyKey, Job, JobCounts, JobStatus
+from flux_endpoint.core.limits import MAX_QUEUED
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.bodies import Bodies, Submission
@@ -23,10 +24,6 @@ from flux_endpoint.stores.jobs.protocol import JobStore
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
 _MAX_KEY_CHARS: Final = 255
-
-
-# On Runpod 20 workers may have so many before them; counting them takes a millisecond.
-MAX_QUEUED: Final = 10_000
 
 
 class QueueStore(JobStore, LoadStore, Protocol):
