@@ -72,7 +72,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="pixels of a side")
-    parser.add_argument("--steps", type=int, default=FLUX_DEV.num_inference_steps.default)
+    parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--repeats", type=int, default=5, help="pictures of each size from each of the two")
     parser.add_argument("--threads", type=int, help="of torch; its own choice if not given")
     parser.add_argument("--model", default="demo", help="demo or a folder in the layout of diffusers")

@@ -68,7 +68,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="pixels of a side")
-    parser.add_argument("--steps", type=int, default=FLUX_DEV.num_inference_steps.default)
+    parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--pictures", type=int, default=3, help="of each of three prompts")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--model", default="demo", help="as in FLUX_ENDPOINT_MODEL")

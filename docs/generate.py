@@ -1,6 +1,7 @@
 """Writes the pages of docs/reference that say what the code says: `make reference`. A test compares them."""
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from flux_endpoint.api.app import HTTP_STATUS, ROUTES
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.cli import app as cli
 from flux_endpoint.core import errors
+from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.core.inputs import INPUTS, Kind
 from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
 from flux_endpoint.settings_reader import list_settings
 
@@ -28,6 +31,7 @@ def pages() -> dict[str, str]:
         "errors.md": "\n".join(_errors()),
         "cli.md": "\n".join(_commands()),
         "api.md": "\n".join(_routes()),
+        "inputs.md": "\n".join(_inputs()),
     }
 
 
@@ -121,6 +125,30 @@ def _route(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "| answer | |", "| --- | --- |")
     for status, response in operation["responses"].items():
         yield f"| {status} | {_cell(response['description'])} |"
+
+
+def _inputs() -> Iterator[str]:
+    yield from ("# Inputs", "", _NOTE, "")
+    yield "What stands in `input` of the FLUX endpoints. Wrong input is refused before it is queued, with one line that"
+    yield "names field and limit. Null counts as absent, but for the prompt; unknown keys are ignored."
+    yield from ("", "| input | default | allowed | |", "| --- | --- | --- | --- |")
+    for row in INPUTS:
+        names = ", ".join(f"`{name}`" for name in (row.name, *row.aliases))
+        kinds = {family: row.kinds.get(family, row.kind) for family in ModelFamily}
+        defaults = _by_family({family: _default(kind) for family, kind in kinds.items()})
+        allowed = _by_family({family: kind.words for family, kind in kinds.items()})
+        yield f"| {names} | {defaults} | {allowed} | {row.help} |"
+    yield from ("", "The same, read from the running server: `GET /v2/endpoints`, which needs no key.")
+    yield from ("What a picture costs: [pricing](../concepts/pricing.md).", "")
+
+
+def _default(kind: Kind) -> str:
+    return "required" if kind.default is None else f"`{json.dumps(kind.default)}`"
+
+
+def _by_family(words: Mapping[str, str]) -> str:
+    first, *others = words.items()
+    return "; ".join([first[1], *(f"{name}: {text}" for name, text in others if text != first[1])])
 
 
 def _first_line(kind: type) -> str:

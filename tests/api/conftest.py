@@ -21,6 +21,7 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import PNG
+from flux_endpoint.core.job import Job
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
@@ -214,9 +215,11 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     uploads = Uploads(store, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
     pictures = Pictures(store, images, uploads)
     workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
-    deliverer = Deliverer(
-        store, sender, lambda job: webhook_body(job, FRONT.base_url_of(job.origin)), clock, "gateway-1"
-    )
+
+    def body_of(job: Job) -> dict[str, Any]:
+        return webhook_body(ENDPOINTS.get(job.endpoint_id), job, FRONT.base_url_of(job.origin))
+
+    deliverer = Deliverer(store, sender, body_of, clock, "gateway-1")
     endpoints = EndpointService(store, ENDPOINTS, clock)
     billing = Billing(store, clock)
     services = Services(

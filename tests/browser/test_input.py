@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.inputs import input_schema
 from tests.browser.actions import SMALL, badge, draw, fill, strip, values
 from tests.browser.conftest import Visitor
 from tests.servers import SCHNELL
@@ -23,19 +24,21 @@ _STORED = """async () => {
 
 
 def test_defaults_ranges_and_prices_are_those_of_the_server(page: Page) -> None:
-    steps = FLUX_DEV.num_inference_steps
+    dev, schnell = (input_schema(model)["properties"] for model in (FLUX_DEV, FLUX_SCHNELL))
+    steps = dev["num_inference_steps"]
     assert values(page, "width", "height", "num_inference_steps", "guidance", "seed") == {
-        "width": str(FLUX_DEV.size_px.default),
-        "height": str(FLUX_DEV.size_px.default),
-        "num_inference_steps": str(steps.default),
-        "guidance": str(FLUX_DEV.guidance.default),
+        "width": str(dev["width"]["default"]),
+        "height": str(dev["width"]["default"]),
+        "num_inference_steps": str(steps["default"]),
+        "guidance": str(dev["guidance"]["default"]),
         "seed": "",
     }
-    expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(steps.maximum))
+    expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(steps["maximum"]))
     expect(page.locator("#cost")).to_have_text("$0.02097152")
     page.click("text=Flux Schnell")
-    expect(page.locator("#num_inference_steps")).to_have_value(str(FLUX_SCHNELL.num_inference_steps.default))
-    expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(FLUX_SCHNELL.num_inference_steps.maximum))
+    fewer = schnell["num_inference_steps"]
+    expect(page.locator("#num_inference_steps")).to_have_value(str(fewer["default"]))
+    expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(fewer["maximum"]))
     expect(page.locator("#cost")).to_have_text("$0.00251658")
     fill(page, width=512, height=512)
     expect(page.locator("#cost")).to_have_text("$0.00062915")
@@ -49,12 +52,12 @@ def test_schnell_draws(page: Page) -> None:
 
 
 def test_aspect_ratios_give_allowed_sizes_and_their_shape(page: Page) -> None:
-    allowed = FLUX_DEV.size_px
+    allowed = input_schema(FLUX_DEV)["properties"]["width"]
     for button in page.locator("#aspects button").all():
         button.click()
         across, down = map(int, button.inner_text().split(":"))
         width, height = (int(value) for value in values(page, "width", "height").values())
-        assert width % allowed.multiple_of == height % allowed.multiple_of == 0
+        assert width % allowed["multipleOf"] == height % allowed["multipleOf"] == 0
         assert width / height == pytest.approx(across / down, rel=0.05)
         shape = page.locator("#shape").bounding_box()
         assert shape["width"] / shape["height"] == pytest.approx(width / height, rel=0.05)

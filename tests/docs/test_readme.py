@@ -6,7 +6,6 @@ import re
 import subprocess
 from pathlib import Path
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from tests.servers import Servers
 
 ROOT = Path(__file__).parents[2]
@@ -32,22 +31,6 @@ def test_the_curl_makes_the_picture_it_promises(servers: Servers) -> None:
     assert answer["output"].keys() == promised["output"].keys()
     assert answer["output"]["cost"] == promised["output"]["cost"]
     assert answer["output"]["seed"] == promised["output"]["seed"]
-
-
-def test_the_limits_in_the_table_of_inputs_are_those_of_the_catalogue() -> None:
-    page = (ROOT / "docs" / "reference" / "inputs.md").read_text()
-    cells = {name: line for line in page.splitlines() for name in re.findall(r"`(\w+)`", line) if line.startswith("|")}
-    size, steps = FLUX_DEV.size_px, FLUX_DEV.num_inference_steps
-    assert f"| {size.default} | multiples of {size.multiple_of} from {size.minimum} to {size.maximum}" in cells["width"]
-    fewer = FLUX_SCHNELL.num_inference_steps
-    assert f"{steps.default} (Schnell {fewer.default})" in cells["num_inference_steps"]
-    assert (
-        f"{steps.minimum} to {steps.maximum} (Schnell {fewer.minimum} to {fewer.maximum})"
-        in cells["num_inference_steps"]
-    )
-    assert f"| {FLUX_DEV.guidance.default:g} |" in cells["guidance"]
-    assert f"| {FLUX_DEV.true_cfg_scale.default:g} |" in cells["true_cfg_scale"]
-    assert f"1 to {FLUX_DEV.max_prompt_chars:,} characters" in cells["prompt"]
 
 
 def test_every_file_the_documents_link_to_exists() -> None:

@@ -17,7 +17,7 @@ def test_the_example_file_declares_what_the_guide_says(tmp_path: Path) -> None:
     file.write_text(example)
     shout, anything = read_endpoints_file(file, ())
     assert (shout.endpoint_id, shout.display_name, str(shout.usd_per_job)) == ("shout", "Shout", "0.00100000")
-    assert (anything.endpoint_id, anything.input_schema) == ("anything", None)
+    assert (anything.endpoint_id, anything.input_schema) == ("anything", {"type": "object"})
     with pytest.raises(InvalidParameter) as caught:
         shout.accept({"text": "x" * 51})
     assert f"`{caught.value}`" in GUIDE

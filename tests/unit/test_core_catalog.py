@@ -1,10 +1,13 @@
-"""`core.catalog`: the two endpoints and their limits."""
+"""`core.catalog` and `core.inputs`: the two models and what they take."""
 
+import dataclasses
 from decimal import Decimal
 
 import pytest
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
+from flux_endpoint.core.generation import GenerationRequest, parse_input
+from flux_endpoint.core.inputs import INPUTS, RANDOM_SEED, inputs_of
 
 
 def test_the_catalogue_holds_both_models_under_their_wire_ids():
@@ -16,10 +19,15 @@ def test_the_catalogue_holds_both_models_under_their_wire_ids():
 
 
 @pytest.mark.parametrize("spec", CATALOG.values(), ids=CATALOG)
-def test_every_default_is_allowed(spec):
-    for allowed in (spec.size_px, spec.num_inference_steps):
-        assert allowed.minimum <= allowed.default <= allowed.maximum
-        assert allowed.default % allowed.multiple_of == 0
-    for allowed in (spec.guidance, spec.true_cfg_scale):
-        assert allowed.minimum <= allowed.default <= allowed.maximum
+def test_every_default_is_an_input_that_is_accepted(spec):
+    preset = {row.name: kind.default for row, kind in inputs_of(spec.family) if kind.default is not None}
+    request = parse_input({"prompt": "a fox"} | preset, spec, draw_seed=lambda: RANDOM_SEED)
+    assert request.to_input() == {"prompt": "a fox"} | preset
     assert isinstance(spec.usd_per_megapixel, Decimal)
+
+
+def test_every_input_is_a_field_of_the_request_and_every_other_name_is_free():
+    names = [row.name for row in INPUTS]
+    assert names == [field.name for field in dataclasses.fields(GenerationRequest)]
+    others = [alias for row in INPUTS for alias in row.aliases]
+    assert len({*names, *others}) == len(names) + len(others)

@@ -9,6 +9,7 @@ import pytest
 
 from flux_endpoint.core.errors import InvalidParameter, SettingsError
 from flux_endpoint.core.job import Completed
+from flux_endpoint.core.pricing import Price, PriceUnit
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.wiring.endpoints_file import read_endpoints_file
 
@@ -50,10 +51,10 @@ def upper(tmp_path: Path) -> CustomEndpoint:
 def test_a_file_declares_endpoints(tmp_path: Path) -> None:
     upper, anything = read_endpoints_file(write(tmp_path, FULL), ())
     assert (upper.endpoint_id, upper.display_name, upper.description) == ("upper-case", "Upper case", "Shouts.")
-    assert upper.usd_per_job == Decimal("0.001")
+    assert upper.price == Price(Decimal("0.001"), PriceUnit.JOB)
     assert (anything.endpoint_id, anything.display_name, anything.description) == ("anything", "anything", "")
-    assert anything.usd_per_job == 0
-    assert anything.input_schema is None
+    assert anything.price == Price(Decimal(0), PriceUnit.JOB)
+    assert anything.input_schema == {"type": "object"}
 
 
 def test_what_a_client_sends_reaches_the_worker_as_it_is(upper: CustomEndpoint, tmp_path: Path) -> None:

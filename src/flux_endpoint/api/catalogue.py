@@ -1,22 +1,24 @@
 """`GET /v2/endpoints`: what is served here, for pages and programs that must not repeat limits and prices."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from flux_endpoint.api import readmes, schemas
+from flux_endpoint.api import schemas
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.catalog import FLUX_DEV
-from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint, JobPricedEndpoint
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.pricing import PriceUnit
 
 router = APIRouter(tags=["catalogue"])
 
+_PRICE_NAMES: Final = {PriceUnit.MEGAPIXEL: "usdPerMegapixel", PriceUnit.JOB: "usdPerJob"}
 _STRING: schemas.JsonObject = {"type": "string"}
 _PRICE_SCHEMA: schemas.JsonObject = {
     "type": "object",
     "description": "US dollars for 1,000,000 pixels, or for one completed job.",
-    "properties": {"usdPerMegapixel": {"type": "number"}, "usdPerJob": {"type": "number"}},
+    "properties": {name: {"type": "number"} for name in _PRICE_NAMES.values()},
 }
 _CATALOGUE_SCHEMA: schemas.JsonObject = {
     "type": "array",
@@ -54,32 +56,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.get("/v2/endpoints", responses=_RESPONSES, summary="What is served here")
 async def endpoints(request: Request) -> Response:
     """Every endpoint of this server with its description, price and input. No key is asked for."""
-    services = services_of(request)
-    return json_reply(
-        [_entry(spec, spec.endpoint_id in services.embedded_endpoint_ids) for spec in services.endpoints.specs]
-    )
+    return json_reply([_entry(spec) for spec in services_of(request).endpoints.specs])
 
 
-def _entry(spec: EndpointSpec, is_embedded: bool) -> schemas.JsonObject:
-    entry: schemas.JsonObject = {"id": spec.endpoint_id, "name": spec.display_name}
-    if isinstance(spec, FluxEndpoint):
-        model = spec.model
-        return entry | {
-            "description": model.description,
-            "price": {"usdPerMegapixel": float(model.usd_per_megapixel)},
-            "input": schemas.input_schema(model),
-            "readme": readmes.readme(model, is_embedded=is_embedded),
-            "examples": list(readmes.EMBEDDED_EXAMPLES if is_embedded else readmes.EXAMPLES),
-            "makesPictures": True,
-            "isEmbeddedModel": is_embedded,
-        }
-    assert isinstance(spec, JobPricedEndpoint)
-    return entry | {
+def _entry(spec: EndpointSpec) -> schemas.JsonObject:
+    return {
+        "id": spec.endpoint_id,
+        "name": spec.display_name,
         "description": spec.description,
-        "price": {"usdPerJob": float(spec.usd_per_job)},
-        "input": dict(spec.input_schema or {"type": "object"}),
-        "readme": "",
-        "examples": [],
-        "makesPictures": False,
-        "isEmbeddedModel": False,
+        "price": {_PRICE_NAMES[spec.price.unit]: float(spec.price.usd)},
+        "input": spec.input_schema,
+        "readme": spec.readme,
+        "examples": list(spec.example_prompts),
+        "makesPictures": spec.makes_pictures,
+        "isEmbeddedModel": spec.is_embedded,
     }

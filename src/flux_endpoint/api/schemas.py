@@ -1,23 +1,22 @@
 """The wire: what clients send and get. Wire names live here and in the OpenAPI description only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flux_endpoint.core.bucket import BUCKET_PATTERN, REGION_PATTERN
-from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FloatRange, IntRange, ModelSpec
-from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
+from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
-from flux_endpoint.core.generation import MAX_SEED, RANDOM_SEED
-from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS
-from flux_endpoint.core.job import DEFAULT_TTL_MS, MAX_QUEUE_POSITION, POSTED, Job, JobStatus, Policy
+from flux_endpoint.core.inputs import or_null
+from flux_endpoint.core.job import DEFAULT_TTL_MS, MAX_QUEUE_POSITION, Job, JobStatus, Policy
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
-from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.service.job_views import NO_WORKER
 
 JsonObject = dict[str, Any]
 
 
 def job_body(
+    spec: EndpointSpec | None,
     job: Job,
     base_url: str,
     queue_position: int | None = None,
@@ -28,6 +27,7 @@ def job_body(
     """A job as `/status` and `/runsync` show it. Absent keys are left out: official clients choke on null.
 
     Args:
+        spec: the endpoint of the job; None where it is no longer served: its outputs are shown as they are.
         job: what is shown.
         base_url: what the link to its picture starts with.
         queue_position: see `JobStore.queue_position`.
@@ -45,14 +45,15 @@ def job_body(
     if job.retries:
         body["retries"] = job.retries
     _put(body, "progress", _progress(job, with_preview=with_preview))
-    _put(body, "output", _output(job, base_url))
+    shown = job.output if spec is None else spec.present(job, lambda key: f"{base_url}/images/{key}")
+    _put(body, "output", shown)
     _put(body, "error", job.error)
     return body
 
 
-def webhook_body(job: Job, base_url: str) -> JsonObject:
+def webhook_body(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonObject:
     """A job as its webhook is told: the body of `/status`, and what was asked. The input is the complete one."""
-    return job_body(job, base_url) | {"input": job.input, "webhook": job.webhook}
+    return job_body(spec, job, base_url) | {"input": job.input, "webhook": job.webhook}
 
 
 def accepted_body(job: Job) -> JsonObject:
@@ -89,35 +90,6 @@ def stream_body(job: Job, chunks: Sequence[Any], position: int | None = None) ->
     return body
 
 
-def _output(job: Job, base_url: str) -> Any:
-    """What the client sees of a result, or of what a worker posted before the end; None for nothing."""
-    is_flux = job.endpoint_id in CATALOG
-    if job.status is JobStatus.IN_PROGRESS:
-        posted = (job.progress or {}).get(POSTED)
-        # The AI SDK, made for pictures, breaks off at an output that is no object.
-        return posted if not is_flux else _without_cost(posted) if isinstance(posted, Mapping) else None
-    if not is_flux:
-        return job.output
-    if job.status is not JobStatus.COMPLETED:
-        return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
-    output = dict(job.output)
-    key = output.pop("image_key", None)
-    # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
-    url = output.get("image_url") if key is None else f"{base_url}/images/{key}"
-    cost = {"cost": float(job.cost_usd)}
-    if url is None or isinstance(job.input, RawJson) or "seed" not in job.input:
-        return output | cost
-    # The documentation promises image_url, the live service sends result: clients read either.
-    body = {"image_url": url, "result": url} | cost | {"seed": job.input["seed"]}
-    # Whatever else a worker says. Of what we know, nothing.
-    return body | output | body
-
-
-def _without_cost(output: Mapping[str, Any]) -> JsonObject:
-    # Only what is COMPLETED costs anything, and only we know what.
-    return {name: value for name, value in output.items() if name != "cost"}
-
-
 def _progress(job: Job, *, with_preview: bool) -> JsonObject | None:
     progress = read_progress(job.progress)
     if progress is None:
@@ -133,65 +105,9 @@ def _put(body: JsonObject, name: str, value: Any) -> None:
 # --- OpenAPI ---------------------------------------------------------------------------------------------------------
 
 
-def _number(kind: str, allowed: IntRange | FloatRange, description: str) -> JsonObject:
-    schema: JsonObject = {
-        "type": kind,
-        "minimum": allowed.minimum,
-        "maximum": allowed.maximum,
-        "default": allowed.default,
-        "description": description,
-    }
-    if isinstance(allowed, IntRange) and allowed.multiple_of > 1:
-        schema["multipleOf"] = allowed.multiple_of
-    return schema
-
-
-# What Python takes for white space, and U+0000, which no text may hold.
-_BLANK = r"\u0000\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-
-
-def input_schema(spec: ModelSpec) -> JsonObject:
-    """JSON schema of a model's `input`, from its catalogue entry."""
-    text = {"type": "string", "maxLength": spec.max_prompt_chars, "pattern": r"^[^\u0000]*$"}
-    some_text = text | {"minLength": 1, "pattern": rf"^[^\u0000]*[^{_BLANK}][^\u0000]*$"}
-    return {
-        "type": "object",
-        "title": f"{spec.display_name} input",
-        "required": ["prompt"],
-        "properties": {
-            "prompt": some_text | {"description": "What the picture shows."},
-            "negative_prompt": text
-            | {"default": "", "description": "What it must not show. Not empty: a second pass per step."},
-            "width": _number("integer", spec.size_px, "Pixels."),
-            "height": _number("integer", spec.size_px, "Pixels."),
-            "num_inference_steps": _number("integer", spec.num_inference_steps, "Denoising steps."),
-            "guidance": _number("number", spec.guidance, "Distilled guidance. Without effect on Flux Schnell."),
-            "true_cfg_scale": _number("number", spec.true_cfg_scale, "Strength of the negative prompt."),
-            "seed": {
-                "type": "integer",
-                "minimum": RANDOM_SEED,
-                "maximum": MAX_SEED,
-                "default": RANDOM_SEED,
-                "description": "Same seed, same picture. -1 draws one.",
-            },
-            "image_format": {
-                "type": "string",
-                "enum": list(IMAGE_FORMATS),
-                "default": DEFAULT_FORMAT.name,
-            },
-        },
-    }
-
-
-def _or_null(schema: JsonObject) -> JsonObject:
-    # Null counts as absent: some languages cannot leave a key out.
-    values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return schema | {"type": [schema["type"], "null"]} | values
-
-
 def _milliseconds(limits: tuple[int, int], default: int, description: str) -> JsonObject:
     limited: JsonObject = {"type": "integer", "minimum": limits[0], "maximum": limits[1], "default": default}
-    return _or_null(limited | {"description": description})
+    return or_null(limited | {"description": description})
 
 
 _HOST_LABEL = "[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -209,7 +125,7 @@ WEBHOOK_SCHEMA: JsonObject = {
 }
 
 _ENVELOPE: JsonObject = {
-    "policy": _or_null(
+    "policy": or_null(
         {
             "type": "object",
             "properties": {
@@ -217,12 +133,12 @@ _ENVELOPE: JsonObject = {
                     EXECUTION_TIMEOUT_MS, Policy().execution_timeout_ms, "How long one attempt may run."
                 ),
                 "ttl": _milliseconds(TTL_MS, DEFAULT_TTL_MS, "How long the job exists at all, from its submission."),
-                "lowPriority": _or_null({"type": "boolean", "default": False}),
+                "lowPriority": or_null({"type": "boolean", "default": False}),
             },
         }
     ),
     "webhook": WEBHOOK_SCHEMA,
-    "s3Config": _or_null(
+    "s3Config": or_null(
         {
             "type": "object",
             "description": "The bucket the result goes to.",
@@ -232,8 +148,8 @@ _ENVELOPE: JsonObject = {
                 "accessSecret": _SHORT_TEXT,
                 "bucketName": {"type": "string", "maxLength": 255, "pattern": f"^{BUCKET_PATTERN}$"},
                 "endpointUrl": {"type": "string", "maxLength": 1_000, "pattern": rf'^{_ORIGIN}(/[!"$->@-~]*)?$'},
-                "objectPath": _or_null(_SHORT_TEXT | {"pattern": f"^{_PATH_PART}(/{_PATH_PART})*$"}),
-                "region": _or_null(
+                "objectPath": or_null(_SHORT_TEXT | {"pattern": f"^{_PATH_PART}(/{_PATH_PART})*$"}),
+                "region": or_null(
                     {
                         "type": "string",
                         "pattern": f"^{REGION_PATTERN}$",
@@ -252,35 +168,15 @@ SUBMISSION_PLACE: JsonObject = {"x-submission": True}
 
 def submission_schema(spec: EndpointSpec) -> JsonObject:
     """JSON schema of what is sent to `/run` of one endpoint."""
-    schema: JsonObject = {"type": "object", "required": ["input"], "properties": {"input": _input_of(spec)} | _ENVELOPE}
-    if isinstance(spec, FluxEndpoint):
-        steps = spec.model.num_inference_steps.default
-        prompt = "A serene mountain landscape at sunset"
-        example = {"prompt": prompt, "width": 1024, "height": 1024, "num_inference_steps": steps, "seed": 42}
-        schema["examples"] = [{"input": example}]
-    return schema
+    properties = {"input": dict(spec.accepted_schema)} | _ENVELOPE
+    schema: JsonObject = {"type": "object", "required": ["input"], "properties": properties}
+    example = spec.example_input
+    return schema if example is None else schema | {"examples": [{"input": dict(example)}]}
 
 
 def json_body(schema: JsonObject, **others: Any) -> JsonObject:
     """OpenAPI request body that must be sent as JSON."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema} | others}}}
-
-
-def _input_of(spec: EndpointSpec) -> JsonObject:
-    if isinstance(spec, FluxEndpoint):
-        schema = input_schema(spec.model)
-        required = schema["required"]
-        fields = {name: one if name in required else _or_null(one) for name, one in schema["properties"].items()}
-        return schema | {"properties": fields}
-    # References point into the operator's schema, and would point into this document.
-    declared = {} if _has_references(spec.input_schema) else dict(spec.input_schema or {})
-    return declared | {"type": "object"}
-
-
-def _has_references(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(name in ("$ref", "$dynamicRef") or _has_references(item) for name, item in value.items())
-    return isinstance(value, list) and any(_has_references(item) for item in value)
 
 
 def is_job(response: JsonObject) -> bool:

@@ -25,7 +25,6 @@ class Services:
         hold_s: how long `job-take` and `job-stop` are held when there is nothing to tell. Official workers give up
             after 90 s.
         hot_loop_s: how long a worker waits for a refusal after which Runpod's SDK asks again without a pause.
-        embedded_endpoint_ids: endpoints that the small model of this package serves.
     """
 
     endpoints: EndpointService
@@ -40,7 +39,6 @@ class Services:
     activity: ActivityService
     hold_s: float = 20
     hot_loop_s: float = 2
-    embedded_endpoint_ids: frozenset[str] = frozenset()
 
 
 def services_of(request: Request) -> Services:

@@ -1,14 +1,16 @@
-"""What an endpoint is: how a client's input becomes a job, and what a worker must return for it."""
+"""What an endpoint is: what is told about it, how a client's input becomes a job, and what clients see of that."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
+from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
 from flux_endpoint.core.generation import parse_input
-from flux_endpoint.core.job import Completed, Failed
-from flux_endpoint.core.pricing import image_cost_usd
+from flux_endpoint.core.inputs import input_schema, inputs_of, or_null
+from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
+from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
 
 
@@ -21,7 +23,7 @@ class PricedInput:
 
 
 class EndpointSpec(Protocol):
-    """One endpoint of a gateway. The services know no other kind of endpoint than this."""
+    """One endpoint of a gateway. The floors above know no other kind of endpoint than this."""
 
     @property
     def endpoint_id(self) -> str:
@@ -34,8 +36,48 @@ class EndpointSpec(Protocol):
         ...
 
     @property
-    def input_schema(self) -> Mapping[str, Any] | None:
-        """JSON schema of `input`, where the operator gave one."""
+    def description(self) -> str:
+        """One sentence for people; may be empty."""
+        ...
+
+    @property
+    def readme(self) -> str:
+        """What else people should know, in Markdown: paragraphs, lists, bold and code. May be empty."""
+        ...
+
+    @property
+    def example_prompts(self) -> Sequence[str]:
+        """Prompts to begin with; none where the input has no prompt."""
+        ...
+
+    @property
+    def price(self) -> Price:
+        """What is charged for a COMPLETED job."""
+        ...
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether prompts come in and pictures go out."""
+        ...
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the small model of this package does its jobs."""
+        ...
+
+    @property
+    def input_schema(self) -> Mapping[str, Any]:
+        """JSON schema of `input`, as people and forms should read it."""
+        ...
+
+    @property
+    def accepted_schema(self) -> Mapping[str, Any]:
+        """JSON schema of every `input` that `accept` takes, as far as it can be told without references."""
+        ...
+
+    @property
+    def example_input(self) -> Mapping[str, Any] | None:
+        """An `input` that is accepted; None where none is known."""
         ...
 
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
@@ -50,14 +92,14 @@ class EndpointSpec(Protocol):
         """What a worker's `output` makes of its job; `output` is any JSON value, None when there was none."""
         ...
 
+    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+        """What a client sees as the output of a job that a worker has begun or ended; None for nothing.
 
-@runtime_checkable
-class JobPricedEndpoint(EndpointSpec, Protocol):
-    """An endpoint of any JSON, at one price a job; what people can be told about it."""
-
-    description: str
-    usd_per_job: Decimal
-    input_schema: Mapping[str, Any] | None
+        Args:
+            job: of this endpoint.
+            url_of: makes the link to a picture that is kept here, from its key.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +107,7 @@ class FluxEndpoint:
     """An endpoint that draws pictures with one model of the catalogue. Implements `EndpointSpec`."""
 
     model: ModelSpec
+    is_embedded: bool = False
 
     @property
     def endpoint_id(self) -> str:
@@ -77,9 +120,49 @@ class FluxEndpoint:
         return self.model.display_name
 
     @property
-    def input_schema(self) -> Mapping[str, Any] | None:
-        """See `EndpointSpec.input_schema`; the limits of a model are in the catalogue."""
-        return None
+    def description(self) -> str:
+        """See `EndpointSpec.description`."""
+        return self.model.description
+
+    @property
+    def readme(self) -> str:
+        """See `EndpointSpec.readme`."""
+        return readmes.readme(self.model.family, is_embedded=self.is_embedded)
+
+    @property
+    def example_prompts(self) -> Sequence[str]:
+        """See `EndpointSpec.example_prompts`."""
+        return readmes.EMBEDDED_EXAMPLES if self.is_embedded else readmes.EXAMPLES
+
+    @property
+    def price(self) -> Price:
+        """See `EndpointSpec.price`."""
+        return Price(self.model.usd_per_megapixel, PriceUnit.MEGAPIXEL)
+
+    @property
+    def makes_pictures(self) -> bool:
+        """See `EndpointSpec.makes_pictures`."""
+        return True
+
+    @property
+    def input_schema(self) -> Mapping[str, Any]:
+        """See `EndpointSpec.input_schema`."""
+        return input_schema(self.model)
+
+    @property
+    def accepted_schema(self) -> Mapping[str, Any]:
+        """See `EndpointSpec.accepted_schema`: null counts as absent."""
+        schema = input_schema(self.model)
+        required = schema["required"]
+        fields = {name: one if name in required else or_null(one) for name, one in schema["properties"].items()}
+        return schema | {"properties": fields}
+
+    @property
+    def example_input(self) -> Mapping[str, Any]:
+        """See `EndpointSpec.example_input`."""
+        preset = {row.name: kind.default for row, kind in inputs_of(self.model.family)}
+        shown = {name: preset[name] for name in ("width", "height", "num_inference_steps")}
+        return {"prompt": "A serene mountain landscape at sunset"} | shown | {"seed": 42}
 
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""
@@ -95,6 +178,31 @@ class FluxEndpoint:
             if isinstance(output.get("image_url"), str):
                 return Completed(output)
         return Failed("the worker returned no picture")
+
+    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+        """See `EndpointSpec.present`."""
+        if job.status is JobStatus.IN_PROGRESS:
+            posted = (job.progress or {}).get(POSTED)
+            # The AI SDK, made for pictures, breaks off at an output that is no object.
+            return _without_cost(posted) if isinstance(posted, Mapping) else None
+        if job.status is not JobStatus.COMPLETED:
+            return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
+        output = dict(job.output)
+        key = output.pop("image_key", None)
+        # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
+        url = output.get("image_url") if key is None else url_of(key)
+        cost = {"cost": float(job.cost_usd)}
+        if url is None or isinstance(job.input, RawJson) or "seed" not in job.input:
+            return output | cost
+        # The documentation promises image_url, the live service sends result: clients read either.
+        known = {"image_url": url, "result": url} | cost | {"seed": job.input["seed"]}
+        # Whatever else a worker says. Of what we know, nothing.
+        return known | output | known
+
+
+def _without_cost(output: Mapping[str, Any]) -> dict[str, Any]:
+    # Only what is COMPLETED costs anything, and only we know what.
+    return {name: value for name, value in output.items() if name != "cost"}
 
 
 FLUX_ENDPOINTS: Final[Mapping[str, EndpointSpec]] = {

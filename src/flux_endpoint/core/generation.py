@@ -2,16 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
-from flux_endpoint.core.catalog import FloatRange, IntRange, ModelSpec
-from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
-from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either
-
-RANDOM_SEED: Final = -1
-# torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
-MAX_SEED: Final = 2**32 - 1
+from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
+from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class GenerationRequest:
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
-        return asdict(self) | {"image_format": self.image_format.name}
+        return {name: getattr(self, name) for name in self.__slots__} | {"image_format": self.image_format.name}
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
@@ -67,97 +64,19 @@ def parse_input(
     -1 is replaced by a drawn one here, so that a re-run after a lost worker draws the same picture.
 
     Raises:
-        InvalidParameter: the first field that is wrong, in the order prompt, negative_prompt, width, height,
-            num_inference_steps, guidance, true_cfg_scale, seed, image_format.
+        InvalidParameter: the first field that is wrong, in the order of the table of inputs.
     """
-    if "prompt" not in fields:
-        raise InvalidParameter("prompt", "is required")
-    prompt = _text(fields, "prompt", "", spec.max_prompt_chars)
-    fields = {name: value for name, value in fields.items() if value is not None}
-    if not prompt.strip():
-        raise InvalidParameter("prompt", "must not be empty")
-    negative_prompt = _text(fields, "negative_prompt", "", spec.max_prompt_chars)
-    width, height = _size(fields, spec)
-    steps = _integer_in_range(fields, "num_inference_steps", spec.num_inference_steps)
-    guidance = _number_in_range(fields, "guidance", spec.guidance)
-    true_cfg_scale = _number_in_range(fields, "true_cfg_scale", spec.true_cfg_scale)
-    seed = _integer(fields, "seed", RANDOM_SEED)
-    if not RANDOM_SEED <= seed <= MAX_SEED:
-        raise InvalidParameter("seed", f"must be -1 (random) or between 0 and {MAX_SEED}")
-    image_format = _format(fields)
-    return GenerationRequest(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        width=width,
-        height=height,
-        num_inference_steps=steps,
-        guidance=guidance,
-        true_cfg_scale=true_cfg_scale,
-        seed=draw_seed() if seed == RANDOM_SEED else seed,
-        image_format=image_format,
-    )
-
-
-def _text(fields: Mapping[str, Any], name: str, default: str, max_chars: int) -> str:
-    value = fields.get(name, default)
-    if not isinstance(value, str):
-        raise InvalidParameter(name, "must be a string")
-    if len(value) > max_chars:
-        raise InvalidParameter(name, f"must be at most {max_chars} characters, got {len(value)}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidParameter(name, "must be valid Unicode text, without lone surrogates") from None
-    if "\x00" in value:
-        # PostgreSQL and PNG text chunks cannot hold it.
-        raise InvalidParameter(name, "must not contain the character U+0000")
-    return value
-
-
-def _integer(fields: Mapping[str, Any], name: str, default: int) -> int:
-    value = fields.get(name, default)
-    # 1024.0 is what some JSON writers make of 1024; true is a bool, which Python counts as an int.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidParameter(name, "must be an integer")
-    return value
-
-
-def _integer_in_range(fields: Mapping[str, Any], name: str, allowed: IntRange) -> int:
-    value = _integer(fields, name, allowed.default)
-    if not allowed.minimum <= value <= allowed.maximum:
-        raise InvalidParameter(name, f"must be between {allowed.minimum} and {allowed.maximum}")
-    if value % allowed.multiple_of:
-        raise InvalidParameter(name, f"must be divisible by {allowed.multiple_of}")
-    return value
-
-
-def _number_in_range(fields: Mapping[str, Any], name: str, allowed: FloatRange) -> float:
-    value = fields.get(name, allowed.default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidParameter(name, "must be a number")
-    # Compared before float(): a huge integer would overflow, and NaN fails every comparison.
-    if not allowed.minimum <= value <= allowed.maximum:
-        raise InvalidParameter(name, f"must be between {allowed.minimum:g} and {allowed.maximum:g}")
-    return float(value)
-
-
-def _size(fields: Mapping[str, Any], spec: ModelSpec) -> tuple[int, int]:
-    size = (
-        _integer(fields, "width", spec.size_px.default),
-        _integer(fields, "height", spec.size_px.default),
-    )
-    if size in spec.extra_sizes:
-        return size
-    return (
-        _integer_in_range(fields, "width", spec.size_px),
-        _integer_in_range(fields, "height", spec.size_px),
-    )
-
-
-def _format(fields: Mapping[str, Any]) -> ImageFormat:
-    value = fields.get("image_format", DEFAULT_FORMAT.name)
-    if not isinstance(value, str) or value not in IMAGE_FORMATS:
-        raise InvalidParameter("image_format", f"must be {either([repr(name) for name in IMAGE_FORMATS])}")
-    return IMAGE_FORMATS[value]
+    rows = inputs_of(spec.family)
+    complete: dict[str, Any] = {}
+    for row, kind in rows:
+        value = fields.get(row.name)
+        for alias in row.aliases:
+            value = fields.get(alias) if value is None else value
+        if value is None:
+            value = kind.default
+        if value is not None or row.name in fields:
+            complete[row.name] = value
+    values = {row.name: kind.read(row.name, complete) for row, kind in rows}
+    if values["seed"] == RANDOM_SEED:
+        values["seed"] = draw_seed()
+    return GenerationRequest(**values)

@@ -1,6 +1,8 @@
 """What a picture costs, in exact decimal US dollars."""
 
+from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelSpec
@@ -9,6 +11,21 @@ from flux_endpoint.core.catalog import ModelSpec
 COST_QUANTUM_USD: Final = Decimal("0.00000001")
 _UNITS_PER_USD: Final = 100_000_000
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
+
+
+class PriceUnit(StrEnum):
+    """What a price is for."""
+
+    MEGAPIXEL = "megapixel"  # 1,000,000 pixels of a finished picture
+    JOB = "job"  # a completed one
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for one unit."""
+
+    usd: Decimal
+    unit: PriceUnit
 
 
 def image_cost_usd(spec: ModelSpec, width_px: int, height_px: int) -> Decimal:

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin, features
 
 from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.exif import comment_bytes, comment_text, exif_block
-from flux_endpoint.engine.parameters import ParameterValue
+from flux_endpoint.engine.parameters import ParameterValue, is_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,6 @@ _PNG_COMPRESS_LEVEL: Final = 1
 _JPEG_QUALITY: Final = 95
 # The whole EXIF block of a JPEG is one segment of at most 65,533 bytes; the rest of it needs less than 1,000.
 _MAX_COMMENT_BYTES: Final = 64_000
-_TEXTS: Final = ("prompt", "negative_prompt", "model", "software", "fingerprint")
 
 Parameters = Mapping[str, ParameterValue]
 
@@ -102,7 +101,7 @@ def read_parameters(data: bytes) -> dict[str, Any]:
     with Image.open(io.BytesIO(data)) as image:
         if isinstance(image, PngImagePlugin.PngImageFile):
             texts = image.text
-            return {name: str(text) if name in _TEXTS else json.loads(text) for name, text in texts.items()}
+            return {name: str(text) if is_text(name) else json.loads(text) for name, text in texts.items()}
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     text = comment_text(comment)
     parameters: dict[str, Any] = {} if text is None else json.loads(text)

@@ -2,11 +2,13 @@
 
 from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.inputs import INPUTS, Text
 from flux_endpoint.engine.protocol import ModelInfo
 
 ParameterValue = str | int | float
 
 SOFTWARE = f"flux-endpoint {__version__}"
+_TEXTS = {row.in_file for row in INPUTS if isinstance(row.kind, Text)} | {"model", "software", "fingerprint"}
 
 
 def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str, ParameterValue]:
@@ -15,16 +17,10 @@ def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str
     Nothing in it depends on the time, and on the machine no more than the pixels do: the same request must give the
     same bytes on every worker of one kind.
     """
-    return {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "seed": request.seed,
-        "width": request.width,
-        "height": request.height,
-        "steps": request.num_inference_steps,
-        "guidance": request.guidance,
-        "true_cfg_scale": request.true_cfg_scale,
-        "model": model.name,
-        "software": SOFTWARE,
-        "fingerprint": model.fingerprint,
-    }
+    shown = {row.in_file: getattr(request, row.name) for row in INPUTS if row.in_file}
+    return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}
+
+
+def is_text(name: str) -> bool:
+    """Whether a value of `picture_parameters` is a text: files that hold nothing but texts do not say."""
+    return name in _TEXTS

@@ -1,6 +1,6 @@
 """Endpoints of one's own: any JSON in, any JSON out, served by a handler somewhere else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -8,8 +8,8 @@ from jsonschema_rs import Draft202012Validator, ValidationError, meta
 
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.job import Completed, Failed
-from flux_endpoint.core.pricing import COST_QUANTUM_USD
+from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
+from flux_endpoint.core.pricing import COST_QUANTUM_USD, Price, PriceUnit
 
 _MAX_PROBLEM_CHARS: Final = 300
 _TYPES: Final = {
@@ -51,6 +51,12 @@ class CustomEndpoint:
         ValueError: `input_schema` is no JSON schema, or refers to something outside itself.
     """
 
+    readme = ""
+    example_prompts = ()
+    makes_pictures = False
+    is_embedded = False
+    example_input = None
+
     def __init__(
         self,
         endpoint_id: str,
@@ -62,7 +68,7 @@ class CustomEndpoint:
         self._endpoint_id = endpoint_id
         self._display_name = display_name
         self.description = description
-        self.usd_per_job = usd_per_job.quantize(COST_QUANTUM_USD)
+        self.price = Price(usd_per_job.quantize(COST_QUANTUM_USD), PriceUnit.JOB)
         self._input_schema = input_schema
         self._validator = None if input_schema is None else _validator(input_schema)
 
@@ -77,13 +83,19 @@ class CustomEndpoint:
         return self._display_name
 
     @property
-    def input_schema(self) -> Mapping[str, Any] | None:
+    def input_schema(self) -> Mapping[str, Any]:
         """See `EndpointSpec.input_schema`."""
-        return self._input_schema
+        return {"type": "object"} if self._input_schema is None else self._input_schema
+
+    @property
+    def accepted_schema(self) -> Mapping[str, Any]:
+        """See `EndpointSpec.accepted_schema`; a schema with references accepts more than this says."""
+        declared = {} if any(_references(self.input_schema)) else self.input_schema
+        return {**declared, "type": "object"}
 
     def __reduce__(self) -> tuple[type["CustomEndpoint"], tuple[Any, ...]]:
         # The validator cannot travel to another process; it is made again there.
-        parts = (self._endpoint_id, self._display_name, self.description, self.usd_per_job, self._input_schema)
+        parts = (self._endpoint_id, self._display_name, self.description, self.price.usd, self._input_schema)
         return CustomEndpoint, parts
 
     def accept(self, fields: Mapping[str, Any]) -> PricedInput:
@@ -93,11 +105,15 @@ class CustomEndpoint:
                 self._validator.validate(fields)
             except ValidationError as error:
                 raise InvalidParameter(*_explain(error)) from None
-        return PricedInput(fields, self.usd_per_job)
+        return PricedInput(fields, self.price.usd)
 
     def conclude(self, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`: whatever the handler returned, also nothing."""
         return Completed(output)
+
+    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+        """See `EndpointSpec.present`: what the handler posted or returned, as it is."""
+        return (job.progress or {}).get(POSTED) if job.status is JobStatus.IN_PROGRESS else job.output
 
 
 def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:

@@ -22,11 +22,12 @@ from flux_endpoint.api.app import create_app
 from flux_endpoint.api.schemas import webhook_body
 from flux_endpoint.api.services import Services
 from flux_endpoint.core import ids
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import Clock, SystemClock
-from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
+from flux_endpoint.core.job import Job
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
@@ -121,9 +122,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             estimates=Estimates(store),
             activity=ActivityService(store, store, endpoints, workforce, billing, clock),
             worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
-            embedded_endpoint_ids=_embedded(settings),
         )
-        deliverer = Deliverer(store, sender, lambda job: webhook_body(job, front.base_url_of(job.origin)), clock, node)
+        deliverer = Deliverer(store, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
         #    held waits again.
@@ -287,7 +287,11 @@ def _flux_ids(settings: Settings) -> list[str]:
 
 
 def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]:
-    catalog = {endpoint_id: FLUX_ENDPOINTS[endpoint_id] for endpoint_id in flux_ids}
+    sources = _sources(settings)
+    catalog: dict[str, EndpointSpec] = {
+        endpoint_id: FluxEndpoint(CATALOG[endpoint_id], is_embedded=sources[endpoint_id] == EMBEDDED)
+        for endpoint_id in flux_ids
+    }
     if settings.endpoints_file is not None:
         # Here and not above: the schema library takes a tenth of a second to import, and few need it.
         from flux_endpoint.wiring.endpoints_file import read_endpoints_file
@@ -297,8 +301,10 @@ def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]
     return catalog
 
 
-def _embedded(settings: Settings) -> frozenset[str]:
-    return frozenset(endpoint_id for endpoint_id, source in _sources(settings).items() if source == EMBEDDED)
+def _webhook_body(job: Job, catalog: Mapping[str, EndpointSpec], front: Front) -> dict[str, Any]:
+    # A webhook may outlive its endpoint.
+    spec = catalog.get(job.endpoint_id) or FLUX_ENDPOINTS.get(job.endpoint_id)
+    return webhook_body(spec, job, front.base_url_of(job.origin))
 
 
 def _sources(settings: Settings) -> dict[str, str | None]:

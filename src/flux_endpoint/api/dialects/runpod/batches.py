@@ -13,6 +13,7 @@ from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
 from flux_endpoint.api.services import services_of
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
+from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.raw_json import decode_json
 
@@ -207,7 +208,8 @@ async def list_requests(request: Request, endpoint_id: EndpointId, batch_id: Bat
     key = await admit(request, endpoint_id, Operation.STATUS)
     offset, limit = _window(request)
     listed, total = await services.batches.list_requests(key, endpoint_id, batch_id, offset, limit)
-    lines = [_request_body(request_id, job, base_url_of(request)) for request_id, job in listed]
+    spec = services.endpoints.spec(endpoint_id)
+    lines = [_request_body(spec, request_id, job, base_url_of(request)) for request_id, job in listed]
     return json_reply(_page("requests", lines, total, offset, limit))
 
 
@@ -275,13 +277,13 @@ def _batch_body(batch: Batch) -> schemas.JsonObject:
     return body | {name: value for name, value in attributes.items() if value is not None}
 
 
-def _request_body(request_id: str, job: Job | None, base_url: str) -> schemas.JsonObject:
+def _request_body(spec: EndpointSpec, request_id: str, job: Job | None, base_url: str) -> schemas.JsonObject:
     if job is None:
         return {"id": request_id, "status": BatchStatus.DRAFT.value}
     line: schemas.JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
         return line
     if job.status.is_terminal and job.output is not None:
-        line["output"] = schemas.job_body(job, base_url)["output"]
+        line["output"] = schemas.job_body(spec, job, base_url)["output"]
     figures = {"error": job.error, "startedAt": job.started_ms, "completedAt": job.finished_ms}
     return line | {name: value for name, value in figures.items() if value is not None}

@@ -14,6 +14,7 @@ from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
 from flux_endpoint.api.services import Services, services_of
 from flux_endpoint.core.account import Operation
+from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import StoreUnavailable, UnknownJob
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.raw_json import write_json
@@ -56,27 +57,27 @@ async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Re
     key = await admit(request, endpoint_id, Operation.STATUS)
     job = await services.endpoints.status(key, endpoint_id, job_id)
     seen_id = request.headers.get("last-event-id")
-    if (
-        seen_id is not None
-        and job.status.is_terminal
-        and seen_id == _id_of(_data_of(base_url, JobView(job, None, None)))
-    ):
+    spec = services.endpoints.spec(endpoint_id)
+    is_news = not job.status.is_terminal or seen_id is None
+    if not is_news and seen_id == _id_of(_data_of(spec, base_url, JobView(job, None, None))):
         return Response(status_code=204)
     # Proxies must pass each message on at once; the second header says so to nginx.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
-        _messages(services, base_url, job, seen_id), headers=headers, media_type="text/event-stream"
+        _messages(services, spec, base_url, job, seen_id), headers=headers, media_type="text/event-stream"
     )
 
 
-async def _messages(services: Services, base_url: str, job: Job, seen_id: str | None) -> AsyncIterator[str]:
+async def _messages(
+    services: Services, spec: EndpointSpec, base_url: str, job: Job, seen_id: str | None
+) -> AsyncIterator[str]:
     yield f"retry: {_RETRY_MS}\n\n"
     try:
         async for view in services.job_views.follow(job):
             if view is None:
                 yield ": nothing new\n\n"
                 continue
-            data = _data_of(base_url, view)
+            data = _data_of(spec, base_url, view)
             message_id = _id_of(data)
             # What differs may be nothing that clients see; or they saw it before their connection broke.
             if message_id != seen_id:
@@ -89,8 +90,8 @@ async def _messages(services: Services, base_url: str, job: Job, seen_id: str | 
         logger.debug("events of job %s: %s", job.id, error)
 
 
-def _data_of(base_url: str, view: JobView) -> str:
-    return _json(schemas.job_body(view.job, base_url, view.queue_position, view.notice, with_preview=True))
+def _data_of(spec: EndpointSpec, base_url: str, view: JobView) -> str:
+    return _json(schemas.job_body(spec, view.job, base_url, view.queue_position, view.notice, with_preview=True))
 
 
 def _json(body: object) -> str:

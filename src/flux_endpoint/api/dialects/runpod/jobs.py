@@ -77,7 +77,8 @@ async def runsync(request: Request, endpoint_id: EndpointId) -> Response:
     job = await unless_client_leaves(request, services.endpoints.wait(key, endpoint_id, job.id, wait_s))
     if not job.status.is_terminal:
         return json_reply(schemas.waiting_body(job), headers=made_headers(request))
-    return json_reply(schemas.job_body(job, base_url_of(request)), headers=made_headers(request))
+    spec = services.endpoints.spec(endpoint_id)
+    return json_reply(schemas.job_body(spec, job, base_url_of(request)), headers=made_headers(request))
 
 
 @router.post("/run", responses=_SUBMIT_RESPONSES, openapi_extra=_SUBMIT_EXTRA, summary="Queue a picture")
@@ -218,8 +219,10 @@ async def _submit(request: Request, endpoint_id: str, key: ApiKey, limit_bytes: 
 
 
 async def _job_body(request: Request, job: Job) -> schemas.JsonObject:
-    view = await services_of(request).job_views.view(job)
-    return schemas.job_body(job, base_url_of(request), view.queue_position, view.notice)
+    services = services_of(request)
+    view = await services.job_views.view(job)
+    spec = services.endpoints.spec(job.endpoint_id)
+    return schemas.job_body(spec, job, base_url_of(request), view.queue_position, view.notice)
 
 
 def _is_refused(job: Job) -> bool:

@@ -1,8 +1,8 @@
-"""What the playground says about the models, and prompts to begin with."""
+"""What people are told about the models, and prompts to begin with."""
 
 from typing import Final
 
-from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.catalog import ModelFamily
 
 _README: Final = {
     ModelFamily.DEV: """\
@@ -45,7 +45,7 @@ EXAMPLES: Final = (
 )
 
 
-def readme(model: ModelSpec, *, is_embedded: bool) -> str:
+def readme(family: ModelFamily, *, is_embedded: bool) -> str:
     """Markdown about a model: paragraphs, lists, bold and code."""
-    text = _README[model.family]
+    text = _README[family]
     return f"{_EMBEDDED}\n{text}" if is_embedded else text

@@ -1,0 +1,331 @@
+"""The table of inputs: what a client may say about a picture.
+
+Parser, JSON schema, catalogue, command line, reference page and the picture's file all read it.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Protocol
+
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either
+
+RANDOM_SEED: Final = -1
+# torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
+MAX_SEED: Final = 2**32 - 1
+
+JsonSchema = dict[str, Any]
+
+# What Python takes for white space, and U+0000, which no text may hold.
+_BLANK: Final = r"\u0000\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+class Kind(Protocol):
+    """Which values an input takes."""
+
+    @property
+    def default(self) -> Any:
+        """What stands for an absent value; None where one must be sent."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What may be sent, for people."""
+        ...
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> Any:
+        """The value of one input.
+
+        Args:
+            name: of the input.
+            fields: all that was sent, and the defaults of what was not.
+
+        Raises:
+            InvalidParameter: the value is wrong.
+        """
+        ...
+
+    def schema(self, help: str) -> JsonSchema:
+        """JSON schema of what may be sent, with words for people."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that models and files can hold. Without a default it must say something."""
+
+    max_chars: int
+    default: str | None = None
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return f"{'at most' if self.default is not None else '1 to'} {self.max_chars:,} characters"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> str:
+        """See `Kind.read`."""
+        if name not in fields:
+            raise InvalidParameter(name, "is required")
+        value = fields[name]
+        if not isinstance(value, str):
+            raise InvalidParameter(name, "must be a string")
+        if len(value) > self.max_chars:
+            raise InvalidParameter(name, f"must be at most {self.max_chars} characters, got {len(value)}")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidParameter(name, "must be valid Unicode text, without lone surrogates") from None
+        if "\x00" in value:
+            # PostgreSQL and PNG text chunks cannot hold it.
+            raise InvalidParameter(name, "must not contain the character U+0000")
+        if self.default is None and not value.strip():
+            raise InvalidParameter(name, "must not be empty")
+        return value
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        text = {"type": "string", "maxLength": self.max_chars, "pattern": r"^[^\u0000]*$"}
+        if self.default is None:
+            more: JsonSchema = {"minLength": 1, "pattern": rf"^[^\u0000]*[^{_BLANK}][^\u0000]*$"}
+        else:
+            more = {"default": self.default}
+        return text | more | {"description": help}
+
+
+@dataclass(frozen=True, slots=True)
+class IntRange:
+    """Whole numbers; both ends included."""
+
+    minimum: int
+    maximum: int
+    default: int
+    multiple_of: int = 1
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        step = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+        return f"{self.minimum} to {self.maximum}{step}"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> int:
+        """See `Kind.read`."""
+        value = _integer(name, fields[name])
+        if not self.minimum <= value <= self.maximum:
+            raise InvalidParameter(name, f"must be between {self.minimum} and {self.maximum}")
+        if value % self.multiple_of:
+            raise InvalidParameter(name, f"must be divisible by {self.multiple_of}")
+        return value
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        limits = {"minimum": self.minimum, "maximum": self.maximum, "default": self.default}
+        step = {"multipleOf": self.multiple_of} if self.multiple_of > 1 else {}
+        return {"type": "integer"} | limits | {"description": help} | step
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the picture, in pixels.
+
+    Attributes:
+        odd_sizes: (width, height) pairs that are taken although they break the range; the picture is rendered at the
+            next workable size and cropped.
+    """
+
+    range: IntRange
+    odd_sizes: frozenset[tuple[int, int]]
+
+    @property
+    def default(self) -> int:
+        """See `Kind.default`."""
+        return self.range.default
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return f"{self.range.words}; also {', '.join(f'{width}x{height}' for width, height in sorted(self.odd_sizes))}"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> int:
+        """See `Kind.read`."""
+        sent = (fields["width"], fields["height"])
+        # Compared one by one: what was sent may be a list, which has no hash.
+        if any(size == sent for size in self.odd_sizes):
+            return int(fields[name])
+        return self.range.read(name, fields)
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        return self.range.schema(help)
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRange:
+    """Numbers; both ends included."""
+
+    minimum: float
+    maximum: float
+    default: float
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return f"{self.minimum:g} to {self.maximum:g}"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> float:
+        """See `Kind.read`."""
+        value = fields[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidParameter(name, "must be a number")
+        # Compared before float(): a huge integer would overflow, and NaN fails every comparison.
+        if not self.minimum <= value <= self.maximum:
+            raise InvalidParameter(name, f"must be between {self.minimum:g} and {self.maximum:g}")
+        return float(value)
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        limits = {"minimum": self.minimum, "maximum": self.maximum, "default": self.default}
+        return {"type": "number"} | limits | {"description": help}
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A number to start from, or `RANDOM_SEED` for whoever accepts the request to draw one."""
+
+    default: ClassVar[int] = RANDOM_SEED
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return f"0 to {MAX_SEED}"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> int:
+        """See `Kind.read`."""
+        value = _integer(name, fields[name])
+        if not RANDOM_SEED <= value <= MAX_SEED:
+            raise InvalidParameter(name, f"must be {RANDOM_SEED} (random) or between 0 and {MAX_SEED}")
+        return value
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        return IntRange(RANDOM_SEED, MAX_SEED, RANDOM_SEED).schema(help)
+
+
+@dataclass(frozen=True, slots=True)
+class FormatName:
+    """The name of one of the picture formats."""
+
+    default: str
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return either(list(IMAGE_FORMATS))
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> ImageFormat:
+        """See `Kind.read`."""
+        value = fields[name]
+        if not isinstance(value, str) or value not in IMAGE_FORMATS:
+            raise InvalidParameter(name, f"must be {either([repr(known) for known in IMAGE_FORMATS])}")
+        return IMAGE_FORMATS[value]
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        return {"type": "string", "enum": list(IMAGE_FORMATS), "default": self.default, "description": help}
+
+
+def _integer(name: str, value: Any) -> int:
+    # 1024.0 is what some JSON writers make of 1024; true is a bool, which Python counts as an int.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidParameter(name, "must be an integer")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One row.
+
+    Attributes:
+        name: on the wire, and of the field of `GenerationRequest`.
+        help: for people.
+        kind: which values it takes with every model that `kinds` does not name.
+        in_file: its name in the picture's file; empty where the file shows it anyway.
+        aliases: names under which it may be sent too; the name itself wins.
+        kinds: which values it takes with some models.
+    """
+
+    name: str
+    help: str
+    kind: Kind
+    in_file: str = ""
+    aliases: tuple[str, ...] = ()
+    kinds: Mapping[ModelFamily, Kind] = field(default_factory=dict)
+
+
+# Far beyond 512 tokens of any language, small enough for a database row.
+_MAX_PROMPT_CHARS: Final = 10_000
+# Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
+_AI_SDK_SIZES: Final = frozenset({(1328, 1328), (1472, 1140), (1140, 1472)})
+_SIDE: Final = Side(IntRange(minimum=256, maximum=1536, default=1024, multiple_of=64), _AI_SDK_SIZES)
+
+# In the order in which they are checked, shown, and written into files.
+INPUTS: Final = (
+    Input("prompt", "What the picture shows.", Text(_MAX_PROMPT_CHARS), in_file="prompt"),
+    Input(
+        "negative_prompt",
+        "What it must not show. Not empty: a second pass per step.",
+        Text(_MAX_PROMPT_CHARS, default=""),
+        in_file="negative_prompt",
+    ),
+    Input("width", "Pixels.", _SIDE, in_file="width"),
+    Input("height", "Pixels.", _SIDE, in_file="height"),
+    Input(
+        "num_inference_steps",
+        "Denoising steps.",
+        IntRange(minimum=1, maximum=50, default=28),
+        in_file="steps",
+        aliases=("steps",),
+        kinds={ModelFamily.SCHNELL: IntRange(minimum=1, maximum=8, default=4)},
+    ),
+    Input(
+        "guidance",
+        "Distilled guidance. Without effect on Flux Schnell.",
+        FloatRange(minimum=0.0, maximum=10.0, default=7.5),
+        in_file="guidance",
+    ),
+    Input(
+        "true_cfg_scale",
+        "Strength of the negative prompt.",
+        # Chosen by counting pictures: docs/decisions/0004-negative-prompts.md
+        FloatRange(minimum=1.0, maximum=10.0, default=3.0),
+        in_file="true_cfg_scale",
+    ),
+    Input("seed", "Same seed, same picture. -1 draws one.", Seed(), in_file="seed"),
+    Input("image_format", "Of the picture's file.", FormatName(default=DEFAULT_FORMAT.name)),
+)
+
+
+@functools.cache
+def inputs_of(family: ModelFamily) -> tuple[tuple[Input, Kind], ...]:
+    """The inputs that a model takes, with its kind of each."""
+    return tuple((row, row.kinds.get(family, row.kind)) for row in INPUTS)
+
+
+def input_schema(spec: ModelSpec) -> JsonSchema:
+    """JSON schema of a model's `input`."""
+    rows = inputs_of(spec.family)
+    return {
+        "type": "object",
+        "title": f"{spec.display_name} input",
+        "required": [row.name for row, kind in rows if kind.default is None],
+        "properties": {row.name: kind.schema(row.help) for row, kind in rows},
+    }
+
+
+def or_null(schema: JsonSchema) -> JsonSchema:
+    """The schema of a value that may be null too: some languages cannot leave a key out."""
+    values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return schema | {"type": [schema["type"], "null"]} | values
