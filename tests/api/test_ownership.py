@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.api import workers
 from flux_endpoint.api.app import ROUTES
+from flux_endpoint.api.dialects.runpod import workers
 from flux_endpoint.core.account import KeyLimits
 from tests.api.conftest import DEV, Gateway, HandWorker
 
