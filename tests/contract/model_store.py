@@ -8,7 +8,17 @@ from typing import Any
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobCounts, JobStatus, Once, Returned, SweepResult
+from flux_endpoint.core.job import (
+    Claim,
+    Completed,
+    Failed,
+    IdempotencyKey,
+    Job,
+    JobCounts,
+    JobStatus,
+    Returned,
+    SweepResult,
+)
 
 DAY_MS = 86_400_000
 # Stands for whatever sentence the store itself finds for an error.
@@ -125,18 +135,18 @@ class ModelStore:
 
     # The client's verbs.
 
-    def enqueue(self, job: Job, once: Once | None = None) -> Job:
-        if once is not None:
-            request_hash, first_id, created_ms = self.names.get(once.name, ("", "", 0))
+    def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
+        if idempotency_key is not None:
+            request_hash, first_id, created_ms = self.names.get(idempotency_key.name, ("", "", 0))
             before = self.kept.get(first_id)
             is_visible = before is not None and self.is_visible(before)
             if is_visible or self.now_ms() < created_ms + IDEMPOTENCY_KEY_LIFE_MS:
-                if request_hash != once.request_hash:
-                    raise Conflict(once.name)
+                if request_hash != idempotency_key.request_hash:
+                    raise Conflict(idempotency_key.name)
                 if before is None or not is_visible:
-                    raise ResultErased(once.name, first_id, None)
+                    raise ResultErased(idempotency_key.name, first_id, None)
                 return before.job
-            self.names[once.name] = (once.request_hash, job.id, job.created_ms)
+            self.names[idempotency_key.name] = (idempotency_key.request_hash, job.id, job.created_ms)
         self.kept[job.id] = Kept(job)
         self.ends[job.id] += job.status.is_terminal
         return job

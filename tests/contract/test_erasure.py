@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_endpoint.core.job import Completed, Failed, Once
+from flux_endpoint.core.job import Completed, Failed, IdempotencyKey
 from flux_endpoint.core.webhook import Attempt, DeliveryState
 from flux_endpoint.stores.connect import open_store
 from tests.contract.samples import DEV, LEASE_S, sample_job
@@ -37,7 +37,7 @@ async def run_jobs(store, clock, numbers, retention_ms=60_000):
             webhook=f"https://a.example/x?key={MARK}" if number % 3 == 0 else None,
             retention_ms=retention_ms,
         )
-        await store.enqueue(job, Once(f"{MARK}-{number}", "a hash"))
+        await store.enqueue(job, IdempotencyKey(f"{MARK}-{number}", "a hash"))
         if number % 5 == 4:
             await store.cancel(DEV, job.id)
             continue

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, JobStatus, Once, Policy, SweepResult
-from flux_endpoint.stores.sql.schema import once_names
+from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, IdempotencyKey, JobStatus, Policy, SweepResult
+from flux_endpoint.stores.sql.schema import idempotency_keys
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -160,7 +160,7 @@ async def test_without_retention_a_job_is_kept_for_ever(store, clock):
 
 async def test_erasing_leaves_figures_only_and_forgetting_takes_them_too(store, clock):
     job = sample_job(clock, retention_ms=60_000, **SECRETS)
-    await store.enqueue(job, Once("order-1", "hash"))
+    await store.enqueue(job, IdempotencyKey("order-1", "hash"))
     claim = await claim_one(store)
     await store.append_chunk(job.id, "worker-a", claim.token, "private")
     await store.finish(job.id, "worker-a", claim.token, Failed("no memory"))
@@ -235,19 +235,19 @@ async def test_a_reader_may_set_the_time_to_live(store, clock, is_done):
 
 
 async def test_the_same_name_and_body_get_the_same_job(store, clock):
-    first = await store.enqueue(sample_job(clock), Once("order-1", "hash"))
-    assert await store.enqueue(sample_job(clock), Once("order-1", "hash")) == first
+    first = await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "hash"))
+    assert await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "hash")) == first
     claim = await claim_one(store)
     await store.finish(first.id, "worker-a", claim.token, Completed(OUTPUT))
-    again = await store.enqueue(sample_job(clock), Once("order-1", "hash"))
+    again = await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "hash"))
     assert (again.id, again.status) == (first.id, JobStatus.COMPLETED)
     assert (await store.counts(DEV)).in_queue == 0
 
 
 async def test_the_same_name_with_another_body_is_refused(store, clock):
-    await store.enqueue(sample_job(clock), Once("order-1", "hash"))
+    await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "hash"))
     with pytest.raises(Conflict, match="'order-1' was used with another request body"):
-        await store.enqueue(sample_job(clock), Once("order-1", "other"))
+        await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "other"))
     assert (await store.counts(DEV)).in_queue == 1
 
 
@@ -258,14 +258,14 @@ async def test_a_name_belongs_to_one_key_and_endpoint(store, clock):
         sample_job(clock, endpoint_id=SCHNELL),
     ]
     for number, job in enumerate(jobs):
-        once = Once("order-1", f"hash-{number}")
+        once = IdempotencyKey("order-1", f"hash-{number}")
         assert await store.find_submitted(job.endpoint_id, job.key_id, once) is None
         assert (await store.enqueue(job, once)).id == job.id
         assert await store.find_submitted(job.endpoint_id, job.key_id, once) == job
 
 
 async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(store, clock):
-    once = Once("order-1", "hash")
+    once = IdempotencyKey("order-1", "hash")
     job = sample_job(clock, retention_ms=60_000)
     await store.enqueue(job, once)
     claim = await claim_one(store)
@@ -283,7 +283,7 @@ async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(
             assert (caught.value.job_id, caught.value.status) == (job.id, status)
             assert f"'order-1' made the job {job.id}" in str(caught.value)
         with pytest.raises(Conflict):
-            await store.enqueue(sample_job(clock), Once("order-1", "other"))
+            await store.enqueue(sample_job(clock), IdempotencyKey("order-1", "other"))
         assert await then() == (status is not None)
     assert (await store.counts(DEV)).in_queue == 0
     clock.advance(ms=job.created_ms + IDEMPOTENCY_KEY_LIFE_MS - 1 - clock.now_ms())
@@ -292,11 +292,11 @@ async def test_a_name_outlives_the_result_and_even_the_record_of_its_job_by_far(
     clock.advance(ms=1)
     assert await store.find_submitted(DEV, job.key_id, once) is None
     second = sample_job(clock)
-    assert (await store.enqueue(second, Once("order-1", "other"))).id == second.id
+    assert (await store.enqueue(second, IdempotencyKey("order-1", "other"))).id == second.id
 
 
 async def test_a_name_stays_taken_while_its_job_can_be_read(store, clock):
-    once = Once("order-1", "hash")
+    once = IdempotencyKey("order-1", "hash")
     job = sample_job(clock, retention_ms=None)
     await store.enqueue(job, once)
     claim = await claim_one(store)
@@ -308,17 +308,21 @@ async def test_a_name_stays_taken_while_its_job_can_be_read(store, clock):
 
 async def test_names_that_are_free_again_are_forgotten(store, clock):
     for number in range(3):
-        await store.enqueue(sample_job(clock, expires_ms=clock.now_ms() + 1_000), Once(f"order-{number}", "hash"))
+        await store.enqueue(
+            sample_job(clock, expires_ms=clock.now_ms() + 1_000), IdempotencyKey(f"order-{number}", "hash")
+        )
     clock.advance(days=1)
-    await store.enqueue(sample_job(clock), Once("order-3", "hash"))
+    await store.enqueue(sample_job(clock), IdempotencyKey("order-3", "hash"))
     await store.forget(clock.now_ms())
-    names = await store._database.read(lambda connection: list(connection.scalars(select(once_names.c.name_hash))))
+    names = await store._database.read(
+        lambda connection: list(connection.scalars(select(idempotency_keys.c.name_hash)))
+    )
     assert names == [hashlib.sha256(b"order-3").hexdigest()]
 
 
 async def test_many_at_once_with_one_name_make_one_job(store, open_another, clock):
     other = await open_another()
-    sent = [place.enqueue(sample_job(clock), Once("order-1", "hash")) for place in (store, other) * 8]
+    sent = [place.enqueue(sample_job(clock), IdempotencyKey("order-1", "hash")) for place in (store, other) * 8]
     assert len({job.id for job in await asyncio.gather(*sent)}) == 1
     assert (await store.counts(DEV)).in_queue == 1
 

@@ -11,7 +11,7 @@ import pytest
 
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import StoreUnavailable
-from flux_endpoint.core.job import Completed, JobStatus, Once, Returned
+from flux_endpoint.core.job import Completed, IdempotencyKey, JobStatus, Returned
 from flux_endpoint.stores.connect import open_store
 from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.samples import DEV, LEASE_S, sample_job
@@ -133,7 +133,7 @@ class TestALostAnswerToACommit:
     """Whoever asks again, as each caller of ours does, finds it done once."""
 
     async def test_enqueueing(self, far_store: SqlStore, postgres_proxy: Proxy, clock, is_heard: bool) -> None:
-        job, once = sample_job(clock), Once("order-7", "hash")
+        job, once = sample_job(clock), IdempotencyKey("order-7", "hash")
         postgres_proxy.cut_at(is_commit, after_forwarding=is_heard)
         await refused_in_time(far_store.enqueue(job, once))
         again = sample_job(clock)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from flux_endpoint.core.errors import NotFound, StoreUnavailable
-from flux_endpoint.core.job import Completed, Failed, JobStatus, Once
+from flux_endpoint.core.job import Completed, Failed, IdempotencyKey, JobStatus
 from flux_endpoint.core.webhook import ROTATION_MS, Attempt, DeliveryState
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.stores.webhooks.protocol import Outbox
@@ -56,7 +56,7 @@ async def test_a_delivery_is_the_job_at_its_end(store, clock):
 
 async def test_the_snapshot_holds_no_credentials(store, clock):
     job = sample_job(clock, webhook=HOOK, s3_config={"accessSecret": "their-secret"})
-    await store.enqueue(job, Once("order-1", "hash"))
+    await store.enqueue(job, IdempotencyKey("order-1", "hash"))
     (held,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
     await store.finish(job.id, "worker-a", held.token, Failed("x"))
     rows = await store._database.read(lambda c: c.exec_driver_sql("SELECT job FROM webhook_deliveries").all())

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from flux_endpoint.core.job import Completed, Failed, Job, Once, Policy, Returned
+from flux_endpoint.core.job import Completed, Failed, IdempotencyKey, Job, Policy, Returned
 from tests.contract.history import ERROR, MAX_RETRIES, WORKERS, Call, History, World, call, plain
 from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED_OUT, WAITING
 from tests.contract.samples import LEASE_S, sample_job
@@ -93,7 +93,7 @@ class JobHistories(History):
             case "stops":
                 return call("wait_for_stops", holder[1], 0)
             case _:
-                return call("enqueue", self.new_job(0, PLAIN), Once("raced", "a"))
+                return call("enqueue", self.new_job(0, PLAIN), IdempotencyKey("raced", "a"))
 
     def moments(self) -> list[int]:
         """When something runs out next, milliseconds from now."""
@@ -132,7 +132,7 @@ class JobHistories(History):
 
     @rule(wishes=SUBMISSIONS, name=st.sampled_from(["one", "one", "two"]), body=st.sampled_from(["a", "a", "b"]))
     def submit_once(self, wishes, name, body):
-        self.step(call("enqueue", self.new_job(0, wishes), Once(name, body)))
+        self.step(call("enqueue", self.new_job(0, wishes), IdempotencyKey(name, body)))
 
     @rule(worker=WORKER, limit=st.integers(1, 3), where=st.sampled_from([[0, 1], [0, 1], [0], [1]]))
     def claim(self, worker, limit, where):
