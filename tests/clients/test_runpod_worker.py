@@ -225,7 +225,8 @@ def test_a_worker_that_asks_for_a_refresh_waits_for_its_restart(
     worker = start_worker(EVERYTHING, "anything")
     first = submit(client, "anything", wish="refresh")
     assert wait_status(client, "anything", first, "COMPLETED")["output"] == {"done": True}
-    assert client.get("/anything/health").json()["workers"]["initializing"] == 1
+    # The job is written first, then what becomes of the worker.
+    wait_until(lambda: client.get("/anything/health").json()["workers"]["initializing"] == 1, "the worker restarts")
     second = submit(client, "anything", wish="nothing")
     pause(3)  # the worker asks again a second after its last job
     assert client.get(f"/anything/status/{second}").json()["status"] == "IN_QUEUE"
