@@ -56,7 +56,7 @@ def test_files_and_functions_stay_small(path):
     ("start", "strangers"),
     [
         ("import flux_endpoint.cli", GATEWAY_STRANGERS | WORKER_STRANGERS),
-        ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS),
+        ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS | {"alembic", "aiohttp"}),
         ("import flux_endpoint.wiring.keys", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore"}),
         ("import flux_endpoint.wiring.webhooks", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore", "aiohttp"}),
         ("import flux_endpoint.wiring.worker", GATEWAY_STRANGERS | WORKER_STRANGERS),
@@ -66,6 +66,18 @@ def test_files_and_functions_stay_small(path):
 )
 def test_each_process_loads_its_own_part_only(start, strangers):
     assert not loaded_by(start) & strangers
+
+
+def test_only_a_start_with_old_tables_loads_alembic(tmp_path):
+    start = f"""
+import asyncio
+from flux_endpoint.core.clock import SystemClock
+from flux_endpoint.stores.connect import open_store
+async def start():
+    await (await open_store("sqlite:///{tmp_path}/jobs.db", SystemClock())).close()
+asyncio.run(start())"""
+    assert "alembic" in loaded_by(start)
+    assert "alembic" not in loaded_by(start)
 
 
 def test_a_worker_with_the_fake_engine_never_needs_torch():

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.script.revision import ResolutionError
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from flux_endpoint.core.errors import SettingsError
 
 # Any number no other program uses on the same database.
 _ADVISORY_LOCK: Final = 7_305_931_142_566
+_FOLDER: Final = Path(__file__).parent / "migrations"
+_IS_UP_TO_DATE: Final = text("SELECT version_num = :newest FROM alembic_version")
 
 
 def upgrade(connection: Connection) -> None:
@@ -27,8 +25,18 @@ def upgrade(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    # Files are called by their revision.
+    newest = max(file.name for file in (_FOLDER / "versions").glob("*.py")).partition("_")[0]
+    if inspect(connection).has_table("alembic_version") and connection.scalar(_IS_UP_TO_DATE, {"newest": newest}):
+        return
+    # Here and not above: it takes a tenth of a second to import, and most starts need none of it.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script.revision import ResolutionError
+    from alembic.util import CommandError
+
     config = Config()
-    config.set_main_option("script_location", (Path(__file__).parent / "migrations").as_posix().replace("%", "%%"))
+    config.set_main_option("script_location", _FOLDER.as_posix().replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
