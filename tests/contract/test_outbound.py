@@ -11,6 +11,7 @@ import pytest
 from flux_endpoint.core.errors import OutboundFailed, OutboundRefused
 from flux_endpoint.core.outbound import PUBLIC_ONLY, parse_outbound_allow
 from flux_endpoint.outbound.client import GuardedSender
+from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.outbound.protocol import Answer, Sender
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +96,16 @@ async def test_what_is_sent_arrives_as_it_is():
     assert b"X-One: 1" in head
     assert b"User-Agent: flux-endpoint/test" in head
     assert body == b'{"a": 1}'
+
+
+async def test_the_sender_of_a_gateway_is_made_when_it_is_first_used():
+    way_out = LateSender(parse_outbound_allow("127.0.0.1"), "flux-endpoint/late")
+    async with receiving(OK) as receiver:
+        for _ in range(2):
+            assert (await send(way_out, f"http://127.0.0.1:{receiver.port}/")).start == b"done"
+    assert all(b"User-Agent: flux-endpoint/late" in request for request in receiver.requests)
+    with pytest.raises(OutboundRefused, match="is a loopback address"):
+        await send(LateSender(parse_outbound_allow(""), "x"), f"http://127.0.0.1:{receiver.port}/")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "private.example", "[::ffff:127.0.0.1]", "127.1", "0x7f.1"])

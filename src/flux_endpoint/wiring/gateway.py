@@ -31,7 +31,7 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
-from flux_endpoint.outbound.client import GuardedSender
+from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
 from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
@@ -100,7 +100,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with _open_store(settings, clock) as store:
         # 1. The parts, from the bottom floor up.
         images = ImageService(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
-        sender = GuardedSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
+        sender = LateSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
         node = node_name(settings.data_dir)
         uploads = Uploads(store, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
         pictures = Pictures(store, images, uploads)
