@@ -40,7 +40,7 @@ from rich.table import Table
 
 import flux_endpoint
 from benchmarks.load import plain_environment
-from flux_endpoint.cli import main
+from flux_endpoint.commands.app import main
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "journeys.json"

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from flux_endpoint.api.app import HTTP_STATUS, ROUTES
 from flux_endpoint.api.document import describe, operation_id
-from flux_endpoint.cli import app as cli
+from flux_endpoint.commands.app import app as cli
 from flux_endpoint.core import errors
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS

@@ -55,14 +55,12 @@ def test_files_and_functions_stay_small(path):
 @pytest.mark.parametrize(
     ("start", "strangers"),
     [
-        ("import flux_endpoint.cli", GATEWAY_STRANGERS | WORKER_STRANGERS),
+        ("import flux_endpoint.commands.app", GATEWAY_STRANGERS | WORKER_STRANGERS | {"aiohttp", "jsonschema_rs"}),
         ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS | {"alembic", "aiohttp"}),
-        ("import flux_endpoint.wiring.keys", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore"}),
-        ("import flux_endpoint.wiring.webhooks", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore", "aiohttp"}),
-        ("import flux_endpoint.wiring.worker", GATEWAY_STRANGERS | WORKER_STRANGERS),
-        ("import flux_endpoint.wiring.offline", GATEWAY_STRANGERS | WORKER_STRANGERS),
+        ("import flux_endpoint.stores.connect", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore", "aiohttp"}),
+        ("import flux_endpoint.worker.process", GATEWAY_STRANGERS | WORKER_STRANGERS),
     ],
-    ids=["cli", "gateway", "keys", "webhooks", "worker", "offline"],
+    ids=["commands", "gateway", "admin", "worker"],
 )
 def test_each_process_loads_its_own_part_only(start, strangers):
     assert not loaded_by(start) & strangers

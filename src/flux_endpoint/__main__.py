@@ -1,6 +1,6 @@
 """`python -m flux_endpoint` is the command `flux-endpoint`."""
 
-from flux_endpoint.cli import main
+from flux_endpoint.commands.app import main
 
 if __name__ == "__main__":
     main()

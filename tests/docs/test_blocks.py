@@ -16,7 +16,7 @@ import pytest
 import typer
 from standardwebhooks import Webhook
 
-from flux_endpoint.cli import app
+from flux_endpoint.commands.app import app
 from tests.servers import DEADLINE_S, Server, Servers
 from training.world.words import STRANGERS
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from flux_endpoint.cli import app
+from flux_endpoint.commands.app import app
 from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
 from flux_endpoint.settings_reader import list_settings
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from flux_endpoint.cli import main
+from flux_endpoint.commands.app import main
 from flux_endpoint.settings import PREFIX
 
 

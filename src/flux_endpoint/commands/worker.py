@@ -1,8 +1,12 @@
-"""A worker as a process: `flux-endpoint worker`."""
+"""`flux-endpoint worker`: one more worker for a server."""
 
 import logging
 from collections.abc import Mapping
+from typing import Annotated
 
+import typer
+
+from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
 from flux_endpoint.engine.factory import build_engines
@@ -10,23 +14,26 @@ from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
-from flux_endpoint.worker.process import leave_with_parent, load_engines, new_worker_id, run_worker, tell_unwell
 
 logger = logging.getLogger(__name__)
 
 
-def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
-    """Load the models, then take jobs until SIGTERM or SIGINT.
+@with_settings(WorkerSettings)
+def worker(
+    *,
+    settings: WorkerSettings,
+    exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", hidden=True)] = False,
+) -> None:
+    """Join a server with one more worker, from this machine or any other that can reach it.
 
-    Args:
-        settings: of the worker.
-        exit_with_parent: leave when standard input ends, which is a pipe from the parent.
+    The token is in the server's `DATA_DIR/worker-token`. Better in the environment than as an option: other users
+    of a machine can read the arguments of your processes.
 
-    Raises:
-        SettingsError: no token, or an endpoint without a model.
-        CheckpointError: a model cannot be loaded here.
-        Unauthenticated: the token is wrong.
+    Example:
+    - `FLUX_ENDPOINT_WORKER_TOKEN=fxw_... flux-endpoint worker --gateway https://pictures.example.org`
     """
+    from flux_endpoint.worker.process import leave_with_parent, new_worker_id, run_worker, tell_unwell
+
     set_up_logging(settings.log_level, "worker")
     if exit_with_parent:
         leave_with_parent()
@@ -44,6 +51,8 @@ def work(settings: WorkerSettings, *, exit_with_parent: bool) -> None:
 
 
 def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, Engine]:
+    from flux_endpoint.worker.process import load_engines
+
     try:
         threads = settings.threads or threads_per_worker(1)
         engines = build_engines(sources, CATALOG, device=settings.device, threads=threads)

@@ -1,18 +1,29 @@
-"""The commands `flux-endpoint workers`: tokens for workers elsewhere, and what the workers are doing."""
+"""`flux-endpoint workers`: tokens for workers elsewhere, what the workers do, and how third-party ones join."""
 
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint.commands.admin import Admin, ask, require_endpoints
+from flux_endpoint.commands.options import day, with_settings
+from flux_endpoint.core.errors import NotFound, SettingsError
 from flux_endpoint.core.text import printable
+from flux_endpoint.core.worker import WorkerRecord, WorkerToken
 from flux_endpoint.settings import Settings, WorkerSettings
 
 _STORE: Final = ("data_dir", "database_url")
+_SHOWN_MS: Final = 86_400_000
+# In the URLs of Runpod's worker SDK (contract section 5.1). It appends `&...`, so they must have a query already.
+_QUERY: Final = "?gpu=unknown"
+_ID: Final = "$ID"
+_WORKER: Final = "$RUNPOD_POD_ID"
 
 app = typer.Typer(no_args_is_help=True, help="Let workers elsewhere join, and see what all workers do.")
 
@@ -37,8 +48,8 @@ def create_token(
     Example:
     - `flux-endpoint workers create "lab GPUs" --endpoint my-endpoint --endpoints-file endpoints.toml`
     """
-    part("known_endpoints").require_known(settings, endpoint or [])
-    token, secret = part("workers").create_token(settings, name, endpoint or None)
+    require_endpoints(settings, endpoint or [])
+    token, secret = ask(settings, lambda admin: admin.worker_tokens.create(name, endpoint or None))
     print(f"worker token {token.id} ({token.name}); it is shown now and never again:\n{secret}")
 
 
@@ -46,7 +57,7 @@ def create_token(
 @with_settings(Settings, *_STORE)
 def list_workers(*, settings: Settings) -> None:
     """List the worker tokens, without their secrets, and the workers seen in the last 24 hours."""
-    overview = part("workers").overview(settings)
+    overview = ask(settings, _overview)
     tokens = Table("token", "name", "endpoints", "made", "revoked", title="Worker tokens", title_justify="left")
     for token in overview.tokens:
         endpoints = "all" if token.endpoint_ids is None else ", ".join(sorted(token.endpoint_ids))
@@ -74,7 +85,8 @@ def revoke_token(
     Example:
     - `flux-endpoint workers revoke 4f2a9c01be77`
     """
-    part("workers").revoke_token(settings, token_id)
+    if not ask(settings, lambda admin: admin.worker_tokens.revoke(token_id)):
+        raise NotFound(f"there is no worker token with the id '{token_id}'; see flux-endpoint workers list")
     print(f"worker token {token_id} is revoked; running servers notice within 5 seconds")
 
 
@@ -95,5 +107,52 @@ def print_environment(
     Example:
     - `eval "$(flux-endpoint workers env my-endpoint --gateway https://pictures.example.org --token fxw_...)"`
     """
-    for name, value in part("foreign").environment(settings, endpoint_id).items():
+    for name, value in _environment(settings, endpoint_id).items():
         print(f"{name}={value}" if env_format is EnvFormat.DOCKER else f"export {name}={shlex.quote(value)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Overview:
+    tokens: Sequence[WorkerToken]
+    workers: Sequence[WorkerRecord]
+    running_jobs: Mapping[str, int]
+    now_ms: int
+
+    def ago(self, worker: WorkerRecord) -> str:
+        """When a worker was last heard of, in words."""
+        seconds = max(0, self.now_ms - worker.seen_ms) // 1_000
+        for unit, length in (("h", 3_600), ("min", 60)):
+            if seconds >= 2 * length:
+                return f"{seconds // length} {unit} ago"
+        return f"{seconds} s ago"
+
+
+async def _overview(admin: Admin) -> _Overview:
+    now_ms = admin.clock.now_ms()
+    return _Overview(
+        await admin.store.list_worker_tokens(),
+        await admin.store.list_workers(now_ms - _SHOWN_MS),
+        await admin.store.count_running_jobs(),
+        now_ms,
+    )
+
+
+def _environment(settings: WorkerSettings, endpoint_id: str) -> dict[str, str]:
+    from flux_endpoint.worker.process import new_worker_id
+
+    if settings.worker_token is None:
+        raise SettingsError("setting FLUX_ENDPOINT_WORKER_TOKEN (option --token) is missing; see workers create")
+    url = f"{settings.gateway.rstrip('/')}/v2/{quote(endpoint_id, safe=',')}"
+    return {
+        "RUNPOD_WEBHOOK_GET_JOB": f"{url}/job-take/{_ID}{_QUERY}",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{url}/job-done/{_WORKER}/{_ID}{_QUERY}",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{url}/job-stream/{_WORKER}/{_ID}{_QUERY}",
+        "RUNPOD_WEBHOOK_PING": f"{url}/ping/{_WORKER}{_QUERY}",
+        "RUNPOD_AI_API_KEY": settings.worker_token.get_secret_value(),
+        # Without it the SDK sends no pings, and its jobs would be taken back at the end of the first lease.
+        "RUNPOD_POD_ID": settings.worker_id or new_worker_id(),
+        "RUNPOD_ENDPOINT_ID": endpoint_id,
+        # The SDK's checks at the start want a GPU and a connection to a public address.
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true",
+    }

@@ -1,5 +1,6 @@
 """`flux-endpoint keys`: make, list, limit and revoke the API keys of clients."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
@@ -8,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flux_endpoint.cli_options import day, part, with_settings
-from flux_endpoint.core.account import KeyLimits
-from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.commands.admin import Admin, ask, require_endpoints
+from flux_endpoint.commands.options import day, with_settings
+from flux_endpoint.core.account import ApiKey, KeyLimits
+from flux_endpoint.core.errors import NotFound, SettingsError
 from flux_endpoint.core.pricing import show_usd
 from flux_endpoint.settings import Settings
 
@@ -54,8 +56,8 @@ def create_key(
         usd_per_month=None if usd_per_month is None else _usd(usd_per_month),
         requests_per_minute=requests_per_minute,
     )
-    part("known_endpoints").require_known(settings, endpoint or [])
-    key, secret = part("keys").create_key(settings, name, limits)
+    require_endpoints(settings, endpoint or [])
+    key, secret = ask(settings, lambda admin: admin.accounts.create(name, limits=limits))
     print(f"key {key.id} ({key.name}); its secret is shown now and never again:\n{secret}")
 
 
@@ -63,20 +65,21 @@ def create_key(
 @with_settings(Settings, "data_dir", "database_url")
 def list_keys(*, settings: Settings) -> None:
     """List all API keys with their limits and what they have spent this month, without their secrets."""
+    keys, spent_usd = ask(settings, _keys_and_spending)
     table = Table()
     # Whole in the narrowest window: the other commands want it.
     table.add_column("id", no_wrap=True)
     for title in ("name", "may", "endpoints", "USD this month", "jobs a minute", "made", "revoked"):
         table.add_column(title, overflow="fold")
-    for key, spent_usd in part("keys").list_keys(settings):
-        limits: KeyLimits = key.limits
+    for key in keys:
+        limits = key.limits
         budget = "" if limits.usd_per_month is None else f" of {show_usd(limits.usd_per_month)}"
         table.add_row(
             key.id,
             key.name,
             "read" if limits.is_read_only else "all",
             "all" if limits.endpoint_ids is None else "\n".join(sorted(limits.endpoint_ids)),
-            f"{show_usd(spent_usd)}{budget}",
+            f"{show_usd(spent_usd.get(key.id, Decimal(0)))}{budget}",
             "" if limits.requests_per_minute is None else str(limits.requests_per_minute),
             day(key.created_ms),
             day(key.revoked_ms) if key.revoked_ms else "",
@@ -113,7 +116,7 @@ def update_key(
         if endpoint == [_NONE]:
             changes["endpoint_ids"] = None
         else:
-            part("known_endpoints").require_known(settings, endpoint)
+            require_endpoints(settings, endpoint)
             changes["endpoint_ids"] = frozenset(endpoint)
     if usd_per_month is not None:
         changes["usd_per_month"] = None if usd_per_month == _NONE else _usd(usd_per_month)
@@ -121,7 +124,7 @@ def update_key(
         changes["requests_per_minute"] = None if requests_per_minute == _NONE else _whole(requests_per_minute)
     if not changes:
         raise SettingsError("nothing to change: name at least one limit, see flux-endpoint keys update --help")
-    key = part("keys").limit_key(settings, key_id, lambda limits: replace(limits, **changes))
+    key = ask(settings, lambda admin: admin.accounts.limit(key_id, lambda limits: replace(limits, **changes)))
     print(f"key {key.id} ({key.name}) is changed")
 
 
@@ -133,8 +136,13 @@ def revoke_key(key_id: KeyId, *, settings: Settings) -> None:
     Example:
     - `flux-endpoint keys revoke 4f2a9c01be77`
     """
-    part("keys").revoke_key(settings, key_id)
+    if not ask(settings, lambda admin: admin.accounts.revoke(key_id)):
+        raise NotFound(f"there is no API key with the id '{key_id}'; see flux-endpoint keys list")
     print(f"key {key_id} is revoked")
+
+
+async def _keys_and_spending(admin: Admin) -> tuple[Sequence[ApiKey], Mapping[str, Decimal]]:
+    return await admin.accounts.list(), await admin.accounts.spent_this_month()
 
 
 def _usd(text: str) -> Decimal:

@@ -1,10 +1,8 @@
-"""What the files of commands share: settings as options, loading one part of the program, times for people."""
+"""What the files of commands share: settings as options, and times for people."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Annotated, Any, Final
 
 import typer
@@ -52,15 +50,6 @@ def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> C
         return run
 
     return decorate
-
-
-def part(name: str) -> ModuleType:
-    """Load the part of the program that one command needs.
-
-    Here and not at the top of the file, for this one reason: PyTorch, SQLAlchemy and the web framework take seconds
-    to import, and neither `--help` nor a worker's start may wait for those that it does not use.
-    """
-    return importlib.import_module(f"flux_endpoint.wiring.{name}")
 
 
 def day(time_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Final
@@ -10,10 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flux_endpoint.cli_options import part, with_settings
+from flux_endpoint.commands.admin import Admin, ask
+from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.periods import Period
 from flux_endpoint.core.pricing import show_usd
+from flux_endpoint.service.billing import UsageRecord
 from flux_endpoint.settings import Settings
 
 _MINUTE: Final = "%Y-%m-%d %H:%M"
@@ -39,7 +42,11 @@ def usage(
     - `flux-endpoint usage --key 4f2a9c01be77 --csv > usage.csv`
     """
     start, end = _time("--since", since), _time("--until", until)
-    records = part("usage").read_usage(settings, bucket, start, end, key)
+
+    async def records_of(admin: Admin) -> Sequence[UsageRecord]:
+        return await admin.billing.usage(admin.billing.range_of(bucket, start, end), key)
+
+    records = ask(settings, records_of)
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("start", "end", "key_id", "key_name", "endpoint_id", "jobs", "usd"))

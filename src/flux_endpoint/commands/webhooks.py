@@ -6,7 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flux_endpoint.cli_options import day, part, with_settings
+from flux_endpoint.commands.admin import Admin, ask
+from flux_endpoint.commands.options import day, with_settings
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.text import printable
 from flux_endpoint.core.webhook import DeliveryRecord, PausedReceiver
@@ -28,14 +29,20 @@ def list_deliveries(
 
     Users, passwords and queries of URLs are not shown.
     """
-    if paused := part("webhooks").list_paused(settings):
+
+    async def log_of(admin: Admin) -> tuple[list[PausedReceiver], list[DeliveryRecord]]:
+        deliveries = await admin.store.deliveries(limit=limit, job_id=job, failed=failed)
+        return await admin.store.paused_receivers(), deliveries
+
+    paused, deliveries = ask(settings, log_of)
+    if paused:
         _show_paused(paused)
     table = Table()
     # Whole on a narrow screen too: it is what replay wants.
     table.add_column("id", no_wrap=True)
     for name in ("time", "job", "ended", "url", "state", "attempts", "answer"):
         table.add_column(name, overflow="fold", no_wrap=name in ("ended", "state"))
-    for record in part("webhooks").list_deliveries(settings, limit=limit, job_id=job, failed=failed):
+    for record in deliveries:
         table.add_row(
             record.id,
             day(record.created_ms),
@@ -67,10 +74,10 @@ def replay(
     if (delivery is None) is not failed:
         raise SettingsError("name one webhook by its id, or give --failed: flux-endpoint webhooks list shows the ids")
     if delivery is not None:
-        part("webhooks").replay(settings, delivery)
+        ask(settings, lambda admin: admin.store.replay(delivery))
         print(f"webhook {delivery} will be sent again")
     else:
-        print(f"{part('webhooks').replay_failed(settings)} webhooks will be sent again")
+        print(f"{ask(settings, lambda admin: admin.store.replay_failed())} webhooks will be sent again")
 
 
 @app.command("secret")
@@ -88,7 +95,10 @@ def show_secret(
     Example:
     - `flux-endpoint webhooks secret 4f2a9c01be77`
     """
-    secret = part("webhooks").secret_of(settings, key_id, rotate=rotate)
+    if rotate:
+        secret = ask(settings, lambda admin: admin.store.rotate_webhook_secret(key_id))
+    else:
+        secret = ask(settings, lambda admin: admin.store.webhook_secret(key_id))
     print(secret.secret)
     if secret.previous_until_ms is not None:
         typer.echo(f"the secret before goes on signing until {day(secret.previous_until_ms)}", err=True)

@@ -1,0 +1,129 @@
+"""`flux-endpoint generate`: one picture without a server."""
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flux_endpoint.commands.options import with_settings
+from flux_endpoint.core.catalog import CATALOG, ModelFamily
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.generation import GenerationRequest, parse_input
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
+from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.settings import WorkerSettings
+from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
+
+_ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
+Format = StrEnum("Format", {name: name for name in IMAGE_FORMATS})  # type: ignore[misc]
+
+
+class Endpoint(StrEnum):
+    """The endpoints, by their short names."""
+
+    DEV = "dev"
+    SCHNELL = "schnell"
+
+
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "threads")
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    *,
+    settings: WorkerSettings,
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}.")] = Path("flux.png"),
+    endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to leave out; takes twice the time.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels: 256 to 1536, a multiple of 64; 1024 if not given.")] = None,
+    height: Annotated[int | None, typer.Option(help="As width.")] = None,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option("--num-inference-steps", "--steps", help="1 to 50, 28 if not given; schnell 1 to 8, 4."),
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="0 to 10: how closely to follow the prompt; dev only.")] = None,
+    true_cfg_scale: Annotated[float | None, typer.Option(help="1 to 10: strength of the negative prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture; random if not given.")] = None,
+    image_format: Annotated[Format | None, typer.Option(help="By the name of the file if not given.")] = None,
+) -> None:
+    """Make one picture on this machine, without a server.
+
+    Examples:
+    - `flux-endpoint generate "a lighthouse on a cliff at night" -o lighthouse.png`
+
+    - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
+    """
+    given = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "width": width,
+        "height": height,
+        "num_inference_steps": num_inference_steps,
+        "guidance": guidance,
+        "true_cfg_scale": true_cfg_scale,
+        "seed": seed,
+        "image_format": image_format.value if image_format else _format_of(output).name,
+    }
+    if not output.parent.is_dir():
+        raise SettingsError(f"the folder of {output} does not exist")
+    family = ModelFamily(endpoint.value)
+    fields = {name: value for name, value in given.items() if value is not None}
+    request = parse_input(fields, next(spec for spec in CATALOG.values() if spec.family is family))
+    started_s = time.monotonic()
+    image = _draw_with_progress(settings, family, request)
+    taken_s = time.monotonic() - started_s
+    try:
+        output.write_bytes(image.data)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
+    for warning in image.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    size = f"{request.width} x {request.height}"
+    print(f"{output}: {size}, {request.num_inference_steps} steps, seed {request.seed}, {taken_s:.1f} s with loading")
+
+
+def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: GenerationRequest) -> EncodedImage:
+    engine = _engine(settings, family)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading the model", total=None)
+        engine.load()
+        if engine.info.notice:
+            console.print(engine.info.notice, markup=False, highlight=False)
+        progress.reset(task, description="drawing", total=request.num_inference_steps)
+        steps = engine.generate(request)
+        try:
+            while True:
+                next(steps)
+                progress.update(task, advance=1)
+        except StopIteration as end:
+            image: EncodedImage = end.value
+            return image
+        finally:
+            steps.close()
+            engine.close()
+
+
+def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
+    source = settings.model if family is ModelFamily.DEV else settings.schnell_source
+    if source is None:
+        raise SettingsError("no Flux Schnell checkpoint: set FLUX_ENDPOINT_SCHNELL_MODEL (option --schnell-model)")
+    endpoint_id, spec = next((name, spec) for name, spec in CATALOG.items() if spec.family is family)
+    let_threads_sleep()
+    # As many as `serve` gives its only worker: another number would draw other last bits.
+    threads = settings.threads or threads_per_worker(1)
+    return build_engines({endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=threads)[
+        endpoint_id
+    ]
+
+
+def _format_of(output: Path) -> ImageFormat:
+    image_format = format_ending_in(output.suffix.lower().removeprefix("."))
+    if image_format is None:
+        raise SettingsError(f"{output} does not end in {_ENDINGS}: rename it or give --image-format")
+    return image_format

@@ -1,0 +1,68 @@
+"""`flux-endpoint models`: which models are here, and whether one would run."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flux_endpoint.commands.options import with_settings
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.engine.factory import check_source, list_local_models
+from flux_endpoint.settings import WorkerSettings, is_fake
+
+app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models that are on this machine and can be used without a download."""
+    table = Table("model", "size", "folder")
+    for model in list_local_models():
+        table.add_row(model.source, f"{model.size_bytes / 1e6:,.0f} MB", model.location)
+    Console().print(table, markup=False)
+
+
+@app.command("check")
+@with_settings(WorkerSettings, "model", "schnell_model", "device")
+def check_model(
+    source: Annotated[str | None, typer.Argument(help="As the setting MODEL; that setting if not given.")] = None,
+    *,
+    settings: WorkerSettings,
+    schnell: Annotated[bool, typer.Option("--schnell", help="Check it for the Flux Schnell endpoint.")] = False,
+) -> None:
+    """Check that a model is complete, of the right kind, and fits into the memory of this machine.
+
+    Examples:
+    - `flux-endpoint models check demo`
+
+    - `flux-endpoint models check black-forest-labs/FLUX.1-schnell --schnell` (downloads what is missing)
+    """
+    wanted = source or (settings.schnell_source if schnell else settings.model)
+    if wanted is None:
+        raise SettingsError("no Flux Schnell checkpoint: name one, or set FLUX_ENDPOINT_SCHNELL_MODEL")
+    table = Table.grid(padding=(0, 2))
+    family = ModelFamily.SCHNELL if schnell else ModelFamily.DEV
+    for name, value in _rows(wanted, family, settings.device):
+        table.add_row(name, value)
+    Console().print(table, markup=False)
+    print("ok: this model runs here")
+
+
+def _rows(source: str, family: ModelFamily, device: str | None) -> list[tuple[str, str]]:
+    if is_fake(source):
+        return [("source", source), ("family", family.value), ("note", "no model: flat colours, for tests")]
+    report = check_source(source, family, device=device, download=True)
+    rows = [
+        ("source", report.source),
+        ("files", report.location),
+        ("family", report.family.value),
+        ("device", report.device),
+        ("memory needed", f"{report.needed_bytes / 1e9:.2f} GB"),
+    ]
+    rows += [
+        (part.name, f"{part.parameters / 1e6:.1f} M parameters, {part.files} files, {', '.join(part.dtypes)}")
+        for part in report.parts
+    ]
+    return [*rows, ("note", report.notice)] if report.notice else rows
