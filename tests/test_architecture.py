@@ -16,6 +16,12 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "models" not in path.
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
+OTHER_READERS_OF_THE_ENVIRONMENT = {
+    "wiring/gateway.py": "hands it on to the workers that it starts",
+    "wiring/threads.py": "sets what PyTorch will read, unless it is set",
+    "engine/kernels.py": "other libraries' settings are a part of what the bytes of a picture depend on",
+}
+
 # What each process must do without: it costs seconds of start, or is not installed beside it.
 GATEWAY_STRANGERS = {"torch", "diffusers", "transformers", "safetensors", "numpy"}
 WORKER_STRANGERS = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "obstore"}
@@ -50,6 +56,17 @@ def test_files_and_functions_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno + 1
             assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+def test_only_settings_read_the_environment():
+    readers = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.attr] if isinstance(node, ast.Attribute) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.ImportFrom) else []
+            if {"environ", "environb", "getenv", "getenvb"} & set(names):
+                readers.add(path.relative_to(PACKAGE).as_posix())
+    assert readers == {"settings_reader.py", *OTHER_READERS_OF_THE_ENVIRONMENT}
 
 
 @pytest.mark.parametrize(
