@@ -236,7 +236,7 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
         hold_s=0.05,
         hot_loop_s=0,
     )
-    await services.accounts.ensure("test", API_KEY)
+    await services.accounts.create("test", API_KEY)
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:

@@ -1,5 +1,7 @@
 """The key that a server makes at its start, and what becomes of the one before; on both databases."""
 
+import asyncio
+
 import pytest
 
 from flux_endpoint.core.account import API_KEY_SETTING
@@ -41,6 +43,12 @@ async def test_a_changed_setting_revokes_the_key_before_on_every_gateway(account
     assert again.key.revoked_ms is not None
     assert (again.left, again.replaced) == ([], [])
     assert await are_good(accounts, "secret-1", "secret-2") == ["secret-2"]
+
+
+async def test_gateways_that_start_together_make_one_key(accounts):
+    firsts = await asyncio.gather(*(start(accounts, "secret-1", f"node-{number}") for number in range(4)))
+    assert len({first.key.id for first in firsts}) == 1
+    assert [first.replaced for first in firsts] == [[], [], [], []]
 
 
 async def test_a_key_that_is_drawn_anew_revokes_the_one_of_its_own_folder_only(accounts):

@@ -126,14 +126,6 @@ class Accounts:
         await self._ledger.add_key(key, _hash(secret))
         return key, secret
 
-    async def ensure(self, name: str, secret: str) -> ApiKey:
-        """The key with this secret; made if it does not exist yet, left alone if it was revoked."""
-        existing = await self._ledger.find_key(_hash(secret))
-        if existing is not None:
-            return existing
-        key, _ = await self.create(name, secret)
-        return key
-
     async def ensure_first(self, secret: str, node: str, *, is_setting: bool) -> FirstKey:
         """The key with which a server starts; made if it does not exist yet, left alone if it was revoked.
 
@@ -152,7 +144,13 @@ class Accounts:
         replaced: Sequence[ApiKey] = []
         if key is None:
             key = ApiKey(ids.new_key_id(), FIRST_KEY_NAME, self._clock.now_ms(), made_for=place)
-            replaced = await self._ledger.replace_keys(key, _hash(secret), places)
+            try:
+                replaced = await self._ledger.replace_keys(key, _hash(secret), places)
+            except ValueError:
+                # Another gateway that starts with the same setting was sooner.
+                if (sooner := await self._ledger.find_key(_hash(secret))) is None:
+                    raise
+                key = sooner
         elif key.made_for is None and key.name == FIRST_KEY_NAME:
             # Of an early version. A key of another name was made by a person, whatever the setting says today.
             await self._ledger.adopt_key(key.id, place)
