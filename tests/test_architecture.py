@@ -1,6 +1,7 @@
 """The shape of the house: floors, vendors, sizes, and what an import costs."""
 
 import ast
+import datetime
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from flux_endpoint import __version__
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "flux_endpoint"
@@ -147,3 +150,11 @@ def test_the_pinned_versions_cover_what_the_package_asks_for():
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     names = {re.match(r"[A-Za-z0-9._-]+", line).group().lower().replace("_", "-") for line in wanted}
     assert names <= pinned
+
+
+def test_the_newest_release_of_the_changelog_is_the_version_of_the_package():
+    first, *releases = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first == "Unreleased"
+    version, date = releases[0].split(" - ")
+    assert version == __version__
+    assert datetime.date.fromisoformat(date)
