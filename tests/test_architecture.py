@@ -98,6 +98,23 @@ asyncio.run(start())"""
     assert "alembic" not in loaded_by(start)
 
 
+def test_a_docstring_sends_the_reader_to_the_protocol_of_its_method_only():
+    """ "See `X.name`" saves words where X is the protocol that the method belongs to; elsewhere it hides them."""
+    trees = {path: ast.parse(path.read_text()) for path in SOURCES}
+    methods = {}
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Protocol") for base in node.bases):
+                methods[node.name] = {item.name for item in node.body if hasattr(item, "name")}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                said = re.match(r"See (\S+)", ast.get_docstring(node) or "")
+                protocol, _, name = said[1].strip("`.;:").partition(".") if said else ("", "", "")
+                is_its_protocol = name == node.name and name in methods.get(protocol, ())
+                assert not said or is_its_protocol, f"{path}: {node.name} says {said[0]}"
+
+
 def test_a_worker_with_the_fake_engine_never_needs_torch():
     code = (
         "from flux_endpoint.core.catalog import CATALOG; from flux_endpoint.engine.factory import build_engines; "

@@ -17,7 +17,7 @@ __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_mo
 def build_flux_engines(
     sources: Mapping[str, str], catalog: Mapping[str, ModelSpec], *, device: str | None, threads: int | None
 ) -> dict[str, FluxEngine]:
-    """See `factory.build_engines`."""
+    """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
     chosen = choose_device(device)
     return {
         endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads)
@@ -26,7 +26,7 @@ def build_flux_engines(
 
 
 def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool) -> CheckReport:
-    """See `factory.check_source`."""
+    """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
     return weights.check_source(text, family, device=choose_device(device), download=download)
 
 

@@ -1,7 +1,6 @@
 """Signed URLs of a bucket that a client named, made offline from the keys it sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from obstore.store import S3Store
 
 from flux_endpoint.core.bucket import object_prefix, region_of
 from flux_endpoint.core.errors import BucketFailed
+from flux_endpoint.images.protocol import SignedObject
 
 if TYPE_CHECKING:
     # Exists for type checkers only.
@@ -22,30 +22,8 @@ _READABLE_FOR: Final = timedelta(days=7)
 _WRITABLE_FOR: Final = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedObject:
-    """One object of the client's bucket.
-
-    Attributes:
-        put_url: takes the bytes, for an hour.
-        get_url: shows them to whoever has it, for 604,800 seconds.
-    """
-
-    put_url: str
-    get_url: str
-
-
 def sign_object(config: Mapping[str, str], name: str, region: str | None = None) -> SignedObject:
-    """Sign the URLs with which an object is written and read. Nothing is sent.
-
-    Args:
-        config: the client's `s3Config`, checked (`core/bucket.py`).
-        name: of the object, after the prefix.
-        region: what to sign for, when that is known better than from the configuration.
-
-    Raises:
-        BucketFailed: no URL can be made of this.
-    """
+    """Sign with the client's own keys. Implements `Sign`."""
     credentials: S3Credential = {
         "access_key_id": config["accessId"],
         "secret_access_key": config["accessSecret"],

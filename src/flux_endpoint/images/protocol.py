@@ -1,6 +1,6 @@
 """What the rest of the project asks of the place where pictures are kept."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,4 +68,34 @@ class ImageStore(Protocol):
 
     async def sweep(self, saved_before_ms: int) -> int:
         """Delete every picture saved before a time. Returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedObject:
+    """One object of a client's bucket.
+
+    Attributes:
+        put_url: takes the bytes, for an hour.
+        get_url: shows them to whoever has it, for 604,800 seconds.
+    """
+
+    put_url: str
+    get_url: str
+
+
+class Sign(Protocol):
+    """Makes URLs for objects of clients' buckets."""
+
+    def __call__(self, config: Mapping[str, str], name: str, region: str | None = None) -> SignedObject:
+        """Sign the URLs with which an object is written and read. Nothing is sent.
+
+        Args:
+            config: the client's `s3Config`, checked.
+            name: of the object, after the prefix.
+            region: what to sign for, when that is known better than from the configuration.
+
+        Raises:
+            BucketFailed: no URL can be made of this.
+        """
         ...

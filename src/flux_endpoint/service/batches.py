@@ -67,7 +67,8 @@ class BatchService:
 
         Raises:
             InvalidRequest: the body is wrong, or one of its requests is: the text has its index; or they are too many.
-            UnknownBatch, Conflict: see `BatchStore.add_requests`.
+            UnknownBatch: there is none of that id that the key sees.
+            Conflict: the batch is no DRAFT.
         """
         # Before the long check: a batch that does not exist is the more helpful error.
         await self.get(key, endpoint_id, batch_id)
@@ -81,7 +82,8 @@ class BatchService:
 
         Raises:
             InvalidRequest: the body or a value is wrong.
-            UnknownBatch, Conflict: see `BatchStore.change_batch`.
+            UnknownBatch: there is none of that id that the key sees.
+            Conflict: the batch is no DRAFT.
         """
         await self.get(key, endpoint_id, batch_id)
         if not isinstance(body, Mapping):
@@ -95,37 +97,63 @@ class BatchService:
         return await self._store.change_batch(endpoint_id, batch_id, changes)
 
     async def get(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
-        """See `BatchStore.get_batch`."""
+        """The batch; one that the key does not see does not exist.
+
+        Raises:
+            UnknownBatch: there is none of that id.
+        """
         batch = await self._store.get_batch(endpoint_id, batch_id)
         if key.sees_only not in (None, batch.key_id):
             raise UnknownBatch.on(endpoint_id, batch_id)
         return batch
 
     async def list_batches(self, key: ApiKey, endpoint_id: str, offset: int, limit: int) -> tuple[list[Batch], int]:
-        """See `BatchStore.list_batches`; of the batches that the key sees."""
+        """Batches that the key sees, newest first, and how many there are in all."""
         return await self._store.list_batches(endpoint_id, offset, limit, key.sees_only)
 
     async def list_requests(
         self, key: ApiKey, endpoint_id: str, batch_id: str, offset: int, limit: int
     ) -> tuple[Sequence[tuple[str, Job | None]], int]:
-        """See `BatchStore.list_requests`."""
+        """Requests of a batch by their ids: first those that FAILED or are TIMED_OUT, else in the order they came.
+
+        Returns:
+            Each with its job, or None while it is none; and how many there are in all.
+
+        Raises:
+            UnknownBatch: there is none of that id that the key sees.
+        """
         await self.get(key, endpoint_id, batch_id)
         return await self._store.list_requests(endpoint_id, batch_id, offset, limit)
 
     async def remove(self, key: ApiKey, endpoint_id: str, batch_id: str, request_id: str) -> None:
-        """See `BatchStore.remove_request`."""
+        """Take a request out of a DRAFT.
+
+        Raises:
+            UnknownBatch, Conflict, UnknownJob: the batch, a DRAFT or the request is not there.
+        """
         await self.get(key, endpoint_id, batch_id)
         await self._store.remove_request(endpoint_id, batch_id, request_id)
 
     async def finalize(self, key: ApiKey, endpoint_id: str, batch_id: str, origin: str | None = None) -> Batch:
-        """See `BatchStore.finalize_batch`; the jobs belong to the key that made the batch, and it pays."""
+        """Make jobs of the requests of a DRAFT, all at once; they belong to the key that made the batch, and it pays.
+
+        Raises:
+            UnknownBatch: there is none of that id that the key sees.
+            Conflict: it is in another state, or has no requests.
+            OverBudget: the key cannot pay for all of them; nothing changed.
+            TooManyRequests: the endpoint would have more waiting jobs than it may have; nothing changed.
+        """
         batch = await self.get(key, endpoint_id, batch_id)
         payer = batch.key_id or key.id
         with perhaps_made(batch_id):
             return await self._store.finalize_batch(endpoint_id, batch_id, payer, self._retention_ms, origin)
 
     async def cancel(self, key: ApiKey, endpoint_id: str, batch_id: str) -> Batch:
-        """See `BatchStore.cancel_batch`."""
+        """Make a batch CANCELLED, and each of its jobs that is not terminal.
+
+        Raises:
+            UnknownBatch: there is none of that id that the key sees.
+        """
         await self.get(key, endpoint_id, batch_id)
         return await self._store.cancel_batch(endpoint_id, batch_id)
 

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from flux_endpoint.core.bucket import REGION_PATTERN
 from flux_endpoint.core.errors import BucketFailed, OutboundFailed, OutboundRefused
 from flux_endpoint.core.image_formats import ImageFormat
+from flux_endpoint.images.protocol import Sign, SignedObject
 from flux_endpoint.outbound.protocol import Answer, Sender
 
 logger = logging.getLogger(__name__)
@@ -21,28 +22,6 @@ _ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9]{1,60})</Code>")
 _REGION: Final = re.compile(rf"<Region>({REGION_PATTERN})</Region>".encode())
 _REGION_HEADER: Final = "x-amz-bucket-region"
 _TOO_MANY_REQUESTS: Final = 429
-
-
-class SignedObject(Protocol):
-    """See `images/client_bucket.py`."""
-
-    @property
-    def put_url(self) -> str:
-        """Takes the bytes."""
-        ...
-
-    @property
-    def get_url(self) -> str:
-        """Shows them."""
-        ...
-
-
-class Sign(Protocol):
-    """See `images/client_bucket.py`."""
-
-    def __call__(self, config: Mapping[str, str], name: str, region: str | None = None) -> SignedObject:
-        """The URLs of an object."""
-        ...
 
 
 class Buckets:

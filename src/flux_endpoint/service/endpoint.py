@@ -237,13 +237,13 @@ class EndpointService:
         return await self._store.wait(endpoint_id, job_id, timeout_s)
 
     async def queue_position(self, job: Job) -> int | None:
-        """See `JobStore.queue_position`."""
+        """How many jobs are before a waiting one, and it: 1 for the next; None for a job that does not wait."""
         return await self._store.queue_position(job)
 
     async def recent(
         self, key: ApiKey, endpoint_id: str, statuses: Collection[JobStatus], limit: int, before: Cursor | None
     ) -> tuple[list[Job], Cursor | None]:
-        """See `JobStore.recent`; of the jobs that the key sees.
+        """A page of the jobs that the key sees, newest first, and where the next page begins; None after the last.
 
         Raises:
             UnknownEndpoint: no such endpoint is served here.

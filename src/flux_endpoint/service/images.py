@@ -57,7 +57,11 @@ class ImageService:
         await self._images.delete(key)
 
     async def check(self) -> None:
-        """See `ImageStore.check`."""
+        """Write a small object, read it back and delete it.
+
+        Raises:
+            StoreUnavailable: one of these failed; the text says why in one line.
+        """
         with self._noting_refusals():
             await self._images.check()
 

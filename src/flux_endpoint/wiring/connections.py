@@ -156,18 +156,18 @@ class Connection(HttpToolsProtocol):
         self.due_s = _NEVER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`."""
+        """Begin to wait for the head of a request."""
         super().connection_made(transport)
         self.due_s = self.loop.time() + self._all.limits.head_s
         self._all.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
+        """Give its place to another."""
         self._all.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """Hand bytes to the parser, unless they are more than a request may have."""
         self._message_bytes += len(data)
         if not self._is_refused:
             super().data_received(data)
