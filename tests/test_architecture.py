@@ -175,3 +175,23 @@ def test_the_newest_release_of_the_changelog_is_the_version_of_the_package():
     version, date = releases[0].split(" - ")
     assert version == __version__
     assert datetime.date.fromisoformat(date)
+
+
+def test_the_table_of_what_to_open_names_files_that_are_there():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## To change X")[2].partition("\n## ")[0]
+    names = [name for name in re.findall(r"`([\w./-]+)`", table) if "/" in name and not name.startswith("/")]
+    assert names
+    assert [name for name in names if not ((PACKAGE / name).exists() or (ROOT / name).exists())] == []
+
+
+def test_what_supersedes_a_decision_is_named_there_and_the_other_way_round():
+    newer, older = set(), set()
+    for page in (ROOT / "docs" / "decisions").glob("*.md"):
+        for line in page.read_text().splitlines():
+            others = re.findall(r"\((\d{4})-[\w-]+\.md\)", line)
+            if line.startswith("Superseded"):
+                older |= {(other, page.name[:4]) for other in others}
+            elif line.startswith("Supersedes"):
+                newer |= {(page.name[:4], other) for other in others}
+    assert newer
+    assert newer == older

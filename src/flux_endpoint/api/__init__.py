@@ -1,1 +1,1 @@
-"""The HTTP edge of the gateway. Wire names live here only."""
+"""The HTTP edge of the gateway."""

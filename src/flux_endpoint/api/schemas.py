@@ -1,4 +1,4 @@
-"""The wire: what clients send and get. Wire names live here and in the OpenAPI description only."""
+"""What clients get: jobs, errors and webhooks as JSON."""
 
 from collections.abc import Sequence
 from typing import Any

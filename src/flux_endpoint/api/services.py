@@ -1,4 +1,4 @@
-"""What the routes need, in one typed value; `wiring.py` fills it."""
+"""What the routes need, in one typed value; `wiring/gateway.py` fills it."""
 
 from dataclasses import dataclass
 
