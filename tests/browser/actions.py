@@ -33,6 +33,6 @@ def values(page: Page, *names: str) -> dict[str, str]:
     return {name: page.input_value(f"#{name}") for name in names}
 
 
-def strip(page: Page) -> Any:
+def thumbnails(page: Page) -> Any:
     """The earlier pictures."""
-    return page.locator("#strip button")
+    return page.locator("#thumbnails button")

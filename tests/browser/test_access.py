@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import SMALL, badge, draw, fill, strip
+from tests.browser.actions import SMALL, badge, draw, fill, thumbnails
 from tests.browser.conftest import HERE
 
 AXE = (HERE / "node_modules" / "axe-core" / "axe.min.js").read_text()
@@ -50,9 +50,9 @@ def test_the_accessibility_checker_has_nothing_to_say(page: Page, visitor_option
         expect(page.locator(dialog)).to_be_visible()
         check_access(page)
         page.keyboard.press("Escape")
-    strip(page).first.click()
+    thumbnails(page).first.click()
     page.click("#actions >> [title=Compare]")
-    strip(page).nth(1).click()
+    thumbnails(page).nth(1).click()
     expect(page.locator("#compare-dialog")).to_be_visible()
     check_access(page)
 
@@ -101,14 +101,14 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.locator("#view-json")).to_be_visible()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#view-picture")).to_be_visible()
-    expect(strip(page)).to_have_count(2)
+    expect(thumbnails(page)).to_have_count(2)
     tab_to(page, "open-file")
     tab_to(page, "clear")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(strip(page).nth(1)).to_have_attribute("aria-current", "true")
-    expect(strip(page).nth(1)).to_be_focused()
+    expect(thumbnails(page).nth(1)).to_have_attribute("aria-current", "true")
+    expect(thumbnails(page).nth(1)).to_be_focused()
 
 
 def test_the_focus_is_always_seen(page: Page) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import SMALL, draw, strip, values
+from tests.browser.actions import SMALL, draw, thumbnails, values
 from tests.browser.conftest import Visitor
 from tests.servers import Server
 
@@ -25,17 +25,17 @@ def test_earlier_pictures_survive_a_reload_and_load_back(page: Page) -> None:
     draw(page, prompt="a sunset", seed=11)
     draw(page, prompt="a lake", seed=12, width=320)
     page.reload()
-    expect(strip(page)).to_have_count(2)
-    expect(strip(page).locator("img")).to_have_count(2)
-    strip(page).nth(1).click()
+    expect(thumbnails(page)).to_have_count(2)
+    expect(thumbnails(page).locator("img")).to_have_count(2)
+    thumbnails(page).nth(1).click()
     expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
     assert values(page, "prompt", "seed", "width") == {"prompt": "a sunset", "seed": "11", "width": "256"}
-    expect(strip(page).nth(1)).to_have_attribute("aria-current", "true")
+    expect(thumbnails(page).nth(1)).to_have_attribute("aria-current", "true")
     page.click("#actions >> [title=Remove]")
-    expect(strip(page)).to_have_count(1)
+    expect(thumbnails(page)).to_have_count(1)
     page.on("dialog", lambda dialog: dialog.accept())
     page.click("#clear")
-    expect(strip(page)).to_have_count(0)
+    expect(thumbnails(page)).to_have_count(0)
     page.reload()
     expect(page.locator("#earlier-note")).to_have_text("They are kept in this browser.")
 
@@ -44,10 +44,10 @@ def test_a_page_left_before_the_thumbnail_was_made_makes_it_later(visitor: Visit
     page = visitor.visit()
     page.evaluate("() => { HTMLImageElement.prototype.decode = () => new Promise(() => {}); }")
     draw(page)
-    expect(strip(page)).to_have_count(1)
-    expect(strip(page).locator("img")).to_have_count(0)
+    expect(thumbnails(page)).to_have_count(1)
+    expect(thumbnails(page).locator("img")).to_have_count(0)
     page.close()
-    expect(strip(visitor.visit()).locator("img")).to_have_count(1)
+    expect(thumbnails(visitor.visit()).locator("img")).to_have_count(1)
 
 
 def test_expired_pictures_say_so(page: Page, server: Server) -> None:
@@ -56,10 +56,10 @@ def test_expired_pictures_say_so(page: Page, server: Server) -> None:
     (file,) = (server.data_dir / "images").rglob(name)
     file.unlink()
     page.reload()
-    expect(strip(page)).to_have_text("expired")
+    expect(thumbnails(page)).to_have_text("expired")
     # As after a week: nor does the browser have it any more.
     page.context.new_cdp_session(page).send("Network.clearBrowserCache")
-    strip(page).click()
+    thumbnails(page).click()
     expect(page.locator(".frame .words")).to_contain_text("This picture has expired")
     expect(page.locator("#prompt")).to_have_value(SMALL["prompt"])
 
@@ -68,7 +68,7 @@ def test_two_pictures_are_compared_with_a_slider(page: Page) -> None:
     draw(page, prompt="a sunset")
     draw(page, prompt="a lake")
     page.click("#actions >> [title=Compare]")
-    strip(page).nth(1).click()
+    thumbnails(page).nth(1).click()
     expect(page.locator("#compare-left-text")).to_contain_text("a lake")
     expect(page.locator("#compare-right-text")).to_contain_text("a sunset")
     slider = page.locator("#compare-range")

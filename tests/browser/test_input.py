@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.inputs import input_schema
-from tests.browser.actions import SMALL, badge, draw, fill, strip, values
+from tests.browser.actions import SMALL, badge, draw, fill, thumbnails, values
 from tests.browser.conftest import Visitor
 from tests.servers import SCHNELL
 
@@ -134,7 +134,7 @@ def test_without_a_key_it_is_asked_for_and_a_wrong_one_refused(visitor: Visitor,
     expect(dialog).to_be_hidden()
     badge(page, "done")
     expect(page.locator("#key-state")).to_have_text("Signed in")
-    expect(strip(page)).to_have_count(1)
+    expect(thumbnails(page)).to_have_count(1)
 
 
 def test_the_page_works_under_another_name_than_the_public_url(visitor: Visitor, api_key: str) -> None:

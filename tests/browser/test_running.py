@@ -5,7 +5,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import LONG, SMALL, badge, draw, fill, strip
+from tests.browser.actions import LONG, SMALL, badge, draw, fill, thumbnails
 from tests.browser.conftest import Visitor
 
 _WATCH_PREVIEWS = """() => {
@@ -65,7 +65,7 @@ def test_wrong_input_is_marked_at_its_field_in_the_servers_words(page: Page) -> 
     expect(page.locator("#badge-text")).to_have_text("Not accepted")
     # The picture of before, or the beginning, is still there; nothing came into the history.
     expect(page.locator(".frame.welcome")).to_be_visible()
-    expect(strip(page)).to_have_count(0)
+    expect(thumbnails(page)).to_have_count(0)
     page.fill("#width", "256")
     expect(page.locator("#width-error")).to_be_empty()
     page.fill("#prompt", "")
@@ -100,17 +100,17 @@ def test_four_seeds_at_once(page: Page) -> None:
     expect(page.locator("#facts")).to_contain_text(re.compile(r"Seed\s*0\s*Size"))
     page.click("#actions >> text=All four")
     expect(page.locator(".frame")).to_have_count(4)
-    expect(strip(page)).to_have_count(4)
+    expect(thumbnails(page)).to_have_count(4)
 
 
 def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
     page = visitor.visit()
     fill(page, **SMALL | {"num_inference_steps": 20})
     page.click("#run")
-    expect(strip(page)).to_have_count(1)
+    expect(thumbnails(page)).to_have_count(1)
     page.reload()
-    expect(strip(page).locator("img")).to_be_visible()
-    strip(page).click()
+    expect(thumbnails(page).locator("img")).to_be_visible()
+    thumbnails(page).click()
     badge(page, "done")
 
 
@@ -118,7 +118,7 @@ def test_what_people_write_is_only_ever_text(page: Page) -> None:
     prompt = '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
     draw(page, prompt=prompt)
     page.reload()
-    strip(page).click()
+    thumbnails(page).click()
     for tab in ("#tab-json", "#tab-code"):
         page.click(tab)
     assert page.input_value("#prompt") == prompt

@@ -57,7 +57,7 @@ def test_screenshots_are_written(visitor: Visitor, name: str, visitor_options: d
             ):
                 draw(page, prompt=prompt, num_inference_steps=8, seed=7)
         draw(page, **SUNSET, width=768, height=512)
-        expect(page.locator("#strip img").first).to_be_visible()
+        expect(page.locator("#thumbnails img").first).to_be_visible()
     page.screenshot(path=FOLDER / f"{name}.png")
     assert (FOLDER / f"{name}.png").stat().st_size > 10_000
 
@@ -68,7 +68,7 @@ def test_the_usage_page_of_a_busy_server(browser: Browser, tmp_path: Path) -> No
     servers = Servers(tmp_path)
     try:
         server = servers.start(model="fake:3", run_retention_s=0)
-        key = (server.data_dir / "api-key").read_text().strip()
+        key = (server.data_dir / "api-key").read_text().thumbnails()
         running, _ = server.submit(prompt="a calm sea at night"), server.submit(prompt="a green meadow")
         server.wait_status(running, "IN_PROGRESS")
         context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")

@@ -13,7 +13,7 @@ import { fromFragment, toFragment } from "./link.js";
 import { Run, TERMINAL, restored, seedOf } from "./run.js";
 import { SignIn } from "./signin.js";
 import { Stage, pictureOf, summary } from "./stage.js";
-import { Strip } from "./strip.js";
+import { Thumbnails } from "./thumbnails.js";
 import { Tabs } from "./tabs.js";
 
 const SEVERAL = 4;
@@ -32,7 +32,7 @@ class Playground {
       copyLink: (run, button) => copyFrom(button, this.linkTo(run.record)),
       remove: (run) => this.remove(run),
     });
-    this.strip = new Strip(earlier, (record) => this.open(record));
+    this.thumbnails = new Thumbnails(earlier, (record) => this.open(record));
     this.code = new CodeView(this.form);
     this.tabs = new Tabs((name) => name === "code" && this.code.show());
     this.signIn = new SignIn();
@@ -73,7 +73,7 @@ class Playground {
       event.preventDefault();
       this.run(1);
     } else if (event.key === "Escape") {
-      if (this.strip.isPicking) this.strip.pick(null);
+      if (this.thumbnails.isPicking) this.thumbnails.pick(null);
       else this.cancel();
     }
   }
@@ -191,7 +191,7 @@ class Playground {
       this.showState();
       if (record.status === status) return;
       status = record.status;
-      this.strip.show();
+      this.thumbnails.show();
     });
     await this.earlier.save(record);
     await run.follow();
@@ -241,7 +241,7 @@ class Playground {
     // The button that has the focus must not vanish under it.
     if (!isBusy && document.activeElement === byId("cancel")) byId("run").focus();
     byId("cancel").hidden = !isBusy;
-    this.strip.current = runs.length === 1 ? runs[0].record : null;
+    this.thumbnails.current = runs.length === 1 ? runs[0].record : null;
     for (const name of ["run", "variations"]) byId(name).setAttribute("aria-disabled", String(isBusy));
     document.title = isBusy ? `${text} · flux-endpoint` : "Playground · flux-endpoint";
     // Steps are shown, not read out.
@@ -273,8 +273,8 @@ class Playground {
 
   compare(run) {
     this.tabs.show("picture");
-    this.strip.pick((other) => openCompare(run.record, other));
-    byId("strip").querySelector("button:not(:disabled)")?.focus();
+    this.thumbnails.pick((other) => openCompare(run.record, other));
+    byId("thumbnails").querySelector("button:not(:disabled)")?.focus();
   }
 
   expired(record) {

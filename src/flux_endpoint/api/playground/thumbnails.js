@@ -1,4 +1,4 @@
-// The strip of earlier pictures.
+// The thumbnails of earlier pictures.
 
 import { byId, el } from "./dom.js";
 import { seedOf } from "./run.js";
@@ -6,7 +6,7 @@ import { pictureOf } from "./stage.js";
 
 const MARKS = { SENDING: "waiting", IN_QUEUE: "waiting", FAILED: "failed", CANCELLED: "cancelled", TIMED_OUT: "timed out" };
 
-export class Strip {
+export class Thumbnails {
   #history;
   #onOpen;
   #current = null;
@@ -16,7 +16,7 @@ export class Strip {
     this.#history = history;
     this.#onOpen = onOpen;
     history.addEventListener("change", () => this.show());
-    byId("strip").addEventListener("keydown", (event) => this.#walk(event));
+    byId("thumbnails").addEventListener("keydown", (event) => this.#walk(event));
     this.show();
   }
 
@@ -41,8 +41,8 @@ export class Strip {
   show() {
     const records = this.#history.records;
     const focused = document.activeElement?.dataset?.run;
-    byId("strip").replaceChildren(...records.map((record) => el("li", {}, this.#button(record))));
-    if (focused) byId("strip").querySelector(`[data-run="${focused}"]`)?.focus();
+    byId("thumbnails").replaceChildren(...records.map((record) => el("li", {}, this.#button(record))));
+    if (focused) byId("thumbnails").querySelector(`[data-run="${focused}"]`)?.focus();
     byId("clear").hidden = records.length === 0;
     byId("earlier-note").textContent = this.#note(records.length);
   }
@@ -71,9 +71,9 @@ export class Strip {
     return button;
   }
 
-  // Arrow keys walk along the strip, Home and End go to its ends.
+  // Arrow keys walk along the thumbnails, Home and End go to the first and the last.
   #walk(event) {
-    const buttons = [...byId("strip").querySelectorAll("button:not(:disabled)")];
+    const buttons = [...byId("thumbnails").querySelectorAll("button:not(:disabled)")];
     const here = buttons.indexOf(document.activeElement);
     const target = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: buttons.length - 1 }[event.key];
     if (target === undefined || !buttons[target]) return;
