@@ -68,7 +68,7 @@ def test_the_usage_page_of_a_busy_server(browser: Browser, tmp_path: Path) -> No
     servers = Servers(tmp_path)
     try:
         server = servers.start(model="fake:3", run_retention_s=0)
-        key = (server.data_dir / "api-key").read_text().thumbnails()
+        key = (server.data_dir / "api-key").read_text().strip()
         running, _ = server.submit(prompt="a calm sea at night"), server.submit(prompt="a green meadow")
         server.wait_status(running, "IN_PROGRESS")
         context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light")

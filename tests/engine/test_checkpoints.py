@@ -49,10 +49,15 @@ def shard_of(index: Path, tensor: str) -> Path:
 def test_a_good_checkpoint_passes(checkpoints: dict[ModelFamily, Path], family: ModelFamily) -> None:
     report = check_source(str(checkpoints[family]), family, device="cpu")
     assert (report.name, report.family, report.device) == (f"FLUX.1-{family}", family, "cpu")
-    assert [part.name for part in report.parts] == ["transformer", "vae", "text_encoder", "text_encoder_2"]
-    assert all(part.dtypes == ("BF16",) for part in report.parts)
-    assert report.parts[0].files > 1
-    assert report.parts[3].files > 1
+    assert [component.name for component in report.components] == [
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+    ]
+    assert all(component.dtypes == ("BF16",) for component in report.components)
+    assert report.components[0].files > 1
+    assert report.components[3].files > 1
     assert report.size_bytes == 2 * report.parameters
     assert report.needed_bytes > 4 * report.parameters
 
@@ -256,4 +261,4 @@ def test_no_such_path(tmp_path: Path) -> None:
 def test_extra_precision_is_read(copy_checkpoint: Copy) -> None:
     folder = copy_checkpoint(DEV)
     save_file({name: tensor.float() for name, tensor in load_file(folder / VAE).items()}, folder / VAE)
-    assert check_source(str(folder), DEV, device="cpu").parts[1].dtypes == ("F32",)
+    assert check_source(str(folder), DEV, device="cpu").components[1].dtypes == ("F32",)

@@ -78,14 +78,14 @@ def test_a_full_size_checkpoint_is_checked_in_a_moment(full_size: Path) -> None:
     started = time.process_time()
     report = weights.check_source(str(full_size), ModelFamily.DEV, device=CPU, download=False, available=10**11)
     assert time.process_time() - started < 10
-    parameters = {part.name: part.parameters for part in report.parts}
+    parameters = {component.name: component.parameters for component in report.components}
     assert parameters == {
         "transformer": 11_901_408_320,
         "vae": 83_819_683,
         "text_encoder": 123_060_480,
         "text_encoder_2": 4_762_310_656,
     }
-    assert [part.files for part in report.parts] == [3, 1, 1, 2]
+    assert [component.files for component in report.components] == [3, 1, 1, 2]
     # Float32 on the CPU: 4 bytes for each of 16.9 billion, and room to decode a picture.
     assert 4 * report.parameters < report.needed_bytes < 4 * report.parameters + 5 * 10**9
 
@@ -107,4 +107,4 @@ def test_the_published_single_file(full_size: Path, prefix: str) -> None:
     file = full_size / "flux1-dev.safetensors"
     write_holes(file, {prefix + name: tensor.shape for name, tensor in original_tensors(shapes).items()})
     report = weights.check_source(str(file), ModelFamily.DEV, device=CPU, download=False, available=10**11)
-    assert (report.parts[0].tensors, report.parts[0].parameters) == (780, 11_901_408_320)
+    assert (report.components[0].tensors, report.components[0].parameters) == (780, 11_901_408_320)

@@ -62,7 +62,10 @@ def _rows(source: str, family: ModelFamily, device: str | None) -> list[tuple[st
         ("memory needed", f"{report.needed_bytes / 1e9:.2f} GB"),
     ]
     rows += [
-        (part.name, f"{part.parameters / 1e6:.1f} M parameters, {part.files} files, {', '.join(part.dtypes)}")
-        for part in report.parts
+        (
+            component.name,
+            f"{component.parameters / 1e6:.1f} M parameters, {component.files} files, {', '.join(component.dtypes)}",
+        )
+        for component in report.components
     ]
     return [*rows, ("note", report.notice)] if report.notice else rows

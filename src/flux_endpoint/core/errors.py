@@ -196,12 +196,13 @@ class NonFinite(FluxEndpointError):
     """A model produced NaN or infinite numbers, which every picture shows as black; no picture exists.
 
     Args:
-        part: of the model, whose output it was.
+        component: of the model, whose output it was.
     """
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, component: str) -> None:
         super().__init__(
-            f"the model's {part} produced NaN or infinite numbers: its weights are damaged, or the device is faulty"
+            f"the model's {component} produced NaN or infinite numbers: "
+            "its weights are damaged, or the device is faulty"
         )
 
 

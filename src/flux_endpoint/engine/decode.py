@@ -34,9 +34,9 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
     return levels
 
 
-def _check_finite(numbers: Tensor, part: str) -> None:
+def _check_finite(numbers: Tensor, component: str) -> None:
     if not torch.isfinite(numbers).all():
-        raise NonFinite(part)
+        raise NonFinite(component)
 
 
 def crop_to(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:

@@ -90,10 +90,10 @@ def _parse(header: Mapping[str, Any], file: Path) -> dict[str, TensorHeader]:
 
 
 def read_part_headers(folder: Path, stem: str) -> dict[str, TensorHeader]:
-    """The tensors of one part of a checkpoint: a single file, or shards with an index.
+    """The tensors of one component of a checkpoint: a single file, or shards with an index.
 
     Args:
-        folder: of the part.
+        folder: of the component.
         stem: file name without ending: `model` or `diffusion_pytorch_model`.
 
     Raises:

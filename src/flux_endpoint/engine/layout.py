@@ -20,7 +20,7 @@ from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import detect, unwrapped
 from flux_endpoint.engine.headers import TensorHeader, listing, read_header, read_json, read_part_headers
 from flux_endpoint.engine.original_layout import Shape, is_original, original_tensors
-from flux_endpoint.engine.report import PartReport
+from flux_endpoint.engine.report import ComponentReport
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sources import INDEX_FILE, TRANSFORMER, TRANSFORMER_CONFIG, Located, Source
 from flux_endpoint.engine.trouble import reading
@@ -41,7 +41,7 @@ _OTHER_FILES: Final = (_SCHEDULER_CONFIG, "tokenizer/tokenizer_config.json", "to
 # Steps and picture tokens: of a small picture by schnell, and of a large one by dev.
 _REHEARSED: Final = ((4, 256), (28, 9_216))
 _FLOAT_DTYPES: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-# What `detect` calls the parts that a file of another one may lie in the place of.
+# What `detect` calls the components that a file of another one may lie in the place of.
 _KINDS: Final = {VAE: "an autoencoder", CLIP: "a CLIP text encoder", T5: "a T5 text encoder"}
 
 
@@ -53,7 +53,7 @@ class Checkpoint:
         transformer: without memory for its tensors (on torch's meta device).
         vae: likewise.
         is_original: whether the transformer's file uses Black Forest Labs' names.
-        headers: of each part's tensors, by part and by the name in the file.
+        headers: of each component's tensors, by component and by the name in the file.
         scheduler_config: of the noise schedule.
     """
 
@@ -68,13 +68,13 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Number of elements of all parts."""
-        return sum(tensor.parameters for part in self.headers.values() for tensor in part.values())
+        """Number of elements of all components."""
+        return sum(tensor.parameters for component in self.headers.values() for tensor in component.values())
 
-    def part_reports(self) -> tuple[PartReport, ...]:
-        """What each part consists of."""
+    def component_reports(self) -> tuple[ComponentReport, ...]:
+        """What each component consists of."""
         return tuple(
-            PartReport(
+            ComponentReport(
                 name=name,
                 files=len({tensor.file for tensor in tensors.values()}),
                 tensors=len(tensors),
@@ -98,7 +98,7 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
         CheckpointError: the first problem found, in one line.
     """
     _check_other_files(located)
-    configs = {part: _config(located, part, family) for part in (TRANSFORMER, VAE, CLIP, T5)}
+    configs = {component: _config(located, component, family) for component in (TRANSFORMER, VAE, CLIP, T5)}
     transformer_headers = _transformer_headers(located, family)
     has_original_names = any(is_original(name) for name in transformer_headers)
     transformer = _on_meta(TRANSFORMER, lambda: FluxTransformer2DModel.from_config(configs[TRANSFORMER]))
@@ -166,21 +166,21 @@ def _check_index(folder: Path) -> None:
         raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
 
 
-def _config(located: Located, part: str, family: ModelFamily) -> dict[str, Any]:
-    folder = located.transformer_folder if part == TRANSFORMER else located.folder / part
+def _config(located: Located, component: str, family: ModelFamily) -> dict[str, Any]:
+    folder = located.transformer_folder if component == TRANSFORMER else located.folder / component
     file = folder / "config.json"
-    if part == TRANSFORMER and located.transformer_file is not None and not file.is_file():
+    if component == TRANSFORMER and located.transformer_file is not None and not file.is_file():
         # A lone transformer file comes without a config; the defaults of diffusers' class are FLUX.1's sizes.
         return {"guidance_embeds": family is ModelFamily.DEV}
     config = {name: value for name, value in read_json(file).items() if name not in _ATTENTION_KEYS}
-    wanted, found = _class_names(part, config)
+    wanted, found = _class_names(component, config)
     if wanted not in found:
         raise CheckpointError(f"{file} describes a {' or '.join(found) or 'model of unknown kind'}, not a {wanted}")
     return config
 
 
-def _class_names(part: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
-    match part:
+def _class_names(component: str, config: Mapping[str, Any]) -> tuple[str, list[str]]:
+    match component:
         case "transformer":
             return "FluxTransformer2DModel", _texts([config.get("_class_name")])
         case "vae":
@@ -227,9 +227,9 @@ def _check_family(family: ModelFamily, *, has_guidance: bool) -> None:
     )
 
 
-def _on_meta(part: str, build: Callable[[], Any]) -> Any:
+def _on_meta(component: str, build: Callable[[], Any]) -> Any:
     """Build a module without memory for its tensors."""
-    with reading(f"{part}/config.json"), torch.device("meta"):
+    with reading(f"{component}/config.json"), torch.device("meta"):
         return build()
 
 
@@ -256,28 +256,30 @@ def _shapes(module: nn.Module) -> dict[str, Shape]:
 
 
 def _compare(
-    part: str,
+    component: str,
     expected: Mapping[str, Shape],
     found: Mapping[str, TensorHeader],
     optional: frozenset[str] = frozenset(),
 ) -> None:
     missing = [name for name in expected if name not in found and name not in optional]
-    if 2 * len(missing) > len(expected) and part in _KINDS:
+    if 2 * len(missing) > len(expected) and component in _KINDS:
         kind = detect(found).text
-        if kind != _KINDS[part]:
-            raise CheckpointError(f"{part} is {kind}, not {_KINDS[part]}")
+        if kind != _KINDS[component]:
+            raise CheckpointError(f"{component} is {kind}, not {_KINDS[component]}")
     if missing:
-        raise CheckpointError(f"{part} lacks {len(missing)} of {len(expected)} tensors: {listing(missing)}")
+        raise CheckpointError(f"{component} lacks {len(missing)} of {len(expected)} tensors: {listing(missing)}")
     extra = [name for name in found if name not in expected]
     if extra:
-        raise CheckpointError(f"{part} has {len(extra)} tensors that FLUX.1 has not: {listing(extra)}")
+        raise CheckpointError(f"{component} has {len(extra)} tensors that FLUX.1 has not: {listing(extra)}")
     wrong = [name for name in found if found[name].shape != expected[name]]
     if wrong:
         shapes = [f"{name} is {_by(found[name].shape)} instead of {_by(expected[name])}" for name in wrong]
-        raise CheckpointError(f"{part} has {len(wrong)} tensors of a wrong shape: {listing(shapes)}")
+        raise CheckpointError(f"{component} has {len(wrong)} tensors of a wrong shape: {listing(shapes)}")
     quantised = [f"{name} ({found[name].dtype})" for name in found if found[name].dtype not in _FLOAT_DTYPES]
     if quantised:
-        raise CheckpointError(f"{part} has {len(quantised)} tensors that are not plain numbers: {listing(quantised)}")
+        raise CheckpointError(
+            f"{component} has {len(quantised)} tensors that are not plain numbers: {listing(quantised)}"
+        )
 
 
 def _by(shape: Shape) -> str:
@@ -287,15 +289,17 @@ def _by(shape: Shape) -> str:
 def _check_parts_fit(
     transformer: FluxTransformer2DModel, vae: AutoencoderKL, clip: CLIPTextModel, t5: T5EncoderModel
 ) -> None:
-    """Refuse parts of different models: each alone is fine, together they would fail at the first job."""
+    """Refuse components of different models: each alone is fine, together they would fail at the first job."""
     pairs = (
         (T5, t5.config.d_model, "numbers a token", transformer.config.joint_attention_dim),
         (CLIP, clip.config.hidden_size, "numbers", transformer.config.pooled_projection_dim),
         (VAE, 4 * vae.config.latent_channels, "numbers a token", transformer.config.in_channels),
     )
-    for part, given, what, read in pairs:
+    for component, given, what, read in pairs:
         if given != read:
-            raise CheckpointError(f"{part} is of another model: it gives {given} {what}, the transformer reads {read}")
+            raise CheckpointError(
+                f"{component} is of another model: it gives {given} {what}, the transformer reads {read}"
+            )
     for name, number in vae.config.items():
         if name in ("scaling_factor", "shift_factor") and not (type(number) in (int, float) and isfinite(number)):
             raise CheckpointError(f"vae/config.json: {name} is {number!r}, not a number")

@@ -6,7 +6,7 @@ from flux_endpoint.core.catalog import ModelFamily
 
 
 @dataclass(frozen=True, slots=True)
-class PartReport:
+class ComponentReport:
     """One module of a checkpoint.
 
     Attributes:
@@ -43,20 +43,20 @@ class CheckReport:
     name: str
     location: str
     family: ModelFamily
-    parts: tuple[PartReport, ...]
+    components: tuple[ComponentReport, ...]
     needed_bytes: int
     device: str
     notice: str
 
     @property
     def parameters(self) -> int:
-        """Of all parts."""
-        return sum(part.parameters for part in self.parts)
+        """Of all components."""
+        return sum(component.parameters for component in self.components)
 
     @property
     def size_bytes(self) -> int:
-        """Of all parts' weights on the disk."""
-        return sum(part.size_bytes for part in self.parts)
+        """Of all components' weights on the disk."""
+        return sum(component.size_bytes for component in self.components)
 
 
 @dataclass(frozen=True, slots=True)

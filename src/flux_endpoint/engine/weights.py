@@ -122,7 +122,7 @@ def check_source(
         name=source.name,
         location=str(checkpoint.located.transformer_file or checkpoint.located.folder),
         family=checkpoint.family,
-        parts=checkpoint.part_reports(),
+        components=checkpoint.component_reports(),
         needed_bytes=needed_bytes(checkpoint, dtype_for(device)),
         device=str(device),
         notice=notice_for(source, checkpoint.family),
@@ -160,7 +160,7 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel
     """
     dtype = dtype_for(device)
     folder = checkpoint.located.folder
-    size_gb = sum(part.size_bytes for part in checkpoint.part_reports()) / 1e9
+    size_gb = sum(component.size_bytes for component in checkpoint.component_reports()) / 1e9
     _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
     with reading(checkpoint.located.transformer_file or checkpoint.located.transformer_folder):
         _fill(checkpoint.transformer, _transformer_tensors(checkpoint, device, dtype))
