@@ -49,8 +49,8 @@ def test_lists_of_many_lengths_take_no_more_memory_than_a_few(quick):
     for length in range(40):
         wanted = [str(number) for number in range(length)]
         assert quick.scalars(NAMED, {"names": wanted}) == [list(name) for name in wanted]
-    # For 0, 1, 2, 4 ... 64 names, and one for the insertions, whose lists are JSON.
-    assert len(quick._compiled) == 9
+    # For 0, 1, 2, 4 ... 64 names and for the first look, and one for the insertions, whose lists are JSON.
+    assert len(quick._compiled) == 10
 
 
 def test_a_statement_serves_inserts_of_other_columns(quick):

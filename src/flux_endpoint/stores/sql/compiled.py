@@ -6,8 +6,9 @@ work of the store needs is here. Whatever runs in threads goes through SQLAlchem
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Dialect
@@ -16,10 +17,12 @@ from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import ReturnsRows
+from sqlalchemy.types import TypeEngine
+
+from flux_endpoint.core.raw_json import read_json, write_json
+from flux_endpoint.stores.sql.columns import JsonText
 
 Convert = Callable[[Any], Any]
-# A statement and the names of its parameters.
-_Call = tuple[ClauseElement, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +32,25 @@ class _Compiled:
     Attributes:
         text: SQL with named parameters.
         constants: parameters that are part of the statement itself.
-        names: parameters of the call; those of a list have one name for each of its values.
-        writers: how the driver wants a parameter, by its name in the call; missing for what it takes as it is.
-        readers: what a column is to be read with; None for what it is already.
-        row: what a row is called with; None for a statement that returns none.
+        parameters: of the call: their names, and how the driver wants those it does not take as they are.
+        lists: parameters that stand for a list, with the names that its values have in the text.
+        readers: what a column is to be read with, for those that are not what they are to be.
+        row: makes a row of its cells; None for a statement that returns none.
     """
 
     text: str
     constants: dict[str, Any]
-    names: dict[str, str | list[str]]
-    writers: dict[str, Convert]
+    parameters: list[tuple[str, Convert | None]]
+    lists: dict[str, list[str]]
     readers: list[tuple[int, Convert]]
-    row: Callable[..., Any] | None
+    row: Callable[[Iterable[Any]], Any] | None
 
 
-class QuickResult:
+class Rows(list[Any]):
     """The rows of one statement, all of them read, with the verbs of SQLAlchemy's result that the store uses."""
 
-    def __init__(self, rows: list[Any], rowcount: int) -> None:
-        self._rows = rows
-        self.rowcount = rowcount
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._rows)
-
-    def all(self) -> list[Any]:
-        """Every row."""
-        return self._rows
+    rowcount = -1
+    all = list.copy
 
     def one_or_none(self) -> Any:
         """The only row, or None.
@@ -63,9 +58,9 @@ class QuickResult:
         Raises:
             MultipleResultsFound: there are several.
         """
-        if len(self._rows) > 1:
+        if len(self) > 1:
             raise MultipleResultsFound("Multiple rows were found when one or none was required")
-        return self._rows[0] if self._rows else None
+        return self[0] if self else None
 
     def one(self) -> Any:
         """The only row.
@@ -90,10 +85,9 @@ class QuickConnection:
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._raw = raw
         self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
-        # By the statement itself: all of them are constants of their modules, and stay as long as the process.
-        self._compiled: dict[tuple[_Call, tuple[int, ...]], _Compiled] = {}
-        # Which parameters belong to an IN; a list in any other is JSON.
-        self._lists: dict[_Call, tuple[str, ...]] = {}
+        # By the statement itself, the names of its parameters, and the lengths of lists, which the first look leaves
+        # out. All statements are constants of their modules, and stay as long as the process.
+        self._compiled: dict[tuple[ClauseElement, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
 
     def begin(self) -> None:
         """Begin a transaction that may write, at once or not at all.
@@ -117,105 +111,103 @@ class QuickConnection:
         """Let go of the file."""
         self._raw.close()
 
-    def execute(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> QuickResult:
+    def execute(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> Rows:
         """Run a statement.
 
         Raises:
             ValueError: a value cannot be written as JSON.
             sqlite3.Error: what the driver says.
         """
-        compiled, values = self._find(statement, values or {})
-        cursor = self._raw.execute(compiled.text, _parameters(compiled, values))
-        if compiled.row is None:
-            return QuickResult([], cursor.rowcount)
-        make = compiled.row
-        if not compiled.readers:
-            return QuickResult([make(*row) for row in cursor], cursor.rowcount)
-        rows = []
-        for row in cursor:
-            cells = list(row)
-            for index, read in compiled.readers:
-                cells[index] = read(cells[index])
-            rows.append(make(*cells))
-        return QuickResult(rows, len(rows))
-
-    def scalar(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> Any:
-        """The first column of the first row; None when there is no row."""
-        rows = self.execute(statement, values).all()
-        return rows[0][0] if rows else None
-
-    def scalars(self, statement: ClauseElement, values: Mapping[str, Any] | None = None) -> list[Any]:
-        """The first column of every row."""
-        return [row[0] for row in self.execute(statement, values)]
-
-    def _find(self, statement: ClauseElement, values: Mapping[str, Any]) -> tuple[_Compiled, Mapping[str, Any]]:
-        """The statement as it is kept for such a call, and the values as it takes them."""
-        call = (statement, tuple(values))
-        lists = self._lists.get(call)
-        if lists is None:
-            lists = self._lists[call] = self._lists_of(statement, values)
-        if lists:
-            values = {**values, **{name: _padded(values[name]) for name in lists}}
-        key = (call, tuple(len(values[name]) for name in lists))
+        key = (statement, tuple(values), ())
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = self._compile(statement, values)
-        return compiled, values
+        if compiled.lists:
+            compiled, values = self._expand(compiled, statement, values)
+        parameters = dict(compiled.constants)
+        try:
+            for name, write in compiled.parameters:
+                value = values[name]
+                parameters[name] = value if write is None or value is None else write(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"The database refuses the value: {error}") from error
+        cursor = self._raw.execute(compiled.text, parameters)
+        rows, make = Rows(), compiled.row
+        rows.rowcount = cursor.rowcount
+        if make is not None:
+            for row in cursor:
+                cells = list(row)
+                for index, read in compiled.readers:
+                    if (cell := cells[index]) is not None:
+                        cells[index] = read(cell)
+                rows.append(make(cells))
+            rows.rowcount = len(rows)
+        return rows
 
-    def _lists_of(self, statement: ClauseElement, values: Mapping[str, Any]) -> tuple[str, ...]:
-        compiler = statement.compile(dialect=self._dialect, column_keys=list(values))
-        assert isinstance(compiler, SQLCompiler)
-        return tuple(name for name in values if name in compiler.binds and compiler.binds[name].expanding)
+    def scalar(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """The first column of the first row; None when there is no row."""
+        rows = self.execute(statement, values)
+        return rows[0][0] if rows else None
+
+    def scalars(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.execute(statement, values)]
+
+    def _expand(
+        self, compiled: _Compiled, statement: ClauseElement, values: Mapping[str, Any]
+    ) -> tuple[_Compiled, Mapping[str, Any]]:
+        """The statement for lists as long as these, and the values with a name for each that is in a list.
+
+        The last value of a list is repeated until its length is a power of two: what is IN it stays the same. Each
+        length is compiled and kept, which takes long and memory: so there are ten for lists of up to a thousand.
+        """
+        given = {name: values[name] for name in compiled.lists}
+        for name, listed in given.items():
+            length = 1 << (len(listed) - 1).bit_length() if listed else 0
+            given[name] = listed + listed[-1:] * (length - len(listed))
+        values = {**values, **given}
+        key = (statement, tuple(values), tuple(map(len, given.values())))
+        expanded = self._compiled.get(key)
+        if expanded is None:
+            expanded = self._compiled[key] = self._compile(statement, values)
+        for name, names in expanded.lists.items():
+            values.update(zip(names, given[name], strict=True))
+        return expanded, values
 
     def _compile(self, statement: ClauseElement, values: Mapping[str, Any]) -> _Compiled:
         compiler = statement.compile(dialect=self._dialect, column_keys=list(values))
         assert isinstance(compiler, SQLCompiler)
         state = compiler.construct_expanded_state(dict(values))
-        names: dict[str, str | list[str]] = {
-            name: state.parameter_expansion.get(name, name) for name in values if name in compiler.binds
+        parts = {name: state.parameter_expansion.get(name, [name]) for name in values if name in compiler.binds}
+        writers = {
+            name: _writer(bind.type.dialect_impl(self._dialect), self._dialect) for name, bind in compiler.binds.items()
         }
-        of_call = {part for name in names.values() for part in (name if isinstance(name, list) else [name])}
-        writers: dict[str, Convert] = {}
-        for name, bind in compiler.binds.items():
-            if (write := bind.type.dialect_impl(self._dialect).bind_processor(self._dialect)) is not None:
-                writers[name] = write
+        of_call = {part for names in parts.values() for part in names}
         constants = {name: value for name, value in state.parameters.items() if name not in of_call}
         columns = list(statement.exported_columns) if isinstance(statement, ReturnsRows) else []
-        types = [column.type.dialect_impl(self._dialect) for column in columns]
-        readers = [(index, kind.result_processor(self._dialect, None)) for index, kind in enumerate(types)]
+        readers = [_reader(column.type.dialect_impl(self._dialect), self._dialect) for column in columns]
         return _Compiled(
             text=state.statement,
-            constants={name: writers[name](value) if name in writers else value for name, value in constants.items()},
-            names=names,
-            writers=writers,
-            readers=[(index, read) for index, read in readers if read is not None],
-            row=_row_type([getattr(column, "name", "") for column in columns]) if columns else None,
+            constants={
+                name: value if (write := writers.get(name)) is None or value is None else write(value)
+                for name, value in constants.items()
+            },
+            parameters=[(part, writers[name]) for name, names in parts.items() for part in names],
+            lists={name: names for name, names in parts.items() if compiler.binds[name].expanding},
+            readers=[(index, read) for index, read in enumerate(readers) if read is not None],
+            row=_row_type([getattr(column, "name", "") for column in columns])._make if columns else None,
         )
 
 
-def _padded(values: list[Any]) -> list[Any]:
-    """The list, its last value repeated until its length is a power of two: what is IN it stays the same.
-
-    Each length is compiled and kept, which takes long and memory: so there are ten for lists of up to a thousand.
-    """
-    length = 1 << (len(values) - 1).bit_length() if values else 0
-    return values + values[-1:] * (length - len(values))
-
-
-def _row_type(names: Sequence[str]) -> Callable[..., Any]:
+def _row_type(names: Sequence[str]) -> Any:
     return namedtuple("Row", names, rename=True)
 
 
-def _parameters(compiled: _Compiled, values: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = dict(compiled.constants)
-    try:
-        for name, target in compiled.names.items():
-            value = values[name]
-            if isinstance(target, list):
-                parameters.update(zip(target, value, strict=True))
-            else:
-                write = compiled.writers.get(name)
-                parameters[target] = value if write is None else write(value)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"The database refuses the value: {error}") from error
-    return parameters
+def _writer(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """How the driver wants a value that is not None; None for as it is."""
+    return write_json if isinstance(kind, JsonText) else kind.bind_processor(dialect)
+
+
+def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """What the driver gives for a value that is not None is read with this; None for as it is."""
+    return read_json if isinstance(kind, JsonText) else kind.result_processor(dialect, None)
