@@ -6,7 +6,7 @@
 # differ by up to 3 of 255 here. Two, three and sixteen threads agree. Left out, `max_threads` is the number of CPUs
 # that the process may use, so that a container of one CPU and a machine of many keep different pictures.
 #
-# We promise the same bytes for the same request (decision 0009), and offer JPEG and PNG only.
+# We promise the same bytes for the same request (decision 0009), and offer JPEG, PNG and WebP only.
 # Exits non-zero when this changes.
 set -euo pipefail
 folder=$(mktemp -d)

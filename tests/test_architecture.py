@@ -145,6 +145,41 @@ assert ours.items() <= before.items(), ours
     assert list(tmp_path.iterdir()) == []
 
 
+# Who names a picture format beside the table (core/image_formats.py) and the encoders (engine/encode.py), and what of.
+NAMES_FORMATS = {
+    "core/image_formats.py": "the table",
+    "engine/encode.py": "the encoders",
+    "engine/fake.py": "PNG and JPEG made by hand, so that a gateway needs no Pillow",
+    "engine/preview.py": "previews, whatever the picture's format",
+    "worker/progress.py": "previews",
+    "api/schemas.py": "previews, in an example",
+    "commands/generate.py": "the name of the file that a command writes unless told otherwise",
+    "api/playground/history.js": "thumbnails",
+    "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",
+}
+FORMAT_NAME = re.compile(r"\b(jpe?g|png|webp)\b", re.IGNORECASE)
+
+
+def words_of_python(text):
+    """Names, and texts but for docstrings."""
+    tree = ast.parse(text)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str() | bytes() as value) if id(node) not in docstrings:
+                yield value if isinstance(value, str) else value.decode("latin-1")
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                yield name
+
+
+def test_a_picture_format_is_one_row_and_one_encoder():
+    pages = [path for ending in ("js", "html", "css") for path in PACKAGE.rglob(f"*.{ending}")]
+    words = {path: words_of_python(path.read_text()) for path in SOURCES}
+    words |= {path: (line.partition("//")[0] for line in path.read_text().splitlines()) for path in pages}
+    named = {str(path.relative_to(PACKAGE)) for path in words if any(FORMAT_NAME.search(word) for word in words[path])}
+    assert named == set(NAMES_FORMATS)
+
+
 def test_every_verb_of_the_makefile_is_explained():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split()

@@ -20,7 +20,7 @@ from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
-from flux_endpoint.core.image_formats import PNG
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
 from flux_endpoint.core.job import Job
 from flux_endpoint.images.client_bucket import sign_object
 from flux_endpoint.images.object_store import open_image_store
@@ -56,9 +56,17 @@ WORKER_TOKEN = "fxw_test-token"
 # What clients of these tests ask, and therefore what links start with.
 PUBLIC_URL = "http://pictures.example:8000"
 FRONT = Front(trusted_proxies=[ip_network("127.0.0.1")])
-# The eight bytes that make a file a PNG, and some more: the gateway never decodes pictures.
-PNG_BYTES = b"\x89PNG\r\n\x1a\n" + b"picture" * 100
-JPEG_BYTES = b"\xff\xd8\xff\xe0" + b"picture" * 100
+
+
+def picture_in(image_format: ImageFormat) -> bytes:
+    """What begins like a file of a format, and goes on anyhow: the gateway never decodes pictures."""
+    start = bytearray(16)
+    for offset, magic in image_format.magic:
+        start[offset : offset + len(magic)] = magic
+    return bytes(start) + b"picture" * 100
+
+
+PNG_BYTES = picture_in(PNG)
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -166,7 +174,7 @@ class HandWorker:
 
     async def finish(self, job: dict[str, Any], *warnings: str) -> None:
         """Hand in a picture in the format that was asked for."""
-        data = PNG_BYTES if job["input"]["image_format"] == PNG.name else JPEG_BYTES
+        data = picture_in(IMAGE_FORMATS[job["input"]["image_format"]])
         reply = await self.deliver(job, data, *warnings)
         assert reply.status_code == 200, reply.text
 

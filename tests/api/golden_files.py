@@ -19,7 +19,7 @@ _RANDOM = {
     "batch": rf"\bbatch_{_UUID}(?![\w-])",
     "request": rf"\breq_{_UUID}(?![\w-])",
     "job": rf"(?<![\w-]){_UUID}-u1\b",
-    "picture": r"(?<=/images/)[A-Za-z0-9_-]{43}(?=\.(?:png|jpg)\b)",
+    "picture": r"(?<=/images/)[A-Za-z0-9_-]{43}(?=\.[a-z]+\b)",
     "message": r"\bmsg_[0-9a-f]{24}\b",
     "signature": r"\bv1,[A-Za-z0-9+/]{43}=",
 }

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import DEV, JPEG_BYTES, PNG_BYTES, PUBLIC_URL, Gateway, HandWorker
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
+from tests.api.conftest import DEV, PUBLIC_URL, Gateway, HandWorker, picture_in
 
 pytestmark = pytest.mark.anyio
 NO_KEY = {"Authorization": ""}
@@ -21,12 +22,13 @@ async def finished_picture(gateway: Gateway, worker: HandWorker, image_format: s
     return url.removeprefix(PUBLIC_URL)
 
 
-@pytest.mark.parametrize(("image_format", "data"), [("png", PNG_BYTES), ("jpeg", JPEG_BYTES)])
-async def test_picture_needs_no_key(gateway: Gateway, worker: HandWorker, image_format: str, data: bytes) -> None:
-    path = await finished_picture(gateway, worker, image_format)
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
+async def test_picture_needs_no_key(gateway: Gateway, worker: HandWorker, image_format: ImageFormat) -> None:
+    path = await finished_picture(gateway, worker, image_format.name)
+    data = picture_in(image_format)
     reply = await gateway.get(path, headers=NO_KEY)
     assert (reply.status_code, reply.content) == (200, data)
-    assert reply.headers["content-type"] == f"image/{image_format}"
+    assert reply.headers["content-type"] == image_format.media_type
     assert reply.headers["content-length"] == str(len(data))
     assert reply.headers["x-content-type-options"] == "nosniff"
     cache_control = reply.headers["cache-control"]

@@ -42,8 +42,8 @@ BAD_FIELDS = [
     ({"prompt": "a", "seed": -2}, "seed must be -1 (random) or between 0 and 4294967295"),
     ({"prompt": "a", "seed": 2**32}, "seed must be -1 (random) or between 0 and 4294967295"),
     ({"prompt": "a", "seed": 1.5}, "seed must be an integer"),
-    ({"prompt": "a", "image_format": "webp"}, "image_format must be 'jpeg' or 'png'"),
-    ({"prompt": "a", "image_format": ["png"]}, "image_format must be 'jpeg' or 'png'"),
+    ({"prompt": "a", "image_format": "gif"}, "image_format must be 'jpeg', 'png' or 'webp'"),
+    ({"prompt": "a", "image_format": ["png"]}, "image_format must be 'jpeg', 'png' or 'webp'"),
 ]
 
 BAD_BODIES = [

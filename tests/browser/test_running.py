@@ -3,8 +3,10 @@
 import json
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from tests.browser.actions import LONG, SMALL, badge, draw, fill, thumbnails
 from tests.browser.conftest import Visitor
 
@@ -81,11 +83,16 @@ def test_the_answer_can_be_read_as_json(page: Page) -> None:
     assert answer["output"]["image_url"].endswith(".jpg")
 
 
-def test_the_picture_can_be_downloaded(page: Page) -> None:
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
+def test_a_picture_of_each_format_is_seen_and_can_be_downloaded(page: Page, image_format: ImageFormat) -> None:
+    page.click(f'#formats label:has([value="{image_format.name}"])')
     draw(page, prompt="A calm sea, at night!", seed=5)
+    picture = page.locator(".frame img[data-kind=picture]")
+    assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") == 256
     with page.expect_download() as download:
         page.click("#actions >> text=Download")
-    assert download.value.suggested_filename == "a-calm-sea-at-night-5.jpg"
+    assert download.value.suggested_filename == f"a-calm-sea-at-night-5.{image_format.extension}"
+    assert image_format.is_in(download.value.path().read_bytes())
 
 
 def test_four_seeds_at_once(page: Page) -> None:

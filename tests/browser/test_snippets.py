@@ -72,7 +72,7 @@ def test_a_program_draws_the_picture(
         "num_inference_steps": parameters["steps"],
     }
     if language == "ai-sdk":
-        assert (tmp_path / "picture.jpg").read_bytes()[:2] == b"\xff\xd8"
+        assert (tmp_path / "picture.jpeg").read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_the_program_is_copied_as_it_is_seen(page: Page) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from flux_endpoint import __version__
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
-from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, ImageFormat
-from flux_endpoint.engine.encode import encode_image, read_parameters
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, WEBP, ImageFormat, format_of
+from flux_endpoint.engine.encode import ENCODERS, encode_image, read_parameters
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import ModelInfo
@@ -44,13 +44,34 @@ def test_parameters_survive_the_file(image_format: ImageFormat, prompt: str) -> 
     assert [type(value) for value in read.values()] == [type(value) for value in parameters.values()]
 
 
-def test_png_keeps_every_pixel_and_jpeg_nearly() -> None:
+def test_every_format_has_an_encoder_and_every_encoder_a_format() -> None:
+    assert list(ENCODERS) == list(IMAGE_FORMATS)
+
+
+@pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
+def test_a_file_is_known_by_its_first_bytes_and_by_nobody_elses(image_format: ImageFormat) -> None:
+    data = encode_image(PIXELS, image_format, parameters_for())
+    assert [row.name for row in IMAGE_FORMATS.values() if row.is_in(data)] == [image_format.name]
+    assert format_of(data[:8]) in (None, image_format)
+
+
+def test_webp_is_the_lossy_kind_and_keeps_the_longest_texts_whole() -> None:
+    parameters = parameters_for(prompt="🌄" * 10_000, negative_prompt="\x01" * 10_000)
+    data = encode_image(PIXELS, WEBP, parameters)
+    chunks = [chunk for chunk in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"EXIF") if chunk in data]
+    assert chunks == [b"VP8X", b"VP8 ", b"EXIF"]
+    assert int.from_bytes(data[4:8], "little") + 8 == len(data)
+    assert read_parameters(data) == parameters
+
+
+def test_png_keeps_every_pixel_and_the_others_nearly() -> None:
     smooth = np.asarray(Image.fromarray(PIXELS[:3, :5]).resize((40, 24), Image.Resampling.BICUBIC))
     png = Image.open(io.BytesIO(encode_image(smooth, PNG, parameters_for())))
-    jpeg = Image.open(io.BytesIO(encode_image(smooth, JPEG, parameters_for())))
-    assert (png.format, jpeg.format) == ("PNG", "JPEG")
     assert np.array_equal(np.asarray(png), smooth)
-    assert np.abs(np.asarray(jpeg).astype(int) - smooth).mean() < 4
+    for image_format in (JPEG, WEBP):
+        picture = Image.open(io.BytesIO(encode_image(smooth, image_format, parameters_for())))
+        assert picture.format == image_format.name.upper()
+        assert 0 < np.abs(np.asarray(picture).astype(int) - smooth).mean() < 4
 
 
 @pytest.mark.parametrize("image_format", IMAGE_FORMATS.values(), ids=IMAGE_FORMATS)
@@ -92,6 +113,8 @@ def test_exiftool_reads_what_was_written(tmp_path: Path, image_format: ImageForm
     file = tmp_path / f"picture.{image_format.name}"
     parameters = parameters_for(prompt="山と湖 🌄", negative_prompt="Häuschen")
     file.write_bytes(encode_image(PIXELS, image_format, parameters))
+    known = exiftool(file)
+    assert (known["MIMEType"], known["ImageWidth"], known["ImageHeight"]) == (image_format.media_type, 40, 24)
     if image_format is PNG:
         found = exiftool(file, "-PNG:all")
         assert (found["Prompt"], found["Negative_prompt"]) == ("山と湖 🌄", "Häuschen")
@@ -111,7 +134,7 @@ def test_texts_beyond_what_exif_holds_are_shortened() -> None:
     assert read | {name: parameters[name] for name in ("prompt", "negative_prompt")} == parameters | {"shortened": 1}
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, kind)

@@ -84,7 +84,7 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "--model", "fake", "--width", "300"], "width must be divisible by 64"),
         (["generate", " ", "--model", "fake"], "prompt must not be empty"),
         (["generate", "a lake", "--model", "fake", "--endpoint", "schnell", "--steps", "9"], "between 1 and 8"),
-        (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg or .png"),
+        (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg, .png or .webp"),
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
         (["keys", "list"], "no server has used DATA_DIR data yet"),

@@ -189,14 +189,22 @@ def test_drawn_seeds_differ_and_are_in_range():
     assert all(0 <= seed <= MAX_SEED for seed in seeds)
 
 
-@pytest.mark.parametrize("value", [1, "", "JPEG", "jpg", "webp", ["png"], {}])
+@pytest.mark.parametrize("value", [1, "", "JPEG", "jpg", "gif", ["png"], {}])
 def test_formats_that_are_refused(value):
-    assert problem_with(image_format=value) == "Invalid parameter: image_format must be 'jpeg' or 'png'"
+    assert problem_with(image_format=value) == "Invalid parameter: image_format must be 'jpeg', 'png' or 'webp'"
 
 
 def test_formats_know_their_names():
     assert (JPEG.extension, JPEG.media_type) == ("jpg", "image/jpeg")
     assert (PNG.extension, PNG.media_type) == ("png", "image/png")
+
+
+def test_the_name_of_an_input_wins_over_its_other_names():
+    assert parse_input({"prompt": "a fox", "steps": 3}, FLUX_DEV).num_inference_steps == 3
+    assert parse_input({"prompt": "a fox", "steps": 3, "num_inference_steps": 5}, FLUX_DEV).num_inference_steps == 5
+    assert parse_input({"prompt": "a fox", "steps": 3, "num_inference_steps": None}, FLUX_DEV).num_inference_steps == 3
+    problem = "Invalid parameter: num_inference_steps must be between 1 and 50"
+    assert problem_with(steps=51) == problem
 
 
 def test_the_first_wrong_field_is_named():

@@ -36,7 +36,7 @@ def test_ids_have_their_form_and_are_never_minted_twice(mint, pattern):
 
 
 def test_minted_image_keys_are_image_keys():
-    assert all(is_image_key(new_image_key(extension)) for extension in ("png", "jpg") for _ in range(100))
+    assert all(is_image_key(new_image_key(extension)) for extension in ("png", "jpg", "webp") for _ in range(100))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_minted_image_keys_are_image_keys():
         "a" * 65 + ".png",
         "a" * 43,
         "a" * 43 + ".jpeg",
+        "a" * 43 + ".gif",
         "a" * 43 + ".PNG",
         "a" * 43 + ".png\n",
         "a" * 43 + ".png.exe",

@@ -32,10 +32,11 @@ class ImageFormat:
 
 JPEG: Final = ImageFormat("jpeg", "jpg", "image/jpeg", ((0, b"\xff\xd8\xff"),), aliases=("jpg",))
 PNG: Final = ImageFormat("png", "png", "image/png", ((0, b"\x89PNG\r\n\x1a\n"),))
+WEBP: Final = ImageFormat("webp", "webp", "image/webp", ((0, b"RIFF"), (8, b"WEBP")))
 
 # What a request gets that names none.
 DEFAULT_FORMAT: Final = JPEG
-IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, PNG)}
+IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, PNG, WEBP)}
 
 
 def format_of(data: bytes) -> ImageFormat | None:

@@ -1,4 +1,4 @@
-"""The EXIF block of a JPEG: what the standard wants in every file, and a comment; each tag of the standard's type."""
+"""The EXIF block of a file: what the standard wants in every one, and a comment; each tag of the standard's type."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,7 +22,7 @@ Directory = Mapping[int, tuple[int, Any]]
 
 
 def exif_block(software: str, comment: str, width_px: int, height_px: int) -> bytes:
-    """The content of a JPEG's EXIF segment, at most 65,533 bytes for the file to be one.
+    """The content of a JPEG's EXIF segment, which holds at most 65,533 bytes.
 
     Args:
         software: what made the picture, ASCII.

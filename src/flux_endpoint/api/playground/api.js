@@ -56,7 +56,7 @@ export async function* events(endpoint, id, signal) {
 // Pictures of this server are asked for at the page's own origin, whatever the server believes its public URL to be:
 // so they load through any proxy, and the page needs no right to talk to another host. Others are left as they are.
 export function pictureUrl(url) {
-  const name = /\/images\/([A-Za-z0-9_-]+\.(?:png|jpg))$/.exec(url);
+  const name = /\/images\/([A-Za-z0-9_-]+\.[a-z0-9]+)$/.exec(url);
   return name ? `${BASE}images/${name[1]}` : url;
 }
 

@@ -6,9 +6,10 @@ import { readInput } from "./metadata.js";
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
 // `onInput` gets the input that drew the file; `onStranger` is called with its name when it carries none.
-export function takeFiles(onInput, onStranger) {
+// `properties`: the schemas of an endpoint's inputs, by name.
+export function takeFiles(properties, onInput, onStranger) {
   async function take(file) {
-    const input = readInput(await file.arrayBuffer());
+    const input = readInput(await file.arrayBuffer(), file.type, properties);
     if (input) onInput(input, file.name);
     else onStranger(file.name);
   }

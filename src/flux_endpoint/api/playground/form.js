@@ -4,10 +4,12 @@ import { byId, el } from "./dom.js";
 import { Seed } from "./seed.js";
 import { Size } from "./size.js";
 
-const TEXTS = ["prompt", "negative_prompt"];
-const NUMBERS = ["width", "height", "num_inference_steps", "guidance", "true_cfg_scale", "seed"];
-const FIELDS = [...TEXTS, ...NUMBERS, "image_format", "json"];
 const PARTS_OF_A_RANGE = 100;
+
+// The names of the inputs that this page has a field of the same name for, by what is typed there.
+const fields = (properties, isWanted) => Object.keys(properties).filter((name) => byId(name) && isWanted(properties[name]));
+const texts = (properties) => fields(properties, ({ type }) => type === "string");
+const numbers = (properties) => fields(properties, ({ type }) => type !== "string");
 
 // Dispatches "change" when the input changes, by hand or by program.
 export class Form extends EventTarget {
@@ -35,10 +37,13 @@ export class Form extends EventTarget {
   // Throws SyntaxError when the JSON editor holds no JSON.
   get input() {
     if (!this.endpoint.makesPictures) return JSON.parse(byId("json").value);
-    const input = { prompt: byId("prompt").value };
-    const negative = byId("negative_prompt").value;
-    if (negative.trim()) input.negative_prompt = negative;
-    for (const name of NUMBERS) {
+    const { properties, required } = this.endpoint.input;
+    const input = {};
+    for (const name of texts(properties)) {
+      const { value } = byId(name);
+      if (value.trim() || required.includes(name)) input[name] = value;
+    }
+    for (const name of numbers(properties)) {
       if (name === "true_cfg_scale" && !input.negative_prompt) continue;
       const text = byId(name).value;
       if (text !== "") input[name] = Number(text);
@@ -55,7 +60,7 @@ export class Form extends EventTarget {
       return this.#changed();
     }
     const properties = this.endpoint.input.properties;
-    for (const name of [...TEXTS, ...NUMBERS]) {
+    for (const name of [...texts(properties), ...numbers(properties)]) {
       const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
       byId(name).value = name === "seed" && value === -1 ? "" : value;
     }
@@ -81,8 +86,8 @@ export class Form extends EventTarget {
   // Marks the field that the server's words name ("Invalid parameter: width must …"); others stand above the button.
   showError(words) {
     const name = /^Invalid parameter: (\w+)/.exec(words)?.[1];
-    const field = this.endpoint.makesPictures && FIELDS.includes(name) ? name : this.endpoint.makesPictures ? null : "json";
-    if (field === null) {
+    const field = this.endpoint.makesPictures ? name : "json";
+    if (!byId(`${field}-error`)) {
       byId("form-error").textContent = words;
       return;
     }
@@ -94,17 +99,14 @@ export class Form extends EventTarget {
   }
 
   clearErrors() {
-    byId("form-error").textContent = "";
-    for (const name of FIELDS) {
-      byId(`${name}-error`).textContent = "";
-      byId(name)?.removeAttribute("aria-invalid");
-    }
+    for (const words of byId("form").querySelectorAll(".error")) words.textContent = "";
+    for (const control of byId("form").querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
   }
 
   #setSchema(properties, before) {
     this.size.setSchema(properties);
     this.seed.setSchema(properties.seed);
-    for (const name of NUMBERS) {
+    for (const name of numbers(properties)) {
       const field = byId(name);
       const { minimum, maximum, multipleOf, type } = properties[name];
       const limits = { min: minimum, max: maximum, step: multipleOf ?? (type === "integer" ? 1 : "any") };
@@ -132,7 +134,7 @@ export class Form extends EventTarget {
   #edited(target) {
     if (target.dataset.for) byId(target.dataset.for).value = target.value;
     const field = target.dataset.for ?? target.name;
-    if (FIELDS.includes(field)) {
+    if (byId(`${field}-error`)) {
       byId(`${field}-error`).textContent = "";
       byId(field)?.removeAttribute("aria-invalid");
       byId("form-error").textContent = "";

@@ -43,6 +43,11 @@ class Playground {
     this.#listen();
   }
 
+  // The most important endpoint that makes pictures, if there is one.
+  get #drawing() {
+    return this.catalogue.find(({ makesPictures }) => makesPictures);
+  }
+
   #listen() {
     byId("form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -62,6 +67,7 @@ class Playground {
       this.readAddress();
     });
     takeFiles(
+      this.#drawing?.input.properties ?? {},
       (input, name) => this.load(input, `The parameters of ${name} are loaded`),
       (name) => this.complain(`${name} carries no parameters of a picture made here.`),
     );
@@ -132,7 +138,7 @@ class Playground {
   }
 
   load(input, words) {
-    if (!this.form.endpoint.makesPictures) this.choose(this.catalogue.find(({ makesPictures }) => makesPictures));
+    if (!this.form.endpoint.makesPictures) this.choose(this.#drawing);
     this.form.input = input;
     announce(words);
   }

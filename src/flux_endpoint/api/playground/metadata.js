@@ -1,38 +1,34 @@
-// Reads the parameters that the server wrote into a picture file: PNG text chunks, or EXIF's UserComment in a JPEG.
+// Reads the parameters that the server wrote into a picture file: PNG text chunks, or EXIF's UserComment in any other.
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-const TEXTS = new Set(["prompt", "negative_prompt"]);
-const NUMBERS = new Set(["seed", "width", "height", "guidance", "true_cfg_scale"]);
+// What the file calls otherwise.
+const NAMES = { steps: "num_inference_steps" };
 
 // The input of the job that drew a file; null when it is no picture made here.
-export function readInput(buffer) {
+// mediaType: of the file, as the browser tells it; properties: the schemas of an endpoint's inputs, by name.
+export function readInput(buffer, mediaType, properties) {
   const bytes = new Uint8Array(buffer);
-  const isPng = PNG.every((byte, index) => bytes[index] === byte);
-  const isJpeg = bytes[0] === 0xff && bytes[1] === 0xd8;
-  if (!isPng && !isJpeg) return null;
   let parameters;
   try {
-    parameters = isPng ? pngTexts(bytes) : jpegComment(bytes);
+    parameters = PNG.every((byte, index) => bytes[index] === byte) ? pngTexts(bytes) : exifComment(bytes);
   } catch {
     // Cut or damaged: reads beyond the end, texts that are no JSON.
     return null;
   }
-  return parameters && toInput(parameters, isPng ? "png" : "jpeg");
+  return parameters && toInput({ ...parameters, image_format: mediaType.replace("image/", "") }, properties);
 }
 
 // Values are checked one by one: a file may come from anywhere.
-function toInput(parameters, format) {
+function toInput(parameters, properties) {
   const input = {};
   for (const [name, value] of Object.entries(parameters)) {
-    const field = name === "steps" ? "num_inference_steps" : name;
-    if (TEXTS.has(field)) input[field] = String(value);
-    else if (NUMBERS.has(field) || field === "num_inference_steps") {
-      const number = Number(value);
-      if (Number.isFinite(number)) input[field] = number;
-    }
+    const field = NAMES[name] ?? name;
+    const { type, enum: choices } = properties[field] ?? {};
+    if (type === "string") {
+      if (!choices || choices.includes(value)) input[field] = String(value);
+    } else if (type && Number.isFinite(Number(value))) input[field] = Number(value);
   }
-  if (!input.prompt || input.seed === undefined) return null;
-  return { ...input, image_format: format };
+  return input.prompt && input.seed !== undefined ? input : null;
 }
 
 function pngTexts(bytes) {
@@ -62,21 +58,30 @@ function latin1(bytes) {
   return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
+// Of an EXIF block, big-endian and little-endian.
+const HEADS = [
+  [0x4d, 0x4d, 0x00, 0x2a],
+  [0x49, 0x49, 0x2a, 0x00],
+];
 const EXIF_POINTER = 0x8769;
 const USER_COMMENT = 0x9286;
 const UNICODE_MARK = "UNICODE\0";
 
-function jpegComment(bytes) {
-  const view = new DataView(bytes.buffer);
-  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff; at += 2 + view.getUint16(at + 2)) {
-    const isExif = bytes[at + 1] === 0xe1 && latin1(bytes.subarray(at + 4, at + 10)) === "Exif\0\0";
-    if (isExif) return exifComment(bytes.slice(at + 10, at + 2 + view.getUint16(at + 2)));
-    if (bytes[at + 1] === 0xda) return null; // the picture itself begins
+// Formats put the block at different places, and none of them changes its bytes: it is where its head is.
+function exifComment(bytes) {
+  for (let at = 0; at + 8 <= bytes.length; at++) {
+    if (!HEADS.some((head) => head.every((byte, index) => bytes[at + index] === byte))) continue;
+    try {
+      const comment = commentOf(bytes.slice(at));
+      if (comment !== null) return comment;
+    } catch {
+      // Pixels that happen to look like a head.
+    }
   }
   return null;
 }
 
-function exifComment(block) {
+function commentOf(block) {
   const view = new DataView(block.buffer);
   const isLittle = view.getUint16(0) === 0x4949;
   const directory = entry(view, view.getUint32(4, isLittle), EXIF_POINTER, isLittle);

@@ -107,7 +107,6 @@ ${end}`;
 // Width and height go through providerOptions: the size option of the provider allows a few sizes only.
 function aiSdk({ url, input }) {
   const { prompt, seed, ...options } = input;
-  const ending = input.image_format === "png" ? "png" : "jpg";
   return `import { writeFile } from "node:fs/promises";
 import { createRunpod } from "@runpod/ai-sdk-provider";
 import { experimental_generateImage as generateImage } from "ai";
@@ -118,7 +117,7 @@ const { image, providerMetadata } = await generateImage({
   prompt: ${JSON.stringify(prompt)},${seed === undefined ? "" : `\n  seed: ${seed},`}
   providerOptions: { runpod: ${JSON.stringify(options, null, 2).replaceAll("\n", "\n  ")} },
 });
-await writeFile("picture.${ending}", image.uint8Array);
+await writeFile("picture.${input.image_format}", image.uint8Array);
 console.log(providerMetadata.runpod.images[0].url);
 `;
 }

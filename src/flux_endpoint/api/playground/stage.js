@@ -132,8 +132,8 @@ export const shapeOf = ({ input }) => ({ width: input.width ?? 1024, height: inp
 
 function fileName(record) {
   const words = record.input.prompt?.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
-  const ending = record.input.image_format === "png" ? "png" : "jpg";
-  return `${words.slice(0, 6).join("-").slice(0, 60)}-${seedOf(record)}.${ending}`;
+  const [ending] = /\.[a-z0-9]+$/.exec(pictureOf(record));
+  return `${words.slice(0, 6).join("-").slice(0, 60)}-${seedOf(record)}${ending}`;
 }
 
 function factsOf(record) {
