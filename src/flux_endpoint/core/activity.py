@@ -45,7 +45,7 @@ class Activity:
     """The work of some endpoints, together.
 
     Attributes:
-        outcomes: oldest first; units in which no job ended are left out. A request refused at the door is no job.
+        outcomes: oldest first; units in which no job ended are left out. A request refused on arrival is no job.
         retries: how often lost workers sent the jobs that ended in the range back to the queue.
         execution: of jobs that became COMPLETED in the range, as `Job.execution_time_ms`; None when there are none.
         delay: of the same jobs, as `Job.delay_time_ms`.

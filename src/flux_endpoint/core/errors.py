@@ -107,7 +107,7 @@ class UnknownJob(NotFound):
 
     @classmethod
     def on(cls, endpoint_id: str, job_id: str) -> "UnknownJob":
-        """In the words that do not tell whether there is one of another key."""
+        """The error, in words that do not tell whether another key has one of that id."""
         return cls(f"There is no job {job_id} on the endpoint {endpoint_id}")
 
 
@@ -116,7 +116,7 @@ class UnknownBatch(NotFound):
 
     @classmethod
     def on(cls, endpoint_id: str, batch_id: str) -> "UnknownBatch":
-        """In the words that do not tell whether there is one of another key."""
+        """The error, in words that do not tell whether another key has one of that id."""
         return cls(f"There is no batch {batch_id} on the endpoint {endpoint_id}")
 
 

@@ -51,7 +51,7 @@ class GenerationRequest:
 
 
 def random_seed() -> int:
-    """A seed nobody chose."""
+    """A seed drawn at random."""
     return secrets.randbelow(MAX_SEED + 1)
 
 

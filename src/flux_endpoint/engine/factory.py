@@ -1,4 +1,4 @@
-"""The door to the engines; importing it does not import torch."""
+"""Makes engines and checks models; importing it does not import torch."""
 
 import gc
 import importlib

@@ -32,7 +32,7 @@ class ActivityRange(StrEnum):
 
     @property
     def bucket_ms(self) -> int:
-        """Into which pieces it is cut; they begin at multiples of this, UTC."""
+        """Milliseconds of each piece that it is cut into; pieces begin at multiples of this, UTC."""
         return _SHAPES[self][0]
 
     @property

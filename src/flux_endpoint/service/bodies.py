@@ -154,7 +154,7 @@ def _read_requests(spec: EndpointSpec, data: bytes, key: str | None) -> list[Bat
 
 
 def at(index: int) -> str:
-    """Which request of a batch is meant."""
+    """The words by which an error names one request of a batch."""
     return f"request {index} (counted from 0)"
 
 

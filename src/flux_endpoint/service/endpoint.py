@@ -38,7 +38,7 @@ class Retention:
     runsync_ms: int | None = 60_000
 
     def of(self, *, sync: bool) -> int | None:
-        """For a job sent to `/runsync`, or to `/run`."""
+        """Milliseconds after its end for which a job of `/runsync` (or `/run`) can be read; None for ever."""
         return self.runsync_ms if sync else self.run_ms
 
 
@@ -111,7 +111,7 @@ class EndpointService:
             ask_for_job: called unless the request repeats another; what it raises keeps the job out.
 
         Returns:
-            A job that is IN_QUEUE and durable; or, when the body is wrong, one that FAILED at the door, durable too,
+            A job that is IN_QUEUE and durable; or, when the body is wrong, one that FAILED on arrival, durable too,
             so that clients which took its id for accepted find the reason under it.
 
         Raises:
@@ -223,7 +223,7 @@ class EndpointService:
         """
         if ttl_ms is None:
             return await self._get(key, endpoint_id, job_id)
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         return await self._store.set_ttl(endpoint_id, job_id, ttl_ms)
 
     async def wait(self, key: ApiKey, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
@@ -233,7 +233,7 @@ class EndpointService:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         return await self._store.wait(endpoint_id, job_id, timeout_s)
 
     async def queue_position(self, job: Job) -> int | None:
@@ -258,14 +258,14 @@ class EndpointService:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         return await self._store.take_chunks(endpoint_id, job_id, key.id, timeout_s)
 
     async def stream_after(
         self, key: ApiKey, endpoint_id: str, job_id: str, position: int, timeout_s: float
     ) -> tuple[Job, list[Any], int]:
         """The job, what it has sent after a position, and the position after that; else as `stream`."""
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         return await self._store.chunks_after(endpoint_id, job_id, position, timeout_s)
 
     async def cancel(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
@@ -275,7 +275,7 @@ class EndpointService:
             UnknownEndpoint: no such endpoint is served here.
             UnknownJob: no such job on it.
         """
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         return await self._store.cancel(endpoint_id, job_id)
 
     async def retry(self, key: ApiKey, endpoint_id: str, job_id: str) -> Job:
@@ -286,7 +286,7 @@ class EndpointService:
             UnknownJob: no such job on it.
             Conflict: the job is in another state.
         """
-        await self._require_sight(key, endpoint_id, job_id)
+        await self._require_seen(key, endpoint_id, job_id)
         with perhaps_made(job_id):
             return await self._store.retry(endpoint_id, job_id)
 
@@ -315,7 +315,7 @@ class EndpointService:
             raise UnknownJob.on(endpoint_id, job_id)
         return job
 
-    async def _require_sight(self, key: ApiKey, endpoint_id: str, job_id: str) -> None:
+    async def _require_seen(self, key: ApiKey, endpoint_id: str, job_id: str) -> None:
         """Refuse a job that the key does not see, before anything is done to it: its key never changes."""
         self.spec(endpoint_id)
         if key.sees_only is not None:

@@ -42,7 +42,7 @@ class Losses:
         self._on_stuck = on_stuck
 
     async def lost(self, worker_id: str) -> SweepResult:
-        """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
+        """Take back the jobs of a dead worker; one that lost a worker before fails. Returns what became of them."""
         await self._registry.drop(worker_id)
         return self._log(await self._store.release(worker_id, counts_as_retry=True, max_retries=_MAX_RETRIES))
 
@@ -52,7 +52,7 @@ class Losses:
         return self._log(await self._store.release(worker_id_prefix, counts_as_retry=False, max_retries=_MAX_RETRIES))
 
     async def release(self, worker_id: str) -> SweepResult:
-        """A worker lives but cannot work: as for a lost one."""
+        """Take back the jobs of a worker that lives but cannot work, as for a dead one."""
         return self._log(await self._store.release_worker(worker_id, max_retries=_MAX_RETRIES))
 
     async def take_back_unreported(self, worker: KnownWorker, job_ids: Collection[str]) -> None:

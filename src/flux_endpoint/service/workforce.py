@@ -293,7 +293,7 @@ class Workforce:
         await self._registry.has_served.wait()
 
     async def lost(self, worker_id: str) -> SweepResult:
-        """A worker is known to be dead: its jobs go back to the queue, or fail when that happened before."""
+        """Take back the jobs of a dead worker; one that lost a worker before fails. Returns what became of them."""
         self._lost.add(worker_id)
         return await self._losses.lost(worker_id)
 

@@ -1,4 +1,4 @@
-"""What `serve` prints when its doors are open: all that is needed for the first picture."""
+"""What `serve` prints once it takes requests: all that is needed for the first picture."""
 
 import logging
 import shlex
@@ -27,7 +27,7 @@ def greeting(
     link_key: str | None = None,
     other_url: str | None = None,
 ) -> str:
-    """The text.
+    """What `serve` prints, several lines: where it is, which key opens it, and a first command.
 
     Args:
         settings: of the server.

@@ -59,7 +59,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI, listener: socket.socket, keep_alive_s: int) -> AsyncIterator["asyncio.Task[None]"]:
-    """Serve an application for as long as the block lasts; it begins when the doors are open.
+    """Serve an application for as long as the block lasts; it begins once requests are taken.
 
     Args:
         app: what is served.

@@ -43,7 +43,7 @@ router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEAR
     "/estimate",
     responses=_RESPONSES,
     openapi_extra=schemas.json_body(schemas.SUBMISSION_PLACE),
-    summary="Foretell cost and time",
+    summary="Estimate cost and time",
 )
 async def estimate(request: Request, endpoint_id: EndpointId) -> Response:
     """What the same body sent to `/run` now would cost, and how long it would take. Nothing is queued or charged.
