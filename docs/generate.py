@@ -13,7 +13,6 @@ from flux_endpoint.api.app import HTTP_STATUS, ROUTES
 from flux_endpoint.api.document import describe, operation_id
 from flux_endpoint.commands.app import app as cli
 from flux_endpoint.core import errors
-from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.inputs import INPUTS, Kind
@@ -134,21 +133,13 @@ def _inputs() -> Iterator[str]:
     yield from ("", "| input | default | allowed | |", "| --- | --- | --- | --- |")
     for row in INPUTS:
         names = ", ".join(f"`{name}`" for name in (row.name, *row.aliases))
-        kinds = {family: row.kinds.get(family, row.kind) for family in ModelFamily}
-        defaults = _by_family({family: _default(kind) for family, kind in kinds.items()})
-        allowed = _by_family({family: kind.words for family, kind in kinds.items()})
-        yield f"| {names} | {defaults} | {allowed} | {row.help} |"
+        yield f"| {names} | {row.in_words(_default)} | {row.in_words(lambda kind: kind.words)} | {row.help} |"
     yield from ("", "The same, read from the running server: `GET /v2/endpoints`, which needs no key.")
     yield from ("What a picture costs: [pricing](../concepts/pricing.md).", "")
 
 
 def _default(kind: Kind) -> str:
     return "required" if kind.default is None else f"`{json.dumps(kind.default)}`"
-
-
-def _by_family(words: Mapping[str, str]) -> str:
-    first, *others = words.items()
-    return "; ".join([first[1], *(f"{name}: {text}" for name, text in others if text != first[1])])
 
 
 def _first_line(kind: type) -> str:

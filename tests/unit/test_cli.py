@@ -5,9 +5,13 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import typer
 
 from flux_endpoint import __version__
+from flux_endpoint.commands.app import app
 from flux_endpoint.core.clock import ManualClock, SystemClock
+from flux_endpoint.core.image_formats import WEBP, format_of
+from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings_reader import list_settings
@@ -121,9 +125,23 @@ def test_generate_writes_a_picture_and_says_how_to_draw_it_again(run, tmp_path):
     assert (tmp_path / "lake.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_generate_has_an_option_for_every_input_under_each_of_its_names():
+    command = typer.main.get_command(app).commands["generate"]
+    parameters = {parameter.name: parameter for parameter in command.params}
+    for row in INPUTS:
+        names = [f"--{name.replace('_', '-')}" for name in (row.name, *row.aliases)]
+        assert parameters[row.name].opts == (names if row.kind.default is not None else [row.name])
+        assert parameters[row.name].help.startswith(row.help)
+    assert parameters["num_inference_steps"].help.endswith(
+        "Allowed: 1 to 50; schnell: 1 to 8. Default: 28; schnell: 4."
+    )
+
+
 def test_generate_chooses_the_format_by_name_unless_told(run, tmp_path):
     run("generate", "a lake", "--model", "fake", "-o", "lake.jpg")
     assert (tmp_path / "lake.jpg").read_bytes().startswith(b"\xff\xd8")
+    run("generate", "a lake", "--model", "fake", "-o", "lake.WEBP")
+    assert format_of((tmp_path / "lake.WEBP").read_bytes()) is WEBP
     run("generate", "a lake", "--model", "fake", "-o", "lake.bin", "--image-format", "png")
     assert (tmp_path / "lake.bin").read_bytes().startswith(b"\x89PNG")
 

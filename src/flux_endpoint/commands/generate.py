@@ -4,13 +4,13 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flux_endpoint.commands.options import with_settings
+from flux_endpoint.commands.options import with_inputs, with_settings
 from flux_endpoint.core.catalog import CATALOG, ModelFamily
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
@@ -21,7 +21,6 @@ from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
 _ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
-Format = StrEnum("Format", {name: name for name in IMAGE_FORMATS})  # type: ignore[misc]
 
 
 class Endpoint(StrEnum):
@@ -32,23 +31,13 @@ class Endpoint(StrEnum):
 
 
 @with_settings(WorkerSettings, "model", "schnell_model", "device", "threads")
+@with_inputs(image_format="by the name of the file")
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     *,
     settings: WorkerSettings,
+    fields: dict[str, Any],
     output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}.")] = Path("flux.png"),
     endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to leave out; takes twice the time.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels: 256 to 1536, a multiple of 64; 1024 if not given.")] = None,
-    height: Annotated[int | None, typer.Option(help="As width.")] = None,
-    num_inference_steps: Annotated[
-        int | None,
-        typer.Option("--num-inference-steps", "--steps", help="1 to 50, 28 if not given; schnell 1 to 8, 4."),
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(help="0 to 10: how closely to follow the prompt; dev only.")] = None,
-    true_cfg_scale: Annotated[float | None, typer.Option(help="1 to 10: strength of the negative prompt.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture; random if not given.")] = None,
-    image_format: Annotated[Format | None, typer.Option(help="By the name of the file if not given.")] = None,
 ) -> None:
     """Make one picture on this machine, without a server.
 
@@ -57,21 +46,11 @@ def generate(
 
     - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
     """
-    given = {
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "width": width,
-        "height": height,
-        "num_inference_steps": num_inference_steps,
-        "guidance": guidance,
-        "true_cfg_scale": true_cfg_scale,
-        "seed": seed,
-        "image_format": image_format.value if image_format else _format_of(output).name,
-    }
+    if "image_format" not in fields:
+        fields["image_format"] = _format_of(output).name
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
     family = ModelFamily(endpoint.value)
-    fields = {name: value for name, value in given.items() if value is not None}
     request = parse_input(fields, next(spec for spec in CATALOG.values() if spec.family is family))
     started_s = time.monotonic()
     image = _draw_with_progress(settings, family, request)

@@ -1,15 +1,18 @@
-"""What the files of commands share: settings as options, and times for people."""
+"""What the files of commands share: settings and inputs as options, and times for people."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
 
+from flux_endpoint.core.inputs import INPUTS, Input
 from flux_endpoint.settings import Settings, WorkerSettings
-from flux_endpoint.settings_reader import list_settings, load_settings
+from flux_endpoint.settings_reader import SettingInfo, list_settings, load_settings
 
+_TYPES: Final = {"string": str, "integer": int, "number": float}
 _SETTINGS_PANEL: Final = "Settings (each also as a variable: --port as FLUX_ENDPOINT_PORT)"
 
 
@@ -20,36 +23,77 @@ def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> C
     """
     fields = [info for info in list_settings(kind) if not names or info.name.lower() in names]
 
+    parameters = [_setting_option(info) for info in fields]
+
+    def read(given: dict[str, Any]) -> Any:
+        return load_settings(kind, given)
+
+    return _with_options("settings", parameters, read)
+
+
+def with_inputs(**defaults: str) -> Callable[[Callable[..., None]], Any]:
+    """Give a command one option for each input of a picture, and an argument for each that must be given.
+
+    They reach it as `fields`, those that were given, still to be checked.
+
+    Args:
+        defaults: in words, of the inputs for which the command has one of its own.
+    """
+
+    def read(given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value is not None}
+
+    return _with_options("fields", [_input_option(row, defaults.get(row.name)) for row in INPUTS], read)
+
+
+def _with_options(
+    name: str, parameters: Sequence[inspect.Parameter], read: Callable[[dict[str, Any]], Any]
+) -> Callable[[Callable[..., None]], Any]:
+    """Replace a parameter of a command by others, of which its value is read."""
+
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:
-            options = {info.name.lower(): given.pop(info.name.lower()) for info in fields}
-            command(settings=load_settings(kind, options), **given)
+            value = read({parameter.name: given.pop(parameter.name) for parameter in parameters})
+            command(**{name: value}, **given)
 
-        own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "settings"]
-        generated = []
-        for info in fields:
-            # Short for people; the long form is the setting's name.
-            declarations = [info.option, "--token"] if info.option == "--worker-token" else [info.option]
-            option = typer.Option(
-                *declarations,
-                help=f"{info.description} Default: {info.default}." if info.default else info.description,
-                metavar="TEXT",
-                show_default=False,
-                rich_help_panel=_SETTINGS_PANEL,
-            )
-            generated.append(
-                inspect.Parameter(
-                    info.name.lower(),
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=None,
-                    annotation=Annotated[str | None, option],
-                )
-            )
+        own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != name]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature([*own, *generated])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*own, *parameters])  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def _setting_option(info: SettingInfo) -> inspect.Parameter:
+    # Short for people; the long form is the setting's name.
+    declarations = [info.option, "--token"] if info.option == "--worker-token" else [info.option]
+    option = typer.Option(
+        *declarations,
+        help=f"{info.description} Default: {info.default}." if info.default else info.description,
+        metavar="TEXT",
+        show_default=False,
+        rich_help_panel=_SETTINGS_PANEL,
+    )
+    return _parameter(info.name.lower(), str, option)
+
+
+def _input_option(row: Input, default: str | None) -> inspect.Parameter:
+    allowed = f"{row.help} Allowed: {row.in_words(lambda kind: kind.words)}."
+    if row.kind.default is None:
+        argument = typer.Argument(help=allowed, show_default=False)
+        return inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
+    preset = default or row.in_words(lambda kind: str(kind.default))
+    names = [f"--{name.replace('_', '-')}" for name in (row.name, *row.aliases)]
+    option = typer.Option(*names, help=f"{allowed} Default: {preset}." if preset else allowed, show_default=False)
+    schema = row.kind.schema(row.help)
+    choices = {choice: choice for choice in schema.get("enum", ())}
+    kind: Any = StrEnum(row.name, choices) if choices else _TYPES[schema["type"]]
+    return _parameter(row.name, kind, option)
+
+
+def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def day(time_ms: int) -> str:

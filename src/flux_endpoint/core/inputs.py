@@ -4,7 +4,7 @@ Parser, JSON schema, catalogue, command line, reference page and the picture's f
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
@@ -263,6 +263,12 @@ class Input:
     in_file: str = ""
     aliases: tuple[str, ...] = ()
     kinds: Mapping[ModelFamily, Kind] = field(default_factory=dict)
+
+    def in_words(self, say: Callable[[Kind], str]) -> str:
+        """What is said of its kind, and where a model has another one, of that too: `1 to 50; schnell: 1 to 8`."""
+        usual = say(self.kind)
+        others = {family: say(kind) for family, kind in self.kinds.items()}
+        return "; ".join([usual, *(f"{family}: {words}" for family, words in others.items() if words != usual)])
 
 
 # Far beyond 512 tokens of any language, small enough for a database row.
