@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,6 @@ from rich.table import Table
 
 import flux_endpoint
 from benchmarks.load import plain_environment
-from flux_endpoint.commands.app import main
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "journeys.json"
@@ -72,16 +72,12 @@ class Journey:
     lines: set[tuple[str, int]] = field(default_factory=set)
 
     @property
-    def files(self) -> list[str]:
-        """In the order of the alphabet."""
-        return sorted({file for file, _ in self.calls})
-
-    def by_file(self) -> dict[str, int]:
-        """Calls of the functions of each file."""
+    def files(self) -> dict[str, int]:
+        """Calls of the functions of each file, in the order in which the files come into play."""
         counts: Counter[str] = Counter()
         for (file, _), count in self.calls.items():
             counts[file] += count
-        return dict(counts.most_common())
+        return dict(counts)
 
     def __or__(self, other: "Journey") -> "Journey":
         return Journey(self.calls + other.calls, self.lines | other.lines)
@@ -190,7 +186,8 @@ def trace_gateway(folder: Path) -> dict[str, Journey]:
     os.environ.update({f"FLUX_ENDPOINT_{name}": value for name, value in settings.items()})
     uvicorn.Server.serve = trace
     with contextlib.redirect_stdout(None), contextlib.suppress(SystemExit):
-        main(["serve"])
+        sys.argv = ["flux-endpoint", "serve"]
+        runpy.run_module("flux_endpoint", run_name="__main__")
     return found
 
 
@@ -201,9 +198,8 @@ def measure() -> dict[str, Any]:
     return {
         name: {
             "calls": journey.calls.total(),
-            "files": len(journey.files),
             "lines": len(journey.lines),
-            "by_file": journey.by_file(),
+            "files": journey.files,
             "by_function": [[count, *function] for function, count in journey.calls.most_common()],
         }
         for name, journey in journeys.items()
@@ -226,14 +222,14 @@ def show(measured: dict[str, dict[str, Any]], hot: int) -> None:
     for column in ("journey", *measured):
         table.add_column(column, justify="left" if column == "journey" else "right")
     for journey in (REQUEST, WORKER, KEY, TOTAL):
-        cells = [[str(each[journey][unit]) for unit in ("calls", "files", "lines")] for each in measured.values()]
-        table.add_row(journey, *(", ".join(cell) for cell in cells))
+        numbers = [each[journey] for each in measured.values()]
+        table.add_row(journey, *(f"{each['calls']}, {len(each['files'])}, {each['lines']}" for each in numbers))
     console.print(table)
     if hot:
         ours = measured[OURS]
         for journey in (REQUEST, WORKER, KEY):
             console.print(f"[bold]{journey}[/bold]: calls, file")
-            for file, count in ours[journey]["by_file"].items():
+            for file, count in ours[journey]["files"].items():
                 console.print(f"{count:4} {file}", highlight=False)
         console.print("[bold]total[/bold]: calls, file, function")
         for count, file, function in ours[TOTAL]["by_function"][:hot]:
