@@ -113,7 +113,7 @@ class Tracer:
             return None
         file = code.co_filename.removeprefix(self._prefix)
         journeys = [self.journeys[name]]
-        if _is_inside(frame, _DECIDES):
+        if name == REQUEST and _is_inside(frame, _DECIDES):
             journeys.append(self.journeys[KEY])
         if frame not in self._seen and (code.co_name == "<lambda>" or not code.co_name.startswith("<")):
             self._seen.add(frame)

@@ -360,7 +360,7 @@ class Workforce:
             return []
         worker.jobs |= {claim.job.id: claim.job for claim in claims}
         if claims:
-            worker.handed_ms = self._clock.now_ms()
+            worker.handed_ms = claims[0].job.started_ms
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:
