@@ -23,8 +23,7 @@ from benchmarks.machine import describe_machine
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.service.activity import ActivityRange
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 
 RESULTS = Path(__file__).parent / "results" / "activity.json"
 MONTH_MS = 30 * 86_400_000
@@ -36,7 +35,7 @@ INSERT = text(
 )
 
 
-async def fill(store: SqlStore, jobs: int, now_ms: int) -> None:
+async def fill(stores: Stores, jobs: int, now_ms: int) -> None:
     draw = random.Random(1)
 
     def row(number: int) -> dict[str, object]:
@@ -53,28 +52,28 @@ async def fill(store: SqlStore, jobs: int, now_ms: int) -> None:
 
     rows = map(row, range(jobs))
     while batch := list(itertools.islice(rows, 10_000)):
-        await store._database.write(lambda transaction, batch=batch: transaction.connection.execute(INSERT, batch))
+        await stores.database.write(lambda transaction, batch=batch: transaction.connection.execute(INSERT, batch))
 
 
 async def run(jobs: int) -> None:
     clock = ManualClock(1_785_000_000_000)
     with tempfile.TemporaryDirectory() as folder:
-        store = await open_store(f"sqlite:///{folder}/jobs.db", clock)
-        await fill(store, jobs, clock.now_ms())
+        stores = await open_stores(f"sqlite:///{folder}/jobs.db", clock)
+        await fill(stores, jobs, clock.now_ms())
         table = Table("range", "median ms", "CPU ms", title=f"{jobs:,} jobs")
         result: dict[str, object] = {"machine": describe_machine(("sqlalchemy",)), "jobs": jobs}
         for wanted in ActivityRange:
             end_ms = clock.now_ms() + 1
             start_ms = end_ms - wanted.buckets * wanted.bucket_ms
             wall_ms, cpu_ms = await measure(
-                lambda start_ms=start_ms, end_ms=end_ms, wanted=wanted: store.activity(
+                lambda start_ms=start_ms, end_ms=end_ms, wanted=wanted: stores.activity.activity(
                     list(CATALOG), start_ms, end_ms, wanted.bucket_ms
                 ),
                 10,
             )
             table.add_row(wanted, f"{wall_ms:.2f}", f"{cpu_ms:.2f}")
             result[wanted] = {"median_ms": wall_ms, "cpu_ms": cpu_ms}
-        await store.close()
+        await stores.close()
     Console().print(table)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 

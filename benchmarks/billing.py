@@ -34,15 +34,14 @@ from flux_endpoint.core.job import Completed, Job, JobStatus
 from flux_endpoint.core.periods import Period, from_ms
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.billing import Billing
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 
 RESULTS = Path(__file__).parent / "results" / "billing.json"
 YEARS_MS = 3 * 365 * 86_400_000
 KEYS = 100
 
 
-async def fill(store: SqlStore, charges: int, now_ms: int) -> None:
+async def fill(stores: Stores, charges: int, now_ms: int) -> None:
     draw = random.Random(1)
     endpoints = list(CATALOG)
     entry = text(
@@ -59,14 +58,14 @@ async def fill(store: SqlStore, charges: int, now_ms: int) -> None:
         for number in range(charges)
     )
     while batch := list(itertools.islice(rows, 10_000)):
-        await store._database.write(lambda transaction, batch=batch: transaction.connection.execute(entry, batch))
+        await stores.database.write(lambda transaction, batch=batch: transaction.connection.execute(entry, batch))
     # As the migration does for a ledger from before.
     sums = text(
         "INSERT INTO charges_by_hour SELECT created_ms - created_ms % 3600000, key_id, endpoint_id, COUNT(*), "
         "SUM(amount_units) FROM ledger GROUP BY 1, 2, 3"
     )
     started_s = time.perf_counter()
-    await store._database.write(lambda transaction: transaction.connection.execute(sums))
+    await stores.database.write(lambda transaction: transaction.connection.execute(sums))
     print(f"sums of an existing ledger, as at an upgrade: {time.perf_counter() - started_s:.1f} s")
 
 
@@ -82,8 +81,8 @@ async def measure(question: Callable[[], Awaitable[object]], repeats: int) -> tu
     return statistics.median(times_ms), (time.process_time() - cpu_s) / repeats * 1_000
 
 
-def questions(store: SqlStore, clock: ManualClock) -> dict[str, tuple[Callable[[], Awaitable[object]], int]]:
-    billing, accounts = Billing(store, clock), Accounts(store, clock)
+def questions(stores: Stores, clock: ManualClock) -> dict[str, tuple[Callable[[], Awaitable[object]], int]]:
+    billing, accounts = Billing(stores.accounts, clock), Accounts(stores.accounts, clock)
     everybody, visitor = ApiKey("a", "", 0), ApiKey("key-7", "", 0, limits=KeyLimits(endpoint_ids=frozenset({"x"})))
     all_time = from_ms(clock.now_ms() - YEARS_MS - 86_400_000)
     month = from_ms(clock.now_ms()) - timedelta(days=30)
@@ -93,7 +92,7 @@ def questions(store: SqlStore, clock: ManualClock) -> dict[str, tuple[Callable[[
 
     async def job(key_id: str, *, complete: bool) -> None:
         now_ms = clock.now_ms()
-        job = await store.enqueue(
+        job = await stores.jobs.enqueue(
             Job(
                 id=ids.new_job_id(sync=False),
                 endpoint_id=FLUX_DEV.endpoint_id,
@@ -106,10 +105,10 @@ def questions(store: SqlStore, clock: ManualClock) -> dict[str, tuple[Callable[[
             )
         )
         if complete:
-            (claim,) = await store.claim("worker", [job.endpoint_id], 1, 30)
-            await store.finish(job.id, "worker", claim.token, Completed({}))
+            (claim,) = await stores.claims.claim("worker", [job.endpoint_id], 1, 30)
+            await stores.claims.finish(job.id, "worker", claim.token, Completed({}))
         else:
-            await store.cancel(job.endpoint_id, job.id)
+            await stores.jobs.cancel(job.endpoint_id, job.id)
 
     return {
         "bill, 30 days by day, all keys": (bill(everybody, Period.DAY), 20),
@@ -128,18 +127,18 @@ def questions(store: SqlStore, clock: ManualClock) -> dict[str, tuple[Callable[[
 async def run(charges: int) -> None:
     clock = ManualClock(1_785_000_000_000)
     with tempfile.TemporaryDirectory() as folder:
-        store = await open_store(f"sqlite:///{folder}/ledger.db", clock)
+        stores = await open_stores(f"sqlite:///{folder}/ledger.db", clock)
         for number in range(KEYS):
             limits = KeyLimits(usd_per_month=Decimal(1_000_000)) if number == 7 else KeyLimits()
-            await store.add_key(ApiKey(f"key-{number}", "", 0, limits=limits), f"hash-{number}")
-        await fill(store, charges, clock.now_ms())
+            await stores.accounts.add_key(ApiKey(f"key-{number}", "", 0, limits=limits), f"hash-{number}")
+        await fill(stores, charges, clock.now_ms())
         table = Table("question", "median ms", "CPU ms", title=f"{charges:,} charges")
         result: dict[str, object] = {"machine": describe_machine(("sqlalchemy",)), "charges": charges}
-        for name, (question, repeats) in questions(store, clock).items():
+        for name, (question, repeats) in questions(stores, clock).items():
             wall_ms, cpu_ms = await measure(question, repeats)
             table.add_row(name, f"{wall_ms:.2f}", f"{cpu_ms:.2f}")
             result[name] = {"median_ms": wall_ms, "cpu_ms": cpu_ms}
-        await store.close()
+        await stores.close()
     Console().print(table)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 

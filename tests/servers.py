@@ -142,10 +142,10 @@ class Server:
         code = (
             "import asyncio, json, sys\n"
             "from flux_endpoint.core.clock import SystemClock\n"
-            "from flux_endpoint.stores.connect import open_store\n"
+            "from flux_endpoint.stores.connect import open_stores\n"
             "async def read():\n"
-            "    store = await open_store(sys.argv[1], SystemClock())\n"
-            "    entries = await store.entries()\n"
+            "    store = await open_stores(sys.argv[1], SystemClock())\n"
+            "    entries = await store.accounts.entries()\n"
             "    await store.close()\n"
             "    return [entry.job_id for entry in entries]\n"
             "print(json.dumps(asyncio.run(read())))\n"

@@ -90,9 +90,9 @@ def test_only_a_start_with_old_tables_loads_alembic(tmp_path):
     start = f"""
 import asyncio
 from flux_endpoint.core.clock import SystemClock
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.connect import open_stores
 async def start():
-    await (await open_store("sqlite:///{tmp_path}/jobs.db", SystemClock())).close()
+    await (await open_stores("sqlite:///{tmp_path}/jobs.db", SystemClock())).close()
 asyncio.run(start())"""
     assert "alembic" in loaded_by(start)
     assert "alembic" not in loaded_by(start)

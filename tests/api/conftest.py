@@ -41,9 +41,7 @@ from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.accounts.protocol import Ledger
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 from tests.api.golden_files import GoldenFiles
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
@@ -77,8 +75,7 @@ class Gateway:
     services: Services
     clock: ManualClock
     janitor: Janitor
-    ledger: Ledger
-    store: SqlStore
+    stores: Stores
     deliverer: Deliverer
     sender: "FakeSender"
     uploads: Uploads
@@ -218,29 +215,29 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     """A gateway with its database and pictures in a folder."""
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
-    store = await open_store(f"sqlite:///{folder / 'jobs.db'}", clock)
+    stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
     images = ImageService(open_image_store(str(folder / "images")), clock)
-    uploads = Uploads(store, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
-    pictures = Pictures(store, images, uploads)
-    workforce = Workforce(store, store, pictures, ENDPOINTS, clock)
+    uploads = Uploads(stores.claims, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
+    pictures = Pictures(stores.claims, stores.pictures, images, uploads)
+    workforce = Workforce(stores.claims, stores.workers, pictures, ENDPOINTS, clock)
 
     def body_of(job: Job) -> dict[str, Any]:
         return webhook_body(ENDPOINTS.get(job.endpoint_id), job, FRONT.base_url_of(job.origin))
 
-    deliverer = Deliverer(store, sender, body_of, clock, "gateway-1")
-    endpoints = EndpointService(store, ENDPOINTS, clock)
-    billing = Billing(store, clock)
+    deliverer = Deliverer(stores.webhooks, sender, body_of, clock, "gateway-1")
+    endpoints = EndpointService(stores.jobs, stores.activity, ENDPOINTS, clock)
+    billing = Billing(stores.accounts, clock)
     services = Services(
         endpoints=endpoints,
         workforce=workforce,
-        accounts=Accounts(store, clock),
+        accounts=Accounts(stores.accounts, clock),
         images=images,
-        batches=BatchService(endpoints, store, clock, Retention()),
-        job_views=JobViews(store, workforce, clock, queue_period_s=0.02, silence_s=0.1),
-        worker_tokens=WorkerTokens(store, clock, WORKER_TOKEN),
+        batches=BatchService(endpoints, stores.batches, clock, Retention()),
+        job_views=JobViews(stores.jobs, workforce, clock, queue_period_s=0.02, silence_s=0.1),
+        worker_tokens=WorkerTokens(stores.workers, clock, WORKER_TOKEN),
         billing=billing,
-        estimates=Estimates(store),
-        activity=ActivityService(store, store, endpoints, workforce, billing, clock),
+        estimates=Estimates(stores.activity),
+        activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
         hold_s=0.05,
         hot_loop_s=0,
     )
@@ -248,9 +245,9 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        janitor = Janitor(store, workforce, images, store, store, clock)
-        yield Gateway(client, services, clock, janitor, store, store, deliverer, sender, uploads)
-    await store.close()
+        janitor = Janitor(stores.retention, stores.pictures, workforce, images, clock)
+        yield Gateway(client, services, clock, janitor, stores, deliverer, sender, uploads)
+    await stores.close()
 
 
 @pytest.fixture

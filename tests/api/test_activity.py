@@ -93,7 +93,7 @@ async def test_cold_starts_are_what_workers_said_with_a_take(gateway: Gateway, w
     assert (await gateway.get(f"{URL}?range=30d")).json()["coldStarts"] == 2
     gateway.clock.advance(ms=2 * 86_400_000)
     await gateway.janitor.sweep()
-    assert (await gateway.store.activity([DEV_ID], 0, gateway.clock.now_ms(), 1)).cold_starts == 0
+    assert (await gateway.stores.activity.activity([DEV_ID], 0, gateway.clock.now_ms(), 1)).cold_starts == 0
 
 
 async def test_ranges_hold_what_ended_in_them(gateway: Gateway) -> None:

@@ -90,7 +90,7 @@ async def test_a_batch_from_draft_to_results(gateway: Gateway, worker: HandWorke
     assert (page["offset"], page["hasMore"]) == (2, False)
     listed = (await gateway.get(f"{DEV}/requests")).json()["requests"]
     assert {line["batchId"] for line in listed} == {batch_id}
-    assert [entry.job_id for entry in await gateway.ledger.entries()] == [ids[0]]
+    assert [entry.job_id for entry in await gateway.stores.accounts.entries()] == [ids[0]]
 
 
 async def test_results_are_kept_for_a_day(gateway: Gateway, worker: HandWorker) -> None:

@@ -45,7 +45,7 @@ async def test_the_picture_goes_there_and_the_client_gets_a_signed_link(gateway:
     assert "X-Amz-Credential=their-id%2F" in output["image_url"]
     assert "their-secret" not in str(status)
     assert (output["result"], output["seed"]) == (output["image_url"], 7)
-    assert [entry.job_id for entry in await gateway.ledger.entries()] == [job_id]
+    assert [entry.job_id for entry in await gateway.stores.accounts.entries()] == [job_id]
     assert await gateway.services.images.sweep() == 0
 
 
@@ -87,7 +87,7 @@ async def test_a_bucket_that_does_not_take_it_fails_the_job_and_nothing_is_charg
     status = (await gateway.get(f"{DEV}/status/{job_id}")).json()
     assert (status["status"], status["error"]) == ("FAILED", error)
     assert len(gateway.sender.sent) == tries
-    assert await gateway.ledger.entries() == []
+    assert await gateway.stores.accounts.entries() == []
 
 
 async def test_a_bucket_that_is_busy_for_a_moment_is_asked_again(gateway: Gateway, worker: HandWorker) -> None:

@@ -81,8 +81,8 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
         "small": CustomEndpoint("small", "Small", input_schema=schema),
         "referring": CustomEndpoint("referring", "Referring", input_schema=referring),
     }
-    store = gateway.store
-    endpoints = EndpointService(store, catalog, gateway.clock)
+    stores = gateway.stores
+    endpoints = EndpointService(stores.jobs, stores.activity, catalog, gateway.clock)
     document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints), FRONT).openapi()
     for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
         inputs = {}
@@ -98,5 +98,7 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
             "referring": {"type": "object"},
         }
     # One application's endpoints are not another's.
-    flux_only = dataclasses.replace(gateway.services, endpoints=EndpointService(store, FLUX_ENDPOINTS, gateway.clock))
+    flux_only = dataclasses.replace(
+        gateway.services, endpoints=EndpointService(stores.jobs, stores.activity, FLUX_ENDPOINTS, gateway.clock)
+    )
     assert "/v2/small/run" not in create_app(flux_only, FRONT).openapi()["paths"]

@@ -54,7 +54,7 @@ async def test_wrong_input_is_told_as_by_run(gateway: Gateway) -> None:
 
 async def test_a_full_queue_is_429_until_there_is_room(gateway: Gateway, worker: HandWorker) -> None:
     endpoints = gateway.services.endpoints
-    endpoints._cap = QueueCap(endpoints._store, gateway.clock, 3)
+    endpoints._cap = QueueCap(gateway.stores.activity, gateway.clock, 3)
     for _ in range(3):
         await gateway.submit()
     for operation in ("run", "runsync"):

@@ -104,7 +104,7 @@ async def test_a_job_is_followed_from_the_queue_to_its_picture(gateway: Gateway,
         assert await onlooker.status() == whole
         assert await onlooker.piece() == ""
         await onlooker.task
-    assert len(gateway.store._signals) == 0
+    assert len(gateway.stores.database.signals) == 0
 
 
 async def test_the_whole_of_a_finished_job_is_one_message(gateway: Gateway, worker: HandWorker) -> None:
@@ -155,13 +155,13 @@ async def test_an_onlooker_who_leaves_is_forgotten(gateway: Gateway) -> None:
     onlooker.leave()
     async with asyncio.timeout(20):
         await onlooker.task
-    assert len(gateway.store._signals) == 0
+    assert len(gateway.stores.database.signals) == 0
 
 
 async def test_the_end_of_the_process_ends_the_stream(gateway: Gateway) -> None:
     onlooker = await onlooker_of(gateway, await gateway.submit())
     await onlooker.status()
-    gateway.store.drain()
+    gateway.stores.drain()
     while await onlooker.piece():
         pass
     await onlooker.task

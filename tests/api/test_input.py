@@ -88,7 +88,7 @@ async def test_bad_field_is_named_with_its_limit(
     reply = await gateway.post(f"{DEV}/{operation}", {"input": fields})
     await assert_refused(gateway, reply, f"Invalid parameter: {problem}")
     assert reply.json()["id"].startswith("sync-") == (operation == "runsync")
-    assert (await gateway.store.counts(DEV.removeprefix("/v2/"))).in_queue == 0
+    assert (await gateway.stores.jobs.counts(DEV.removeprefix("/v2/"))).in_queue == 0
 
 
 @pytest.mark.parametrize(("body", "error"), BAD_BODIES)

@@ -18,7 +18,7 @@ async def notices(gateway: Gateway, job_id: str) -> set[str | None]:
     }
     seen.add((await gateway.post(f"{ECHO}/estimate", {"input": {}})).json().get("notice"))
     # What /events sends first.
-    async for view in gateway.services.job_views.follow(await gateway.store.get("echo", job_id)):
+    async for view in gateway.services.job_views.follow(await gateway.stores.jobs.get("echo", job_id)):
         assert view is not None
         seen.add(schemas.job_body(None, view.job, "http://x", view.queue_position, view.notice).get("notice"))
         break

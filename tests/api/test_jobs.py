@@ -105,7 +105,7 @@ async def test_failed_job_tells_why_and_costs_nothing(gateway: Gateway, worker: 
         "workerId": "worker-1",
         "error": "the device ran out of memory",
     }
-    assert await gateway.ledger.entries() == []
+    assert await gateway.stores.accounts.entries() == []
 
 
 async def test_a_result_without_a_picture_is_a_failure(gateway: Gateway, worker: HandWorker) -> None:
@@ -132,7 +132,7 @@ async def test_cancel_reaches_the_worker_of_a_running_job(gateway: Gateway, work
     assert late.status_code == 409
     assert (await worker.done(job, {"output": {"image_url": "http://x/y.png"}})).status_code == 409
     assert (await status(gateway, job_id))["status"] == "CANCELLED"
-    assert await gateway.ledger.entries() == []
+    assert await gateway.stores.accounts.entries() == []
 
 
 async def test_cancel_of_a_finished_job_changes_nothing(gateway: Gateway, worker: HandWorker) -> None:
@@ -146,7 +146,7 @@ async def test_a_completed_job_is_charged_once_to_its_key(gateway: Gateway, work
     job = await take(worker)
     for _ in range(2):
         assert (await worker.deliver(job)).status_code == 200
-    (entry,) = await gateway.ledger.entries()
+    (entry,) = await gateway.stores.accounts.entries()
     (key,) = await gateway.services.accounts.list()
     assert (entry.job_id, entry.key_id, str(entry.amount_usd)) == (job_id, key.id, "0.00262144")
 
@@ -230,7 +230,7 @@ async def test_a_failed_job_can_be_retried_and_is_charged_once(gateway: Gateway,
     done = await status(gateway, job_id)
     assert (done["status"], done["delayTime"]) == ("COMPLETED", 40)
     assert "error" not in done and "retries" not in done
-    assert len(await gateway.ledger.entries()) == 1
+    assert len(await gateway.stores.accounts.entries()) == 1
 
 
 async def test_only_failed_jobs_that_ran_can_be_retried(gateway: Gateway, worker: HandWorker) -> None:
@@ -281,7 +281,7 @@ async def test_records_of_finished_jobs_are_forgotten_with_their_pictures(gatewa
     await gateway.janitor.sweep()
     reply = await gateway.get(f"{DEV}/status/{job_id}")
     assert reply.status_code == 404
-    assert len(await gateway.ledger.entries()) == 1
+    assert len(await gateway.stores.accounts.entries()) == 1
 
 
 async def test_a_worker_that_hangs_up_keeps_no_job(gateway: Gateway) -> None:

@@ -32,7 +32,7 @@ async def test_twenty_uploads_of_one_attempt_leave_one_file(
     assert {reply.status_code for reply in replies} == {200}
     body = await status(gateway, job["id"], DEV)
     assert [body["output"]["image_url"].rpartition("/")[2]] == files(tmp_path)
-    assert len(await gateway.ledger.entries()) == 1
+    assert len(await gateway.stores.accounts.entries()) == 1
 
 
 async def test_a_picture_of_a_job_that_is_not_held_is_not_saved(
@@ -59,7 +59,7 @@ async def test_no_worker_names_a_picture_that_it_has_not_handed_in(
         assert (await third_party.done(job_id, {"output": {"image_key": key}})).status_code == 200
         body = await status(gateway, job_id, DEV)
         assert (body["status"], body["error"]) == ("FAILED", "the worker named a picture that it has not handed in")
-    assert [entry.job_id for entry in await gateway.ledger.entries()] == [done["id"]]
+    assert [entry.job_id for entry in await gateway.stores.accounts.entries()] == [done["id"]]
 
 
 @pytest.mark.parametrize("end", ["lost", "cancelled"])
@@ -75,7 +75,7 @@ async def test_what_a_killed_gateway_leaves_is_found_and_what_jobs_name_is_not(
         raise StoreUnavailable("killed between the picture and its report")
 
     with monkeypatch.context() as patch:
-        patch.setattr(gateway.store, "finish", die)
+        patch.setattr(gateway.stores.claims, "finish", die)
         assert (await worker.deliver(job)).status_code == 503
     orphan = next(name for name in files(tmp_path) if name != kept_file)
     # As long as the attempt may still report, its picture stays.
@@ -98,7 +98,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_found_again(
     gateway: Gateway, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await take(gateway, worker)
-    key = await gateway.store.reserve_picture(job["id"], "worker-1", None, "a" * 43 + ".png")
+    key = await gateway.stores.pictures.reserve_picture(job["id"], "worker-1", None, "a" * 43 + ".png")
     await gateway.services.images.save(key, PNG_BYTES)
     await gateway.post(f"{DEV}/cancel/{job['id']}")
     gateway.clock.advance(days=1)
@@ -112,7 +112,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_found_again(
             await gateway.janitor.sweep()
     gateway.clock.advance(days=1)
     await gateway.janitor.sweep()
-    assert await gateway.store.orphaned_pictures(gateway.clock.now_ms(), 9) == []
+    assert await gateway.stores.pictures.orphaned_pictures(gateway.clock.now_ms(), 9) == []
     assert (await gateway.client.get(f"/images/{key}")).status_code == 404
 
 

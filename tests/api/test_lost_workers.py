@@ -201,7 +201,7 @@ async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
         assert (await leaving.get("job-stop")).status_code == 204
         gateway.clock.advance(s=31)
         await gateway.janitor.sweep()
-        job = await gateway.store.get("echo", job_id)
+        job = await gateway.stores.jobs.get("echo", job_id)
         assert (job.status, job.retries) == ("IN_QUEUE", retries), pod
 
 
@@ -214,7 +214,7 @@ async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(
         gateway.clock.advance(s=5)
     gateway.clock.advance(s=31)
     await gateway.janitor.sweep()
-    job = await gateway.store.get("echo", job_id)
+    job = await gateway.stores.jobs.get("echo", job_id)
     assert (job.status, job.retries) == ("IN_QUEUE", 1)
 
 

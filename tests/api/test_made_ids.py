@@ -41,9 +41,9 @@ async def test_every_good_answer_has_it(gateway: Gateway, worker: HandWorker) ->
 
 async def test_a_database_that_goes_away_while_a_client_waits_leaves_it_the_id(gateway: Gateway) -> None:
     waiting = asyncio.create_task(gateway.post(f"{DEV}/runsync", BODY))
-    assert await gateway.store.wait_for_work([DEV_ID], 60)
-    ((job,), _) = await gateway.store.recent(DEV_ID, [], 1)
-    await gateway.store.close()
+    assert await gateway.stores.claims.wait_for_work([DEV_ID], 60)
+    ((job,), _) = await gateway.stores.jobs.recent(DEV_ID, [], 1)
+    await gateway.stores.close()
     reply = await waiting
     assert reply.status_code == 503
     assert f"{job.id} was accepted: ask for it later" in assert_has_id(reply, job.id)["error"]
@@ -52,13 +52,13 @@ async def test_a_database_that_goes_away_while_a_client_waits_leaves_it_the_id(g
 async def test_a_bug_after_the_acceptance_leaves_the_id_too(gateway: Gateway) -> None:
     # Whatever is written comes back as what no code expects.
     broken = "CREATE TRIGGER broken AFTER INSERT ON jobs BEGIN UPDATE jobs SET status = 'BROKEN'; END"
-    await gateway.store._database.write(lambda transaction: transaction.connection.exec_driver_sql(broken) and None)
+    await gateway.stores.database.write(lambda transaction: transaction.connection.exec_driver_sql(broken) and None)
     transport = httpx.ASGITransport(create_app(gateway.services, FRONT), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=gateway.client.headers) as client:
         reply = await client.post(f"{DEV}/runsync", json=BODY)
     assert reply.status_code == 500
     query = text("SELECT id FROM jobs")
-    job_id = await gateway.store._database.read(lambda connection: connection.scalar(query))
+    job_id = await gateway.stores.database.read(lambda connection: connection.scalar(query))
     assert_has_id(reply, job_id)
 
 
@@ -70,7 +70,7 @@ async def test_a_database_that_goes_away_at_the_commit_leaves_the_id_that_it_may
     assert job is not None
     await worker.done(job, {"error": "no"})
     batch_id = (await gateway.post(f"{DEV}/batch", [BODY])).json()["id"]
-    await gateway.store.close()
+    await gateway.stores.close()
     reply = await gateway.post(f"{DEV}/run", BODY)
     assert reply.status_code == 503
     made = reply.json()["id"]

@@ -211,7 +211,7 @@ async def test_a_batch_is_paid_by_its_maker_whoever_finalizes_it(gateway: Gatewa
     assert reply.status_code == 200, reply.text
     listed = await gateway.get(f"{DEV}/batch/{batch_id}/requests", headers=people.headers["maker"])
     (line,) = listed.json()["requests"]
-    job = await gateway.store.get(DEV_ID, line["id"])
+    job = await gateway.stores.jobs.get(DEV_ID, line["id"])
     assert job.key_id == people.ids["maker"]
     assert (await gateway.get(f"{DEV}/status/{job.id}", headers=people.headers["maker"])).status_code == 200
 

@@ -93,7 +93,7 @@ async def status(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 
 async def charged(gateway: Gateway) -> list[str]:
-    return [entry.job_id for entry in await gateway.ledger.entries()]
+    return [entry.job_id for entry in await gateway.stores.accounts.entries()]
 
 
 async def test_a_silent_bucket_holds_no_worker_and_nobody_elses_job(
@@ -273,7 +273,7 @@ async def test_an_end_that_cannot_be_noted_is_noted_later(
 ) -> None:
     job_id = await submit(gateway)
     await hand_in(worker)
-    finish, troubles = gateway.store.finish, [StoreUnavailable("away"), StoreUnavailable("away")]
+    finish, troubles = gateway.stores.claims.finish, [StoreUnavailable("away"), StoreUnavailable("away")]
 
     async def finish_later(*arguments: Any) -> Any:
         if troubles:
@@ -282,7 +282,7 @@ async def test_an_end_that_cannot_be_noted_is_noted_later(
 
     async def no_sleep(_: float) -> None: ...
 
-    monkeypatch.setattr(gateway.store, "finish", finish_later)
+    monkeypatch.setattr(gateway.stores.claims, "finish", finish_later)
     gateway.uploads._sleep = no_sleep
     silent.gate.set()
     await gateway.settle()

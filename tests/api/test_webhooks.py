@@ -37,7 +37,7 @@ async def finish(worker: HandWorker) -> None:
 
 
 async def log(gateway: Gateway, **options):
-    return await gateway.store.deliveries(limit=10, **options)
+    return await gateway.stores.webhooks.deliveries(limit=10, **options)
 
 
 async def test_a_completed_job_is_told_as_status_shows_it_with_input_and_webhook(
@@ -97,7 +97,7 @@ async def test_the_signature_is_what_the_reference_verifies(gateway: Gateway, wo
     await finish(worker)
     (sent,) = await deliver(gateway)
     (key,) = await gateway.services.accounts.list()
-    secret = (await gateway.store.webhook_secret(key.id)).secret
+    secret = (await gateway.stores.webhooks.webhook_secret(key.id)).secret
     assert sent.headers["webhook-id"].startswith("msg_")
     assert int(sent.headers["webhook-timestamp"]) == gateway.clock.now_ms() // 1_000
     reference = standardwebhooks.Webhook(secret)
@@ -108,8 +108,8 @@ async def test_the_signature_is_what_the_reference_verifies(gateway: Gateway, wo
 
 async def test_after_a_rotation_both_secrets_sign_for_a_day(gateway: Gateway, worker: HandWorker) -> None:
     (key,) = await gateway.services.accounts.list()
-    old = (await gateway.store.webhook_secret(key.id)).secret
-    rotated = await gateway.store.rotate_webhook_secret(key.id)
+    old = (await gateway.stores.webhooks.webhook_secret(key.id)).secret
+    rotated = await gateway.stores.webhooks.rotate_webhook_secret(key.id)
     assert (rotated.previous, rotated.previous_until_ms) == (old, gateway.clock.now_ms() + ROTATION_MS)
     assert rotated.secret != old
 
@@ -192,12 +192,12 @@ async def test_what_failed_can_be_sent_again_under_its_id(gateway: Gateway, work
     gateway.clock.advance(days=2)
     await gateway.janitor.sweep()
     assert (await gateway.get(f"{DEV}/status/{job_id}")).status_code == 404
-    assert await gateway.store.replay_failed() == 1
+    assert await gateway.stores.webhooks.replay_failed() == 1
     (again,) = await deliver(gateway)
     assert again.headers["webhook-id"] == first.headers["webhook-id"]
     assert again.headers["webhook-timestamp"] != first.headers["webhook-timestamp"]
     assert again.body == first.body
-    assert await gateway.store.replay_failed() == 0
+    assert await gateway.stores.webhooks.replay_failed() == 0
 
 
 async def test_what_arrived_can_be_sent_again_for_as_long_as_its_job_is_kept(
@@ -207,16 +207,16 @@ async def test_what_arrived_can_be_sent_again_for_as_long_as_its_job_is_kept(
     await finish(worker)
     (first,) = await deliver(gateway)
     delivery_id = first.headers["webhook-id"]
-    await gateway.store.replay(delivery_id)
+    await gateway.stores.webhooks.replay(delivery_id)
     with pytest.raises(Conflict, match="on its way"):
-        await gateway.store.replay(delivery_id)
+        await gateway.stores.webhooks.replay(delivery_id)
     assert (await deliver(gateway))[0].body == first.body
     gateway.clock.advance(s=1_800)
     await gateway.janitor.sweep()
     with pytest.raises(Conflict, match="erased together with its job"):
-        await gateway.store.replay(delivery_id)
+        await gateway.stores.webhooks.replay(delivery_id)
     with pytest.raises(NotFound, match="no webhook delivery with the id 'msg_x'"):
-        await gateway.store.replay("msg_x")
+        await gateway.stores.webhooks.replay("msg_x")
     (record,) = await log(gateway)
     assert (record.state, record.can_replay) == (DeliveryState.DELIVERED, False)
 
@@ -251,7 +251,7 @@ async def test_a_retried_job_tells_both_of_its_ends(gateway: Gateway, worker: Ha
 async def test_a_delivery_of_a_dead_gateway_is_sent_by_another(gateway: Gateway, worker: HandWorker) -> None:
     await submit(gateway)
     await finish(worker)
-    (lost,) = await gateway.store.claim_due("gateway-2", 8, 8, LEASE_MS)
+    (lost,) = await gateway.stores.webhooks.claim_due("gateway-2", 8, 8, LEASE_MS)
     assert await deliver(gateway) == []
     gateway.clock.advance(ms=LEASE_MS)
     (sent,) = await deliver(gateway)

@@ -22,7 +22,7 @@ async def test_an_output_of_an_endpoint_of_ones_own_is_passed_through(
     body = await status(gateway, job_id)
     assert body.keys() == {"id", "status", "delayTime", "executionTime", "workerId", "output"}
     assert (body["status"], body["workerId"], body["output"]) == ("COMPLETED", "pod-1", output)
-    (entry,) = await gateway.ledger.entries()
+    (entry,) = await gateway.stores.accounts.entries()
     assert (entry.job_id, str(entry.amount_usd)) == (job_id, "0.00100000")
 
 
@@ -132,7 +132,7 @@ async def test_an_error_of_the_handler_fails_the_job(
     await third_party.done(job_id, result | {"output": {"half": 1}})
     body = await status(gateway, job_id)
     assert (body["status"], body["error"], body["output"]) == ("FAILED", error, {"half": 1})
-    assert await gateway.ledger.entries() == []
+    assert await gateway.stores.accounts.entries() == []
 
 
 @pytest.mark.parametrize(
@@ -239,4 +239,4 @@ async def test_a_chunk_that_cannot_be_used_fails_the_job_with_the_reason(
     assert (body["status"], body["error"]) == ("FAILED", f"a chunk of the worker's stream was refused: {reason}")
     stream = (await gateway.get(f"{ECHO}/stream/{job_id}")).json()
     assert stream == {"status": "FAILED", "stream": [{"output": "before"}]}
-    assert await gateway.ledger.entries() == []
+    assert await gateway.stores.accounts.entries() == []

@@ -141,19 +141,19 @@ async def test_a_revocation_elsewhere_is_noticed_within_seconds_and_calls_cost_n
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token_id, secret = await mint(gateway)
-    tokens, store = gateway.services.worker_tokens, gateway.services.workforce._store
+    tokens, stores = gateway.services.worker_tokens, gateway.stores
     reads = []
-    find = store.find_worker_token
+    find = stores.workers.find_worker_token
 
     async def counted(secret_hash: str) -> Any:
         reads.append(secret_hash)
         return await find(secret_hash)
 
-    monkeypatch.setattr(store, "find_worker_token", counted)
+    monkeypatch.setattr(stores.workers, "find_worker_token", counted)
     for _ in range(20):
         await tokens.authenticate(secret)
     assert len(reads) == 1
-    await store.revoke_worker_token(token_id, gateway.clock.now_ms())
+    await stores.workers.revoke_worker_token(token_id, gateway.clock.now_ms())
     gateway.clock.advance(s=5)
     assert (await ThirdPartyWorker(gateway, token=secret).get("ping")).status_code == 401
 
@@ -163,7 +163,7 @@ async def test_a_clock_that_is_set_keeps_no_revoked_token_alive(gateway: Gateway
     token_id, secret = await mint(gateway)
     await gateway.services.worker_tokens.authenticate(secret)
     # By another gateway or the command line.
-    await gateway.services.workforce._store.revoke_worker_token(token_id, gateway.clock.now_ms())
+    await gateway.stores.workers.revoke_worker_token(token_id, gateway.clock.now_ms())
     gateway.clock.jump(s=jump_s)
     gateway.clock.advance(s=5)
     assert (await ThirdPartyWorker(gateway, token=secret).get("ping")).status_code == 401

@@ -14,8 +14,7 @@ from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Failed, Job, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 from tests.servers import DEV, SCHNELL
 
 _JOBS: Final = 700
@@ -37,16 +36,18 @@ def write_past(database: Path) -> None:
 async def _write(database: Path) -> None:
     draw, now_ms = random.Random(5), SystemClock().now_ms()
     clock = ManualClock(now_ms - 7 * MS_PER_DAY)
-    store = await open_store(f"sqlite:///{database}", clock)
+    stores = await open_stores(f"sqlite:///{database}", clock)
     for key_id, name, _ in _KEYS:
-        await store.add_key(ApiKey(key_id, name, clock.now_ms()), f"hash of {name}")
+        await stores.accounts.add_key(ApiKey(key_id, name, clock.now_ms()), f"hash of {name}")
     for number in range(9):
         ready_ms = now_ms - draw.randrange(20 * MS_PER_HOUR)
-        await store.note_cold_start(f"pod-{number}", [DEV, SCHNELL], round(draw.gauss(21_000, 2_500)), ready_ms)
+        await stores.activity.note_cold_start(
+            f"pod-{number}", [DEV, SCHNELL], round(draw.gauss(21_000, 2_500)), ready_ms
+        )
     for made_ms in sorted(_time(draw, now_ms) for _ in range(_JOBS)):
         clock.advance(ms=max(0, made_ms - clock.now_ms()))
-        await _run(store, clock, draw)
-    await store.close()
+        await _run(stores, clock, draw)
+    await stores.close()
 
 
 def _time(draw: random.Random, now_ms: int) -> int:
@@ -58,7 +59,7 @@ def _time(draw: random.Random, now_ms: int) -> int:
             return round(now_ms - ago_ms)
 
 
-async def _run(store: SqlStore, clock: ManualClock, draw: random.Random) -> None:
+async def _run(stores: Stores, clock: ManualClock, draw: random.Random) -> None:
     (key_id, *_), (endpoint_id, seconds, cost_usd) = (
         draw.choices(_KEYS, [share for *_, share in _KEYS])[0],
         draw.choices(_ENDPOINTS, (2, 1))[0],
@@ -67,17 +68,17 @@ async def _run(store: SqlStore, clock: ManualClock, draw: random.Random) -> None
     job = Job(new_job_id(sync=False), endpoint_id, JobStatus.IN_QUEUE, {}, key_id, cost_usd, now_ms, now_ms)
     if chance < 0.02:
         refused = {"status": JobStatus.FAILED, "error": _ERRORS[1], "cost_usd": Decimal(0), "finished_ms": now_ms}
-        await store.enqueue(replace(job, **refused))
+        await stores.jobs.enqueue(replace(job, **refused))
         return
-    await store.enqueue(job)
+    await stores.jobs.enqueue(job)
     clock.advance(ms=round(draw.expovariate(1 / 900)))
     if chance < 0.06:
-        await store.cancel(endpoint_id, job.id)
+        await stores.jobs.cancel(endpoint_id, job.id)
         return
     if chance < 0.09:
-        await store.claim("lost", [endpoint_id], 1, _LEASE_S)
-        await store.release("lost", counts_as_retry=True, max_retries=1)
-    (claim,) = await store.claim("pod-1", [endpoint_id], 1, _LEASE_S)
+        await stores.claims.claim("lost", [endpoint_id], 1, _LEASE_S)
+        await stores.claims.release("lost", counts_as_retry=True, max_retries=1)
+    (claim,) = await stores.claims.claim("pod-1", [endpoint_id], 1, _LEASE_S)
     clock.advance(ms=round(1_000 * seconds * draw.lognormvariate(0, 0.12)))
     outcome = Failed(_ERRORS[0]) if chance > 0.985 else Completed({})
-    await store.finish(job.id, "pod-1", claim.token, outcome)
+    await stores.claims.finish(job.id, "pod-1", claim.token, outcome)

@@ -14,10 +14,9 @@ from obstore.store import S3Store
 
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 
-OpenStore = Callable[[], Awaitable[SqlStore]]
+OpenStore = Callable[[], Awaitable[Stores]]
 
 
 @pytest.fixture
@@ -45,16 +44,16 @@ async def open_another(database_url: str, clock: ManualClock) -> AsyncIterator[O
     """Opens one more store on the test's database, as another process would."""
     async with AsyncExitStack() as stack:
 
-        async def open_one() -> SqlStore:
-            store = await open_store(database_url, clock)
-            stack.push_async_callback(store.close)
-            return store
+        async def open_one() -> Stores:
+            stores = await open_stores(database_url, clock)
+            stack.push_async_callback(stores.close)
+            return stores
 
         yield open_one
 
 
 @pytest.fixture
-async def store(open_another: OpenStore) -> SqlStore:
+async def stores(open_another: OpenStore) -> Stores:
     return await open_another()
 
 

@@ -15,8 +15,8 @@ from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, Unknown
 from flux_endpoint.core.job import Claim, Job, JobStatus, SweepResult
 from flux_endpoint.core.periods import MS_PER_HOUR
 from flux_endpoint.core.webhook import Attempt, DeliveryState
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
+from flux_endpoint.stores.retention.protocol import Forgotten
 from tests.contract.model_store import A_REASON, DAY_MS, RUNNING, WAITING, Kept, ModelStore
 from tests.contract.samples import COST_USD, LEASE_S
 
@@ -30,8 +30,9 @@ ERROR = "out of memory"
 
 @dataclass(frozen=True)
 class Call:
-    """A verb of the store with its arguments."""
+    """A verb of one of the stores with its arguments."""
 
+    noun: str
     verb: str
     args: tuple[Any, ...]
     options: dict[str, Any] = field(default_factory=dict)
@@ -40,9 +41,9 @@ class Call:
         args = [f"job {arg.id}" if isinstance(arg, Job) else repr(arg) for arg in self.args]
         return f"{self.verb}({', '.join(args)}) {self.options or ''}"
 
-    async def on(self, store: SqlStore) -> Any:
+    async def on(self, stores: Stores) -> Any:
         try:
-            return plain(await getattr(store, self.verb)(*self.args, **self.options))
+            return plain(await getattr(getattr(stores, self.noun), self.verb)(*self.args, **self.options))
         except (Conflict, LeaseLost, ResultErased, UnknownJob) as error:
             return type(error)
 
@@ -53,8 +54,10 @@ class Call:
             return type(error)
 
 
-def call(verb: str, *args: Any, **options: Any) -> Call:
-    return Call(verb, args, options)
+def call(name: str, *args: Any, **options: Any) -> Call:
+    """A call by its whole name, such as `jobs.enqueue`."""
+    noun, _, verb = name.partition(".")
+    return Call(noun, verb, args, options)
 
 
 def plain(answer: Any) -> Any:
@@ -68,6 +71,8 @@ def plain(answer: Any) -> Any:
             return [sorted(ids) for ids in (answer.requeued, answer.failed, answer.timed_out)]
         case (Job() as job, list(chunks)):
             return plain(job), chunks
+        case Forgotten():
+            return answer.jobs
         case [str(), *_]:
             return sorted(answer)
         case [*answers]:
@@ -96,11 +101,11 @@ class World:
         return self.runner.run(awaitable)
 
     def open(self) -> None:
-        self.stores = [self.do(open_store(self.url, self.clock)) for _ in range(self.gateways)]
+        self.opened = [self.do(open_stores(self.url, self.clock)) for _ in range(self.gateways)]
 
     def close(self) -> None:
-        for store in self.stores:
-            self.do(store.close())
+        for stores in self.opened:
+            self.do(stores.close())
 
     def start_anew(self) -> None:
         self.close()
@@ -123,10 +128,10 @@ class History(RuleBasedStateMachine):
 
     # How a step is taken.
 
-    def store(self, number: int = 0) -> SqlStore:
+    def stores(self, number: int = 0) -> Stores:
         """Each step goes to another gateway; of those that meet several calls, every second one shares them out."""
-        stores = self.world.stores
-        return stores[(self.steps + number * (self.steps // 2 % 2)) % len(stores)]
+        opened = self.world.opened
+        return opened[(self.steps + number * (self.steps // 2 % 2)) % len(opened)]
 
     def step(self, *calls: Call) -> None:
         """Ask all at once. The answers and what is left must be those of the model in one order of the calls."""
@@ -136,7 +141,7 @@ class History(RuleBasedStateMachine):
             note(str(each))
 
         async def ask() -> list[Any]:
-            return await asyncio.gather(*(each.on(self.store(i)) for i, each in enumerate(calls)))
+            return await asyncio.gather(*(each.on(self.stores(i)) for i, each in enumerate(calls)))
 
         answers = self.do(ask())
         fitting, expected = [], []
@@ -158,14 +163,14 @@ class History(RuleBasedStateMachine):
         """Everything a client, an onlooker or a bill can show."""
 
         async def look() -> list[Any]:
-            store = self.store()
-            figures = [job for name in self.endpoints for job in (await store.recent(name, [], 1_000))[0]]
-            jobs = [await call("get", job.endpoint_id, job.id).on(store) for job in figures]
+            stores = self.stores()
+            figures = [job for name in self.endpoints for job in (await stores.jobs.recent(name, [], 1_000))[0]]
+            jobs = [await call("jobs.get", job.endpoint_id, job.id).on(stores) for job in figures]
             charges = [
                 (entry.job_id, entry.created_ms, entry.key_id, entry.amount_usd)
-                for entry in await store.entries(self.name)
+                for entry in await stores.accounts.entries(self.name)
             ]
-            told = [(record.job_id, record.status) for record in await store.deliveries(limit=1_000)]
+            told = [(record.job_id, record.status) for record in await stores.webhooks.deliveries(limit=1_000)]
             return [plain(figures), jobs, sorted(charges), sorted(told)]
 
         return self.do(look())
@@ -176,7 +181,7 @@ class History(RuleBasedStateMachine):
         jobs.sort(key=lambda job: (self.endpoints.index(job.endpoint_id), -job.created_ms))
         figures = [dataclasses.replace(job, **hidden) for job in jobs]
         charges = [(job_id, created_ms, self.name, COST_USD) for job_id, created_ms in model.charged]
-        seen = [call("get", job.endpoint_id, job.id).on_model(model) for job in jobs]
+        seen = [call("jobs.get", job.endpoint_id, job.id).on_model(model) for job in jobs]
         return [figures, seen, sorted(charges), sorted(model.told)]
 
     def check_ends(self) -> None:
@@ -221,30 +226,29 @@ class History(RuleBasedStateMachine):
     def finish_all(self) -> None:
         """Let everything end, be told and be forgotten; only charges stay."""
         self.clock.advance(s=LEASE_S)
-        self.step(call("sweep", MAX_RETRIES))
+        self.step(call("claims.sweep", MAX_RETRIES))
         for endpoint_id in self.endpoints:
-            self.step(call("counts", endpoint_id))
-            self.step(call("purge", endpoint_id))
+            self.step(call("jobs.counts", endpoint_id))
+            self.step(call("jobs.purge", endpoint_id))
         for name in WORKERS:
-            self.step(call("wait_for_stops", self.worker(name), 0))
+            self.step(call("claims.wait_for_stops", self.worker(name), 0))
         assert not self.model.those(WAITING, RUNNING)
         self.check_ends()
         self.clock.advance(days=2)
-        self.step(call("erase_expired"))
+        self.step(call("retention.erase_expired"))
         self.do(self.deliver())
-        self.step(call("forget", self.clock.now_ms()))
+        self.step(call("retention.forget", self.clock.now_ms()))
         assert self.state()[:2] == [[], []]
 
     async def deliver(self) -> None:
-        store, start_ms = self.store(), self.clock.now_ms() - 100 * DAY_MS
-        deliveries = await store.claim_due("gateway", 10_000, 10_000, 1_000)
+        stores, start_ms = self.stores(), self.clock.now_ms() - 100 * DAY_MS
+        deliveries = await stores.webhooks.claim_due("gateway", 10_000, 10_000, 1_000)
         assert sorted((each.job.id, each.job.status) for each in deliveries) == sorted(self.model.told)
         for delivery in deliveries:
-            assert await store.report(delivery, Attempt(DeliveryState.DELIVERED))
+            assert await stores.webhooks.report(delivery, Attempt(DeliveryState.DELIVERED))
         self.clock.advance(ms=1)
-        await store.forget_deliveries(self.clock.now_ms())
         self.model.told.clear()
         hour_ms = start_ms - start_ms % MS_PER_HOUR
-        sums = await store.usage(hour_ms, self.clock.now_ms() + MS_PER_HOUR, MS_PER_HOUR, self.name)
+        sums = await stores.accounts.usage(hour_ms, self.clock.now_ms() + MS_PER_HOUR, MS_PER_HOUR, self.name)
         assert sum(each.charges for each in sums) == len(self.model.charged)
         assert sum(each.amount_usd for each in sums) == COST_USD * len(self.model.charged)

@@ -48,8 +48,8 @@ class Sender:
 
 
 @asynccontextmanager
-async def running(store, sender, clock) -> AsyncIterator[Deliverer]:
-    deliverer = Deliverer(store, sender, lambda job: {"id": job.id}, clock, "gateway-1")
+async def running(stores, sender, clock) -> AsyncIterator[Deliverer]:
+    deliverer = Deliverer(stores.webhooks, sender, lambda job: {"id": job.id}, clock, "gateway-1")
     task = asyncio.create_task(deliverer.run())
     try:
         yield deliverer
@@ -58,52 +58,52 @@ async def running(store, sender, clock) -> AsyncIterator[Deliverer]:
         await asyncio.wait({task})
 
 
-async def end(store, clock, url: str, times: int = 1, key: str = "key-1") -> None:
+async def end(stores, clock, url: str, times: int = 1, key: str = "key-1") -> None:
     for _ in range(times):
         job = sample_job(clock, webhook=url, key_id=key)
-        await store.enqueue(job)
-        await store.cancel(DEV, job.id)
+        await stores.jobs.enqueue(job)
+        await stores.jobs.cancel(DEV, job.id)
 
 
-async def states(store) -> list[DeliveryState]:
-    return [record.state for record in await store.deliveries(limit=100)]
+async def states(stores) -> list[DeliveryState]:
+    return [record.state for record in await stores.webhooks.deliveries(limit=100)]
 
 
-async def test_a_slow_receiver_holds_up_nobody_but_itself(store, clock):
+async def test_a_slow_receiver_holds_up_nobody_but_itself(stores, clock):
     sender = Sender()
-    await end(store, clock, SLOW, 3 * MAX_PER_KEY_AND_HOST)
-    async with running(store, sender, clock):
+    await end(stores, clock, SLOW, 3 * MAX_PER_KEY_AND_HOST)
+    async with running(stores, sender, clock):
         await sender.wait_sent(SLOW, MAX_PER_KEY_AND_HOST)
-        await end(store, clock, QUICK, 3)
+        await end(stores, clock, QUICK, 3)
         await sender.wait_sent(QUICK, 3)
         assert sender.sent.count(SLOW) < 2 * MAX_PER_KEY_AND_HOST
         sender.slow_is_done.set()
         await sender.wait_sent(SLOW, 3 * MAX_PER_KEY_AND_HOST)
-    assert await states(store) == [DeliveryState.DELIVERED] * (3 + 3 * MAX_PER_KEY_AND_HOST)
+    assert await states(stores) == [DeliveryState.DELIVERED] * (3 + 3 * MAX_PER_KEY_AND_HOST)
 
 
-async def test_a_key_with_slow_receivers_on_many_hosts_holds_up_nobody_else(store, clock):
+async def test_a_key_with_slow_receivers_on_many_hosts_holds_up_nobody_else(stores, clock):
     sender = Sender()
     for number in range(100):
-        await end(store, clock, f"http://slow{number}.example/")
-    async with running(store, sender, clock):
+        await end(stores, clock, f"http://slow{number}.example/")
+    async with running(stores, sender, clock):
         await sender.wait_sent("http://slow31.example/", 1)
-        await end(store, clock, QUICK, 40, key="key-2")
+        await end(stores, clock, QUICK, 40, key="key-2")
         await sender.wait_sent(QUICK, 40)
         assert len(sender.sent) == MAX_AT_ONCE // 2 + 40
         sender.slow_is_done.set()
         await sender.wait_sent("http://slow99.example/", 1)
 
 
-async def test_a_paused_receiver_is_told_in_the_log_once(store, clock, caplog):
+async def test_a_paused_receiver_is_told_in_the_log_once(stores, clock, caplog):
     sender = Sender()
     sender.codes = [503] * 7
-    deliverer = Deliverer(store, sender, lambda job: {"id": job.id}, clock, "gateway-1")
-    await end(store, clock, QUICK + "?token=geheim", 7)
+    deliverer = Deliverer(stores.webhooks, sender, lambda job: {"id": job.id}, clock, "gateway-1")
+    await end(stores, clock, QUICK + "?token=geheim", 7)
     for _ in range(4):
         await deliverer.send_due()
         clock.advance(s=60)
-    assert await states(store) == [DeliveryState.DELIVERED] * 7
+    assert await states(stores) == [DeliveryState.DELIVERED] * 7
     told = [record.getMessage() for record in caplog.records if "webhooks of key" in record.getMessage()]
     assert told == [
         "webhooks of key key-1 to http://quick.example:80 are paused: 5 attempts in a row failed, the last one with: "
@@ -112,39 +112,39 @@ async def test_a_paused_receiver_is_told_in_the_log_once(store, clock, caplog):
     ]
 
 
-async def test_what_was_on_its_way_at_the_end_is_sent_after_the_next_start(store, clock):
+async def test_what_was_on_its_way_at_the_end_is_sent_after_the_next_start(stores, clock):
     sender = Sender()
-    await end(store, clock, SLOW)
-    async with running(store, sender, clock):
+    await end(stores, clock, SLOW)
+    async with running(stores, sender, clock):
         await sender.wait_sent(SLOW, 1)
-    assert await states(store) == [DeliveryState.WAITING]
+    assert await states(stores) == [DeliveryState.WAITING]
     # Without waiting for a lease.
-    async with running(store, sender, clock):
+    async with running(stores, sender, clock):
         await sender.wait_sent(SLOW, 2)
         sender.slow_is_done.set()
-    assert await states(store) == [DeliveryState.DELIVERED]
+    assert await states(stores) == [DeliveryState.DELIVERED]
 
 
-async def test_what_a_killed_gateway_had_begun_is_sent_at_its_next_start(store, clock):
+async def test_what_a_killed_gateway_had_begun_is_sent_at_its_next_start(stores, clock):
     sender = Sender()
-    await end(store, clock, QUICK)
-    await store.claim_due("gateway-1", 1, 1, 20_000)
-    async with running(store, sender, clock):
+    await end(stores, clock, QUICK)
+    await stores.webhooks.claim_due("gateway-1", 1, 1, 20_000)
+    async with running(stores, sender, clock):
         await sender.wait_sent(QUICK, 1)
 
 
-async def test_a_database_that_fails_for_a_moment_ends_nothing(store, clock, monkeypatch):
+async def test_a_database_that_fails_for_a_moment_ends_nothing(stores, clock, monkeypatch):
     sender = Sender()
-    claim_due, failures = store.claim_due, [StoreUnavailable("gone for a moment")]
+    claim_due, failures = stores.webhooks.claim_due, [StoreUnavailable("gone for a moment")]
 
     async def claim_or_fail(*arguments):
         if failures:
             raise failures.pop()
         return await claim_due(*arguments)
 
-    monkeypatch.setattr(store, "claim_due", claim_or_fail)
+    monkeypatch.setattr(stores.webhooks, "claim_due", claim_or_fail)
     monkeypatch.setattr("flux_endpoint.service.webhooks._PAUSE_S", 0)
-    await end(store, clock, QUICK)
-    async with running(store, sender, clock):
+    await end(stores, clock, QUICK)
+    async with running(stores, sender, clock):
         await sender.wait_sent(QUICK, 1)
     assert failures == []

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def accounts(store, clock):
-    return Accounts(store, clock, cache_ms=0)
+def accounts(stores, clock):
+    return Accounts(stores.accounts, clock, cache_ms=0)
 
 
 async def start(accounts, secret, node="node-1", *, is_setting=True):
@@ -80,7 +80,7 @@ async def test_keys_that_people_make_are_never_replaced_whatever_their_name(acco
     assert good == ["by hand", "of the shop", "secret-2"]
 
 
-async def test_the_key_of_an_early_version_is_known_from_its_next_start_on(accounts, store):
+async def test_the_key_of_an_early_version_is_known_from_its_next_start_on(accounts, stores):
     key, _ = await accounts.create("default", "old")
     assert (await start(accounts, "old", is_setting=False)).key.id == key.id
     replaced = (await start(accounts, "new", is_setting=False)).replaced

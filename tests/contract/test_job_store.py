@@ -14,95 +14,95 @@ pytestmark = pytest.mark.anyio
 OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
 
 
-async def enqueue_some(store, clock, count, **changes):
+async def enqueue_some(stores, clock, count, **changes):
     jobs = [sample_job(clock, **changes) for _ in range(count)]
     for job in jobs:
-        await store.enqueue(job)
+        await stores.jobs.enqueue(job)
     return jobs
 
 
-async def claim_one(store, worker_id="worker-a", endpoint_ids=(DEV,)):
-    (claim,) = await store.claim(worker_id, endpoint_ids, 1, LEASE_S)
+async def claim_one(stores, worker_id="worker-a", endpoint_ids=(DEV,)):
+    (claim,) = await stores.claims.claim(worker_id, endpoint_ids, 1, LEASE_S)
     return claim
 
 
-async def test_an_enqueued_job_is_read_back_as_it_was(store, clock):
+async def test_an_enqueued_job_is_read_back_as_it_was(stores, clock):
     job = sample_job(clock)
-    await store.enqueue(job)
-    assert await store.get(DEV, job.id) == job
+    await stores.jobs.enqueue(job)
+    assert await stores.jobs.get(DEV, job.id) == job
 
 
-async def test_a_job_refused_at_the_door_is_kept_and_never_handed_out(store, clock):
+async def test_a_job_refused_at_the_door_is_kept_and_never_handed_out(stores, clock):
     job = sample_job(clock, status=JobStatus.FAILED, error="no", finished_ms=clock.now_ms(), cost_usd=Decimal(0))
-    await store.enqueue(job)
-    assert await store.get(DEV, job.id) == job
-    assert await store.wait(DEV, job.id, timeout_s=0) == job
-    assert await store.claim("worker-a", [DEV], 1, LEASE_S) == []
+    await stores.jobs.enqueue(job)
+    assert await stores.jobs.get(DEV, job.id) == job
+    assert await stores.jobs.wait(DEV, job.id, timeout_s=0) == job
+    assert await stores.claims.claim("worker-a", [DEV], 1, LEASE_S) == []
 
 
-async def test_an_id_is_taken_once(store, clock):
+async def test_an_id_is_taken_once(stores, clock):
     job = sample_job(clock)
-    await store.enqueue(job)
+    await stores.jobs.enqueue(job)
     with pytest.raises(ValueError, match="refuses"):
-        await store.enqueue(sample_job(clock, id=job.id, input={}))
-    assert await store.get(DEV, job.id) == job
+        await stores.jobs.enqueue(sample_job(clock, id=job.id, input={}))
+    assert await stores.jobs.get(DEV, job.id) == job
 
 
 @pytest.mark.parametrize("status", sorted(set(JobStatus) - {JobStatus.IN_QUEUE, JobStatus.FAILED}))
-async def test_a_job_of_another_status_is_refused(store, clock, status):
+async def test_a_job_of_another_status_is_refused(stores, clock, status):
     job = sample_job(clock, status=status)
     with pytest.raises(ValueError, match=status):
-        await store.enqueue(job)
+        await stores.jobs.enqueue(job)
     with pytest.raises(UnknownJob):
-        await store.get(DEV, job.id)
+        await stores.jobs.get(DEV, job.id)
 
 
 @pytest.mark.parametrize("changes", [{"status": JobStatus.FAILED}, {"finished_ms": 5}])
-async def test_a_new_job_has_an_end_exactly_when_it_is_failed(store, clock, changes):
+async def test_a_new_job_has_an_end_exactly_when_it_is_failed(stores, clock, changes):
     with pytest.raises(ValueError, match="finished_ms"):
-        await store.enqueue(sample_job(clock, **changes))
+        await stores.jobs.enqueue(sample_job(clock, **changes))
 
 
-async def test_what_json_cannot_hold_is_refused(store, clock):
+async def test_what_json_cannot_hold_is_refused(stores, clock):
     job = sample_job(clock, input={"guidance": float("nan")})
     with pytest.raises(ValueError, match="refuses"):
-        await store.enqueue(job)
+        await stores.jobs.enqueue(job)
     with pytest.raises(UnknownJob):
-        await store.get(DEV, job.id)
+        await stores.jobs.get(DEV, job.id)
 
 
 @pytest.mark.parametrize("job_id", ["nothing", "", "nul \x00", "surrogate \ud800", "' OR 1=1 --", "ü" * 5_000])
-async def test_an_unknown_job_is_unknown_to_every_verb(store, job_id):
+async def test_an_unknown_job_is_unknown_to_every_verb(stores, job_id):
     with pytest.raises(UnknownJob):
-        await store.get(DEV, job_id)
+        await stores.jobs.get(DEV, job_id)
     with pytest.raises(UnknownJob):
-        await store.wait(DEV, job_id, timeout_s=10)
+        await stores.jobs.wait(DEV, job_id, timeout_s=10)
     with pytest.raises(UnknownJob):
-        await store.cancel(DEV, job_id)
+        await stores.jobs.cancel(DEV, job_id)
     with pytest.raises(UnknownJob):
-        await store.finish(job_id, "worker-a", 1, Failed("x"))
+        await stores.claims.finish(job_id, "worker-a", 1, Failed("x"))
 
 
-async def test_a_job_is_known_on_its_own_endpoint_only(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
+async def test_a_job_is_known_on_its_own_endpoint_only(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
     with pytest.raises(UnknownJob):
-        await store.get(SCHNELL, job.id)
+        await stores.jobs.get(SCHNELL, job.id)
     with pytest.raises(UnknownJob):
-        await store.wait(SCHNELL, job.id, timeout_s=10)
+        await stores.jobs.wait(SCHNELL, job.id, timeout_s=10)
     with pytest.raises(UnknownJob):
-        await store.cancel(SCHNELL, job.id)
-    assert (await store.get(DEV, job.id)).status is JobStatus.IN_QUEUE
+        await stores.jobs.cancel(SCHNELL, job.id)
+    assert (await stores.jobs.get(DEV, job.id)).status is JobStatus.IN_QUEUE
 
 
-async def test_a_claim_takes_the_oldest_and_says_who_holds_it_until_when(store, clock):
-    jobs = await enqueue_some(store, clock, 3)
+async def test_a_claim_takes_the_oldest_and_says_who_holds_it_until_when(stores, clock):
+    jobs = await enqueue_some(stores, clock, 3)
     clock.advance(s=2)
-    claims = await store.claim("worker-a", [DEV], 2, LEASE_S)
+    claims = await stores.claims.claim("worker-a", [DEV], 2, LEASE_S)
     assert [claim.job.id for claim in claims] == [job.id for job in jobs[:2]]
     for claim, job in zip(claims, jobs, strict=False):
         assert (claim.worker_id, claim.token) == ("worker-a", 1)
         assert claim.expires_ms == clock.now_ms() + 30_000
-        assert claim.job == await store.get(DEV, job.id)
+        assert claim.job == await stores.jobs.get(DEV, job.id)
         assert claim.job.status is JobStatus.IN_PROGRESS
         assert claim.job.worker_id == "worker-a"
         assert claim.job.started_ms == clock.now_ms()
@@ -111,255 +111,257 @@ async def test_a_claim_takes_the_oldest_and_says_who_holds_it_until_when(store, 
         assert claim.job.delay_time_ms == clock.now_ms() - job.created_ms
 
 
-async def test_jobs_of_one_millisecond_come_in_the_order_they_were_enqueued(store, clock):
+async def test_jobs_of_one_millisecond_come_in_the_order_they_were_enqueued(stores, clock):
     now_ms = clock.now_ms()
-    jobs = await enqueue_some(store, clock, 20, created_ms=now_ms, queued_ms=now_ms)
-    claims = await store.claim("worker-a", [DEV], 20, LEASE_S)
+    jobs = await enqueue_some(stores, clock, 20, created_ms=now_ms, queued_ms=now_ms)
+    claims = await stores.claims.claim("worker-a", [DEV], 20, LEASE_S)
     assert [claim.job.id for claim in claims] == [job.id for job in jobs]
 
 
-async def test_a_claim_is_oldest_first_across_endpoints_and_takes_no_other_endpoint(store, clock):
+async def test_a_claim_is_oldest_first_across_endpoints_and_takes_no_other_endpoint(stores, clock):
     first, second, third, _ = [
-        (await enqueue_some(store, clock, 1, endpoint_id=endpoint_id))[0]
+        (await enqueue_some(stores, clock, 1, endpoint_id=endpoint_id))[0]
         for endpoint_id in (SCHNELL, DEV, SCHNELL, "another")
     ]
-    assert [claim.job.id for claim in await store.claim("w", [DEV], 9, LEASE_S)] == [second.id]
-    claims = await store.claim("w", {DEV, SCHNELL}, 9, LEASE_S)
+    assert [claim.job.id for claim in await stores.claims.claim("w", [DEV], 9, LEASE_S)] == [second.id]
+    claims = await stores.claims.claim("w", {DEV, SCHNELL}, 9, LEASE_S)
     assert [claim.job.id for claim in claims] == [first.id, third.id]
 
 
-async def test_a_claim_is_empty_when_nothing_waits_or_nothing_is_asked_for(store, clock):
-    assert await store.claim("worker-a", [DEV], 1, LEASE_S) == []
-    await enqueue_some(store, clock, 1)
-    assert await store.claim("worker-a", [DEV], 0, LEASE_S) == []
-    assert await store.claim("worker-a", [], 1, LEASE_S) == []
-    assert await store.claim("worker-a", [SCHNELL], 1, LEASE_S) == []
+async def test_a_claim_is_empty_when_nothing_waits_or_nothing_is_asked_for(stores, clock):
+    assert await stores.claims.claim("worker-a", [DEV], 1, LEASE_S) == []
+    await enqueue_some(stores, clock, 1)
+    assert await stores.claims.claim("worker-a", [DEV], 0, LEASE_S) == []
+    assert await stores.claims.claim("worker-a", [], 1, LEASE_S) == []
+    assert await stores.claims.claim("worker-a", [SCHNELL], 1, LEASE_S) == []
 
 
-@pytest.mark.parametrize("stores", [1, 2])
-async def test_twenty_workers_get_every_job_once(store, open_another, clock, stores):
-    jobs = await enqueue_some(store, clock, 200)
-    gateways = [store, *[await open_another() for _ in range(stores - 1)]]
+@pytest.mark.parametrize("number_of_gateways", [1, 2])
+async def test_twenty_workers_get_every_job_once(stores, open_another, clock, number_of_gateways):
+    jobs = await enqueue_some(stores, clock, 200)
+    gateways = [stores, *[await open_another() for _ in range(number_of_gateways - 1)]]
     claimed = []
 
     async def work(number):
-        gateway = gateways[number % stores]
-        while claims := await gateway.claim(f"worker-{number}", [DEV], 3, LEASE_S):
+        gateway = gateways[number % number_of_gateways]
+        while claims := await gateway.claims.claim(f"worker-{number}", [DEV], 3, LEASE_S):
             claimed.extend(claim.job.id for claim in claims)
 
     await asyncio.gather(*(work(number) for number in range(20)))
     assert sorted(claimed) == sorted(job.id for job in jobs)
 
 
-async def test_waiting_for_work_ends_when_patience_does(store, clock):
-    await enqueue_some(store, clock, 1, endpoint_id=SCHNELL)
-    assert await store.wait_for_work([DEV], timeout_s=0) is False
-    assert await store.wait_for_work([DEV], timeout_s=0.05) is False
+async def test_waiting_for_work_ends_when_patience_does(stores, clock):
+    await enqueue_some(stores, clock, 1, endpoint_id=SCHNELL)
+    assert await stores.claims.wait_for_work([DEV], timeout_s=0) is False
+    assert await stores.claims.wait_for_work([DEV], timeout_s=0.05) is False
 
 
-async def test_work_that_waits_already_is_found_at_once(store, clock):
-    await enqueue_some(store, clock, 1)
-    assert await store.wait_for_work([SCHNELL, DEV], timeout_s=60) is True
+async def test_work_that_waits_already_is_found_at_once(stores, clock):
+    await enqueue_some(stores, clock, 1)
+    assert await stores.claims.wait_for_work([SCHNELL, DEV], timeout_s=60) is True
 
 
 @pytest.mark.parametrize("yields", range(8))
-async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(store, clock, yields):
+async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(stores, clock, yields):
     async with asyncio.timeout(4):
-        waiters = [asyncio.create_task(store.wait_for_work([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
+        waiters = [asyncio.create_task(stores.claims.wait_for_work([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
         for _ in range(yields):
             await asyncio.sleep(0)
-        await enqueue_some(store, clock, 1)
+        await enqueue_some(stores, clock, 1)
         assert await asyncio.gather(*waiters) == [True] * 5
 
 
-async def test_work_enqueued_through_another_store_is_found(store, open_another, clock):
+async def test_work_enqueued_through_another_store_is_found(stores, open_another, clock):
     other = await open_another()
-    waiter = asyncio.create_task(store.wait_for_work([DEV], timeout_s=0.7))
+    waiter = asyncio.create_task(stores.claims.wait_for_work([DEV], timeout_s=0.7))
     await asyncio.sleep(0)
     await enqueue_some(other, clock, 1)
     assert await waiter is True
 
 
-async def test_a_job_that_comes_back_wakes_the_workers(store, clock):
-    await enqueue_some(store, clock, 1)
+async def test_a_job_that_comes_back_wakes_the_workers(stores, clock):
+    await enqueue_some(stores, clock, 1)
 
     async def give_back(claim):
-        await store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
+        await stores.claims.finish(claim.job.id, claim.worker_id, claim.token, Returned())
 
     async def lose(claim):
-        await store.release(claim.worker_id, counts_as_retry=False, max_retries=1)
+        await stores.claims.release(claim.worker_id, counts_as_retry=False, max_retries=1)
 
     async def expire(_):
         clock.advance(s=LEASE_S + 1)
-        await store.sweep(max_retries=9)
+        await stores.claims.sweep(max_retries=9)
 
     for come_back in (give_back, lose, expire):
-        claim = await claim_one(store)
+        claim = await claim_one(stores)
         async with asyncio.timeout(4):
-            waiter = asyncio.create_task(store.wait_for_work([DEV], timeout_s=60))
+            waiter = asyncio.create_task(stores.claims.wait_for_work([DEV], timeout_s=60))
             await asyncio.wait({waiter}, timeout=0.02)
             assert not waiter.done()
             await come_back(claim)
             assert await waiter is True
 
 
-async def test_a_renewed_claim_lasts_longer_and_the_others_do_not(store, clock):
-    await enqueue_some(store, clock, 2)
-    kept, lost = await store.claim("worker-a", [DEV], 2, LEASE_S)
+async def test_a_renewed_claim_lasts_longer_and_the_others_do_not(stores, clock):
+    await enqueue_some(stores, clock, 2)
+    kept, lost = await stores.claims.claim("worker-a", [DEV], 2, LEASE_S)
     clock.advance(s=20)
-    assert await store.renew("worker-a", [kept.job.id], LEASE_S) == frozenset()
+    assert await stores.claims.renew("worker-a", [kept.job.id], LEASE_S) == frozenset()
     clock.advance(s=20)
-    assert await store.sweep(max_retries=1) == SweepResult(requeued=(lost.job.id,))
+    assert await stores.claims.sweep(max_retries=1) == SweepResult(requeued=(lost.job.id,))
     clock.advance(s=10)
-    assert (await store.sweep(max_retries=1)).requeued == (kept.job.id,)
+    assert (await stores.claims.sweep(max_retries=1)).requeued == (kept.job.id,)
 
 
-async def test_renewing_tells_what_the_worker_does_not_hold(store, clock):
-    await enqueue_some(store, clock, 5)
-    mine, cancelled, finished = [claim.job for claim in await store.claim("worker-a", [DEV], 3, LEASE_S)]
-    others = (await claim_one(store, "worker-b")).job
-    (waiting,) = [claim.job for claim in await store.claim("worker-a", [DEV], 1, LEASE_S)]
-    await store.finish(waiting.id, "worker-a", 1, Returned())
-    await store.cancel(DEV, cancelled.id)
-    await store.finish(finished.id, "worker-a", 1, Failed("x"))
+async def test_renewing_tells_what_the_worker_does_not_hold(stores, clock):
+    await enqueue_some(stores, clock, 5)
+    mine, cancelled, finished = [claim.job for claim in await stores.claims.claim("worker-a", [DEV], 3, LEASE_S)]
+    others = (await claim_one(stores, "worker-b")).job
+    (waiting,) = [claim.job for claim in await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)]
+    await stores.claims.finish(waiting.id, "worker-a", 1, Returned())
+    await stores.jobs.cancel(DEV, cancelled.id)
+    await stores.claims.finish(finished.id, "worker-a", 1, Failed("x"))
     asked = [mine.id, cancelled.id, finished.id, others.id, waiting.id, "unknown"]
-    assert await store.renew("worker-a", asked, LEASE_S) == frozenset(asked) - {mine.id}
-    assert await store.renew("worker-a", [], LEASE_S) == frozenset()
+    assert await stores.claims.renew("worker-a", asked, LEASE_S) == frozenset(asked) - {mine.id}
+    assert await stores.claims.renew("worker-a", [], LEASE_S) == frozenset()
 
 
-async def test_completing_writes_output_end_and_charge(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
+async def test_completing_writes_output_end_and_charge(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
     clock.advance(s=7)
-    done = await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
-    assert done == await store.get(DEV, job.id)
+    done = await stores.claims.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    assert done == await stores.jobs.get(DEV, job.id)
     assert done.status is JobStatus.COMPLETED
     assert done.output == OUTPUT
     assert done.error is None
     assert done.finished_ms == clock.now_ms()
     assert done.execution_time_ms == 7_000
-    (entry,) = await store.entries()
+    (entry,) = await stores.accounts.entries()
     assert (entry.job_id, entry.key_id, entry.amount_usd) == (job.id, job.key_id, job.cost_usd)
 
 
-async def test_failing_writes_the_error_and_charges_nothing(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
-    failed = await store.finish(job.id, "worker-a", claim.token, Failed("out of memory \x00 \ud800"))
-    assert failed == await store.get(DEV, job.id)
+async def test_failing_writes_the_error_and_charges_nothing(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
+    failed = await stores.claims.finish(job.id, "worker-a", claim.token, Failed("out of memory \x00 \ud800"))
+    assert failed == await stores.jobs.get(DEV, job.id)
     assert failed.status is JobStatus.FAILED
     assert failed.error.startswith("out of memory")
     assert failed.finished_ms == clock.now_ms()
     assert failed.output is None
-    assert await store.entries() == []
+    assert await stores.accounts.entries() == []
 
 
-async def test_a_returned_job_keeps_its_place_and_counts_no_retry(store, clock):
-    first, second = await enqueue_some(store, clock, 2)
-    claim = await claim_one(store)
+async def test_a_returned_job_keeps_its_place_and_counts_no_retry(stores, clock):
+    first, second = await enqueue_some(stores, clock, 2)
+    claim = await claim_one(stores)
     clock.advance(s=5)
-    back = await store.finish(first.id, "worker-a", claim.token, Returned())
+    back = await stores.claims.finish(first.id, "worker-a", claim.token, Returned())
     assert back.status is JobStatus.IN_QUEUE
     assert (back.retries, back.queued_ms, back.finished_ms) == (0, first.queued_ms, None)
-    again = await store.claim("worker-b", [DEV], 2, LEASE_S)
+    again = await stores.claims.claim("worker-b", [DEV], 2, LEASE_S)
     assert [claim.job.id for claim in again] == [first.id, second.id]
     assert [claim.token for claim in again] == [2, 1]
 
 
 @pytest.mark.parametrize("outcome", [Completed(OUTPUT), Failed("bad")], ids=["completed", "failed"])
 @pytest.mark.parametrize("with_token", [True, False])
-async def test_repeating_a_report_changes_nothing(store, clock, outcome, with_token):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
+async def test_repeating_a_report_changes_nothing(stores, clock, outcome, with_token):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
     token = claim.token if with_token else None
-    first = await store.finish(job.id, "worker-a", token, outcome)
+    first = await stores.claims.finish(job.id, "worker-a", token, outcome)
     clock.advance(s=1)
-    assert await store.finish(job.id, "worker-a", token, outcome) == first
-    assert len(await store.entries()) == (1 if isinstance(outcome, Completed) else 0)
+    assert await stores.claims.finish(job.id, "worker-a", token, outcome) == first
+    assert len(await stores.accounts.entries()) == (1 if isinstance(outcome, Completed) else 0)
 
 
-async def test_the_same_report_at_the_same_moment_is_charged_once(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    await claim_one(store)
-    reports = [store.finish(job.id, "worker-a", 1, Completed(OUTPUT)) for _ in range(8)]
+async def test_the_same_report_at_the_same_moment_is_charged_once(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    await claim_one(stores)
+    reports = [stores.claims.finish(job.id, "worker-a", 1, Completed(OUTPUT)) for _ in range(8)]
     assert {done.status for done in await asyncio.gather(*reports)} == {JobStatus.COMPLETED}
-    assert len(await store.entries()) == 1
+    assert len(await stores.accounts.entries()) == 1
 
 
 @pytest.mark.parametrize("first", [Completed(OUTPUT), Failed("bad")], ids=["completed", "failed"])
-async def test_a_different_report_after_the_end_is_refused(store, clock, first):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
-    done = await store.finish(job.id, "worker-a", claim.token, first)
+async def test_a_different_report_after_the_end_is_refused(stores, clock, first):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
+    done = await stores.claims.finish(job.id, "worker-a", claim.token, first)
     for other in (Completed(OUTPUT), Failed("bad"), Returned()):
         if type(other) is not type(first):
             with pytest.raises(LeaseLost):
-                await store.finish(job.id, "worker-a", claim.token, other)
-    assert await store.get(DEV, job.id) == done
+                await stores.claims.finish(job.id, "worker-a", claim.token, other)
+    assert await stores.jobs.get(DEV, job.id) == done
 
 
 @pytest.mark.parametrize("outcome", [Completed(OUTPUT), Failed("bad"), Returned()], ids=["done", "failed", "returned"])
-async def test_only_the_holder_may_report(store, clock, outcome):
-    (job,) = await enqueue_some(store, clock, 1)
+async def test_only_the_holder_may_report(stores, clock, outcome):
+    (job,) = await enqueue_some(stores, clock, 1)
     with pytest.raises(LeaseLost):
-        await store.finish(job.id, "worker-a", None, outcome)
-    old = await claim_one(store)
+        await stores.claims.finish(job.id, "worker-a", None, outcome)
+    old = await claim_one(stores)
     for worker_id, token in (("worker-b", old.token), ("worker-b", None), ("worker-a", old.token + 1)):
         with pytest.raises(LeaseLost):
-            await store.finish(job.id, worker_id, token, outcome)
+            await stores.claims.finish(job.id, worker_id, token, outcome)
     # The same worker, but it lost the lease in between and claimed the job again.
     clock.advance(s=LEASE_S + 1)
-    await store.sweep(max_retries=1)
+    await stores.claims.sweep(max_retries=1)
     with pytest.raises(LeaseLost):
-        await store.finish(job.id, "worker-a", old.token, outcome)
-    new = await claim_one(store)
+        await stores.claims.finish(job.id, "worker-a", old.token, outcome)
+    new = await claim_one(stores)
     with pytest.raises(LeaseLost):
-        await store.finish(job.id, "worker-a", old.token, outcome)
-    assert await store.entries() == []
-    await store.finish(job.id, "worker-a", new.token, outcome)
+        await stores.claims.finish(job.id, "worker-a", old.token, outcome)
+    assert await stores.accounts.entries() == []
+    await stores.claims.finish(job.id, "worker-a", new.token, outcome)
 
 
-async def test_an_output_that_json_cannot_hold_is_refused_and_the_claim_stands(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
+async def test_an_output_that_json_cannot_hold_is_refused_and_the_claim_stands(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
     with pytest.raises(ValueError, match="refuses"):
-        await store.finish(job.id, "worker-a", claim.token, Completed({"x": float("inf")}))
-    assert (await store.get(DEV, job.id)).status is JobStatus.IN_PROGRESS
-    await store.finish(job.id, "worker-a", claim.token, Completed({"x": "\x00\ud800"}))
-    assert (await store.get(DEV, job.id)).output == {"x": "\x00\ud800"}
+        await stores.claims.finish(job.id, "worker-a", claim.token, Completed({"x": float("inf")}))
+    assert (await stores.jobs.get(DEV, job.id)).status is JobStatus.IN_PROGRESS
+    await stores.claims.finish(job.id, "worker-a", claim.token, Completed({"x": "\x00\ud800"}))
+    assert (await stores.jobs.get(DEV, job.id)).output == {"x": "\x00\ud800"}
 
 
-async def test_an_expired_lease_that_nobody_took_back_still_counts(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
+async def test_an_expired_lease_that_nobody_took_back_still_counts(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
     clock.advance(s=LEASE_S * 10)
-    assert (await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))).status is JobStatus.COMPLETED
+    assert (
+        await stores.claims.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+    ).status is JobStatus.COMPLETED
 
 
-async def test_waiting_for_a_job_ends_when_patience_does(store, clock):
-    (job,) = await enqueue_some(store, clock, 1)
-    assert await store.wait(DEV, job.id, timeout_s=0) == job
-    assert await store.wait(DEV, job.id, timeout_s=0.05) == job
+async def test_waiting_for_a_job_ends_when_patience_does(stores, clock):
+    (job,) = await enqueue_some(stores, clock, 1)
+    assert await stores.jobs.wait(DEV, job.id, timeout_s=0) == job
+    assert await stores.jobs.wait(DEV, job.id, timeout_s=0.05) == job
 
 
 @pytest.mark.parametrize("yields", [0, 1, 2, 5])
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "lost too often"])
-async def test_whoever_waits_for_a_job_sees_its_end(store, clock, end, yields):
-    (job,) = await enqueue_some(store, clock, 1)
-    claim = await claim_one(store)
+async def test_whoever_waits_for_a_job_sees_its_end(stores, clock, end, yields):
+    (job,) = await enqueue_some(stores, clock, 1)
+    claim = await claim_one(stores)
     async with asyncio.timeout(4):
-        waiters = [asyncio.create_task(store.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
+        waiters = [asyncio.create_task(stores.jobs.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
         for _ in range(yields):
             await asyncio.sleep(0)
         match end:
             case "completed":
-                await store.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
+                await stores.claims.finish(job.id, "worker-a", claim.token, Completed(OUTPUT))
             case "failed":
-                await store.finish(job.id, "worker-a", claim.token, Failed("x"))
+                await stores.claims.finish(job.id, "worker-a", claim.token, Failed("x"))
             case "cancelled":
-                await store.cancel(DEV, job.id)
+                await stores.jobs.cancel(DEV, job.id)
             case _:
-                await store.release("worker-a", counts_as_retry=True, max_retries=0)
-        ended = await store.get(DEV, job.id)
+                await stores.claims.release("worker-a", counts_as_retry=True, max_retries=0)
+        ended = await stores.jobs.get(DEV, job.id)
         assert ended.status.is_terminal
         assert await asyncio.gather(*waiters) == [ended] * 3

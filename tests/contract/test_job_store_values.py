@@ -35,13 +35,13 @@ def spelled(value: Any) -> str:
 @example(value=5e-324, error=False)
 @example(value="123", error=False)
 @example(value="Infinity", error=False)
-async def test_any_json_value_comes_back_as_it_was_sent(store, clock, value, error):
-    job = await store.enqueue(sample_job(clock))
-    (claim,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
+async def test_any_json_value_comes_back_as_it_was_sent(stores, clock, value, error):
+    job = await stores.jobs.enqueue(sample_job(clock))
+    (claim,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
     if value is not None:
-        await store.append_chunk(job.id, "worker-a", claim.token, value)
-        await store.set_progress(job.id, "worker-a", claim.token, {"output": value})
-        assert spelled((await store.get(DEV, job.id)).progress) == spelled({"output": value})
-        assert spelled((await store.take_chunks(DEV, job.id, "key", 0))[1]) == spelled([value])
-    await store.finish(job.id, "worker-a", claim.token, Failed("no", value) if error else Completed(value))
-    assert spelled((await store.get(DEV, job.id)).output) == spelled(value)
+        await stores.claims.append_chunk(job.id, "worker-a", claim.token, value)
+        await stores.claims.set_progress(job.id, "worker-a", claim.token, {"output": value})
+        assert spelled((await stores.jobs.get(DEV, job.id)).progress) == spelled({"output": value})
+        assert spelled((await stores.jobs.take_chunks(DEV, job.id, "key", 0))[1]) == spelled([value])
+    await stores.claims.finish(job.id, "worker-a", claim.token, Failed("no", value) if error else Completed(value))
+    assert spelled((await stores.jobs.get(DEV, job.id)).output) == spelled(value)

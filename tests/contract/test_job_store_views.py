@@ -12,211 +12,213 @@ from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 pytestmark = pytest.mark.anyio
 
 
-async def places(store, jobs):
-    return [await store.queue_position(await store.get(job.endpoint_id, job.id)) for job in jobs]
+async def places(stores, jobs):
+    return [await stores.jobs.queue_position(await stores.jobs.get(job.endpoint_id, job.id)) for job in jobs]
 
 
-async def test_the_place_in_the_queue_is_the_order_of_the_claims(store, clock):
+async def test_the_place_in_the_queue_is_the_order_of_the_claims(stores, clock):
     jobs = [sample_job(clock) for _ in range(5)]
     # In the same millisecond the one that was written first is first.
     jobs[3] = dataclasses.replace(jobs[3], created_ms=jobs[2].created_ms)
     elsewhere = sample_job(clock, endpoint_id=SCHNELL)
     for job in [*jobs, elsewhere]:
-        await store.enqueue(job)
-    assert await places(store, [*jobs, elsewhere]) == [1, 2, 3, 4, 5, 1]
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    await store.cancel(DEV, jobs[2].id)
-    assert await places(store, jobs) == [None, 1, None, 2, 3]
+        await stores.jobs.enqueue(job)
+    assert await places(stores, [*jobs, elsewhere]) == [1, 2, 3, 4, 5, 1]
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    await stores.jobs.cancel(DEV, jobs[2].id)
+    assert await places(stores, jobs) == [None, 1, None, 2, 3]
     # Back at its old place.
-    await store.finish(claim.job.id, "w", claim.token, Returned())
-    assert await places(store, jobs) == [1, 2, None, 3, 4]
+    await stores.claims.finish(claim.job.id, "w", claim.token, Returned())
+    assert await places(stores, jobs) == [1, 2, None, 3, 4]
 
 
-async def test_a_place_is_counted_to_a_limit(store, clock, monkeypatch):
-    monkeypatch.setattr("flux_endpoint.stores.jobs.views.MAX_QUEUE_POSITION", 3)
+async def test_a_place_is_counted_to_a_limit(stores, clock, monkeypatch):
+    monkeypatch.setattr("flux_endpoint.stores.jobs.store.MAX_QUEUE_POSITION", 3)
     jobs = [sample_job(clock) for _ in range(5)]
     for job in jobs:
-        await store.enqueue(job)
-    assert await places(store, jobs) == [1, 2, 3, 3, 3]
+        await stores.jobs.enqueue(job)
+    assert await places(stores, jobs) == [1, 2, 3, 3, 3]
     assert MAX_QUEUE_POSITION == 10_000
 
 
-async def change(store, claim, event):
+async def change(stores, claim, event):
     match event:
         case "chunk":
-            await store.append_chunk(claim.job.id, "w", claim.token, 1, {"step": 1, "total": 2})
+            await stores.claims.append_chunk(claim.job.id, "w", claim.token, 1, {"step": 1, "total": 2})
         case "completed":
-            await store.finish(claim.job.id, "w", claim.token, Completed({"image_url": "x"}))
+            await stores.claims.finish(claim.job.id, "w", claim.token, Completed({"image_url": "x"}))
         case "failed":
-            await store.finish(claim.job.id, "w", claim.token, Failed("no"))
+            await stores.claims.finish(claim.job.id, "w", claim.token, Failed("no"))
         case "returned":
-            await store.finish(claim.job.id, "w", claim.token, Returned())
+            await stores.claims.finish(claim.job.id, "w", claim.token, Returned())
         case "cancelled":
-            await store.cancel(DEV, claim.job.id)
+            await stores.jobs.cancel(DEV, claim.job.id)
         case "released":
-            await store.release("w", counts_as_retry=True, max_retries=1)
+            await stores.claims.release("w", counts_as_retry=True, max_retries=1)
 
 
 @pytest.mark.parametrize("event", ["chunk", "completed", "failed", "returned", "cancelled", "released"])
-async def test_an_onlooker_sleeps_until_the_job_changes(store, clock, event):
-    await store.enqueue(sample_job(clock))
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    onlookers = [asyncio.create_task(store.wait_for_change(DEV, claim.job.id, claim.job, 30)) for _ in range(3)]
+async def test_an_onlooker_sleeps_until_the_job_changes(stores, clock, event):
+    await stores.jobs.enqueue(sample_job(clock))
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    onlookers = [asyncio.create_task(stores.jobs.wait_for_change(DEV, claim.job.id, claim.job, 30)) for _ in range(3)]
     await asyncio.sleep(0)
-    await change(store, claim, event)
+    await change(stores, claim, event)
     async with asyncio.timeout(20):
         seen = await asyncio.gather(*onlookers)
-    now = await store.get(DEV, claim.job.id)
+    now = await stores.jobs.get(DEV, claim.job.id)
     assert seen == [now] * 3
     assert now != claim.job
 
 
-async def test_an_onlooker_hears_of_the_claim_and_of_a_retry(store, clock):
+async def test_an_onlooker_hears_of_the_claim_and_of_a_retry(stores, clock):
     job = sample_job(clock)
-    await store.enqueue(job)
-    onlooker = asyncio.create_task(store.wait_for_change(DEV, job.id, job, 30))
+    await stores.jobs.enqueue(job)
+    onlooker = asyncio.create_task(stores.jobs.wait_for_change(DEV, job.id, job, 30))
     await asyncio.sleep(0)
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
     async with asyncio.timeout(20):
         assert await onlooker == claim.job
-    failed = await store.finish(job.id, "w", claim.token, Failed("no"))
-    onlooker = asyncio.create_task(store.wait_for_change(DEV, job.id, failed, 30))
+    failed = await stores.claims.finish(job.id, "w", claim.token, Failed("no"))
+    onlooker = asyncio.create_task(stores.jobs.wait_for_change(DEV, job.id, failed, 30))
     await asyncio.sleep(0)
-    await store.retry(DEV, job.id)
+    await stores.jobs.retry(DEV, job.id)
     async with asyncio.timeout(20):
         assert (await onlooker).status is JobStatus.IN_QUEUE
 
 
-async def test_nothing_changes_for_as_long_as_the_onlooker_waits(store, clock):
+async def test_nothing_changes_for_as_long_as_the_onlooker_waits(stores, clock):
     job = sample_job(clock)
-    await store.enqueue(job)
-    assert await store.wait_for_change(DEV, job.id, job, 0.05) == job
+    await stores.jobs.enqueue(job)
+    assert await stores.jobs.wait_for_change(DEV, job.id, job, 0.05) == job
     # What changed before the call is no news to wait for.
-    assert await store.wait_for_change(DEV, job.id, dataclasses.replace(job, retries=1), 30) == job
-    assert not store.is_draining
-    store.drain()
-    assert store.is_draining
+    assert await stores.jobs.wait_for_change(DEV, job.id, dataclasses.replace(job, retries=1), 30) == job
+    assert not stores.jobs.is_draining
+    stores.drain()
+    assert stores.jobs.is_draining
     async with asyncio.timeout(20):
-        assert await store.wait_for_change(DEV, job.id, job, 60) == job
+        assert await stores.jobs.wait_for_change(DEV, job.id, job, 60) == job
     with pytest.raises(UnknownJob):
-        await store.wait_for_change(SCHNELL, job.id, job, 30)
+        await stores.jobs.wait_for_change(SCHNELL, job.id, job, 30)
 
 
-async def test_an_onlooker_at_another_gateway_hears_of_it_too(store, open_another, clock):
+async def test_an_onlooker_at_another_gateway_hears_of_it_too(stores, open_another, clock):
     other = await open_another()
     job = sample_job(clock)
-    await store.enqueue(job)
-    onlooker = asyncio.create_task(other.wait_for_change(DEV, job.id, job, 30))
+    await stores.jobs.enqueue(job)
+    onlooker = asyncio.create_task(other.jobs.wait_for_change(DEV, job.id, job, 30))
     await asyncio.sleep(0)
-    await store.cancel(DEV, job.id)
+    await stores.jobs.cancel(DEV, job.id)
     async with asyncio.timeout(20):
         assert (await onlooker).status is JobStatus.CANCELLED
 
 
-async def listed(store, *statuses, limit=100, before=None, endpoint_id=DEV):
-    jobs, rest = await store.recent(endpoint_id, statuses, limit, before)
+async def listed(stores, *statuses, limit=100, before=None, endpoint_id=DEV):
+    jobs, rest = await stores.jobs.recent(endpoint_id, statuses, limit, before)
     return [job.id for job in jobs], rest
 
 
-async def test_a_listing_is_newest_first_and_by_endpoint(store, clock):
+async def test_a_listing_is_newest_first_and_by_endpoint(stores, clock):
     jobs = [sample_job(clock) for _ in range(4)]
     # In the same millisecond the one that was written last is the newest.
     jobs[2] = dataclasses.replace(jobs[2], created_ms=jobs[1].created_ms)
     for job in [*jobs, sample_job(clock, endpoint_id=SCHNELL)]:
-        await store.enqueue(job)
-    assert await listed(store) == ([job.id for job in reversed(jobs)], None)
-    assert await listed(store, endpoint_id="elsewhere") == ([], None)
+        await stores.jobs.enqueue(job)
+    assert await listed(stores) == ([job.id for job in reversed(jobs)], None)
+    assert await listed(stores, endpoint_id="elsewhere") == ([], None)
 
 
 @pytest.mark.parametrize("statuses", [(), (JobStatus.IN_QUEUE, JobStatus.CANCELLED)])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-async def test_pages_miss_nothing_and_repeat_nothing_while_jobs_arrive(store, clock, limit, statuses):
+async def test_pages_miss_nothing_and_repeat_nothing_while_jobs_arrive(stores, clock, limit, statuses):
     jobs = [sample_job(clock) for _ in range(7)]
     # Three in one millisecond, which pages of one and two cut in between.
     jobs[2:5] = [dataclasses.replace(job, created_ms=jobs[2].created_ms) for job in jobs[2:5]]
     for job in jobs:
-        await store.enqueue(job)
+        await stores.jobs.enqueue(job)
     for job in jobs[::2]:
-        await store.cancel(DEV, job.id)
+        await stores.jobs.cancel(DEV, job.id)
     seen, before = [], None
     while True:
-        page, before = await listed(store, *statuses, limit=limit, before=before)
+        page, before = await listed(stores, *statuses, limit=limit, before=before)
         assert len(page) == min(limit, 7 - len(seen))
         seen += page
         if before is None:
             break
-        await store.enqueue(sample_job(clock))
+        await stores.jobs.enqueue(sample_job(clock))
     assert seen == [job.id for job in reversed(jobs)]
 
 
-async def test_a_listing_is_filtered_by_status(store, clock):
+async def test_a_listing_is_filtered_by_status(stores, clock):
     jobs = [sample_job(clock) for _ in range(5)]
     for job in jobs:
-        await store.enqueue(job)
-    await store.cancel(DEV, jobs[4].id)
-    first, second = await store.claim("w", [DEV], 2, LEASE_S)
-    await store.finish(first.job.id, "w", first.token, Completed({"image_url": "x"}))
-    await store.finish(second.job.id, "w", second.token, Failed("no"))
+        await stores.jobs.enqueue(job)
+    await stores.jobs.cancel(DEV, jobs[4].id)
+    first, second = await stores.claims.claim("w", [DEV], 2, LEASE_S)
+    await stores.claims.finish(first.job.id, "w", first.token, Completed({"image_url": "x"}))
+    await stores.claims.finish(second.job.id, "w", second.token, Failed("no"))
     ids = [job.id for job in jobs]
-    assert await listed(store, JobStatus.COMPLETED) == ([ids[0]], None)
-    assert await listed(store, JobStatus.FAILED, JobStatus.CANCELLED) == ([ids[4], ids[1]], None)
-    assert await listed(store, JobStatus.FAILED, JobStatus.FAILED) == ([ids[1]], None)
-    assert await listed(store, JobStatus.IN_PROGRESS) == ([], None)
-    assert await listed(store, *JobStatus) == (ids[::-1], None)
+    assert await listed(stores, JobStatus.COMPLETED) == ([ids[0]], None)
+    assert await listed(stores, JobStatus.FAILED, JobStatus.CANCELLED) == ([ids[4], ids[1]], None)
+    assert await listed(stores, JobStatus.FAILED, JobStatus.FAILED) == ([ids[1]], None)
+    assert await listed(stores, JobStatus.IN_PROGRESS) == ([], None)
+    assert await listed(stores, *JobStatus) == (ids[::-1], None)
 
 
-async def test_a_listing_shows_figures_and_neither_inputs_nor_results(store, clock):
+async def test_a_listing_shows_figures_and_neither_inputs_nor_results(stores, clock):
     job = sample_job(clock, webhook="https://example.com/", s3_config={"accessSecret": "x"}, retention_ms=1_000)
-    await store.enqueue(job)
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    await store.append_chunk(job.id, "w", claim.token, 1, {"step": 1, "total": 2})
-    ((running,), _) = await store.recent(DEV, [], 1)
+    await stores.jobs.enqueue(job)
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    await stores.claims.append_chunk(job.id, "w", claim.token, 1, {"step": 1, "total": 2})
+    ((running,), _) = await stores.jobs.recent(DEV, [], 1)
     hidden = {"input": {}, "webhook": None, "s3_config": None, "progress": None}
     assert running == dataclasses.replace(claim.job, **hidden)
-    finished = await store.finish(job.id, "w", claim.token, Failed("x" * 2_000))
-    ((failed,), _) = await store.recent(DEV, [], 1)
+    finished = await stores.claims.finish(job.id, "w", claim.token, Failed("x" * 2_000))
+    ((failed,), _) = await stores.jobs.recent(DEV, [], 1)
     assert failed == dataclasses.replace(finished, **hidden, error="x" * 1_000)
     # What can no longer be read is listed all the same, erased or not.
     clock.advance(s=2)
     for _ in range(2):
         with pytest.raises(UnknownJob):
-            await store.get(DEV, job.id)
-        assert (await listed(store))[0] == [job.id]
-        await store.erase_expired()
+            await stores.jobs.get(DEV, job.id)
+        assert (await listed(stores))[0] == [job.id]
+        await stores.retention.erase_expired()
 
 
-async def test_lists_and_counts_of_one_key_are_pages_of_the_whole(store, clock):
+async def test_lists_and_counts_of_one_key_are_pages_of_the_whole(stores, clock):
     jobs = [sample_job(clock, key_id=f"key-{number % 2}") for number in range(8)]
     for job in jobs:
-        await store.enqueue(job)
-    await store.cancel(DEV, jobs[2].id)
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    await store.finish(claim.job.id, "w", claim.token, Completed({}))
+        await stores.jobs.enqueue(job)
+    await stores.jobs.cancel(DEV, jobs[2].id)
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    await stores.claims.finish(claim.job.id, "w", claim.token, Completed({}))
     own = [job.id for job in jobs[::2]][::-1]
     seen, before = [], None
     for size in (3, 1):
-        page, before = await store.recent(DEV, [], 3, before, "key-0")
+        page, before = await stores.jobs.recent(DEV, [], 3, before, "key-0")
         assert len(page) == size
         seen += [job.id for job in page]
     assert (seen, before) == (own, None)
-    assert [job.id for job in (await store.recent(DEV, [JobStatus.CANCELLED], 9, None, "key-0"))[0]] == [jobs[2].id]
-    assert await store.recent(DEV, [], 9, None, "nobody") == ([], None)
-    assert await store.counts(DEV, "key-0") == JobCounts(in_queue=2, completed=1)
-    assert await store.counts(DEV, "key-1") == JobCounts(in_queue=4)
-    assert await store.counts(SCHNELL, "key-1") == await store.counts(DEV, "nobody") == JobCounts()
-    assert await store.purge(DEV, "key-0") == 2
-    assert await store.counts(DEV) == JobCounts(in_queue=4, completed=1)
+    assert [job.id for job in (await stores.jobs.recent(DEV, [JobStatus.CANCELLED], 9, None, "key-0"))[0]] == [
+        jobs[2].id
+    ]
+    assert await stores.jobs.recent(DEV, [], 9, None, "nobody") == ([], None)
+    assert await stores.jobs.counts(DEV, "key-0") == JobCounts(in_queue=2, completed=1)
+    assert await stores.jobs.counts(DEV, "key-1") == JobCounts(in_queue=4)
+    assert await stores.jobs.counts(SCHNELL, "key-1") == await stores.jobs.counts(DEV, "nobody") == JobCounts()
+    assert await stores.jobs.purge(DEV, "key-0") == 2
+    assert await stores.jobs.counts(DEV) == JobCounts(in_queue=4, completed=1)
 
 
-async def test_a_request_refused_at_the_door_is_listed_and_counted_as_nothing(store, clock):
+async def test_a_request_refused_at_the_door_is_listed_and_counted_as_nothing(stores, clock):
     now_ms = clock.now_ms()
     refused = sample_job(clock, status=JobStatus.FAILED, finished_ms=now_ms, error="no", expires_ms=now_ms + 1_000)
-    await store.enqueue(refused)
-    await store.enqueue(sample_job(clock))
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    await store.finish(claim.job.id, "w", claim.token, Failed("no"))
+    await stores.jobs.enqueue(refused)
+    await stores.jobs.enqueue(sample_job(clock))
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    await stores.claims.finish(claim.job.id, "w", claim.token, Failed("no"))
     for _ in range(2):
-        assert await store.counts(DEV) == await store.counts(DEV, refused.key_id) == JobCounts(failed=1)
-        assert refused.id in (await listed(store, JobStatus.FAILED))[0]
+        assert await stores.jobs.counts(DEV) == await stores.jobs.counts(DEV, refused.key_id) == JobCounts(failed=1)
+        assert refused.id in (await listed(stores, JobStatus.FAILED))[0]
         clock.advance(s=2)
-        await store.erase_expired()
+        await stores.retention.erase_expired()

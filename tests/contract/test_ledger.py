@@ -1,4 +1,4 @@
-"""The contract of `Ledger`, on every database."""
+"""The contract of `AccountStore`, on every database."""
 
 import asyncio
 from decimal import Decimal
@@ -12,123 +12,123 @@ from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 pytestmark = pytest.mark.anyio
 
 
-async def complete(store, clock, **changes):
+async def complete(stores, clock, **changes):
     job = sample_job(clock, **changes)
-    await store.enqueue(job)
-    (claim,) = await store.claim("worker-a", [job.endpoint_id], 1, LEASE_S)
+    await stores.jobs.enqueue(job)
+    (claim,) = await stores.claims.claim("worker-a", [job.endpoint_id], 1, LEASE_S)
     clock.advance(s=1)
-    await store.finish(job.id, "worker-a", claim.token, Completed({}))
+    await stores.claims.finish(job.id, "worker-a", claim.token, Completed({}))
     return job
 
 
-async def test_a_key_is_found_by_the_hash_of_its_secret_only(store):
+async def test_a_key_is_found_by_the_hash_of_its_secret_only(stores):
     key = ApiKey(id="key-1", name="Łódź \U0001f98a", created_ms=5)
-    await store.add_key(key, "hash-1")
-    assert await store.find_key("hash-1") == key
+    await stores.accounts.add_key(key, "hash-1")
+    assert await stores.accounts.find_key("hash-1") == key
     for other in ("hash-2", "HASH-1", "key-1", "", "hash-1\x00", "\ud800"):
-        assert await store.find_key(other) is None
+        assert await stores.accounts.find_key(other) is None
 
 
-async def test_a_revoked_key_is_found_as_revoked(store):
-    await store.add_key(ApiKey("key-1", "one", created_ms=5), "hash-1")
-    assert await store.revoke_key("key-1", now_ms=9) is True
-    assert await store.revoke_key("key-1", now_ms=12) is True
-    assert await store.find_key("hash-1") == ApiKey("key-1", "one", created_ms=5, revoked_ms=9)
+async def test_a_revoked_key_is_found_as_revoked(stores):
+    await stores.accounts.add_key(ApiKey("key-1", "one", created_ms=5), "hash-1")
+    assert await stores.accounts.revoke_key("key-1", now_ms=9) is True
+    assert await stores.accounts.revoke_key("key-1", now_ms=12) is True
+    assert await stores.accounts.find_key("hash-1") == ApiKey("key-1", "one", created_ms=5, revoked_ms=9)
 
 
-async def test_revoking_an_unknown_key_says_so(store):
-    await store.add_key(ApiKey("key-1", "one", created_ms=5), "hash-1")
-    assert await store.revoke_key("key-2", now_ms=9) is False
-    assert await store.find_key("hash-1") == ApiKey("key-1", "one", created_ms=5)
+async def test_revoking_an_unknown_key_says_so(stores):
+    await stores.accounts.add_key(ApiKey("key-1", "one", created_ms=5), "hash-1")
+    assert await stores.accounts.revoke_key("key-2", now_ms=9) is False
+    assert await stores.accounts.find_key("hash-1") == ApiKey("key-1", "one", created_ms=5)
 
 
-async def test_an_id_and_a_hash_are_taken_once(store):
+async def test_an_id_and_a_hash_are_taken_once(stores):
     first = ApiKey("key-1", "one", created_ms=5)
-    await store.add_key(first, "hash-1")
+    await stores.accounts.add_key(first, "hash-1")
     with pytest.raises(ValueError, match="refuses"):
-        await store.add_key(ApiKey("key-1", "two", created_ms=6), "hash-2")
+        await stores.accounts.add_key(ApiKey("key-1", "two", created_ms=6), "hash-2")
     with pytest.raises(ValueError, match="refuses"):
-        await store.add_key(ApiKey("key-2", "two", created_ms=6), "hash-1")
-    assert await store.list_keys() == [first]
+        await stores.accounts.add_key(ApiKey("key-2", "two", created_ms=6), "hash-1")
+    assert await stores.accounts.list_keys() == [first]
 
 
-async def test_keys_are_listed_oldest_first(store):
+async def test_keys_are_listed_oldest_first(stores):
     keys = [ApiKey(f"key-{number}", "", created_ms=created_ms) for number, created_ms in enumerate([7, 5, 7, 6])]
     for key in keys:
-        await store.add_key(key, f"hash of {key.id}")
-    assert [key.id for key in await store.list_keys()] == ["key-1", "key-3", "key-0", "key-2"]
+        await stores.accounts.add_key(key, f"hash of {key.id}")
+    assert [key.id for key in await stores.accounts.list_keys()] == ["key-1", "key-3", "key-0", "key-2"]
 
 
-async def test_keys_outlive_the_process_and_reach_other_processes(store, open_another):
+async def test_keys_outlive_the_process_and_reach_other_processes(stores, open_another):
     other = await open_another()
     key = ApiKey("key-1", "one", created_ms=5)
-    await other.add_key(key, "hash-1")
-    assert await store.find_key("hash-1") == key
-    await store.close()
-    assert await (await open_another()).find_key("hash-1") == key
+    await other.accounts.add_key(key, "hash-1")
+    assert await stores.accounts.find_key("hash-1") == key
+    await stores.close()
+    assert await (await open_another()).accounts.find_key("hash-1") == key
 
 
-async def test_an_empty_ledger(store):
-    assert await store.entries() == []
-    assert await store.entries("key-1") == []
-    assert await store.list_keys() == []
+async def test_an_empty_ledger(stores):
+    assert await stores.accounts.entries() == []
+    assert await stores.accounts.entries("key-1") == []
+    assert await stores.accounts.list_keys() == []
 
 
-async def test_every_completed_job_is_one_entry_of_its_key(store, clock):
-    first = await complete(store, clock, key_id="key-1", cost_usd=Decimal("0.02097152"))
+async def test_every_completed_job_is_one_entry_of_its_key(stores, clock):
+    first = await complete(stores, clock, key_id="key-1", cost_usd=Decimal("0.02097152"))
     first_ms = clock.now_ms()
-    second = await complete(store, clock, key_id="key-2", cost_usd=Decimal("0.00000001"), endpoint_id=SCHNELL)
+    second = await complete(stores, clock, key_id="key-2", cost_usd=Decimal("0.00000001"), endpoint_id=SCHNELL)
     second_ms = clock.now_ms()
-    third = await complete(store, clock, key_id="key-1", cost_usd=Decimal("90000000000.12345678"))
+    third = await complete(stores, clock, key_id="key-1", cost_usd=Decimal("90000000000.12345678"))
     entries = [
         LedgerEntry(first.id, DEV, "key-1", first.cost_usd, first_ms),
         LedgerEntry(second.id, SCHNELL, "key-2", second.cost_usd, second_ms),
         LedgerEntry(third.id, DEV, "key-1", third.cost_usd, clock.now_ms()),
     ]
-    assert await store.entries() == entries
-    assert await store.entries("key-1") == [entries[0], entries[2]]
-    assert await store.entries("key-2") == [entries[1]]
-    assert await store.entries("key-3") == []
+    assert await stores.accounts.entries() == entries
+    assert await stores.accounts.entries("key-1") == [entries[0], entries[2]]
+    assert await stores.accounts.entries("key-2") == [entries[1]]
+    assert await stores.accounts.entries("key-3") == []
 
 
-async def test_money_is_exact(store, clock):
+async def test_money_is_exact(stores, clock):
     for _ in range(10):
-        await complete(store, clock, cost_usd=Decimal("0.1"))
-    assert sum(entry.amount_usd for entry in await store.entries()) == Decimal(1)
+        await complete(stores, clock, cost_usd=Decimal("0.1"))
+    assert sum(entry.amount_usd for entry in await stores.accounts.entries()) == Decimal(1)
 
 
-async def test_an_amount_below_the_quantum_is_refused(store, clock):
+async def test_an_amount_below_the_quantum_is_refused(stores, clock):
     with pytest.raises(ValueError, match="8 decimals"):
-        await store.enqueue(sample_job(clock, cost_usd=Decimal("0.000000001")))
+        await stores.jobs.enqueue(sample_job(clock, cost_usd=Decimal("0.000000001")))
 
 
-async def test_nothing_but_completion_is_charged(store, clock):
+async def test_nothing_but_completion_is_charged(stores, clock):
     refused = sample_job(clock, status=JobStatus.FAILED, finished_ms=1, error="no")
-    await store.enqueue(refused)
+    await stores.jobs.enqueue(refused)
     for _ in range(3):
-        await store.enqueue(sample_job(clock))
-    failed, cancelled, lost = await store.claim("worker-a", [DEV], 3, LEASE_S)
-    await store.finish(failed.job.id, "worker-a", 1, Failed("x"))
-    await store.cancel(DEV, cancelled.job.id)
-    await store.release("worker-a", counts_as_retry=True, max_retries=0)
-    assert (await store.get(DEV, lost.job.id)).status is JobStatus.FAILED
-    assert await store.entries() == []
+        await stores.jobs.enqueue(sample_job(clock))
+    failed, cancelled, lost = await stores.claims.claim("worker-a", [DEV], 3, LEASE_S)
+    await stores.claims.finish(failed.job.id, "worker-a", 1, Failed("x"))
+    await stores.jobs.cancel(DEV, cancelled.job.id)
+    await stores.claims.release("worker-a", counts_as_retry=True, max_retries=0)
+    assert (await stores.jobs.get(DEV, lost.job.id)).status is JobStatus.FAILED
+    assert await stores.accounts.entries() == []
 
 
-async def test_a_free_job_leaves_an_entry_too(store, clock):
-    job = await complete(store, clock, cost_usd=Decimal(0))
-    assert [(entry.job_id, entry.amount_usd) for entry in await store.entries()] == [(job.id, 0)]
+async def test_a_free_job_leaves_an_entry_too(stores, clock):
+    job = await complete(stores, clock, cost_usd=Decimal(0))
+    assert [(entry.job_id, entry.amount_usd) for entry in await stores.accounts.entries()] == [(job.id, 0)]
 
 
-async def test_keys_can_be_added_while_jobs_are_running(store, open_another, clock):
+async def test_keys_can_be_added_while_jobs_are_running(stores, open_another, clock):
     other = await open_another()
 
     async def add(number):
-        await other.add_key(ApiKey(f"key-{number}", "", created_ms=number), f"hash-{number}")
+        await other.accounts.add_key(ApiKey(f"key-{number}", "", created_ms=number), f"hash-{number}")
 
     await asyncio.gather(
-        *(store.enqueue(sample_job(clock)) for _ in range(40)),
+        *(stores.jobs.enqueue(sample_job(clock)) for _ in range(40)),
         *(add(number) for number in range(40)),
     )
-    assert len(await store.list_keys()) == 40
-    assert (await store.counts(DEV)).in_queue == 40
+    assert len(await stores.accounts.list_keys()) == 40
+    assert (await stores.jobs.counts(DEV)).in_queue == 40

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.connect import open_stores
 from flux_endpoint.stores.sql import migrate
 from tests.contract.samples import DEV
 
@@ -62,25 +62,25 @@ async def test_json_that_sqlite_kept_as_numbers_is_kept(tmp_path, clock):
                 add(old, "chunks", job_id="running", output=text)
         add_job(old, "running", None, status="IN_PROGRESS", finished_ms=None, worker_id="w", progress='{"step":1}')
         add(old, "api_keys", id="key-1", name="one", secret_hash="hash", created_ms=1, endpoint_ids='["a"]')
-    store = await open_store(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
+    stores = await open_stores(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
     for name, (_, value) in OUTPUTS.items():
-        job = await store.get(DEV, name)
+        job = await stores.jobs.get(DEV, name)
         assert (repr(job.output), job.input, job.status) == (repr(value), {"seed": 1}, JobStatus.COMPLETED)
-    job, chunks = await store.take_chunks(DEV, "running", "key", 0)
+    job, chunks = await stores.jobs.take_chunks(DEV, "running", "key", 0)
     assert job.progress == {"step": 1}
     assert repr(chunks) == repr([value for _, value in OUTPUTS.values() if value is not None])
-    (key,) = await store.list_keys()
+    (key,) = await stores.accounts.list_keys()
     assert key.limits.endpoint_ids == {"a"}
-    await store.close()
+    await stores.close()
 
 
 async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(sqlite_url, clock):
-    store = await open_store(sqlite_url, clock)
-    await store.close()
+    stores = await open_stores(sqlite_url, clock)
+    await stores.close()
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file:
         with file:
             file.execute("UPDATE alembic_version SET version_num = '9999'")
         before = list(file.iterdump())
         with pytest.raises(SettingsError, match="newer version"):
-            await open_store(sqlite_url, clock)
+            await open_stores(sqlite_url, clock)
         assert list(file.iterdump()) == before

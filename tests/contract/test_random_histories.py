@@ -75,25 +75,25 @@ class JobHistories(History):
         match kind:
             case "complete" | "fail" | "give back":
                 outcome = {"complete": OUTCOMES[0], "fail": OUTCOMES[1], "give back": OUTCOMES[3]}[kind]
-                return call("finish", *holder, outcome)
+                return call("claims.finish", *holder, outcome)
             case "old report":
-                return call("finish", *self.reporter(kept, token="old"), OUTCOMES[0])
+                return call("claims.finish", *self.reporter(kept, token="old"), OUTCOMES[0])
             case "cancel" | "retry":
-                return call(kind, *client)
+                return call(f"jobs.{kind}", *client)
             case "claim" | "claim elsewhere":
                 worker_id = self.worker(WORKERS[kind != "claim"])
-                return call("claim", worker_id, self.endpoints, 1, LEASE_S)
+                return call("claims.claim", worker_id, self.endpoints, 1, LEASE_S)
             case "sweep":
-                return call("sweep", MAX_RETRIES)
+                return call("claims.sweep", MAX_RETRIES)
             case "renew":
-                return call("renew", holder[1], [kept.job.id], LEASE_S)
+                return call("claims.renew", holder[1], [kept.job.id], LEASE_S)
             case "chunk" | "progress":
                 verb = {"chunk": "append_chunk", "progress": "set_progress"}[kind]
-                return call(verb, *holder, {"step": self.steps})
+                return call(f"claims.{verb}", *holder, {"step": self.steps})
             case "stops":
-                return call("wait_for_stops", holder[1], 0)
+                return call("claims.wait_for_stops", holder[1], 0)
             case _:
-                return call("enqueue", self.new_job(0, PLAIN), IdempotencyKey("raced", "a"))
+                return call("jobs.enqueue", self.new_job(0, PLAIN), IdempotencyKey("raced", "a"))
 
     def moments(self) -> list[int]:
         """When something runs out next, milliseconds from now."""
@@ -110,66 +110,66 @@ class JobHistories(History):
     def need(self, *, waiting: int = 0, running: int = 0) -> None:
         missing = running - len(self.model.those(RUNNING))
         while len(self.model.those(WAITING)) < waiting + max(0, missing) or not self.model.kept:
-            self.step(call("enqueue", self.new_job(0, PLAIN)))
+            self.step(call("jobs.enqueue", self.new_job(0, PLAIN)))
         if missing > 0:
-            self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, missing, LEASE_S))
+            self.step(call("claims.claim", self.worker(WORKERS[0]), self.endpoints, missing, LEASE_S))
 
     @initialize(many=st.lists(SUBMISSIONS, min_size=3, max_size=6), worker=WORKER)
     def begin(self, many, worker):
         for number, wishes in enumerate(many):
-            self.step(call("enqueue", self.new_job(number, wishes)))
-        self.step(call("claim", self.worker(worker), self.endpoints, 2, LEASE_S))
+            self.step(call("jobs.enqueue", self.new_job(number, wishes)))
+        self.step(call("claims.claim", self.worker(worker), self.endpoints, 2, LEASE_S))
 
     @rule(number=NUMBERS, wishes=SUBMISSIONS, is_refused=st.sampled_from([False, False, False, True]))
     def submit(self, number, wishes, is_refused):
         if len(self.model.those(WAITING)) > 4:
-            self.step(call("claim", self.worker(WORKERS[-1]), self.endpoints, 2, LEASE_S))
+            self.step(call("claims.claim", self.worker(WORKERS[-1]), self.endpoints, 2, LEASE_S))
         job = self.new_job(number, wishes)
         if is_refused:
             end_ms = min(job.expires_ms or DAY_MS**2, job.created_ms + wishes["retention_ms"])
             job = dataclasses.replace(job, status=FAILED, error=ERROR, finished_ms=job.created_ms, expires_ms=end_ms)
-        self.step(call("enqueue", job))
+        self.step(call("jobs.enqueue", job))
 
     @rule(wishes=SUBMISSIONS, name=st.sampled_from(["one", "one", "two"]), body=st.sampled_from(["a", "a", "b"]))
     def submit_once(self, wishes, name, body):
-        self.step(call("enqueue", self.new_job(0, wishes), IdempotencyKey(name, body)))
+        self.step(call("jobs.enqueue", self.new_job(0, wishes), IdempotencyKey(name, body)))
 
     @rule(worker=WORKER, limit=st.integers(1, 3), where=st.sampled_from([[0, 1], [0, 1], [0], [1]]))
     def claim(self, worker, limit, where):
         self.need(waiting=1)
-        self.step(call("claim", self.worker(worker), [self.endpoints[i] for i in where], limit, LEASE_S))
+        self.step(call("claims.claim", self.worker(worker), [self.endpoints[i] for i in where], limit, LEASE_S))
 
     @rule(workers=st.lists(WORKER, min_size=2, max_size=3))
     def claim_at_once(self, workers):
         self.need(waiting=2)
         # One job each: PostgreSQL may share out more of them in an order that no queue would give.
-        self.step(*(call("claim", self.worker(name), self.endpoints, 1, LEASE_S) for name in workers))
+        self.step(*(call("claims.claim", self.worker(name), self.endpoints, 1, LEASE_S) for name in workers))
 
     @rule(number=NUMBERS, outcome=OUTCOME, token=st.sampled_from(["held", "held", "none"]))
     def finish(self, number, outcome, token):
         self.need(running=1)
-        self.step(call("finish", *self.reporter(self.pick(number, RUNNING), token=token), outcome))
+        self.step(call("claims.finish", *self.reporter(self.pick(number, RUNNING), token=token), outcome))
 
     @rule(number=NUMBERS, outcome=OUTCOME, who=REPORTERS, token=TOKENS, is_running=st.booleans())
     def report(self, number, outcome, who, token, is_running):
         """Often of one who has lost the job, or has reported before."""
         self.need()
         kept = self.pick(number, *([RUNNING] if is_running else [FAILED, COMPLETED, WAITING]))
-        self.step(call("finish", *self.reporter(kept, who, token), outcome))
+        self.step(call("claims.finish", *self.reporter(kept, who, token), outcome))
 
     @rule(number=NUMBERS, outcomes=st.tuples(OUTCOME, OUTCOME), token=TOKENS)
     def finish_twice(self, number, outcomes, token):
         self.need(running=1)
         kept = self.pick(number, RUNNING)
         for outcome in outcomes:
-            self.step(call("finish", *self.reporter(kept, token=token), outcome))
+            self.step(call("claims.finish", *self.reporter(kept, token=token), outcome))
 
     def pass_on(self, kind: str, reporter: tuple[str, str, int | None]) -> None:
         news = {"step": self.steps}
         if kind == "news":
-            self.step(call("set_progress", *reporter, news))
+            self.step(call("claims.set_progress", *reporter, news))
         else:
-            self.step(call("append_chunk", *reporter, self.steps, *([news] if kind == "both" else [])))
+            self.step(call("claims.append_chunk", *reporter, self.steps, *([news] if kind == "both" else [])))
 
     @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=3), kind=KINDS)
     def send(self, numbers, kind):
@@ -186,51 +186,51 @@ class JobHistories(History):
     def read_chunks(self, number, readers):
         self.need()
         client = self.client_of(self.pick(number, *([RUNNING] if number % 2 else [])))
-        self.step(*(call("take_chunks", *client, reader, 0) for reader in readers))
+        self.step(*(call("jobs.take_chunks", *client, reader, 0) for reader in readers))
 
     @rule(number=NUMBERS, is_running=st.booleans())
     def cancel(self, number, is_running):
         self.need()
-        self.step(call("cancel", *self.client_of(self.pick(number, *([RUNNING] if is_running else [])))))
+        self.step(call("jobs.cancel", *self.client_of(self.pick(number, *([RUNNING] if is_running else [])))))
 
     @rule(number=NUMBERS, wanted=st.sampled_from([TIMED_OUT, TIMED_OUT, FAILED, None]), is_regretted=st.booleans())
     def retry(self, number, wanted, is_regretted):
         self.need()
         client = self.client_of(self.pick(number, *([wanted] if wanted else [])))
-        self.step(call("retry", *client))
+        self.step(call("jobs.retry", *client))
         if is_regretted:
-            self.step(call("cancel", *client))
+            self.step(call("jobs.cancel", *client))
 
     @rule(number=NUMBERS, ttl_ms=st.sampled_from([1, 15_000, 100_000]))
     def set_ttl(self, number, ttl_ms):
         self.need()
-        self.step(call("set_ttl", *self.client_of(self.pick(number)), ttl_ms))
+        self.step(call("jobs.set_ttl", *self.client_of(self.pick(number)), ttl_ms))
 
     @rule(where=st.integers(0, 1))
     def purge(self, where):
-        self.step(call("purge", self.endpoints[where]))
+        self.step(call("jobs.purge", self.endpoints[where]))
 
     @rule(worker=WORKER)
     def take_stops(self, worker):
-        self.step(call("wait_for_stops", self.worker(worker), 0))
+        self.step(call("claims.wait_for_stops", self.worker(worker), 0))
 
     @rule(worker=WORKER)
     def renew(self, worker):
-        self.step(call("renew", self.worker(worker), list(self.model.kept), LEASE_S))
+        self.step(call("claims.renew", self.worker(worker), list(self.model.kept), LEASE_S))
 
     def look_after(self, deed: str) -> None:
         match deed:
             case "sweep":
-                self.step(call("sweep", MAX_RETRIES))
+                self.step(call("claims.sweep", MAX_RETRIES))
             case "claim":
-                self.step(call("claim", self.worker(WORKERS[0]), self.endpoints, 3, LEASE_S))
+                self.step(call("claims.claim", self.worker(WORKERS[0]), self.endpoints, 3, LEASE_S))
             case "erase":
-                self.step(call("erase_expired"))
+                self.step(call("retention.erase_expired"))
             case "complete":
                 self.need(running=1)
-                self.step(call("finish", *self.reporter(self.pick(0, RUNNING)), OUTCOMES[0]))
+                self.step(call("claims.finish", *self.reporter(self.pick(0, RUNNING)), OUTCOMES[0]))
             case _:
-                self.step(call("counts", self.endpoints[0]))
+                self.step(call("jobs.counts", self.endpoints[0]))
 
     @rule(seconds=st.sampled_from([1, 10, 25]), deed=DEEDS)
     def pass_time(self, seconds, deed):
@@ -248,22 +248,22 @@ class JobHistories(History):
     @rule(prefix=st.sampled_from(["node-1-", "node-2-a", "node-"]), counts_as_retry=st.booleans())
     def release(self, prefix, counts_as_retry):
         options = {"counts_as_retry": counts_as_retry, "max_retries": MAX_RETRIES}
-        self.step(call("release", self.worker(prefix), **options))
+        self.step(call("claims.release", self.worker(prefix), **options))
 
     @rule(worker=WORKER)
     def release_worker(self, worker):
-        self.step(call("release_worker", self.worker(worker), max_retries=MAX_RETRIES))
+        self.step(call("claims.release_worker", self.worker(worker), max_retries=MAX_RETRIES))
 
     @rule(number=NUMBERS)
     def ask_for_the_place(self, number):
         self.need()
-        self.step(call("queue_position", plain(self.pick(number, WAITING).job)))
+        self.step(call("jobs.queue_position", plain(self.pick(number, WAITING).job)))
 
     @rule(is_forgotten=st.booleans())
     def clean_up(self, is_forgotten):
-        self.step(call("erase_expired"))
+        self.step(call("retention.erase_expired"))
         if is_forgotten:
-            self.step(call("forget", self.clock.now_ms()))
+            self.step(call("retention.forget", self.clock.now_ms()))
 
     @rule(number=NUMBERS, kinds=st.lists(st.sampled_from(RACERS), min_size=2, max_size=3))
     def race(self, number, kinds):
@@ -274,7 +274,9 @@ class JobHistories(History):
     def report_at_once(self, reports):
         self.need(running=2)
         running = [(self.pick(number, RUNNING), *report) for number, *report in reports]
-        self.step(*(call("finish", *self.reporter(kept, who, token), result) for kept, result, who, token in running))
+        self.step(
+            *(call("claims.finish", *self.reporter(kept, who, token), result) for kept, result, who, token in running)
+        )
 
     @rule()
     def restart(self):
@@ -283,7 +285,7 @@ class JobHistories(History):
             self.last_restart = self.steps
             self.world.close()
             self.world.open()
-        self.step(call("counts", self.endpoints[0]))
+        self.step(call("jobs.counts", self.endpoints[0]))
 
 
 @pytest.fixture(params=HISTORIES)

@@ -19,9 +19,8 @@ from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.stores.jobs import statements as sql
-from flux_endpoint.stores.jobs.store import SqlStore
 from tests.contract.samples import DEV
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +80,7 @@ class TimeOfDay:
 class Gateway:
     """What of a gateway has to do with time."""
 
-    store: SqlStore
+    stores: Stores
     clock: SystemClock
     workforce: Workforce
     janitor: Janitor
@@ -101,12 +100,12 @@ class Gateway:
             queued_ms=now_ms,
             **(fields | changes),
         )
-        await self.store.enqueue(job)
+        await self.stores.jobs.enqueue(job)
         (claim,) = await self.workforce.take("w", [DEV], hold_s=0)
         return claim.job
 
     async def status(self, job: Job) -> JobStatus:
-        return (await self.store.get(DEV, job.id)).status
+        return (await self.stores.jobs.get(DEV, job.id)).status
 
 
 OpenGateway = Callable[..., Awaitable[Gateway]]
@@ -129,14 +128,14 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
 
             async def open_one(**machine: Callable[[], int]) -> Gateway:
                 clock = SystemClock(**({"wall_ns": day.wall_ns, "monotonic_ns": day.monotonic_ns} | machine))
-                store = await open_store(url, clock)
-                stack.push_async_callback(store.close)
+                stores = await open_stores(url, clock)
+                stack.push_async_callback(stores.close)
                 images = ImageService(open_image_store(str(tmp_path / "images")), clock)
                 # No picture is handed in here.
-                workforce = Workforce(store, store, None, FLUX_ENDPOINTS, clock, LEASE_S)  # type: ignore[arg-type]
-                janitor = Janitor(store, workforce, images, store, store, clock, store.timekeeper)
+                workforce = Workforce(stores.claims, stores.workers, None, FLUX_ENDPOINTS, clock, LEASE_S)  # type: ignore[arg-type]
+                janitor = Janitor(stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper)
                 await janitor.sweep()
-                return Gateway(store, clock, workforce, janitor)
+                return Gateway(stores, clock, workforce, janitor)
 
             yield open_one
 
@@ -158,7 +157,7 @@ async def test_a_clock_that_is_set_takes_no_running_job(open_gateway: OpenGatewa
         await gateway.janitor.sweep()
         assert await gateway.status(job) is JobStatus.IN_PROGRESS
         await gateway.workforce.ping("w", [DEV], [job.id])
-    done = await gateway.store.finish(job.id, "w", None, Completed({"n": 1}))
+    done = await gateway.stores.claims.finish(job.id, "w", None, Completed({"n": 1}))
     assert (done.status, done.retries) == (JobStatus.COMPLETED, 0)
     assert done.execution_time_ms is not None and near(done.execution_time_ms, 6_000)
     assert near(gateway.clock.now_ms(), day.wall_ms())
@@ -172,7 +171,7 @@ async def test_a_clock_that_is_set_prolongs_nothing(open_gateway: OpenGateway, d
     slow = await gateway.claim(policy=Policy(execution_timeout_ms=40_000))
     old = await gateway.claim(policy=Policy(ttl_ms=40_000), expires_ms=gateway.clock.now_ms() + 40_000)
     ended = await gateway.claim(retention_ms=50_000)
-    await gateway.store.finish(ended.id, "w", None, Completed({"secret": "lake"}))
+    await gateway.stores.claims.finish(ended.id, "w", None, Completed({"secret": "lake"}))
     day.pass_s(2)
     day.jump_s(jump_s)
     await gateway.janitor.sweep()
@@ -184,13 +183,13 @@ async def test_a_clock_that_is_set_prolongs_nothing(open_gateway: OpenGateway, d
     assert await gateway.status(slow) is JobStatus.TIMED_OUT
     # Nobody can read it any more.
     by_id = {"job": old.id}
-    row = await gateway.store._database.read(lambda connection: connection.execute(sql.GET_JOB_BY_ID, by_id).one())
+    row = await gateway.stores.database.read(lambda connection: connection.execute(sql.GET_JOB_BY_ID, by_id).one())
     assert row.status == JobStatus.TIMED_OUT
     assert await gateway.status(ended) is JobStatus.COMPLETED
     day.pass_s(10)
     await gateway.janitor.sweep()
     with pytest.raises(UnknownJob):
-        await gateway.store.get(DEV, ended.id)
+        await gateway.stores.jobs.get(DEV, ended.id)
 
 
 async def test_a_machine_that_slips_by_less_than_a_second_is_followed_silently(
@@ -198,11 +197,11 @@ async def test_a_machine_that_slips_by_less_than_a_second_is_followed_silently(
 ) -> None:
     gateway = await open_gateway()
     job = await gateway.claim()
-    before_ms = (await gateway.store.get(DEV, job.id)).created_ms
+    before_ms = (await gateway.stores.jobs.get(DEV, job.id)).created_ms
     day.pass_s(2)
     day.jump_s(0.9)
     await gateway.janitor.sweep()
-    assert (await gateway.store.get(DEV, job.id)).created_ms == before_ms
+    assert (await gateway.stores.jobs.get(DEV, job.id)).created_ms == before_ms
     assert abs(gateway.clock.now_ms() - day.wall_ms()) < 500
 
 
@@ -242,7 +241,7 @@ class TestSeveralGateways:
             for gateway in gateways:
                 await gateway.janitor.sweep()
             await gateways[0].workforce.ping("w", [DEV], [job.id])
-            moved = await gateways[1].store.get(DEV, job.id)
+            moved = await gateways[1].stores.jobs.get(DEV, job.id)
             assert near(moved.created_ms, job.created_ms + (round_number + 1) * jump_s * 1_000)
             assert moved.status is JobStatus.IN_PROGRESS
 
@@ -283,7 +282,7 @@ class TestSeveralGateways:
             await awake.workforce.ping("w", [DEV], [job.id])
         paused_ms = round(4 * LEASE_S / 2 * 1_000)
         await paused.janitor.sweep()
-        after = await awake.store.get(DEV, job.id)
+        after = await awake.stores.jobs.get(DEV, job.id)
         assert (after.status, after.created_ms) == (JobStatus.IN_PROGRESS, job.created_ms)
         assert near(paused.clock.now_ms(), awake.clock.now_ms())
 

@@ -1,4 +1,4 @@
-"""The contract of `UsageStore` on every database, against figures worked out by hand."""
+"""The contract of `ActivityStore` on every database, against figures worked out by hand."""
 
 import asyncio
 
@@ -13,42 +13,42 @@ pytestmark = pytest.mark.anyio
 MINUTE_MS = 60_000
 
 
-async def run(store, clock, outcome, *, delay_ms=0, execution_ms=0, endpoint_id=DEV):
+async def run(stores, clock, outcome, *, delay_ms=0, execution_ms=0, endpoint_id=DEV):
     job = sample_job(clock, endpoint_id=endpoint_id)
-    await store.enqueue(job)
+    await stores.jobs.enqueue(job)
     clock.advance(ms=delay_ms)
-    (claim,) = await store.claim("w", [endpoint_id], 1, LEASE_S)
+    (claim,) = await stores.claims.claim("w", [endpoint_id], 1, LEASE_S)
     clock.advance(ms=execution_ms)
-    return await store.finish(job.id, "w", claim.token, outcome)
+    return await stores.claims.finish(job.id, "w", claim.token, outcome)
 
 
-async def test_outcomes_are_counted_by_the_time_of_their_end(store, clock):
+async def test_outcomes_are_counted_by_the_time_of_their_end(stores, clock):
     clock.advance(ms=2 * MINUTE_MS - clock.now_ms() % MINUTE_MS)
     start_ms = clock.now_ms()
     for _ in range(3):
-        await run(store, clock, Completed({}))
-    await run(store, clock, Completed({}), endpoint_id=SCHNELL)
-    await run(store, clock, Failed("no"))
+        await run(stores, clock, Completed({}))
+    await run(stores, clock, Completed({}), endpoint_id=SCHNELL)
+    await run(stores, clock, Failed("no"))
     clock.advance(ms=MINUTE_MS)
     waiting = sample_job(clock)
-    await store.enqueue(waiting)
-    await store.cancel(DEV, waiting.id)
+    await stores.jobs.enqueue(waiting)
+    await stores.jobs.cancel(DEV, waiting.id)
     outlived = sample_job(clock, expires_ms=clock.now_ms() + 2)
-    await store.enqueue(outlived)
+    await stores.jobs.enqueue(outlived)
     clock.advance(ms=2)
-    await store.sweep(1)
+    await stores.claims.sweep(1)
     # Lost once, done the second time.
     lost = sample_job(clock)
-    await store.enqueue(lost)
-    await store.claim("gone", [DEV], 1, LEASE_S)
-    await store.release("gone", counts_as_retry=True, max_retries=1)
-    (claim,) = await store.claim("w", [DEV], 1, LEASE_S)
-    await store.finish(lost.id, "w", claim.token, Completed({}))
+    await stores.jobs.enqueue(lost)
+    await stores.claims.claim("gone", [DEV], 1, LEASE_S)
+    await stores.claims.release("gone", counts_as_retry=True, max_retries=1)
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    await stores.claims.finish(lost.id, "w", claim.token, Completed({}))
     for _ in range(3):
-        await store.enqueue(sample_job(clock))
-    await store.claim("w", [DEV], 1, LEASE_S)
+        await stores.jobs.enqueue(sample_job(clock))
+    await stores.claims.claim("w", [DEV], 1, LEASE_S)
 
-    seen = await store.activity([DEV], start_ms, start_ms + 2 * MINUTE_MS, MINUTE_MS)
+    seen = await stores.activity.activity([DEV], start_ms, start_ms + 2 * MINUTE_MS, MINUTE_MS)
     second_ms = start_ms + MINUTE_MS
     assert sorted(seen.outcomes, key=lambda part: (part.start_ms, part.status)) == [
         OutcomeCount(start_ms, JobStatus.COMPLETED, 3),
@@ -59,56 +59,58 @@ async def test_outcomes_are_counted_by_the_time_of_their_end(store, clock):
     ]
     assert (seen.retries, seen.in_queue, seen.in_progress) == (1, 2, 1)
     # What ended before or after is not counted; several endpoints are counted together.
-    first = await store.activity([DEV, SCHNELL], start_ms, second_ms, 10 * MINUTE_MS)
+    first = await stores.activity.activity([DEV, SCHNELL], start_ms, second_ms, 10 * MINUTE_MS)
     assert sum(part.jobs for part in first.outcomes) == 5
     assert (first.retries, sum(part.jobs for part in first.outcomes if part.status is JobStatus.COMPLETED)) == (0, 4)
 
 
-async def test_percentiles_are_by_nearest_rank_of_completed_jobs(store, clock):
+async def test_percentiles_are_by_nearest_rank_of_completed_jobs(stores, clock):
     start_ms = clock.now_ms()
     # 20 completed jobs: execution 100 to 2000 ms in a mixed order, delay the same backwards.
     for place in [7 * number % 20 + 1 for number in range(20)]:
-        await run(store, clock, Completed({}), delay_ms=10 * (21 - place), execution_ms=100 * place)
-    await run(store, clock, Failed("no"), delay_ms=9_000, execution_ms=9_000)
-    seen = await store.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
+        await run(stores, clock, Completed({}), delay_ms=10 * (21 - place), execution_ms=100 * place)
+    await run(stores, clock, Failed("no"), delay_ms=9_000, execution_ms=9_000)
+    seen = await stores.activity.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
     # Of 20: the 14th, the 18th, and the 20th, because 19.6 is not reached before.
     assert seen.execution == Percentiles(1_400, 1_800, 2_000)
     assert seen.delay == Percentiles(140, 180, 200)
 
 
-async def test_one_job_is_all_percentiles_and_none_has_none(store, clock):
+async def test_one_job_is_all_percentiles_and_none_has_none(stores, clock):
     start_ms = clock.now_ms()
     nothing = Activity([], 0, None, None, 0, None, 0, 0)
-    assert await store.activity([DEV], 0, start_ms + 1, MINUTE_MS) == nothing
-    await run(store, clock, Completed({}), delay_ms=5, execution_ms=7)
-    seen = await store.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
+    assert await stores.activity.activity([DEV], 0, start_ms + 1, MINUTE_MS) == nothing
+    await run(stores, clock, Completed({}), delay_ms=5, execution_ms=7)
+    seen = await stores.activity.activity([DEV], start_ms, clock.now_ms() + 1, MINUTE_MS)
     assert (seen.execution, seen.delay) == (Percentiles(7, 7, 7), Percentiles(5, 5, 5))
-    assert await store.activity([], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
-    assert await store.activity(["elsewhere"], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
+    assert await stores.activity.activity([], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
+    assert await stores.activity.activity(["elsewhere"], 0, clock.now_ms() + 1, MINUTE_MS) == nothing
 
 
-async def test_a_cold_start_is_counted_once_by_the_time_of_its_end(store, open_another):
+async def test_a_cold_start_is_counted_once_by_the_time_of_its_end(stores, open_another):
     other = await open_another()
     for number in range(10):
-        await store.note_cold_start(f"w-{number}", [DEV, SCHNELL], 100 * (number + 1), 1_000 + number)
+        await stores.activity.note_cold_start(f"w-{number}", [DEV, SCHNELL], 100 * (number + 1), 1_000 + number)
     # Told again because the answer was lost, to another gateway; and a worker of that name that started anew.
-    await other.note_cold_start("w-3", [DEV, SCHNELL], 400, 5_000)
-    await other.note_cold_start("w-3", [SCHNELL], 1_100, 5_000)
-    await store.note_cold_start("nobody", [], 7, 1_000)
+    await other.activity.note_cold_start("w-3", [DEV, SCHNELL], 400, 5_000)
+    await other.activity.note_cold_start("w-3", [SCHNELL], 1_100, 5_000)
+    await stores.activity.note_cold_start("nobody", [], 7, 1_000)
 
     async def seen(endpoint_ids, since_ms, until_ms):
-        activity = await other.activity(endpoint_ids, since_ms, until_ms, MINUTE_MS)
+        activity = await other.activity.activity(endpoint_ids, since_ms, until_ms, MINUTE_MS)
         return activity.cold_starts, activity.cold_start
 
     assert await seen([DEV, SCHNELL], 0, 5_001) == (11, Percentiles(800, 1_000, 1_100))
     assert await seen([DEV], 0, 5_001) == (10, Percentiles(700, 900, 1_000))
     assert await seen([SCHNELL], 1_009, 5_000) == (1, Percentiles(1_000, 1_000, 1_000))
     assert await seen(["elsewhere"], 0, 5_001) == (0, None)
-    await store.forget_cold_starts(1_009)
+    await stores.retention.forget(1_009)
     assert await seen([DEV], 0, 5_001) == (1, Percentiles(1_000, 1_000, 1_000))
 
 
-async def test_a_cold_start_told_to_many_gateways_at_once_is_one(store, open_another):
-    stores = [store, *[await open_another() for _ in range(3)]]
-    await asyncio.gather(*(one.note_cold_start("w\x00", [DEV], 9, 10 + place) for place, one in enumerate(stores)))
-    assert (await store.activity([DEV], 0, 100, MINUTE_MS)).cold_starts == 1
+async def test_a_cold_start_told_to_many_gateways_at_once_is_one(stores, open_another):
+    gateways = [stores, *[await open_another() for _ in range(3)]]
+    await asyncio.gather(
+        *(one.activity.note_cold_start("w\x00", [DEV], 9, 10 + place) for place, one in enumerate(gateways))
+    )
+    assert (await stores.activity.activity([DEV], 0, 100, MINUTE_MS)).cold_starts == 1

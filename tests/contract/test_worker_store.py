@@ -19,72 +19,72 @@ def record(worker_id="w", state=READY, seen_ms=10, **changes):
     return WorkerRecord(id=worker_id, state=state, seen_ms=seen_ms, **(fields | changes))
 
 
-async def claimed(store, clock, worker_id="worker-a", **changes):
+async def claimed(stores, clock, worker_id="worker-a", **changes):
     job = sample_job(clock, **changes)
-    await store.enqueue(job)
-    (claim,) = await store.claim(worker_id, [job.endpoint_id], 1, LEASE_S)
+    await stores.jobs.enqueue(job)
+    (claim,) = await stores.claims.claim(worker_id, [job.endpoint_id], 1, LEASE_S)
     return claim
 
 
-async def test_a_token_is_found_by_the_hash_of_its_secret_only(store):
+async def test_a_token_is_found_by_the_hash_of_its_secret_only(stores):
     everywhere = WorkerToken(id="t-1", name="Łódź", endpoint_ids=None, created_ms=5)
     one = WorkerToken(id="t-2", name="one", endpoint_ids=frozenset({DEV, SCHNELL}), created_ms=6)
-    await store.add_worker_token(everywhere, "hash-1")
-    await store.add_worker_token(one, "hash-2")
-    assert await store.find_worker_token("hash-1") == everywhere
-    assert await store.find_worker_token("hash-2") == one
+    await stores.workers.add_worker_token(everywhere, "hash-1")
+    await stores.workers.add_worker_token(one, "hash-2")
+    assert await stores.workers.find_worker_token("hash-1") == everywhere
+    assert await stores.workers.find_worker_token("hash-2") == one
     for other in ("hash-3", "HASH-1", "t-1", "", "hash-1\x00"):
-        assert await store.find_worker_token(other) is None
-    assert list(await store.list_worker_tokens()) == [everywhere, one]
+        assert await stores.workers.find_worker_token(other) is None
+    assert list(await stores.workers.list_worker_tokens()) == [everywhere, one]
     for taken in (("t-1", "hash-9"), ("t-9", "hash-1")):
         with pytest.raises(ValueError, match="refuses"):
-            await store.add_worker_token(WorkerToken(taken[0], "x", None, 7), taken[1])
+            await stores.workers.add_worker_token(WorkerToken(taken[0], "x", None, 7), taken[1])
 
 
-async def test_a_revoked_token_is_found_as_revoked(store):
-    await store.add_worker_token(WorkerToken("t-1", "one", None, created_ms=5), "hash-1")
-    assert await store.revoke_worker_token("t-1", now_ms=9) is True
-    assert await store.revoke_worker_token("t-1", now_ms=12) is True
-    assert (await store.find_worker_token("hash-1")).revoked_ms == 9
-    assert await store.revoke_worker_token("t-2", now_ms=9) is False
+async def test_a_revoked_token_is_found_as_revoked(stores):
+    await stores.workers.add_worker_token(WorkerToken("t-1", "one", None, created_ms=5), "hash-1")
+    assert await stores.workers.revoke_worker_token("t-1", now_ms=9) is True
+    assert await stores.workers.revoke_worker_token("t-1", now_ms=12) is True
+    assert (await stores.workers.find_worker_token("hash-1")).revoked_ms == 9
+    assert await stores.workers.revoke_worker_token("t-2", now_ms=9) is False
 
 
-async def test_worker_tokens_and_api_keys_are_strangers(store):
-    await store.add_worker_token(WorkerToken("t-1", "one", None, created_ms=5), "hash-1")
-    assert await store.find_key("hash-1") is None
+async def test_worker_tokens_and_api_keys_are_strangers(stores):
+    await stores.workers.add_worker_token(WorkerToken("t-1", "one", None, created_ms=5), "hash-1")
+    assert await stores.accounts.find_key("hash-1") is None
 
 
-async def test_what_one_gateway_notes_another_reads(store, open_another):
+async def test_what_one_gateway_notes_another_reads(stores, open_another):
     other = await open_another()
-    assert await other.get_worker("w") is None
+    assert await other.workers.get_worker("w") is None
     first = record(reason="\x00 no GPU", endpoint_ids=frozenset({SCHNELL, DEV}))
-    noted = await store.note_worker(first, with_state=False)
-    assert noted == await other.get_worker("w")
-    seen = await other.get_worker("w")
+    noted = await stores.workers.note_worker(first, with_state=False)
+    assert noted == await other.workers.get_worker("w")
+    seen = await other.workers.get_worker("w")
     assert (seen.id, seen.endpoint_ids, seen.state, seen.seen_ms) == ("w", first.endpoint_ids, READY, 10)
     assert "no GPU" in seen.reason
 
 
-async def test_a_sighting_leaves_the_state_to_who_set_it(store):
-    await store.note_worker(record(state=UNHEALTHY, reason="hot", seen_ms=10), with_state=True)
+async def test_a_sighting_leaves_the_state_to_who_set_it(stores):
+    await stores.workers.note_worker(record(state=UNHEALTHY, reason="hot", seen_ms=10), with_state=True)
     stale = record(state=READY, seen_ms=20, endpoint_ids=frozenset({SCHNELL}))
-    now = await store.note_worker(stale, with_state=False)
+    now = await stores.workers.note_worker(stale, with_state=False)
     assert (now.state, now.reason, now.since_ms) == (UNHEALTHY, "hot", 10)
     assert (now.seen_ms, now.endpoint_ids) == (20, frozenset({SCHNELL}))
-    assert (await store.note_worker(record(seen_ms=15), with_state=True)).seen_ms == 20
-    assert (await store.get_worker("w")).state is READY
+    assert (await stores.workers.note_worker(record(seen_ms=15), with_state=True)).seen_ms == 20
+    assert (await stores.workers.get_worker("w")).state is READY
 
 
-async def test_a_fingerprint_stays_with_whoever_was_not_told(store):
-    await store.note_worker(record(seen_ms=10), with_state=False)
-    assert (await store.get_worker("w")).fingerprint == ""
+async def test_a_fingerprint_stays_with_whoever_was_not_told(stores):
+    await stores.workers.note_worker(record(seen_ms=10), with_state=False)
+    assert (await stores.workers.get_worker("w")).fingerprint == ""
     told = record(seen_ms=11, fingerprint="1f2e (device cpu)")
     for later in (told, record(seen_ms=12, state=UNHEALTHY), record(seen_ms=13)):
-        await store.note_worker(later, with_state=True)
-    await store.note_worker(record(seen_ms=14), with_state=False)
-    assert (await store.get_worker("w")).fingerprint == "1f2e (device cpu)"
-    await store.note_worker(record(seen_ms=15, fingerprint="another"), with_state=False)
-    assert [worker.fingerprint for worker in await store.list_workers(0)] == ["another"]
+        await stores.workers.note_worker(later, with_state=True)
+    await stores.workers.note_worker(record(seen_ms=14), with_state=False)
+    assert (await stores.workers.get_worker("w")).fingerprint == "1f2e (device cpu)"
+    await stores.workers.note_worker(record(seen_ms=15, fingerprint="another"), with_state=False)
+    assert [worker.fingerprint for worker in await stores.workers.list_workers(0)] == ["another"]
 
 
 @pytest.fixture
@@ -97,89 +97,92 @@ def refusals(request, database_url):
     return lambda: [line for line in log.read_bytes()[before:].decode().splitlines() if "ERROR:" in line]
 
 
-async def test_two_gateways_may_meet_a_worker_at_once(store, open_another, refusals):
-    stores = [store, *[await open_another() for _ in range(3)]]
+async def test_two_gateways_may_meet_a_worker_at_once(stores, open_another, refusals):
+    gateways = [stores, *[await open_another() for _ in range(3)]]
     for name in map(str, range(20)):
         await asyncio.gather(
-            *(one.note_worker(record(name, seen_ms=number), with_state=False) for number, one in enumerate(stores))
+            *(
+                one.workers.note_worker(record(name, seen_ms=number), with_state=False)
+                for number, one in enumerate(gateways)
+            )
         )
-        assert (await store.get_worker(name)).seen_ms == 3
-    assert len(await store.list_workers(0)) == 20
+        assert (await stores.workers.get_worker(name)).seen_ms == 3
+    assert len(await stores.workers.list_workers(0)) == 20
     assert refusals() == []
 
 
-async def test_two_gateways_may_be_told_of_a_start_at_once(store, open_another, refusals):
-    stores = [store, *[await open_another() for _ in range(3)]]
+async def test_two_gateways_may_be_told_of_a_start_at_once(stores, open_another, refusals):
+    gateways = [stores, *[await open_another() for _ in range(3)]]
     for name in map(str, range(20)):
-        await asyncio.gather(*(one.note_cold_start(name, [DEV, SCHNELL], 700, 5) for one in stores))
-    assert (await store.activity([DEV, SCHNELL], 0, 10, 10)).cold_starts == 20
+        await asyncio.gather(*(one.activity.note_cold_start(name, [DEV, SCHNELL], 700, 5) for one in gateways))
+    assert (await stores.activity.activity([DEV, SCHNELL], 0, 10, 10)).cold_starts == 20
     assert refusals() == []
 
 
-async def test_when_a_worker_asked_never_goes_back(store):
-    await store.note_worker(record(seen_ms=20, asked_ms=15), with_state=True)
-    await store.note_worker(record(seen_ms=30), with_state=True)
-    worker = await store.get_worker("w")
+async def test_when_a_worker_asked_never_goes_back(stores):
+    await stores.workers.note_worker(record(seen_ms=20, asked_ms=15), with_state=True)
+    await stores.workers.note_worker(record(seen_ms=30), with_state=True)
+    worker = await stores.workers.get_worker("w")
     assert (worker.seen_ms, worker.asked_ms) == (30, 15)
 
 
-async def test_workers_are_listed_and_forgotten_by_time_and_name(store):
+async def test_workers_are_listed_and_forgotten_by_time_and_name(stores):
     for worker_id, seen_ms in (("n1-a", 10), ("n1-b", 20), ("n10-a", 30), ("N1-a", 40)):
-        await store.note_worker(record(worker_id, seen_ms=seen_ms), with_state=True)
-    assert {worker.id for worker in await store.list_workers(20)} == {"n1-b", "n10-a", "N1-a"}
-    await store.forget_workers("n1-", 20)
-    assert {worker.id for worker in await store.list_workers(0)} == {"n1-b", "n10-a", "N1-a"}
-    await store.forget_workers("", 31)
-    assert {worker.id for worker in await store.list_workers(0)} == {"N1-a"}
+        await stores.workers.note_worker(record(worker_id, seen_ms=seen_ms), with_state=True)
+    assert {worker.id for worker in await stores.workers.list_workers(20)} == {"n1-b", "n10-a", "N1-a"}
+    await stores.workers.forget_workers("n1-", 20)
+    assert {worker.id for worker in await stores.workers.list_workers(0)} == {"n1-b", "n10-a", "N1-a"}
+    await stores.workers.forget_workers("", 31)
+    assert {worker.id for worker in await stores.workers.list_workers(0)} == {"N1-a"}
 
 
-async def test_running_jobs_are_counted_by_worker(store, clock):
-    assert await store.count_running_jobs() == {}
-    await claimed(store, clock, "a")
-    ended = await claimed(store, clock, "a")
-    await claimed(store, clock, "b", endpoint_id=SCHNELL)
-    cancelled = await claimed(store, clock, "c")
-    await store.finish(ended.job.id, "a", ended.token, Failed("bad"))
-    await store.cancel(DEV, cancelled.job.id)
-    assert await store.count_running_jobs() == {"a": 1, "b": 1}
+async def test_running_jobs_are_counted_by_worker(stores, clock):
+    assert await stores.workers.count_running_jobs() == {}
+    await claimed(stores, clock, "a")
+    ended = await claimed(stores, clock, "a")
+    await claimed(stores, clock, "b", endpoint_id=SCHNELL)
+    cancelled = await claimed(stores, clock, "c")
+    await stores.claims.finish(ended.job.id, "a", ended.token, Failed("bad"))
+    await stores.jobs.cancel(DEV, cancelled.job.id)
+    assert await stores.workers.count_running_jobs() == {"a": 1, "b": 1}
 
 
-async def test_progress_is_the_latest_and_ends_with_the_attempt(store, clock):
-    claim = await claimed(store, clock)
+async def test_progress_is_the_latest_and_ends_with_the_attempt(stores, clock):
+    claim = await claimed(stores, clock)
     job_id = claim.job.id
     for number in (1, 2):
-        await store.set_progress(job_id, "worker-a", None, {"output": number})
-    assert (await store.get(DEV, job_id)).progress == {"output": 2}
-    await store.finish(job_id, "worker-a", claim.token, Returned())
-    assert (await store.get(DEV, job_id)).progress is None
-    (again,) = await store.claim("worker-a", [DEV], 1, LEASE_S)
+        await stores.claims.set_progress(job_id, "worker-a", None, {"output": number})
+    assert (await stores.jobs.get(DEV, job_id)).progress == {"output": 2}
+    await stores.claims.finish(job_id, "worker-a", claim.token, Returned())
+    assert (await stores.jobs.get(DEV, job_id)).progress is None
+    (again,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
     with pytest.raises(LeaseLost):
-        await store.set_progress(job_id, "worker-a", claim.token, {"output": "late"})
+        await stores.claims.set_progress(job_id, "worker-a", claim.token, {"output": "late"})
     with pytest.raises(LeaseLost):
-        await store.set_progress(job_id, "worker-b", None, {"output": "not its own"})
+        await stores.claims.set_progress(job_id, "worker-b", None, {"output": "not its own"})
     with pytest.raises(UnknownJob):
-        await store.set_progress("no-such-job", "worker-a", None, {})
-    await store.finish(job_id, "worker-a", again.token, Completed("done"))
+        await stores.claims.set_progress("no-such-job", "worker-a", None, {})
+    await stores.claims.finish(job_id, "worker-a", again.token, Completed("done"))
     with pytest.raises(LeaseLost):
-        await store.set_progress(job_id, "worker-a", None, {"output": "late"})
-    assert (await store.get(DEV, job_id)).progress is None
+        await stores.claims.set_progress(job_id, "worker-a", None, {"output": "late"})
+    assert (await stores.jobs.get(DEV, job_id)).progress is None
 
 
 @pytest.mark.parametrize("output", [None, 0, False, "", "text", [], [None, {}], {"a": {"b": None}}, 1.5])
-async def test_an_output_is_any_json_value(store, clock, output):
+async def test_an_output_is_any_json_value(stores, clock, output):
     for outcome in (Completed(output), Failed("bad", output=output)):
-        claim = await claimed(store, clock)
-        job = await store.finish(claim.job.id, "worker-a", claim.token, outcome)
+        claim = await claimed(stores, clock)
+        job = await stores.claims.finish(claim.job.id, "worker-a", claim.token, outcome)
         assert job.output == output
-        assert type((await store.get(DEV, claim.job.id)).output) is type(output)
+        assert type((await stores.jobs.get(DEV, claim.job.id)).output) is type(output)
 
 
-async def test_a_worker_that_cannot_work_gives_back_its_own_jobs_only(store, clock):
-    mine, other = await claimed(store, clock, "w1"), await claimed(store, clock, "w10")
-    assert (await store.release_worker("w1", max_retries=1)).requeued == (mine.job.id,)
-    job = await store.get(DEV, mine.job.id)
+async def test_a_worker_that_cannot_work_gives_back_its_own_jobs_only(stores, clock):
+    mine, other = await claimed(stores, clock, "w1"), await claimed(stores, clock, "w10")
+    assert (await stores.claims.release_worker("w1", max_retries=1)).requeued == (mine.job.id,)
+    job = await stores.jobs.get(DEV, mine.job.id)
     assert (job.status, job.retries) == (JobStatus.IN_QUEUE, 1)
-    assert (await store.get(DEV, other.job.id)).status is JobStatus.IN_PROGRESS
-    await store.claim("w1", [DEV], 1, LEASE_S)
-    assert (await store.release_worker("w1", max_retries=1)).failed == (mine.job.id,)
-    assert (await store.get(DEV, mine.job.id)).error == "job timed out after 1 retries"
+    assert (await stores.jobs.get(DEV, other.job.id)).status is JobStatus.IN_PROGRESS
+    await stores.claims.claim("w1", [DEV], 1, LEASE_S)
+    assert (await stores.claims.release_worker("w1", max_retries=1)).failed == (mine.job.id,)
+    assert (await stores.jobs.get(DEV, mine.job.id)).error == "job timed out after 1 retries"

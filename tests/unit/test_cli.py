@@ -15,7 +15,7 @@ from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings_reader import list_settings
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.connect import open_stores
 from tests.contract.samples import DEV, sample_job
 
 pytestmark = pytest.mark.usefixtures("empty_place")
@@ -47,7 +47,7 @@ def run(run_cli):
 
 
 async def make_database(url):
-    await (await open_store(url, SystemClock())).close()
+    await (await open_stores(url, SystemClock())).close()
 
 
 def assert_one_line(code, out, err, expected_code):
@@ -275,14 +275,14 @@ def test_webhooks_are_listed_and_sent_again(run, tmp_path, monkeypatch):
     clock = ManualClock()
 
     async def fill():
-        store = await open_store(url, clock)
+        stores = await open_stores(url, clock)
         for state, error in ((DeliveryState.DELIVERED, None), (DeliveryState.FAILED, "HTTP 500; exactly 200 counts")):
             job = sample_job(clock, webhook="https://user:geheim@hooks.example/flux?token=geheim")
-            await store.enqueue(job)
-            await store.cancel(DEV, job.id)
-            (delivery,) = await store.claim_due("gateway-1", 1, 1, 20_000)
-            await store.report(delivery, Attempt(state, code=500 if error else 200, error=error))
-        await store.close()
+            await stores.jobs.enqueue(job)
+            await stores.jobs.cancel(DEV, job.id)
+            (delivery,) = await stores.webhooks.claim_due("gateway-1", 1, 1, 20_000)
+            await stores.webhooks.report(delivery, Attempt(state, code=500 if error else 200, error=error))
+        await stores.close()
 
     asyncio.run(fill())
     code, out, err = run("webhooks", "list")
@@ -308,14 +308,14 @@ def test_paused_receivers_come_before_the_list_of_webhooks(run, tmp_path, monkey
     clock = ManualClock()
 
     async def fill():
-        store = await open_store(url, clock)
+        stores = await open_stores(url, clock)
         for _ in range(FAILURES_TO_PAUSE):
             job = sample_job(clock, webhook="https://user:geheim@hooks.example/flux?token=geheim")
-            await store.enqueue(job)
-            await store.cancel(DEV, job.id)
-        for delivery in await store.claim_due("gateway-1", 64, 64, 20_000):
-            await store.report(delivery, Attempt(DeliveryState.WAITING, clock.now_ms(), 503, "HTTP 503"))
-        await store.close()
+            await stores.jobs.enqueue(job)
+            await stores.jobs.cancel(DEV, job.id)
+        for delivery in await stores.webhooks.claim_due("gateway-1", 64, 64, 20_000):
+            await stores.webhooks.report(delivery, Attempt(DeliveryState.WAITING, clock.now_ms(), 503, "HTTP 503"))
+        await stores.close()
 
     asyncio.run(fill())
     code, out, err = run("webhooks", "list")

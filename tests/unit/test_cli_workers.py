@@ -9,7 +9,7 @@ import pytest
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
 from flux_endpoint.service.worker_tokens import WorkerTokens
-from flux_endpoint.stores.connect import open_store
+from flux_endpoint.stores.connect import open_stores
 
 pytestmark = pytest.mark.usefixtures("empty_place")
 
@@ -22,7 +22,7 @@ def run(run_cli):
 @pytest.fixture
 def url(tmp_path):
     async def make():
-        store = await open_store(url, SystemClock())
+        stores = await open_stores(url, SystemClock())
         now_ms = SystemClock().now_ms()
         for worker_id, state, reason, ago_s in (
             ("pod-1", "ready", "", 200),
@@ -31,8 +31,8 @@ def url(tmp_path):
             seen_ms = now_ms - ago_s * 1_000
             endpoints, kind = frozenset({"shout"}), "1f2e3d4c (device cpu, threads 1)"
             record = WorkerRecord(worker_id, endpoints, WorkerState(state), reason, seen_ms, seen_ms, fingerprint=kind)
-            await store.note_worker(record, with_state=True)
-        await store.close()
+            await stores.workers.note_worker(record, with_state=True)
+        await stores.close()
 
     url = f"sqlite:///{tmp_path}/jobs.db"
     asyncio.run(make())
@@ -57,11 +57,11 @@ def test_tokens_are_made_listed_and_revoked(run, url, tmp_path):
     assert run("create", "all", "--database-url", url)[0] == 0
 
     async def authenticate():
-        store = await open_store(url, SystemClock())
+        stores = await open_stores(url, SystemClock())
         try:
-            return await WorkerTokens(store, SystemClock()).authenticate(secret)
+            return await WorkerTokens(stores.workers, SystemClock()).authenticate(secret)
         finally:
-            await store.close()
+            await stores.close()
 
     assert asyncio.run(authenticate()).endpoint_ids == frozenset({"a", "b"})
     _, out, _ = run("list", "--database-url", url)

@@ -14,7 +14,7 @@ from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.settings import Settings
 
 if TYPE_CHECKING:
-    from flux_endpoint.stores.jobs.store import SqlStore
+    from flux_endpoint.stores.connect import Stores
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Admin:
     """The database of a server that runs or has run."""
 
-    store: "SqlStore"
+    stores: "Stores"
     clock: Clock
     accounts: Accounts
     billing: Billing
@@ -46,15 +46,16 @@ def ask(settings: Settings, question: Callable[[Admin], Awaitable[T]]) -> T:
 
 
 async def _ask(settings: Settings, question: Callable[[Admin], Awaitable[T]]) -> T:
-    from flux_endpoint.stores.connect import open_store
+    from flux_endpoint.stores.connect import open_stores
 
-    store = await open_store(settings.resolved_database_url, SystemClock())
+    stores = await open_stores(settings.resolved_database_url, SystemClock())
     try:
-        clock = store.clock
-        admin = Admin(store, clock, Accounts(store, clock), Billing(store, clock), WorkerTokens(store, clock))
-        return await question(admin)
+        accounts = Accounts(stores.accounts, stores.clock)
+        billing = Billing(stores.accounts, stores.clock)
+        tokens = WorkerTokens(stores.workers, stores.clock)
+        return await question(Admin(stores, stores.clock, accounts, billing, tokens))
     finally:
-        await store.close()
+        await stores.close()
 
 
 def require_endpoints(settings: Settings, endpoint_ids: Collection[str]) -> None:

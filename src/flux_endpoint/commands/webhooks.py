@@ -31,8 +31,8 @@ def list_deliveries(
     """
 
     async def log_of(admin: Admin) -> tuple[list[PausedReceiver], list[DeliveryRecord]]:
-        deliveries = await admin.store.deliveries(limit=limit, job_id=job, failed=failed)
-        return await admin.store.paused_receivers(), deliveries
+        deliveries = await admin.stores.webhooks.deliveries(limit=limit, job_id=job, failed=failed)
+        return await admin.stores.webhooks.paused_receivers(), deliveries
 
     paused, deliveries = ask(settings, log_of)
     if paused:
@@ -74,10 +74,10 @@ def replay(
     if (delivery is None) is not failed:
         raise SettingsError("name one webhook by its id, or give --failed: flux-endpoint webhooks list shows the ids")
     if delivery is not None:
-        ask(settings, lambda admin: admin.store.replay(delivery))
+        ask(settings, lambda admin: admin.stores.webhooks.replay(delivery))
         print(f"webhook {delivery} will be sent again")
     else:
-        print(f"{ask(settings, lambda admin: admin.store.replay_failed())} webhooks will be sent again")
+        print(f"{ask(settings, lambda admin: admin.stores.webhooks.replay_failed())} webhooks will be sent again")
 
 
 @app.command("secret")
@@ -96,9 +96,9 @@ def show_secret(
     - `flux-endpoint webhooks secret 4f2a9c01be77`
     """
     if rotate:
-        secret = ask(settings, lambda admin: admin.store.rotate_webhook_secret(key_id))
+        secret = ask(settings, lambda admin: admin.stores.webhooks.rotate_webhook_secret(key_id))
     else:
-        secret = ask(settings, lambda admin: admin.store.webhook_secret(key_id))
+        secret = ask(settings, lambda admin: admin.stores.webhooks.webhook_secret(key_id))
     print(secret.secret)
     if secret.previous_until_ms is not None:
         typer.echo(f"the secret before goes on signing until {day(secret.previous_until_ms)}", err=True)

@@ -130,9 +130,9 @@ class _Overview:
 async def _overview(admin: Admin) -> _Overview:
     now_ms = admin.clock.now_ms()
     return _Overview(
-        await admin.store.list_worker_tokens(),
-        await admin.store.list_workers(now_ms - _SHOWN_MS),
-        await admin.store.count_running_jobs(),
+        await admin.stores.workers.list_worker_tokens(),
+        await admin.stores.workers.list_workers(now_ms - _SHOWN_MS),
+        await admin.stores.workers.count_running_jobs(),
         now_ms,
     )
 

@@ -13,7 +13,7 @@ from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.limits import DEFAULT_RULES, RateRule
 from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
 from flux_endpoint.service.limits import RateLimiter
-from flux_endpoint.stores.accounts.protocol import Ledger
+from flux_endpoint.stores.accounts.protocol import AccountStore
 
 # A key revoked or changed by another process is believed in for this long.
 CACHE_MS: Final = 2_000
@@ -49,7 +49,7 @@ class Accounts:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: AccountStore,
         clock: Clock,
         rules: Mapping[Operation, RateRule] = DEFAULT_RULES,
         cache_ms: int = CACHE_MS,

@@ -16,8 +16,8 @@ from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.endpoint import EndpointService
 from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.activity.protocol import UsageStore
-from flux_endpoint.stores.webhooks.protocol import Outbox
+from flux_endpoint.stores.activity.protocol import ActivityStore
+from flux_endpoint.stores.webhooks.protocol import WebhookStore
 
 _LATEST_JOBS: Final = 20
 
@@ -85,15 +85,15 @@ class ActivityService:
 
     def __init__(
         self,
-        store: UsageStore,
-        outbox: Outbox,
+        store: ActivityStore,
+        webhooks: WebhookStore,
         endpoints: EndpointService,
         workforce: Workforce,
         billing: Billing,
         clock: Clock,
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._webhooks = webhooks
         self._endpoints = endpoints
         self._workforce = workforce
         self._billing = billing
@@ -123,7 +123,7 @@ class ActivityService:
             await self._workforce.counts(*ids),
             await self._spend(key.sees_only, ids, start_ms, end_ms),
             await self._latest(key, ids),
-            await self._outbox.paused_receivers(key.sees_only),
+            await self._webhooks.paused_receivers(key.sees_only),
         )
 
     async def note_cold_start(self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int) -> None:

@@ -10,7 +10,7 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import InvalidQuery, NotFound
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms, to_ms
-from flux_endpoint.stores.accounts.protocol import Ledger
+from flux_endpoint.stores.accounts.protocol import AccountStore
 
 _DEFAULT_RANGE: Final = timedelta(days=30)
 # No charge is older, none will be younger: times beyond are as good as these, and every period around them exists.
@@ -52,7 +52,7 @@ class UsageRecord:
 class Billing:
     """Reads the ledger; changes nothing."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: AccountStore, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
 

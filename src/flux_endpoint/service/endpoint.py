@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.account import ApiKey
@@ -18,16 +18,12 @@ from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.service.bodies import Bodies, Submission
 from flux_endpoint.service.limits import QueueCap
-from flux_endpoint.stores.activity.load_protocol import LoadStore
+from flux_endpoint.stores.activity.protocol import ActivityStore
 from flux_endpoint.stores.jobs.protocol import JobStore
 
 # What `/status?ttl=` may say; shorter than at submission, because the job may be over already.
 READ_TTL_MS: Final = (1_000, TTL_MS[1])
 _MAX_KEY_CHARS: Final = 255
-
-
-class QueueStore(JobStore, LoadStore, Protocol):
-    """What is asked of the store here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,7 @@ class EndpointService:
 
     Args:
         store: where jobs are kept.
+        activity: tells how many of them wait.
         catalog: the endpoints served here, by id.
         clock: stamps submissions.
         retention: how long ended jobs can be read.
@@ -56,7 +53,8 @@ class EndpointService:
 
     def __init__(
         self,
-        store: QueueStore,
+        store: JobStore,
+        activity: ActivityStore,
         catalog: Mapping[str, EndpointSpec],
         clock: Clock,
         retention: Retention = Retention(),
@@ -67,7 +65,7 @@ class EndpointService:
         self._catalog = catalog
         self._clock = clock
         self._retention = retention
-        self._cap = QueueCap(store, clock, max_queued)
+        self._cap = QueueCap(activity, clock, max_queued)
         self._outbound = outbound
         self.bodies = Bodies()
 

@@ -9,7 +9,7 @@ from typing import Final
 from flux_endpoint.core.activity import EndpointLoad, PastRun
 from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.megapixel_steps import megapixel_steps
-from flux_endpoint.stores.activity.load_protocol import LoadStore
+from flux_endpoint.stores.activity.protocol import ActivityStore
 
 # Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
 _PAST_RUNS: Final = 100
@@ -35,7 +35,7 @@ class Estimate:
 class Estimates:
     """Estimates; queues and charges nothing."""
 
-    def __init__(self, store: LoadStore) -> None:
+    def __init__(self, store: ActivityStore) -> None:
         self._store = store
 
     async def estimate(self, endpoint_id: str, accepted: PricedInput, workers: int) -> Estimate:

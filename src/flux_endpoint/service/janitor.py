@@ -3,17 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import FluxEndpointError, StoreUnavailable
 from flux_endpoint.service.images import MS_PER_DAY, ImageService
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.stores.activity.protocol import UsageStore
-from flux_endpoint.stores.jobs.protocol import JobStore
 from flux_endpoint.stores.pictures.protocol import PictureStore
-from flux_endpoint.stores.sql.time_protocol import Timekeeper
-from flux_endpoint.stores.webhooks.protocol import Outbox
+from flux_endpoint.stores.retention.protocol import RetentionStore
+from flux_endpoint.stores.timekeeping.protocol import Timekeeper
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +25,14 @@ _ORPHAN_MS = 600_000
 _ORPHANS_AT_ONCE = 100
 
 
-class JobAndPictureStore(JobStore, PictureStore, Protocol):
-    """What is asked of the store here."""
-
-
 class Janitor:
     """Sweeps for as long as the gateway runs.
 
     Args:
-        store: swept of what clients can no longer read, and of jobs that ended `history_days` ago.
+        retention: swept of what clients can no longer read, and of what was over `history_days` ago.
+        pictures: swept of those that no job will name.
         workforce: swept of leases that ran out.
         images: swept of expired pictures.
-        outbox: its log is swept like the history of jobs.
-        usage: what workers said of their start is swept likewise.
         clock: decides what has expired.
         timekeeper: sets the clock, once each round; None for a clock that needs nobody to.
         history_days: how long the figures of a job that nobody can read any more, and the log of webhooks, are kept.
@@ -49,21 +41,19 @@ class Janitor:
 
     def __init__(
         self,
-        store: JobAndPictureStore,
+        retention: RetentionStore,
+        pictures: PictureStore,
         workforce: Workforce,
         images: ImageService,
-        outbox: Outbox,
-        usage: UsageStore,
         clock: Clock,
         timekeeper: Timekeeper | None = None,
         history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._store = store
+        self._retention = retention
+        self._pictures = pictures
         self._workforce = workforce
         self._images = images
-        self._outbox = outbox
-        self._usage = usage
         self._clock = clock
         self._timekeeper = timekeeper
         self._history_ms = round(history_days * MS_PER_DAY)
@@ -86,7 +76,7 @@ class Janitor:
         if self._timekeeper is not None and (moved_ms := await self._timekeeper.keep()):
             self._workforce.clock_moved(moved_ms)
         await self._workforce.sweep()
-        await self._store.erase_expired()
+        await self._retention.erase_expired()
         passed_ms = self._clock.monotonic_ms()
         if passed_ms < self._next_retention_ms:
             return
@@ -94,11 +84,10 @@ class Janitor:
         now_ms = self._clock.now_ms()
         orphans = await self._sweep_orphans(now_ms)
         pictures = await self._images.sweep()
-        jobs = await self._store.forget(now_ms - self._history_ms)
-        webhooks = await self._outbox.forget_deliveries(now_ms - self._history_ms)
-        await self._usage.forget_cold_starts(now_ms - self._history_ms)
-        if pictures or jobs or webhooks:
-            logger.info("retention: %d pictures, %d job records and %d webhooks deleted", pictures, jobs, webhooks)
+        forgotten = await self._retention.forget(now_ms - self._history_ms)
+        deleted = (pictures, forgotten.jobs, forgotten.webhooks)
+        if any(deleted):
+            logger.info("retention: %d pictures, %d job records and %d webhooks deleted", *deleted)
         if orphans:
             logger.warning("%d pictures deleted that were saved for jobs which ended without them", orphans)
 
@@ -106,11 +95,11 @@ class Janitor:
         """Delete what was saved by a process that died before it could say so, or for a job that was over by then."""
         total = 0
         while True:
-            keys = await self._store.orphaned_pictures(now_ms - _ORPHAN_MS, _ORPHANS_AT_ONCE)
+            keys = await self._pictures.orphaned_pictures(now_ms - _ORPHAN_MS, _ORPHANS_AT_ONCE)
             for key in keys:
                 await self._images.delete(key)
             # Only then: what could not be deleted is found again.
-            await self._store.forget_pictures(keys)
+            await self._pictures.forget_pictures(keys)
             total += len(keys)
             if len(keys) < _ORPHANS_AT_ONCE:
                 return total

@@ -9,7 +9,7 @@ from flux_endpoint.core.account import SUBMITTING, ApiKey, Operation
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import TooManyRequests
 from flux_endpoint.core.limits import DEFAULT_RULES, RateRule
-from flux_endpoint.stores.activity.load_protocol import LoadStore
+from flux_endpoint.stores.activity.protocol import ActivityStore
 
 _WINDOW_MS: Final = 10_000
 _MINUTE_MS: Final = 60_000
@@ -150,7 +150,7 @@ class QueueCap:
         max_queued: how many jobs of one endpoint may wait.
     """
 
-    def __init__(self, store: LoadStore, clock: Clock, max_queued: int) -> None:
+    def __init__(self, store: ActivityStore, clock: Clock, max_queued: int) -> None:
         self._store = store
         self._clock = clock
         self._max_queued = max_queued

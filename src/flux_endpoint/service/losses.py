@@ -7,7 +7,7 @@ from typing import Final
 from flux_endpoint.core.job import SweepResult
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.worker_registry import WorkerRegistry
-from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import ClaimStore
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Losses:
 
     def __init__(
         self,
-        store: JobStore,
+        store: ClaimStore,
         registry: WorkerRegistry,
         stop_grace_ms: int,
         on_stuck: Callable[[str, str], Awaitable[None]] | None,

@@ -1,7 +1,6 @@
 """Where the picture of a job goes: to this server, or to the bucket that its client named."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
@@ -9,24 +8,22 @@ from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of
 from flux_endpoint.core.job import Completed, Job
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.uploads import Uploads
-from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import ClaimStore
 from flux_endpoint.stores.pictures.protocol import PictureStore
-
-
-class PictureJobStore(JobStore, PictureStore, Protocol):
-    """What is asked of the store here."""
 
 
 class Pictures:
     """Takes the pictures that workers hand in.
 
     Args:
-        store: where the jobs are.
+        claims: where the jobs are.
+        store: whose a picture is while it is on its way.
         images: this server's own place.
         uploads: carries them to buckets of clients.
     """
 
-    def __init__(self, store: PictureJobStore, images: ImageService, uploads: Uploads) -> None:
+    def __init__(self, claims: ClaimStore, store: PictureStore, images: ImageService, uploads: Uploads) -> None:
+        self._claims = claims
         self._store = store
         self._images = images
         self._uploads = uploads
@@ -61,4 +58,4 @@ class Pictures:
             return
         await self._images.save(key, data)
         output = {"image_key": key} | ({"warnings": list(warnings)} if warnings else {})
-        await self._store.finish(job.id, worker_id, token, Completed(output, picture=key))
+        await self._claims.finish(job.id, worker_id, token, Completed(output, picture=key))

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from flux_endpoint.core.errors import BucketFailed, FluxEndpointError, LeaseLost, StoreUnavailable, UnknownJob
 from flux_endpoint.core.image_formats import ImageFormat
@@ -13,8 +13,7 @@ from flux_endpoint.core.job import Completed, Failed, Job, Outcome, Returned
 from flux_endpoint.core.outbound import origin_of
 from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.slots import Slots
-from flux_endpoint.stores.jobs.protocol import JobStore
-from flux_endpoint.stores.pictures.protocol import PictureStore
+from flux_endpoint.stores.jobs.protocol import ClaimStore
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +30,6 @@ _RENEWALS_PER_LEASE: Final = 3
 _GRACE_S: Final = 0.5
 _PAUSE_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0
-
-
-class UploadStore(JobStore, PictureStore, Protocol):
-    """What is asked of the store here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class Uploads:
 
     def __init__(
         self,
-        store: UploadStore,
+        store: ClaimStore,
         buckets: Buckets,
         holder: str,
         lease_s: float,

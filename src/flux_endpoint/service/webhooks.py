@@ -20,7 +20,7 @@ from flux_endpoint.core.webhook import (
     signature_header,
 )
 from flux_endpoint.outbound.protocol import Sender
-from flux_endpoint.stores.webhooks.protocol import Outbox
+from flux_endpoint.stores.webhooks.protocol import WebhookStore
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Deliverer:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: WebhookStore,
         sender: Sender,
         render: Callable[[Job], Mapping[str, Any]],
         clock: Clock,

@@ -1,7 +1,6 @@
 """What a worker can do: take a job, keep its lease, report the end."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import POSTED, Claim, Failed, Job, JobStatus, Returned, SweepResult
+from flux_endpoint.core.job import POSTED, Claim, Failed, JobStatus, Returned, SweepResult
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.core.worker import WorkerState
@@ -19,7 +18,7 @@ from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.waiting import happens, unless
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerRegistry, WorkerView
-from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import ClaimStore
 from flux_endpoint.stores.workers.protocol import WorkerStore
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class Workforce:
 
     def __init__(
         self,
-        store: JobStore,
+        store: ClaimStore,
         workers: WorkerStore,
         pictures: Pictures,
         catalog: Mapping[str, EndpointSpec],
@@ -166,7 +165,7 @@ class Workforce:
         worker = self._registry.get(worker_id)
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
         job = worker.jobs.pop(job_id, None) if worker else None
-        job = job or await self._job_of(job_id, endpoint_ids)
+        job = job or await self._store.get(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, data, warnings)
 
     async def done(
@@ -197,7 +196,7 @@ class Workforce:
         try:
             # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
             job = worker.jobs.pop(job_id, None) if worker else None
-            spec = self._catalog[(job or await self._job_of(job_id, endpoint_ids)).endpoint_id]
+            spec = self._catalog[(job or await self._store.get(job_id, endpoint_ids)).endpoint_id]
             await self._store.finish(job_id, worker_id, token, read_report(job_id, result, spec))
         finally:
             if result.get("stopPod") is True:
@@ -366,13 +365,6 @@ class Workforce:
     async def _give_back(self, claims: Collection[Claim]) -> None:
         for claim in claims:
             await self._store.finish(claim.job.id, claim.worker_id, claim.token, Returned())
-
-    async def _job_of(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
-        """A job that is on one of the endpoints."""
-        for endpoint_id in self._catalog.keys() & set(endpoint_ids):
-            with contextlib.suppress(UnknownJob):
-                return await self._store.get(endpoint_id, job_id)
-        raise UnknownJob(f"There is no job {job_id}")
 
     def _check_endpoints(self, endpoint_ids: Collection[str]) -> None:
         unknown = sorted(set(endpoint_ids) - self._catalog.keys())

@@ -48,8 +48,7 @@ from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
-from flux_endpoint.stores.connect import open_store
-from flux_endpoint.stores.jobs.store import SqlStore
+from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving
@@ -97,33 +96,31 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     flux_ids = _flux_ids(settings)
     catalog = _catalog(settings, flux_ids)
     clock = SystemClock()
-    async with _open_store(settings, clock) as store:
+    async with _open_stores(settings, clock) as stores:
         # 1. The parts, from the bottom floor up.
         images = ImageService(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
         sender = LateSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
         node = node_name(settings.data_dir)
-        uploads = Uploads(store, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
-        pictures = Pictures(store, images, uploads)
-        workforce = _workforce(settings, store, pictures, catalog, clock, lambda: fleet)
-        accounts = Accounts(store, clock, settings.rate_rules)
-        janitor = Janitor(store, workforce, images, store, store, clock, store.timekeeper, settings.job_history_days)
-        endpoints = EndpointService(
-            store, catalog, clock, _retention(settings), settings.max_queued, settings.outbound_rules
-        )
-        billing = Billing(store, clock)
+        uploads = Uploads(stores.claims, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
+        pictures = Pictures(stores.claims, stores.pictures, images, uploads)
+        workforce = _workforce(settings, stores, pictures, catalog, clock, lambda: fleet)
+        accounts = Accounts(stores.accounts, clock, settings.rate_rules)
+        janitor = _janitor(settings, stores, workforce, images)
+        endpoints = _endpoints(settings, stores, catalog)
+        billing = Billing(stores.accounts, clock)
         services = Services(
             endpoints=endpoints,
             workforce=workforce,
             accounts=accounts,
             images=images,
-            job_views=JobViews(store, workforce, clock),
-            batches=BatchService(endpoints, store, clock, _retention(settings)),
+            job_views=JobViews(stores.jobs, workforce, clock),
+            batches=BatchService(endpoints, stores.batches, clock, _retention(settings)),
             billing=billing,
-            estimates=Estimates(store),
-            activity=ActivityService(store, store, endpoints, workforce, billing, clock),
-            worker_tokens=WorkerTokens(store, clock, secrets.worker_token),
+            estimates=Estimates(stores.activity),
+            activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
+            worker_tokens=WorkerTokens(stores.workers, clock, secrets.worker_token),
         )
-        deliverer = Deliverer(store, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
+        deliverer = Deliverer(stores.webhooks, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
         fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
         # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
         #    held waits again.
@@ -134,7 +131,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         works = (janitor.run, deliverer.run, uploads.run, images.recheck)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(
-            fleet, workforce, serving(create_app(services, front), listener, settings.keep_alive_s), works, words, store
+            fleet,
+            workforce,
+            serving(create_app(services, front), listener, settings.keep_alive_s),
+            works,
+            words,
+            stores,
         )
 
 
@@ -151,7 +153,7 @@ async def _run(
     doors: AbstractAsyncContextManager["asyncio.Task[None]"],
     works: Sequence[_Work],
     words: str,
-    store: SqlStore,
+    stores: Stores,
 ) -> int:
     """Run everything until it is told to end, or cannot go on.
 
@@ -166,10 +168,10 @@ async def _run(
             print(words, flush=True)
             return await _until_the_end(leave, _watch_workers(fleet, workforce), {server, *beside})
         finally:
-            store.hurry(_DATABASE_S)
+            stores.hurry(_DATABASE_S)
             await fleet.stop()
             await _end(beside)
-            store.drain()
+            stores.drain()
 
 
 async def _ensure_first_key(accounts: Accounts, settings: Settings, secrets: _Secrets, node: str) -> FirstKey:
@@ -243,12 +245,12 @@ def _leave_event() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _open_store(settings: Settings, clock: Clock) -> AsyncIterator[SqlStore]:
-    store = await open_store(settings.resolved_database_url, clock, settings.database_connections)
+async def _open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]:
+    stores = await open_stores(settings.resolved_database_url, clock, settings.database_connections)
     try:
-        yield store
+        yield stores
     finally:
-        await store.close()
+        await stores.close()
 
 
 @contextlib.asynccontextmanager
@@ -323,17 +325,29 @@ def _fixed_or_kept(fixed: SecretStr | None, file: Path, draw: Callable[[], str])
     return (fixed.get_secret_value(), False) if fixed is not None else keep_secret(file, draw)
 
 
+def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: ImageService) -> Janitor:
+    history_days = settings.job_history_days
+    return Janitor(stores.retention, stores.pictures, workforce, images, stores.clock, stores.timekeeper, history_days)
+
+
+def _endpoints(settings: Settings, stores: Stores, catalog: Mapping[str, EndpointSpec]) -> EndpointService:
+    retention, max_queued = _retention(settings), settings.max_queued
+    return EndpointService(
+        stores.jobs, stores.activity, catalog, stores.clock, retention, max_queued, settings.outbound_rules
+    )
+
+
 def _workforce(
     settings: Settings,
-    store: SqlStore,
+    stores: Stores,
     pictures: Pictures,
     catalog: Mapping[str, EndpointSpec],
     clock: Clock,
     fleet: Callable[[], LocalFleet],
 ) -> Workforce:
     return Workforce(
-        store,
-        store,
+        stores.claims,
+        stores.workers,
         pictures,
         catalog,
         clock,

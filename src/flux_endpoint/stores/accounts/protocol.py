@@ -6,7 +6,7 @@ from typing import Protocol
 from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry, UsageSum
 
 
-class Ledger(Protocol):
+class AccountStore(Protocol):
     """Keys and charges. Charges are written by `JobStore.finish` only."""
 
     async def add_key(self, key: ApiKey, secret_hash: str) -> None:

@@ -10,18 +10,18 @@ from flux_endpoint.stores.sql.database import Database, Transaction, storable
 from flux_endpoint.stores.webhooks.store import add_secret
 
 
-class SqlLedger:
-    """Implements `Ledger`."""
+class SqlAccounts:
+    """Implements `AccountStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add_key(self, key: ApiKey, secret_hash: str) -> None:
-        """See `Ledger.add_key`."""
+        """See `AccountStore.add_key`."""
         await self.replace_keys(key, secret_hash, ())
 
     async def replace_keys(self, key: ApiKey, secret_hash: str, places: Collection[str]) -> Sequence[ApiKey]:
-        """See `Ledger.replace_keys`."""
+        """See `AccountStore.replace_keys`."""
         values = {
             "id": key.id,
             "name": storable(key.name),
@@ -41,12 +41,12 @@ class SqlLedger:
         return await self._database.write(work)
 
     async def adopt_key(self, key_id: str, place: str) -> None:
-        """See `Ledger.adopt_key`."""
+        """See `AccountStore.adopt_key`."""
         values = {"key": storable(key_id), "place": place}
         await self._database.write(lambda transaction: transaction.connection.execute(sql.ADOPT_KEY, values) and None)
 
     async def find_key(self, secret_hash: str) -> ApiKey | None:
-        """See `Ledger.find_key`."""
+        """See `AccountStore.find_key`."""
         values = {"hash": storable(secret_hash)}
         row = await self._database.read(
             lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none(), is_quick=True
@@ -54,12 +54,12 @@ class SqlLedger:
         return None if row is None else to_key(row)
 
     async def list_keys(self) -> Sequence[ApiKey]:
-        """See `Ledger.list_keys`."""
+        """See `AccountStore.list_keys`."""
         rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
         return [to_key(row) for row in rows]
 
     async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
-        """See `Ledger.limit_key`."""
+        """See `AccountStore.limit_key`."""
         columns = limit_values(limits)
         values = {
             "key": storable(key_id),
@@ -73,14 +73,14 @@ class SqlLedger:
         )
 
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
-        """See `Ledger.revoke_key`."""
+        """See `AccountStore.revoke_key`."""
         values = {"key": storable(key_id), "now_ms": now_ms}
         return await self._database.write(
             lambda transaction: transaction.connection.execute(sql.REVOKE_KEY, values).rowcount > 0
         )
 
     async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
-        """See `Ledger.entries`."""
+        """See `AccountStore.entries`."""
         query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
         values = {} if key_id is None else {"key": storable(key_id)}
         rows = await self._database.read(lambda connection: connection.execute(query, values).all())
@@ -89,7 +89,7 @@ class SqlLedger:
     async def charges(
         self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
     ) -> Sequence[ChargeSum]:
-        """See `Ledger.charges`."""
+        """See `AccountStore.charges`."""
         values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
         query = sql.SUM_CHARGES if key_id is None else sql.SUM_CHARGES_OF_KEY
         if key_id is not None:
@@ -98,7 +98,7 @@ class SqlLedger:
         return [ChargeSum(row.start_ms, int(row.charges), units_to_usd(int(row.units))) for row in rows]
 
     async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
-        """See `Ledger.usage`."""
+        """See `AccountStore.usage`."""
         values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
         query = sql.SUM_USAGE if key_id is None else sql.SUM_USAGE_OF_KEY
         if key_id is not None:

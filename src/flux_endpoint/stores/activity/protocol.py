@@ -1,12 +1,12 @@
 """What the store tells of the work of a server: figures only, and never a row for each job."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from flux_endpoint.core.activity import Activity
+from flux_endpoint.core.activity import Activity, EndpointLoad, PastRun
 
 
-class UsageStore(Protocol):
+class ActivityStore(Protocol):
     """Figures for the operator; may raise `StoreUnavailable`."""
 
     async def activity(
@@ -36,6 +36,10 @@ class UsageStore(Protocol):
         """
         ...
 
-    async def forget_cold_starts(self, before_ms: int) -> None:
-        """Delete the cold starts of before a time."""
+    async def load(self, endpoint_id: str) -> EndpointLoad:
+        """The unfinished jobs of an endpoint; takes time in proportion to their number, not to that of all jobs."""
+        ...
+
+    async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
+        """The latest completed jobs of an endpoint, at most `limit`, the latest first."""
         ...

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
+    Integer,
     Select,
     bindparam,
     case,
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.sql.schema import cold_starts, is_refused, jobs
+from flux_endpoint.stores.sql.schema import cold_starts, is_refused, jobs, ledger
 
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 # The index `jobs_by_end` holds every column that is named below, so that no job's row is read. The expression keeps
@@ -117,3 +118,18 @@ ADD_COLD_START: Final = text(
     "VALUES (:worker_id, :duration_ms, :endpoint_id, :ready_ms) ON CONFLICT DO NOTHING"
 )
 FORGET_COLD_STARTS: Final = delete(cold_starts).where(cold_starts.c.ready_ms < bindparam("before_ms", type_=BigInteger))
+
+COUNT_UNFINISHED: Final = (
+    select(jobs.c.status, func.count().label("jobs"))
+    .where(
+        jobs.c.endpoint_id == bindparam("endpoint"),
+        jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]),
+    )
+    .group_by(jobs.c.status)
+)
+PAST_RUNS: Final = (
+    select(ledger.c.execution_ms, ledger.c.work)
+    .where(ledger.c.endpoint_id == bindparam("endpoint"), ledger.c.execution_ms.is_not(None))
+    .order_by(ledger.c.seq.desc())
+    .limit(bindparam("max_runs", type_=Integer))
+)

@@ -1,19 +1,19 @@
 """The work of a server in figures, from the SQL database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
+from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
 from flux_endpoint.stores.jobs.records import of_key
 from flux_endpoint.stores.sql.database import Database, Transaction, storable
 
 
-class SqlUsage:
-    """Implements `UsageStore`."""
+class SqlActivity:
+    """Implements `ActivityStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,7 +21,7 @@ class SqlUsage:
     async def activity(
         self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
     ) -> Activity:
-        """See `UsageStore.activity`."""
+        """See `ActivityStore.activity`."""
         endpoints = {"endpoints": sorted(storable(endpoint_id) for endpoint_id in endpoint_ids)}
         times = {"since_ms": since_ms, "until_ms": until_ms}
         ended = endpoints | times | of_key(key_id)
@@ -50,7 +50,7 @@ class SqlUsage:
     async def note_cold_start(
         self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
     ) -> None:
-        """See `UsageStore.note_cold_start`."""
+        """See `ActivityStore.note_cold_start`."""
         start = {"worker": storable(worker_id), "duration_ms": duration_ms}
         rows = [
             {"worker_id": start["worker"], "duration_ms": duration_ms, "endpoint_id": name, "ready_ms": ready_ms}
@@ -63,14 +63,18 @@ class SqlUsage:
 
         await self._database.write(work)
 
-    async def forget_cold_starts(self, before_ms: int) -> None:
-        """See `UsageStore.forget_cold_starts`."""
-        values = {"before_ms": before_ms}
+    async def load(self, endpoint_id: str) -> EndpointLoad:
+        """See `ActivityStore.load`."""
+        values = {"endpoint": storable(endpoint_id)}
+        rows = await self._database.read(lambda connection: connection.execute(sql.COUNT_UNFINISHED, values).all())
+        counts: dict[str, int] = {row.status: row.jobs for row in rows}
+        return EndpointLoad(counts.get(JobStatus.IN_QUEUE, 0), counts.get(JobStatus.IN_PROGRESS, 0))
 
-        def work(transaction: Transaction) -> None:
-            transaction.connection.execute(sql.FORGET_COLD_STARTS, values)
-
-        await self._database.write(work)
+    async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
+        """See `ActivityStore.past_runs`."""
+        values = {"endpoint": storable(endpoint_id), "max_runs": limit}
+        rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values).all())
+        return [PastRun(row.execution_ms, row.work) for row in rows]
 
 
 def _percentiles(row: Row[Any]) -> Percentiles | None:

@@ -7,7 +7,6 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.batch import (
-    DRAFT_LIFE_MS,
     MAX_ACTIVE_BATCHES,
     MAX_BATCH_REQUESTS,
     MAX_QUEUED_JOBS,
@@ -197,16 +196,6 @@ class SqlBatches:
             return _get(connection, reference)
 
         return await self._database.write(work, is_long=True)
-
-    async def _forget_batches(self, created_before_ms: int) -> None:
-        """Give up drafts that nobody finalized, and delete batches whose jobs are all forgotten."""
-        values = {"stale_ms": self._clock.now_ms() - DRAFT_LIFE_MS, "before_ms": created_before_ms}
-
-        def work(transaction: Transaction) -> None:
-            for statement in (sql.DROP_STALE_REQUESTS, sql.FAIL_STALE, sql.FORGET_BATCHES):
-                transaction.connection.execute(statement, values)
-
-        await self._database.write(work, is_long=True)
 
 
 def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:

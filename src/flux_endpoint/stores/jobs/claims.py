@@ -1,4 +1,4 @@
-"""The workers' half of the store: claims, reports and what becomes of lost workers' jobs."""
+"""Jobs in the SQL database, as workers see them: claims, reports and what becomes of lost workers' jobs."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -17,25 +17,23 @@ from flux_endpoint.stores.jobs.endings import ended, name_picture, waits_again
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Database, Transaction, storable
-from flux_endpoint.stores.sql.signals import Deadline, Signals
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
 
 
 class SqlClaims:
-    """Implements the verbs of `JobStore` that workers use, and `sweep`."""
+    """Implements `ClaimStore`."""
 
-    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._signals = signals
         self._clock = clock
         # Since a job with a big input was seen here. To change a row SQLite writes all of it again, which is then no
         # quick work any more.
         self._has_big_rows = False
 
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
-        """See `JobStore.claim`."""
+        """See `ClaimStore.claim`."""
         if limit <= 0 or not endpoint_ids:
             return []
         now_ms = self._clock.now_ms()
@@ -66,13 +64,26 @@ class SqlClaims:
             for row in sorted(rows, key=lambda row: (row.created_ms, row.seq))
         ]
 
+    async def get(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
+        """See `ClaimStore.get`."""
+        values = {
+            "job": storable(job_id),
+            "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
+            "now_ms": self._clock.now_ms(),
+        }
+        row = await self._database.read(
+            lambda connection: connection.execute(sql.GET_JOB_ON, values).one_or_none(), is_quick=True
+        )
+        if row is None:
+            raise UnknownJob(f"There is no job {values['job']}")
+        return to_job(row)
+
     async def wait_for_work(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
-        """See `JobStore.wait_for_work`. Looks before it sleeps: also a job enqueued before the call is found."""
+        """See `ClaimStore.wait_for_work`. Looks before it sleeps: also a job enqueued before the call is found."""
         endpoints = [storable(endpoint_id) for endpoint_id in endpoint_ids]
-        deadline = Deadline(timeout_s, self._database.recheck_s)
-        with self._signals.listen(map(channels.work_on, endpoints)) as listener:
+        with self._database.signals.listen(*map(channels.work_on, endpoints), timeout_s=timeout_s) as listener:
             while not await self._is_work_waiting(endpoints):
-                if not await deadline.sleep(listener):
+                if not await listener.sleep():
                     return False
         return True
 
@@ -83,7 +94,7 @@ class SqlClaims:
         )
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
-        """See `JobStore.renew`."""
+        """See `ClaimStore.renew`."""
         if not job_ids:
             return frozenset()
         values = {
@@ -98,7 +109,7 @@ class SqlClaims:
         return frozenset(job_ids) - held
 
     async def finish(self, job_id: str, worker_id: str, token: int | None, outcome: Outcome) -> Job:
-        """See `JobStore.finish`."""
+        """See `ClaimStore.finish`."""
         now_ms = self._clock.now_ms()
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
 
@@ -127,13 +138,13 @@ class SqlClaims:
         output: Any,
         progress: Mapping[str, Any] | None = None,
     ) -> None:
-        """See `JobStore.append_chunk`."""
+        """See `ClaimStore.append_chunk`."""
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         values = {"job_id": reporter["job"], "output": output}
 
         def work(transaction: Transaction) -> None:
             if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
-                raise not_held(transaction.connection, reporter)
+                raise _not_held(transaction.connection, reporter)
             transaction.connection.execute(chunk_sql.APPEND, values)
             if progress is not None:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
@@ -142,22 +153,38 @@ class SqlClaims:
         await self._database.write(work, is_quick=not (isinstance(output, RawJson) or self._has_big_rows))
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
-        """See `JobStore.set_progress`."""
+        """See `ClaimStore.set_progress`."""
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         values = reporter | {"news": dict(progress)}
 
         def work(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
-                raise not_held(transaction.connection, reporter)
+                raise _not_held(transaction.connection, reporter)
             transaction.wake(channels.chunk_of(storable(job_id)))
 
         await self._database.write(work)
 
+    async def hand_over(
+        self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
+    ) -> Job | None:
+        """See `ClaimStore.hand_over`."""
+        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        until_ms = self._clock.now_ms() + round(lease_s * 1_000)
+
+        def work(transaction: Transaction) -> Job | None:
+            values = reporter | {"holder": holder, "until_ms": until_ms}
+            row = transaction.connection.execute(sql.HAND_OVER, values).one_or_none()
+            if row is None:
+                require_taken_before(transaction.connection, reporter)
+                return None
+            return to_job(row)
+
+        return await self._database.write(work, is_quick=True)
+
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
-        """See `JobStore.wait_for_stops`."""
+        """See `ClaimStore.wait_for_stops`."""
         worker = {"worker": storable(worker_id)}
-        deadline = Deadline(timeout_s, self._database.recheck_s)
-        with self._signals.listen([channels.stop_for(worker["worker"])]) as listener:
+        with self._database.signals.listen(channels.stop_for(worker["worker"]), timeout_s=timeout_s) as listener:
             while True:
                 # Asked first: most calls find nothing, and need not queue for the writer.
                 if await self._database.read(
@@ -168,11 +195,11 @@ class SqlClaims:
                     )
                     if stops:
                         return stops
-                if not await deadline.sleep(listener):
+                if not await listener.sleep():
                     return []
 
     async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
-        """See `JobStore.release`."""
+        """See `ClaimStore.release`."""
         prefix = storable(worker_id_prefix)
         workers = {"prefix": prefix, "prefix_chars": len(prefix)}
         values = workers | {
@@ -188,7 +215,7 @@ class SqlClaims:
         return await self._database.write(work, is_long=True)
 
     async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
-        """See `JobStore.release_worker`."""
+        """See `ClaimStore.release_worker`."""
         values = {
             "worker": storable(worker_id),
             "now_ms": self._clock.now_ms(),
@@ -202,7 +229,7 @@ class SqlClaims:
     async def release_jobs(
         self, worker_id: str, job_ids: Collection[str], *, counts_as_retry: bool, max_retries: int, error: str
     ) -> SweepResult:
-        """See `JobStore.release_jobs`."""
+        """See `ClaimStore.release_jobs`."""
         values = {
             "worker": storable(worker_id),
             "job_ids": [storable(job_id) for job_id in job_ids],
@@ -216,7 +243,7 @@ class SqlClaims:
         )
 
     async def sweep(self, max_retries: int) -> SweepResult:
-        """See `JobStore.sweep`."""
+        """See `ClaimStore.sweep`."""
         now = {"now_ms": self._clock.now_ms()}
         values = now | {"retry": 1, "max_retries": max_retries}
 
@@ -256,11 +283,11 @@ def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcom
         isinstance(outcome, Failed) and row.status == JobStatus.FAILED
     )
     if not (_is_of(row, reporter) and is_same_outcome):
-        raise not_held(connection, reporter)
+        raise _not_held(connection, reporter)
     return to_job(row)
 
 
-def not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
+def _not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
     """Why a report is refused."""
     row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
     if row is None:
@@ -268,6 +295,21 @@ def not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | Un
     if _is_held(row, reporter):
         return LeaseLost(f"The time to live of the job {row.id} is over")
     return LeaseLost(f"The worker {reporter['worker']} does not hold the job {row.id}, which is {row.status}")
+
+
+def require_taken_before(connection: Connection, reporter: dict[str, Any]) -> None:
+    """Nothing, when the reporter's picture was taken earlier and only the answer was lost on its way to the worker.
+
+    Raises:
+        LeaseLost: the reporter has lost the job.
+        UnknownJob: no such job.
+    """
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    if row is not None and reporter["token"] in (None, row.claim_token):
+        is_completed = row.worker_id == reporter["worker"] and row.status == JobStatus.COMPLETED
+        if is_completed or row.drawn_by == reporter["worker"]:
+            return
+    raise _not_held(connection, reporter)
 
 
 def _is_held(row: Row[Any], reporter: dict[str, Any]) -> bool:

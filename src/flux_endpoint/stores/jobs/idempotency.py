@@ -67,8 +67,8 @@ def remember(connection: Connection, job: Job, key: IdempotencyKey) -> None:
     connection.execute(_ADD, values)
 
 
-def forget_names(connection: Connection, now_ms: int) -> None:
-    """Delete the names that are free again."""
+def forget_free_keys(connection: Connection, now_ms: int) -> None:
+    """Delete the keys that are free again."""
     connection.execute(_FORGET, {"now_ms": now_ms, "old_ms": now_ms - IDEMPOTENCY_KEY_LIFE_MS})
 
 

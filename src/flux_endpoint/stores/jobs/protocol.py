@@ -1,25 +1,17 @@
-"""What the rest of the project asks of the place where jobs are kept."""
+"""What the rest of the project asks of the place where jobs are kept: clients' side and workers' side.
+
+Every verb is one atomic transition or one question; all are safe to call concurrently. Each may raise
+`StoreUnavailable`: the database did not answer, and nothing changed.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from flux_endpoint.core.job import (
-    Claim,
-    Cursor,
-    IdempotencyKey,
-    Job,
-    JobCounts,
-    JobStatus,
-    Outcome,
-    SweepResult,
-)
+from flux_endpoint.core.job import Claim, Cursor, IdempotencyKey, Job, JobCounts, JobStatus, Outcome, SweepResult
 
 
 class JobStore(Protocol):
-    """The durable queue. Every verb is one atomic transition or one question; all are safe to call concurrently.
-
-    Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
-    """
+    """The durable queue, for those who submit jobs and read them."""
 
     async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """Write a new job, as it is: IN_QUEUE, or FAILED for one refused at the door. Durable on return.
@@ -113,11 +105,82 @@ class JobStore(Protocol):
         """
         ...
 
+    async def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """The job and the chunks that were not yet handed to this reader, in the order they came.
+
+        Waits up to `timeout_s` seconds for the first chunk or the end of the job. Whoever sees the end has been handed
+        everything that came before it. What an attempt sent goes when its job is back in the queue, the rest with the
+        erasure of the job.
+
+        Args:
+            endpoint_id: its endpoint.
+            job_id: whose chunks.
+            key_id: the reader. Several calls with one key share the chunks; those of another key take nothing away.
+            timeout_s: see above.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def chunks_after(
+        self, endpoint_id: str, job_id: str, position: int, timeout_s: float
+    ) -> tuple[Job, list[Any], int]:
+        """As `take_chunks`, for a reader that keeps its position itself: 0, and then what the call before returned."""
+        ...
+
+    async def cancel(self, endpoint_id: str, job_id: str) -> Job:
+        """Make a job CANCELLED unless it is terminal already, and tell its worker through `ClaimStore.wait_for_stops`.
+
+        Returns:
+            The job afterwards; of a job that was terminal already, unchanged.
+
+        Raises:
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def retry(self, endpoint_id: str, job_id: str) -> Job:
+        """Put a FAILED or TIMED_OUT job back into the queue under its id, as if it had never run.
+
+        Raises:
+            Conflict: the job is in another state, or never was in the queue; nothing changed.
+            OverBudget: its key cannot pay for it any more.
+            UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
+        """Make every waiting job of an endpoint (and key, unless None) CANCELLED; running ones go on.
+
+        Returns how many.
+        """
+        ...
+
+    async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
+        """How many jobs of an endpoint (and key, unless None) stand where.
+
+        TIMED_OUT counts as failed, CANCELLED as nothing, and so does a request that was refused at the door.
+        """
+        ...
+
+
+class ClaimStore(Protocol):
+    """The durable queue, for those who work on jobs, and for those who take jobs back from the lost."""
+
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
         """Hand up to `limit` waiting jobs to one worker, oldest first.
 
         No job is ever held by two workers. A claim not renewed within `lease_s` seconds is taken back by `sweep`.
         Empty when nothing waits; never blocks.
+        """
+        ...
+
+    async def get(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
+        """A job as a worker names it.
+
+        Raises:
+            UnknownJob: no such job on one of the endpoints, or its time is over.
         """
         ...
 
@@ -195,60 +258,24 @@ class JobStore(Protocol):
         """
         ...
 
-    async def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
-        """The job and the chunks that were not yet handed to this reader, in the order they came.
-
-        Waits up to `timeout_s` seconds for the first chunk or the end of the job. Whoever sees the end has been handed
-        everything that came before it. What an attempt sent goes when its job is back in the queue, the rest with the
-        erasure of the job.
-
-        Args:
-            endpoint_id: its endpoint.
-            job_id: whose chunks.
-            key_id: the reader. Several calls with one key share the chunks; those of another key take nothing away.
-            timeout_s: see above.
-
-        Raises:
-            UnknownJob: no such job on that endpoint.
-        """
-        ...
-
-    async def chunks_after(
-        self, endpoint_id: str, job_id: str, position: int, timeout_s: float
-    ) -> tuple[Job, list[Any], int]:
-        """As `take_chunks`, for a reader that keeps its position itself: 0, and then what the call before returned."""
-        ...
-
-    async def cancel(self, endpoint_id: str, job_id: str) -> Job:
-        """Make a job CANCELLED unless it is terminal already, and tell its worker through `wait_for_stops`.
-
-        Returns:
-            The job afterwards; of a job that was terminal already, unchanged.
-
-        Raises:
-            UnknownJob: no such job on that endpoint.
-        """
-        ...
-
-    async def retry(self, endpoint_id: str, job_id: str) -> Job:
-        """Put a FAILED or TIMED_OUT job back into the queue under its id, as if it had never run.
-
-        Raises:
-            Conflict: the job is in another state, or never was in the queue; nothing changed.
-            OverBudget: its key cannot pay for it any more.
-            UnknownJob: no such job on that endpoint.
-        """
-        ...
-
-    async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
-        """Make every waiting job of an endpoint (and key, unless None) CANCELLED; running ones go on.
-
-        Returns how many.
-        """
-        ...
-
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """Ids of jobs this worker must stop, each told once; waits up to `timeout_s` seconds for the first."""
+        ...
+
+    async def hand_over(
+        self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
+    ) -> Job | None:
+        """Let somebody else hold a running job from now on, in the same attempt and with the same token.
+
+        `Job.drawn_by` then names the worker.
+
+        Returns:
+            The job; None when this worker's picture for this claim was taken before.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            UnknownJob: no such job.
+        """
         ...
 
     async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
@@ -280,28 +307,5 @@ class JobStore(Protocol):
         """Make TIMED_OUT what ran or lived longer than its policy allows; take back every job whose lease has expired.
 
         A job that was re-dispatched `max_retries` times before becomes FAILED.
-        """
-        ...
-
-    async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
-        """How many jobs of an endpoint (and key, unless None) stand where.
-
-        TIMED_OUT counts as failed, CANCELLED as nothing, and so does a request that was refused at the door.
-        """
-        ...
-
-    async def erase_expired(self) -> int:
-        """Erase input, output and the like of every terminal job that can no longer be read. Returns how many.
-
-        In SQLite nothing of it is then left in the files, once nobody reads any more what was there before. What stays
-        in the row (status, times, cost, error) is for the operator's figures only.
-        """
-        ...
-
-    async def forget(self, finished_before_ms: int) -> int:
-        """Delete erased jobs that ended before a time; ledger entries stay. Returns how many.
-
-        Idempotency keys go that are free again: after `IDEMPOTENCY_KEY_LIFE_MS`, and when their jobs cannot be read any
-        more. Batches go with the last of their jobs; drafts that nobody finalized in a week are given up.
         """
         ...

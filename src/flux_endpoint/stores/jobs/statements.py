@@ -76,6 +76,7 @@ def locked(condition: ColumnElement[Any], name: str) -> CTE:
 
 
 GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
+GET_JOB_ON: Final = select(jobs).where(_job, _of_endpoints, _unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
 IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
@@ -124,6 +125,18 @@ held_by_reporter = and_(
 
 # IN_PROGRESS stays IN_PROGRESS, with news.
 SET_PROGRESS: Final = update(jobs).where(held_by_reporter).values(progress=bindparam("news"))
+
+# IN_PROGRESS stays IN_PROGRESS, in other hands.
+HAND_OVER: Final = (
+    update(jobs)
+    .where(held_by_reporter)
+    .values(
+        worker_id=bindparam("holder"),
+        drawn_by=jobs.c.worker_id,
+        lease_expires_ms=_expires_ms,
+    )
+    .returning(jobs)
+)
 
 # IN_PROGRESS -> COMPLETED. Not once its time is over: a result that nobody can read would be charged.
 COMPLETE: Final = (

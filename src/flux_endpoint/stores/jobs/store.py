@@ -1,75 +1,33 @@
-"""The store: jobs, keys and charges in one SQL database. The statements are in `statements.py`."""
+"""Jobs in the SQL database, as those see them who submit and read them."""
 
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
-from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
+from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import Conflict
-from flux_endpoint.core.job import IdempotencyKey, Job, JobStatus
+from flux_endpoint.core.errors import Conflict, UnknownJob
+from flux_endpoint.core.job import MAX_QUEUE_POSITION, Cursor, IdempotencyKey, Job, JobCounts, JobStatus
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.accounts.budget import require_budget
-from flux_endpoint.stores.accounts.store import SqlLedger
-from flux_endpoint.stores.activity.load import SqlLoad
-from flux_endpoint.stores.activity.store import SqlUsage
-from flux_endpoint.stores.batches.store import SqlBatches
 from flux_endpoint.stores.jobs import chunk_statements as chunk_sql
 from flux_endpoint.stores.jobs import statements as sql
-from flux_endpoint.stores.jobs.chunks import SqlChunks
-from flux_endpoint.stores.jobs.claims import SqlClaims
+from flux_endpoint.stores.jobs import view_statements as views
 from flux_endpoint.stores.jobs.endings import ended, waits_again
-from flux_endpoint.stores.jobs.idempotency import forget_names, remember, sent_before
+from flux_endpoint.stores.jobs.idempotency import remember, sent_before
 from flux_endpoint.stores.jobs.records import job_values, of_key, to_job
-from flux_endpoint.stores.jobs.views import SqlViews, get_job
-from flux_endpoint.stores.pictures.store import SqlPictures
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Database, Transaction, storable
-from flux_endpoint.stores.sql.signals import Deadline, Signals
-from flux_endpoint.stores.sql.time_protocol import Timekeeper
-from flux_endpoint.stores.webhooks.store import SqlOutbox, erase_delivered
-from flux_endpoint.stores.workers.store import SqlWorkers
 
-# Deleting this many takes milliseconds; nobody else can write to SQLite meanwhile.
-_DELETE_AT_ONCE = 500
+_NEWEST: Final = Cursor(2**63 - 1, 2**63 - 1)
 
 
-class SqlStore(
-    SqlClaims, SqlViews, SqlChunks, SqlBatches, SqlLoad, SqlLedger, SqlWorkers, SqlOutbox, SqlUsage, SqlPictures
-):
-    """Implements `JobStore` and, inherited, the other protocols of this folder. Open it with `connect.open_store`.
+class SqlJobs:
+    """Implements `JobStore`."""
 
-    Attributes:
-        clock: stamps what is written.
-        timekeeper: sets the clock; None for one that only its owner sets.
-    """
-
-    def __init__(
-        self, database: Database, signals: Signals, clock: Clock, timekeeper: Timekeeper | None = None
-    ) -> None:
-        self.clock = clock
-        self.timekeeper = timekeeper
-        SqlClaims.__init__(self, database, signals, clock)
-        SqlViews.__init__(self, database, signals, clock)
-        SqlChunks.__init__(self, database, signals, clock)
-        SqlBatches.__init__(self, database, clock)
-        SqlLedger.__init__(self, database)
-        SqlWorkers.__init__(self, database)
-        SqlUsage.__init__(self, database)
-        SqlOutbox.__init__(self, database, signals, clock)
-        SqlPictures.__init__(self, database, clock)
-
-    def drain(self) -> None:
-        """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
-        self._signals.drain()
-
-    def hurry(self, seconds: float) -> None:
-        """The process is about to end: whatever the database has not answered in so many seconds is refused."""
-        self._database.hurry(seconds)
-
-    async def close(self) -> None:
-        """Let running work end and let go of the database. Whoever still waits gets `StoreUnavailable`."""
-        await self._database.close()
-        self._signals.fire_all()
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
 
     async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """See `JobStore.enqueue`."""
@@ -78,8 +36,6 @@ class SqlStore(
         if job.status.is_terminal != (job.finished_ms is not None):
             raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
         values = job_values(job)
-        if isinstance(job.input, RawJson):
-            self._has_big_rows = True
 
         def work(transaction: Transaction) -> Job:
             connection = transaction.connection
@@ -122,11 +78,10 @@ class SqlStore(
 
     async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """See `JobStore.wait`."""
-        deadline = Deadline(timeout_s, self._database.recheck_s)
-        with self._signals.listen([channels.end_of(job_id)]) as listener:
+        with self._database.signals.listen(channels.end_of(job_id), timeout_s=timeout_s) as listener:
             while True:
                 job = await self.get(endpoint_id, job_id)
-                if job.status.is_terminal or not await deadline.sleep(listener):
+                if job.status.is_terminal or not await listener.sleep():
                     return job
                 # It ended in this process, which has just written what a look would find.
                 if listener.job is not None and listener.job.is_readable(self._clock.now_ms()):
@@ -170,39 +125,155 @@ class SqlStore(
 
         return await self._database.write(work, is_long=True)
 
-    async def erase_expired(self) -> int:
-        """See `JobStore.erase_expired`."""
-        erased = await self._in_batches(sql.ERASE, {"now_ms": self._clock.now_ms()})
-        await self._database.scrub(has_deleted=erased > 0)
-        return erased
+    @property
+    def is_draining(self) -> bool:
+        """See `JobStore.is_draining`."""
+        return self._database.signals.is_draining
 
-    async def forget(self, finished_before_ms: int) -> int:
-        """See `JobStore.forget`."""
-        forgotten = await self._in_batches(sql.FORGET, {"before_ms": finished_before_ms})
-        await self._forget_batches(finished_before_ms)
-        now_ms = self._clock.now_ms()
-        await self._database.write(lambda transaction: forget_names(transaction.connection, now_ms))
-        await self._database.scrub(has_deleted=True)
-        return forgotten
+    async def get(self, endpoint_id: str, job_id: str) -> Job:
+        """See `JobStore.get`."""
+        reference = self._reference(endpoint_id, job_id)
+        return await self._database.read(lambda connection: get_job(connection, reference), is_quick=True)
 
-    async def _in_batches(self, statement: ReturningUpdate[Any] | ReturningDelete[Any], values: dict[str, Any]) -> int:
-        """Run a statement that returns job ids until it finds no more; what those jobs had sent is deleted."""
+    async def wait_for_change(self, endpoint_id: str, job_id: str, seen: Job, timeout_s: float) -> Job:
+        """See `JobStore.wait_for_change`."""
+        name = storable(job_id)
+        moments = (channels.end_of(name), channels.chunk_of(name), channels.move_of(name))
+        with self._database.signals.listen(*moments, timeout_s=timeout_s) as listener:
+            while True:
+                job = await self.get(endpoint_id, job_id)
+                if job != seen or not await listener.sleep():
+                    return job
 
-        def work(transaction: Transaction) -> int:
-            limits = values | {"max_jobs": _DELETE_AT_ONCE}
-            job_ids = transaction.connection.scalars(statement, limits).all()
-            if job_ids:
-                for forget in (chunk_sql.FORGET, chunk_sql.FORGET_READERS):
-                    transaction.connection.execute(forget, {"job_ids": job_ids})
-                erase_delivered(transaction.connection, job_ids)
-            return len(job_ids)
+    async def queue_position(self, job: Job) -> int | None:
+        """See `JobStore.queue_position`."""
+        if job.status is not JobStatus.IN_QUEUE:
+            return None
+        values = {
+            "job": job.id,
+            "endpoint": job.endpoint_id,
+            "created": job.created_ms,
+            "max_jobs": MAX_QUEUE_POSITION - 1,
+        }
+        ahead = await self._database.read(lambda connection: connection.scalar(views.COUNT_AHEAD, values))
+        return 1 + (ahead or 0)
 
-        total = 0
-        while True:
-            batch = await self._database.write(work, is_long=True)
-            total += batch
-            if batch < _DELETE_AT_ONCE:
-                return total
+    async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
+        """See `JobStore.counts`."""
+        values = {"endpoint": storable(endpoint_id)} | of_key(key_id)
+        counts = views.COUNTS if key_id is None else views.COUNTS_OF_KEY
+
+        def work(connection: Connection) -> JobCounts:
+            jobs: dict[str, int] = {row.status: row.jobs for row in connection.execute(counts.by_status, values)}
+            ended_badly = jobs.get(JobStatus.FAILED, 0) + jobs.get(JobStatus.TIMED_OUT, 0)
+            return JobCounts(
+                in_queue=jobs.get(JobStatus.IN_QUEUE, 0),
+                in_progress=jobs.get(JobStatus.IN_PROGRESS, 0),
+                completed=jobs.get(JobStatus.COMPLETED, 0),
+                failed=ended_badly - (connection.scalar(counts.refused, values) or 0),
+                retried=connection.scalar(counts.retries, values) or 0,
+            )
+
+        return await self._database.read(work)
+
+    async def recent(
+        self,
+        endpoint_id: str,
+        statuses: Collection[JobStatus],
+        limit: int,
+        before: Cursor | None = None,
+        key_id: str | None = None,
+    ) -> tuple[list[Job], Cursor | None]:
+        """See `JobStore.recent`."""
+        place = before or _NEWEST
+        values = {
+            "endpoint": storable(endpoint_id),
+            "before_ms": place.created_ms,
+            "before_seq": place.seq,
+            "max_jobs": limit + 1,
+        } | of_key(key_id)
+        of_status = views.RECENT_OF_STATUS if key_id is None else views.RECENT_OF_STATUS_AND_KEY
+
+        def work(connection: Connection) -> list[Row[Any]]:
+            if key_id is None and not statuses:
+                return list(connection.execute(views.RECENT, values))
+            # One walk for each: together they would pass over all jobs of the other states.
+            rows = [
+                row
+                for status in frozenset(statuses or JobStatus)
+                for row in connection.execute(of_status, values | {"wanted": status.value})
+            ]
+            return sorted(rows, key=lambda row: (row.created_ms, row.seq), reverse=True)
+
+        rows = await self._database.read(work)
+        shown = rows[:limit]
+        rest = Cursor(shown[-1].created_ms, shown[-1].seq) if len(rows) > limit else None
+        return [to_job(row) for row in shown], rest
+
+    async def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
+        """See `JobStore.take_chunks`."""
+        reader = {"job": storable(job_id), "key": storable(key_id)}
+
+        def position(connection: Connection) -> int:
+            return connection.scalar(chunk_sql.POSITION, reader) or 0
+
+        def take(transaction: Transaction) -> list[Any]:
+            connection = transaction.connection
+            connection.execute(chunk_sql.ADD_READER, reader)
+            last = connection.scalar(chunk_sql.LOCK_POSITION, reader)
+            rows = connection.execute(chunk_sql.READ, {"job": reader["job"], "after": last}).all()
+            if rows:
+                connection.execute(chunk_sql.MOVE, reader | {"last": rows[-1].seq})
+            return [row.output for row in rows]
+
+        job, has_news = await self._wait_for_chunk(endpoint_id, job_id, position, timeout_s)
+        # After the job: whoever sees the end has been handed what came before it.
+        return job, await self._database.write(take, is_quick=True) if has_news else []
+
+    async def chunks_after(
+        self, endpoint_id: str, job_id: str, position: int, timeout_s: float
+    ) -> tuple[Job, list[Any], int]:
+        """See `JobStore.chunks_after`."""
+        job, _ = await self._wait_for_chunk(endpoint_id, job_id, lambda _: position, timeout_s)
+        unread = {"job": storable(job_id), "after": position}
+        rows = await self._database.read(
+            lambda connection: connection.execute(chunk_sql.READ, unread).all(), is_quick=True
+        )
+        return job, [row.output for row in rows], rows[-1].seq if rows else position
+
+    async def _wait_for_chunk(
+        self, endpoint_id: str, job_id: str, position: Callable[[Connection], int], timeout_s: float
+    ) -> tuple[Job, bool]:
+        """The job, when it is over or has sent something after a position or the time is up; and whether it has."""
+        reference = {"job": storable(job_id), "endpoint": storable(endpoint_id)}
+
+        def look(connection: Connection) -> tuple[Job, bool]:
+            job = get_job(connection, reference | {"now_ms": self._clock.now_ms()})
+            unread = {"job": reference["job"], "after": position(connection)}
+            return job, bool(connection.scalar(chunk_sql.IS_UNREAD, unread))
+
+        moments = (channels.end_of(reference["job"]), channels.chunk_of(reference["job"]))
+        with self._database.signals.listen(*moments, timeout_s=timeout_s) as listener:
+            while True:
+                job, has_news = await self._database.read(look, is_quick=True)
+                if has_news or job.status.is_terminal or not await listener.sleep():
+                    return job, has_news
+
+    def _reference(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
+        """A job as a client names it, now: one whose time is over does not exist."""
+        return {"job": storable(job_id), "endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
+
+
+def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
+    """The job of a reference.
+
+    Raises:
+        UnknownJob: there is none, or its time is over.
+    """
+    row = connection.execute(sql.GET_JOB, reference).one_or_none()
+    if row is None:
+        raise UnknownJob.on(reference["endpoint"], reference["job"])
+    return to_job(row)
 
 
 def _why_no_retry(job: Job) -> str:

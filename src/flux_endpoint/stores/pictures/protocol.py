@@ -3,14 +3,12 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from flux_endpoint.core.job import Job
-
 
 class PictureStore(Protocol):
     """Whose a picture is while it is on its way. Every verb is atomic; all may raise `StoreUnavailable`.
 
     A picture that is kept here is reserved before its first byte is: from then on somebody knows of it. The report that
-    ends its job as COMPLETED (`JobStore.finish`) makes it that job's; what is never named so is an orphan.
+    ends its job as COMPLETED (`ClaimStore.finish`) makes it that job's; what is never named so is an orphan.
     """
 
     async def reserve_picture(self, job_id: str, worker_id: str, token: int | None, key: str) -> str | None:
@@ -19,27 +17,11 @@ class PictureStore(Protocol):
         Args:
             job_id: the running job.
             worker_id: who has drawn it.
-            token: see `JobStore.finish`.
+            token: see `ClaimStore.finish`.
             key: a new one.
 
         Returns:
             The key to save it under; None when this worker's picture for this claim was taken before.
-
-        Raises:
-            LeaseLost: the job is not held by this worker and token.
-            UnknownJob: no such job.
-        """
-        ...
-
-    async def hand_over(
-        self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
-    ) -> Job | None:
-        """Let somebody else hold a running job from now on, in the same attempt and with the same token.
-
-        `Job.drawn_by` then names the worker.
-
-        Returns:
-            The job; None when this worker's picture for this claim was taken before.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.

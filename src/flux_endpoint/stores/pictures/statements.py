@@ -5,7 +5,6 @@ from typing import Final
 from sqlalchemy import BigInteger, Integer, bindparam, delete, exists, insert, select, update
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.jobs.statements import held_by_reporter
 from flux_endpoint.stores.sql.picture_schema import pending_pictures
 from flux_endpoint.stores.sql.schema import jobs
 
@@ -23,18 +22,6 @@ RESERVE_AGAIN: Final = (
 RESERVE: Final = insert(pending_pictures).inline()
 # The job names it in the same transaction: nobody will take it for an orphan.
 NAME: Final = delete(pending_pictures).where(*_of_claim, pending_pictures.c.key == bindparam("picture"))
-
-# IN_PROGRESS stays IN_PROGRESS, in other hands.
-HAND_OVER: Final = (
-    update(jobs)
-    .where(held_by_reporter)
-    .values(
-        worker_id=bindparam("holder"),
-        drawn_by=jobs.c.worker_id,
-        lease_expires_ms=bindparam("until_ms", type_=BigInteger),
-    )
-    .returning(jobs)
-)
 
 # A claim token never comes again, so a claim that is over stays over.
 _is_running = exists().where(

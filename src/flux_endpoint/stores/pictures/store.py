@@ -1,15 +1,10 @@
 """The pictures' part of the store: whose they are while they are on their way."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
-
-from sqlalchemy import Connection
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.job import Job, JobStatus
-from flux_endpoint.stores.jobs.claims import not_held
-from flux_endpoint.stores.jobs.records import to_job
-from flux_endpoint.stores.jobs.statements import GET_JOB_BY_ID, LOCK_HELD_BY_REPORTER
+from flux_endpoint.stores.jobs.claims import require_taken_before
+from flux_endpoint.stores.jobs.statements import LOCK_HELD_BY_REPORTER
 from flux_endpoint.stores.pictures import statements as sql
 from flux_endpoint.stores.sql.database import Database, Transaction, storable
 
@@ -30,7 +25,7 @@ class SqlPictures:
             connection = transaction.connection
             held = connection.execute(LOCK_HELD_BY_REPORTER, reporter).one_or_none()
             if held is None:
-                _require_taken_before(connection, reporter)
+                require_taken_before(connection, reporter)
                 return None
             claim = {"job": reporter["job"], "claim": held.claim_token, "now_ms": now_ms}
             reserved = connection.execute(sql.RESERVE_AGAIN, claim).one_or_none()
@@ -39,23 +34,6 @@ class SqlPictures:
             values = {"key": key, "job_id": reporter["job"], "claim_token": held.claim_token, "reserved_ms": now_ms}
             connection.execute(sql.RESERVE, values)
             return key
-
-        return await self._database.write(work, is_quick=True)
-
-    async def hand_over(
-        self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
-    ) -> Job | None:
-        """See `PictureStore.hand_over`."""
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
-        until_ms = self._clock.now_ms() + round(lease_s * 1_000)
-
-        def work(transaction: Transaction) -> Job | None:
-            values = reporter | {"holder": holder, "until_ms": until_ms}
-            row = transaction.connection.execute(sql.HAND_OVER, values).one_or_none()
-            if row is None:
-                _require_taken_before(transaction.connection, reporter)
-                return None
-            return to_job(row)
 
         return await self._database.write(work, is_quick=True)
 
@@ -69,18 +47,3 @@ class SqlPictures:
         if keys:
             values = {"keys": list(keys)}
             await self._database.write(lambda transaction: transaction.connection.execute(sql.FORGET, values))
-
-
-def _require_taken_before(connection: Connection, reporter: dict[str, Any]) -> None:
-    """Nothing, when the reporter's picture was taken earlier and only the answer was lost on its way to the worker.
-
-    Raises:
-        LeaseLost: the reporter has lost the job.
-        UnknownJob: no such job.
-    """
-    row = connection.execute(GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
-    if row is not None and reporter["token"] in (None, row.claim_token):
-        is_completed = row.worker_id == reporter["worker"] and row.status == JobStatus.COMPLETED
-        if is_completed or row.drawn_by == reporter["worker"]:
-            return
-    raise not_held(connection, reporter)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.job import Job
-from flux_endpoint.stores.sql.signals import Channel
+from flux_endpoint.stores.sql.signals import Channel, Signals
 
 T = TypeVar("T")
 
@@ -51,10 +51,14 @@ class Database(Protocol):
     """Runs work, which is written synchronously: SQLite runs it whole, PostgreSQL between awaits.
 
     Attributes:
-        recheck_s: how long a sleeper may trust the signals of its own process before it must look again.
+        signals: fired after each commit.
     """
 
-    recheck_s: float
+    signals: Signals
+
+    async def open(self) -> None:
+        """Connect and bring the tables up to date; called once, before anything else."""
+        ...
 
     async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """Run work that changes nothing.

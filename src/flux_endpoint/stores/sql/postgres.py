@@ -27,6 +27,8 @@ _LONG_S: Final = 60.0
 # Of the end of a process, for work that is under way; and then for taking leave of the server.
 _END_S: Final = 0.5
 _LAST_LOOK_S: Final = 0.1
+# A job enqueued through another gateway fires no signal here: look at the database twice a second.
+_RECHECK_S: Final = 0.5
 # How soon who waits learns that the process is about to end.
 _SLICE_S: Final = 0.5
 # A pooler may hand each transaction to another process of the server: a statement must not have a name to be known by.
@@ -62,16 +64,12 @@ class PostgresDatabase:
 
     Args:
         url: as libpq takes it; the driver reads it itself, TLS options and lists of hosts included.
-        signals: fired after a commit.
         connections: held at most.
     """
 
-    # A job enqueued through another gateway fires no signal here: look at the database twice a second.
-    recheck_s = 0.5
-
-    def __init__(self, url: str, signals: Signals, connections: int) -> None:
+    def __init__(self, url: str, connections: int) -> None:
         self._url = url
-        self._signals = signals
+        self.signals = Signals(_RECHECK_S)
         self._connections = connections
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
@@ -83,7 +81,7 @@ class PostgresDatabase:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Connect and bring the tables up to date."""
+        """See `Database.open`."""
         with _errors_translated():
             is_pooled = await self._is_pooled()
             # Takes as long as it takes, also to wait for another gateway that does the same.
@@ -149,7 +147,7 @@ class PostgresDatabase:
             async with self._engine.begin() as connection:
                 transaction, result = await connection.run_sync(_run, work)
             # From here and not from `write`: its caller may have left, the commit stands all the same.
-            self._signals.fire(transaction.news)
+            self.signals.fire(transaction.news)
             return result
 
         with self._outage.watch("writing"), _errors_translated():

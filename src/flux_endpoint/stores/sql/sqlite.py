@@ -36,6 +36,9 @@ _WRITES_PER_CHECKPOINT: Final = 400
 
 _SCRUB_TIMEOUT_MS: Final = 50
 
+# Only the command line writes beside the server; of that, the server sleeps for webhooks to replay only.
+_RECHECK_S: Final = 5.0
+
 # So that one long count does not hold up the many short questions.
 _READERS: Final = 4
 
@@ -95,18 +98,14 @@ class SqliteDatabase:
 
     Args:
         path: the file, made when missing; its folder must exist.
-        signals: fired after a commit.
     """
 
-    # Only the command line writes beside the server; of that, the server sleeps for webhooks to replay only.
-    recheck_s = 5.0
-
-    def __init__(self, path: Path, signals: Signals) -> None:
+    def __init__(self, path: Path) -> None:
         url = URL.create("sqlite", database=str(path))
         self._path = path
         self._write_engine = _engine(url)
         self._read_engine = _engine(url, pool_size=_READERS, is_autocommit=True)
-        self._signals = signals
+        self.signals = Signals(_RECHECK_S)
         self._loop = asyncio.get_running_loop()
         self._write_thread = ThreadPoolExecutor(1, "sqlite-write")
         self._read_threads = ThreadPoolExecutor(_READERS, "sqlite-read")
@@ -121,7 +120,7 @@ class SqliteDatabase:
         self._is_closed = False
 
     async def open(self) -> None:
-        """Connect and bring the tables up to date."""
+        """See `Database.open`."""
         await self._run(self._write_thread, self._connect)
         with _quick_errors_translated():
             self._quick = _quick_connection(self._path)
@@ -163,7 +162,7 @@ class SqliteDatabase:
             except _Locked:
                 pass
             else:
-                self._signals.fire(news)
+                self.signals.fire(news)
                 return result
         # Also what waits behind others in the thread has its answer in time.
         give_up_s = self._patience.until_s()
@@ -175,7 +174,7 @@ class SqliteDatabase:
         result, news = self._write(self._writer, work, give_up_s)
         if news:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
-            self._loop.call_soon_threadsafe(self._signals.fire, news)
+            self._loop.call_soon_threadsafe(self.signals.fire, news)
         return result
 
     def _write(self, connection: Connection, work: Callable[[Transaction], T], give_up_s: float) -> tuple[T, News]:

@@ -6,7 +6,7 @@ from typing import Protocol
 from flux_endpoint.core.webhook import Attempt, Delivery, DeliveryRecord, PausedReceiver, Turn, WebhookSecret
 
 
-class Outbox(Protocol):
+class WebhookStore(Protocol):
     """Webhooks to send. `JobStore` writes one in the same transaction as each end of a job that has a webhook.
 
     Every method may raise `StoreUnavailable`: the database did not answer, and nothing changed.
@@ -75,10 +75,6 @@ class Outbox(Protocol):
 
     async def replay_failed(self) -> int:
         """Send everything once more that was given up or refused. Returns how many."""
-        ...
-
-    async def forget_deliveries(self, ended_before_ms: int) -> int:
-        """Delete deliveries that were over before a time from the log. Returns how many."""
         ...
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:

@@ -37,7 +37,7 @@ def note_attempt(transaction: Transaction, key_id: str, origin: str, attempt: At
 
 
 def paused_receivers(connection: Connection, key_id: str | None) -> list[PausedReceiver]:
-    """See `Outbox.paused_receivers`."""
+    """See `WebhookStore.paused_receivers`."""
     values: dict[str, Any] = {"max_receivers": _MAX_SHOWN}
     query = sql.PAUSED
     if key_id is not None:

@@ -28,12 +28,9 @@ from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Database, Transaction, storable
 from flux_endpoint.stores.sql.schema import jobs
-from flux_endpoint.stores.sql.signals import Deadline, Signals
 from flux_endpoint.stores.webhooks import statements as sql
 from flux_endpoint.stores.webhooks.receivers import first_due_ms, note_attempt, paused_receivers
 
-# Nobody else can write to SQLite meanwhile.
-_DELETE_AT_ONCE: Final = 500
 # Of what is due, in one go.
 _LOOK_AT: Final = 64
 # Not for the receiver, or of no use to it.
@@ -83,16 +80,15 @@ def _columns_in(snapshot: Any) -> dict[str, Any]:
     return columns | {name: RawJson(text) for name, text in columns.pop(_BIG, {}).items()}
 
 
-class SqlOutbox:
-    """Implements `Outbox`."""
+class SqlWebhooks:
+    """Implements `WebhookStore`."""
 
-    def __init__(self, database: Database, signals: Signals, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._signals = signals
         self._clock = clock
 
     async def claim_due(self, gateway: str, free: int, per_host: int, lease_ms: int) -> Sequence[Delivery]:
-        """See `Outbox.claim_due`."""
+        """See `WebhookStore.claim_due`."""
         now_ms = self._clock.now_ms()
 
         def work(transaction: Transaction) -> list[Delivery]:
@@ -112,12 +108,12 @@ class SqlOutbox:
         return await self._database.write(work)
 
     async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
-        """See `Outbox.wait_for_due`."""
-        with self._signals.listen([channels.webhook_due()]) as listener:
+        """See `WebhookStore.wait_for_due`."""
+        with self._database.signals.listen(channels.webhook_due(), timeout_s=timeout_s) as listener:
             next_due_ms = await self._next_due_ms(free, per_host)
             if next_due_ms is not None:
-                timeout_s = min(timeout_s, (next_due_ms - self._clock.now_ms()) / 1_000)
-            await Deadline(timeout_s, self._database.recheck_s).sleep(listener)
+                listener.hurry((next_due_ms - self._clock.now_ms()) / 1_000)
+            await listener.sleep()
 
     async def _next_due_ms(self, free: int, per_host: int) -> int | None:
         now_ms = self._clock.now_ms()
@@ -128,7 +124,7 @@ class SqlOutbox:
         return await self._database.read(work) if free > 0 else None
 
     async def report(self, delivery: Delivery, attempt: Attempt) -> Turn | None:
-        """See `Outbox.report`; what has arrived is erased at once when its job can no longer be read."""
+        """See `WebhookStore.report`; what has arrived is erased at once when its job can no longer be read."""
         now_ms = self._clock.now_ms()
         values = {
             "delivery": delivery.id,
@@ -154,14 +150,14 @@ class SqlOutbox:
         return await self._database.write(work)
 
     async def release_due(self, gateway: str) -> int:
-        """See `Outbox.release_due`."""
+        """See `WebhookStore.release_due`."""
         values = {"holder": storable(gateway), "now_ms": self._clock.now_ms()}
         return await self._database.write(
             lambda transaction: transaction.connection.execute(sql.RELEASE, values).rowcount
         )
 
     async def deliveries(self, *, limit: int, job_id: str | None = None, failed: bool = False) -> list[DeliveryRecord]:
-        """See `Outbox.deliveries`."""
+        """See `WebhookStore.deliveries`."""
         values: dict[str, Any] = {"max_deliveries": limit}
         if job_id is None:
             query = sql.LOG_FAILED if failed else sql.LOG
@@ -172,11 +168,11 @@ class SqlOutbox:
         return [_to_record(row) for row in rows]
 
     async def paused_receivers(self, key_id: str | None = None) -> list[PausedReceiver]:
-        """See `Outbox.paused_receivers`."""
+        """See `WebhookStore.paused_receivers`."""
         return await self._database.read(lambda connection: paused_receivers(connection, key_id))
 
     async def replay(self, delivery_id: str) -> None:
-        """See `Outbox.replay`."""
+        """See `WebhookStore.replay`."""
         values = {"delivery": storable(delivery_id), "now_ms": self._clock.now_ms()}
 
         def work(transaction: Transaction) -> None:
@@ -193,7 +189,7 @@ class SqlOutbox:
         await self._database.write(work)
 
     async def replay_failed(self) -> int:
-        """See `Outbox.replay_failed`."""
+        """See `WebhookStore.replay_failed`."""
         values = {"now_ms": self._clock.now_ms()}
 
         def work(transaction: Transaction) -> int:
@@ -202,28 +198,12 @@ class SqlOutbox:
 
         return await self._database.write(work)
 
-    async def forget_deliveries(self, ended_before_ms: int) -> int:
-        """See `Outbox.forget_deliveries`."""
-        values = {"before_ms": ended_before_ms, "max_deliveries": _DELETE_AT_ONCE}
-        total = 0
-        while True:
-            batch = await self._database.write(
-                lambda transaction: transaction.connection.execute(sql.FORGET, values).rowcount
-            )
-            total += batch
-            if batch < _DELETE_AT_ONCE:
-                break
-        await self._database.write(lambda transaction: transaction.connection.execute(sql.FORGET_RECEIVERS, values))
-        # What was never delivered had the whole job with it.
-        await self._database.scrub(has_deleted=total > 0)
-        return total
-
     async def webhook_secret(self, key_id: str) -> WebhookSecret:
-        """See `Outbox.webhook_secret`."""
+        """See `WebhookStore.webhook_secret`."""
         return await self._database.write(lambda transaction: self._known_secret(transaction, storable(key_id)))
 
     async def rotate_webhook_secret(self, key_id: str) -> WebhookSecret:
-        """See `Outbox.rotate_webhook_secret`."""
+        """See `WebhookStore.rotate_webhook_secret`."""
         key = storable(key_id)
         values = {"key": key, "drawn": ids.new_webhook_secret(), "until_ms": self._clock.now_ms() + ROTATION_MS}
 

@@ -1,0 +1,1 @@
+"""What is thrown away when its time is over."""

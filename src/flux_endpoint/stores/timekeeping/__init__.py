@@ -1,0 +1,1 @@
+"""One time for all gateways on a database."""
