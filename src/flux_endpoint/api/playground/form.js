@@ -1,4 +1,4 @@
-// The input form. Ranges, defaults and formats come from the endpoint's schema in the catalogue.
+// The input form. Ranges, defaults and choices come from the endpoint's schema in the catalogue.
 
 import { byId, el } from "./dom.js";
 import { Seed } from "./seed.js";
@@ -6,10 +6,8 @@ import { Size } from "./size.js";
 
 const PARTS_OF_A_RANGE = 100;
 
-// The names of the inputs that this page has a field of the same name for, by what is typed there.
-const fields = (properties, isWanted) => Object.keys(properties).filter((name) => byId(name) && isWanted(properties[name]));
-const texts = (properties) => fields(properties, ({ type }) => type === "string");
-const numbers = (properties) => fields(properties, ({ type }) => type !== "string");
+// The names of the inputs that this page has a field of the same name for.
+const fields = (properties) => Object.keys(properties).filter((name) => byId(name));
 
 // Dispatches "change" when the input changes, by hand or by program.
 export class Form extends EventTarget {
@@ -39,16 +37,12 @@ export class Form extends EventTarget {
     if (!this.endpoint.makesPictures) return JSON.parse(byId("json").value);
     const { properties, required } = this.endpoint.input;
     const input = {};
-    for (const name of texts(properties)) {
-      const { value } = byId(name);
-      if (value.trim() || required.includes(name)) input[name] = value;
-    }
-    for (const name of numbers(properties)) {
-      if (name === "true_cfg_scale" && !input.negative_prompt) continue;
+    for (const name of fields(properties)) {
       const text = byId(name).value;
-      if (text !== "") input[name] = Number(text);
+      if (name === "true_cfg_scale" && !input.negative_prompt) continue;
+      if (text.trim() === "" && !required.includes(name)) continue;
+      input[name] = properties[name].type === "string" ? text : Number(text);
     }
-    input.image_format = this.#format;
     return input;
   }
 
@@ -60,22 +54,13 @@ export class Form extends EventTarget {
       return this.#changed();
     }
     const properties = this.endpoint.input.properties;
-    for (const name of [...texts(properties), ...numbers(properties)]) {
+    for (const name of fields(properties)) {
       const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
       byId(name).value = name === "seed" && value === -1 ? "" : value;
     }
-    this.#format = input.image_format ?? properties.image_format.default;
     if (input.negative_prompt) byId("settings").open = true;
     this.#synchronise();
     this.#changed();
-  }
-
-  get #format() {
-    return document.querySelector('[name="image_format"]:checked')?.value;
-  }
-
-  set #format(value) {
-    for (const radio of document.querySelectorAll('[name="image_format"]')) radio.checked = radio.value === value;
   }
 
   reset() {
@@ -92,7 +77,7 @@ export class Form extends EventTarget {
       return;
     }
     byId(`${field}-error`).textContent = words;
-    const control = byId(field) ?? document.querySelector(`[name="${field}"]`);
+    const control = byId(field);
     control.setAttribute("aria-invalid", "true");
     control.closest("details")?.setAttribute("open", "");
     control.focus();
@@ -106,9 +91,11 @@ export class Form extends EventTarget {
   #setSchema(properties, before) {
     this.size.setSchema(properties);
     this.seed.setSchema(properties.seed);
-    for (const name of numbers(properties)) {
+    for (const name of fields(properties)) {
       const field = byId(name);
-      const { minimum, maximum, multipleOf, type } = properties[name];
+      const { minimum, maximum, multipleOf, type, enum: choices } = properties[name];
+      if (choices) setChoices(field, properties[name]);
+      if (type === "string") continue;
       const limits = { min: minimum, max: maximum, step: multipleOf ?? (type === "integer" ? 1 : "any") };
       Object.assign(field, limits);
       field.title = properties[name].description ?? "";
@@ -118,17 +105,7 @@ export class Form extends EventTarget {
       const isOutside = field.value !== "" && (Number(field.value) < minimum || Number(field.value) > maximum);
       if (name !== "seed" && (isUntouched || isOutside)) field.value = properties[name].default;
     }
-    this.#setFormats(properties.image_format);
     this.#synchronise();
-  }
-
-  #setFormats({ enum: formats, default: preset }) {
-    const chosen = formats.includes(this.#format) ? this.#format : preset;
-    byId("formats").replaceChildren(
-      ...formats.map((format) =>
-        el("label", {}, el("input", { type: "radio", name: "image_format", value: format, checked: format === chosen }), format.toUpperCase()),
-      ),
-    );
   }
 
   #edited(target) {
@@ -153,6 +130,12 @@ export class Form extends EventTarget {
   #changed() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+// What is chosen stays chosen where it is offered.
+function setChoices(field, { enum: choices, default: preset }) {
+  const chosen = choices.includes(field.value) ? field.value : preset;
+  field.replaceChildren(...choices.map((value) => el("option", { value, selected: value === chosen }, value.toUpperCase())));
 }
 
 // Something to begin with in the JSON editor: the defaults, and an empty value for what is required.
