@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flux_endpoint.core.account import Operation
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.limits import DEFAULT_RULES, MAX_QUEUED, RateRule, parse_rules
 from flux_endpoint.core.outbound import OutboundRules, parse_outbound_allow
@@ -109,6 +110,12 @@ class _EngineSettings(BaseSettings):
         if self.schnell_model is not None:
             return self.schnell_model
         return self.model if self.model == EMBEDDED or is_fake(self.model) else None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The checkpoint of each FLUX endpoint that is offered, by the endpoint's id."""
+        given = {FLUX_DEV.endpoint_id: self.model, FLUX_SCHNELL.endpoint_id: self.schnell_source}
+        return {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
 
 
 class Settings(_EngineSettings):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import ip_network
@@ -14,34 +14,21 @@ import httpx
 import pytest
 
 from flux_endpoint.api.app import create_app
-from flux_endpoint.api.schemas import webhook_body
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
-from flux_endpoint.core.job import Job
-from flux_endpoint.images.client_bucket import sign_object
-from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Answer
-from flux_endpoint.service.accounts import Accounts
-from flux_endpoint.service.activity import ActivityService
-from flux_endpoint.service.batches import BatchService
-from flux_endpoint.service.billing import Billing
-from flux_endpoint.service.buckets import Buckets
 from flux_endpoint.service.custom import CustomEndpoint
-from flux_endpoint.service.endpoint import EndpointService, Retention
-from flux_endpoint.service.estimates import Estimates
-from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
-from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.webhooks import Deliverer
-from flux_endpoint.service.worker_tokens import WorkerTokens
-from flux_endpoint.service.workforce import Workforce
+from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import Stores, open_stores
+from flux_endpoint.wiring.services import build_services
 from tests.api.golden_files import GoldenFiles
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
@@ -215,38 +202,16 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     """A gateway with its database and pictures in a folder."""
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
+    settings = Settings(data_dir=folder)
     stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
-    images = ImageService(open_image_store(str(folder / "images")), clock)
-    uploads = Uploads(stores.claims, Buckets(sender, sign_object, sleep=no_sleep), "gateway-1-uploads", 30)
-    pictures = Pictures(stores.claims, stores.pictures, images, uploads)
-    workforce = Workforce(stores.claims, stores.workers, pictures, ENDPOINTS, clock)
-
-    def body_of(job: Job) -> dict[str, Any]:
-        return webhook_body(ENDPOINTS.get(job.endpoint_id), job, FRONT.base_url_of(job.origin))
-
-    deliverer = Deliverer(stores.webhooks, sender, body_of, clock, "gateway-1")
-    endpoints = EndpointService(stores.jobs, stores.activity, ENDPOINTS, clock)
-    billing = Billing(stores.accounts, clock)
-    services = Services(
-        endpoints=endpoints,
-        workforce=workforce,
-        accounts=Accounts(stores.accounts, clock),
-        images=images,
-        batches=BatchService(endpoints, stores.batches, clock, Retention()),
-        job_views=JobViews(stores.jobs, workforce, clock, queue_period_s=0.02, silence_s=0.1),
-        worker_tokens=WorkerTokens(stores.workers, clock, WORKER_TOKEN),
-        billing=billing,
-        estimates=Estimates(stores.activity),
-        activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
-        hold_s=0.05,
-        hot_loop_s=0,
-    )
+    built = build_services(settings, stores, ENDPOINTS, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
+    quick_views = JobViews(stores.jobs, built.routes.workforce, clock, queue_period_s=0.02, silence_s=0.1)
+    services = replace(built.routes, job_views=quick_views, hold_s=0.05, hot_loop_s=0)
     await services.accounts.create("test", API_KEY)
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        janitor = Janitor(stores.retention, stores.pictures, workforce, images, clock)
-        yield Gateway(client, services, clock, janitor, stores, deliverer, sender, uploads)
+        yield Gateway(client, services, clock, built.janitor, stores, built.deliverer, sender, built.uploads)
     await stores.close()
 
 

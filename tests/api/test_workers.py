@@ -177,7 +177,7 @@ async def test_a_leaving_worker_that_drops_its_call_has_ended(gateway: Gateway, 
 
 async def test_several_gateways_agree_on_the_workers(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first = gateway.services.workforce
-    second = Workforce(first._store, first._store, first._pictures, first._catalog, gateway.clock)
+    second = Workforce(first._store, gateway.stores.workers, first._pictures, first._catalog, gateway.clock)
     await third_party.get("job-take")
     assert (await second.counts("echo")).idle == 1
     assert await second.take("pod-2", ["echo"], 0) == []

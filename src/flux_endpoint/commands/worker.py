@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flux_endpoint.commands.options import with_settings
-from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import Engine
@@ -67,8 +67,7 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
 
 
 def _sources(settings: WorkerSettings) -> Mapping[str, str]:
-    given = {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
-    sources = {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
+    sources = settings.sources
     if settings.endpoints is None:
         return sources
     wanted = settings.endpoints.split(",")

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +19,17 @@ from pydantic import SecretStr
 
 from flux_endpoint import __version__
 from flux_endpoint.api.app import create_app
-from flux_endpoint.api.schemas import webhook_body
-from flux_endpoint.api.services import Services
 from flux_endpoint.core import ids
-from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
-from flux_endpoint.core.clock import Clock, SystemClock
+from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
-from flux_endpoint.core.job import Job
 from flux_endpoint.fleet.local import LocalFleet, node_name
-from flux_endpoint.images.client_bucket import sign_object
-from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
-from flux_endpoint.service.activity import ActivityService
-from flux_endpoint.service.batches import BatchService
-from flux_endpoint.service.billing import Billing
-from flux_endpoint.service.buckets import Buckets
-from flux_endpoint.service.endpoint import EndpointService, Retention
-from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
-from flux_endpoint.service.job_views import JobViews
-from flux_endpoint.service.pictures import Pictures
-from flux_endpoint.service.uploads import Uploads
-from flux_endpoint.service.webhooks import Deliverer
-from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
 from flux_endpoint.stores.connect import Stores, open_stores
@@ -53,13 +37,14 @@ from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving
 from flux_endpoint.wiring.logs import set_up_logging
+from flux_endpoint.wiring.services import build_services
 from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 
 # Of the 5 s in which everything must be gone, for answers of the database; the workers have as long at the same time.
 _DATABASE_S: Final = 2.5
-_Work = Callable[[], Coroutine[Any, Any, None]]
+_Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,51 +78,30 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     port = listener.getsockname()[1]
     front = settings.front(port)
     secrets = _secrets(settings)
-    flux_ids = _flux_ids(settings)
-    catalog = _catalog(settings, flux_ids)
-    clock = SystemClock()
-    async with _open_stores(settings, clock) as stores:
-        # 1. The parts, from the bottom floor up.
-        images = ImageService(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
-        sender = LateSender(settings.outbound_rules, f"flux-endpoint/{__version__}")
+    catalog = _catalog(settings)
+    async with _open_stores(settings) as stores:
         node = node_name(settings.data_dir)
-        uploads = Uploads(stores.claims, Buckets(sender, sign_object), f"{node}-uploads", settings.lease_s)
-        pictures = Pictures(stores.claims, stores.pictures, images, uploads)
-        workforce = _workforce(settings, stores, pictures, catalog, clock, lambda: fleet)
-        accounts = Accounts(stores.accounts, clock, settings.rate_rules)
-        janitor = _janitor(settings, stores, workforce, images)
-        endpoints = _endpoints(settings, stores, catalog)
-        billing = Billing(stores.accounts, clock)
-        services = Services(
-            endpoints=endpoints,
-            workforce=workforce,
-            accounts=accounts,
-            images=images,
-            job_views=JobViews(stores.jobs, workforce, clock),
-            batches=BatchService(endpoints, stores.batches, clock, _retention(settings)),
-            billing=billing,
-            estimates=Estimates(stores.activity),
-            activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
-            worker_tokens=WorkerTokens(stores.workers, clock, secrets.worker_token),
-        )
-        deliverer = Deliverer(stores.webhooks, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
-        fleet = _fleet(settings, secrets.worker_token, port, node, workforce, flux_ids)
-        # 2. What must be true before anybody knocks: pictures can be kept, the key works, and what a killed predecessor
-        #    held waits again.
-        await _require_place(images)
-        first = await _ensure_first_key(accounts, settings, secrets, node)
-        await workforce.recover(f"{node}-")
-        # 3. Open the doors.
-        works = (janitor.run, deliverer.run, uploads.run, images.recheck)
-        words = _greeting(settings, front, list(catalog), secrets, first)
-        return await _run(
-            fleet,
-            workforce,
-            serving(create_app(services, front), listener, settings.keep_alive_s),
-            works,
-            words,
+        services = build_services(
+            settings,
             stores,
+            catalog,
+            front,
+            LateSender(settings.outbound_rules, f"flux-endpoint/{__version__}"),
+            node,
+            secrets.worker_token,
+            on_leaving=lambda worker_id: fleet.restart(worker_id),
+            on_stuck=lambda worker_id, why: fleet.replace(worker_id, why),
         )
+        workforce = services.routes.workforce
+        fleet: LocalFleet = _fleet(settings, secrets.worker_token, port, node, workforce)
+        # What must be true before anybody asks: pictures can be kept, the key works, and what a killed predecessor held
+        # waits again.
+        await _require_place(services.routes.images)
+        first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
+        await workforce.recover(f"{node}-")
+        server = serving(create_app(services.routes, front), listener, settings.keep_alive_s)
+        words = _greeting(settings, front, list(catalog), secrets, first)
+        return await _run(fleet, workforce, server, services.background, words, stores)
 
 
 async def _require_place(images: ImageService) -> None:
@@ -150,18 +114,18 @@ async def _require_place(images: ImageService) -> None:
 async def _run(
     fleet: LocalFleet,
     workforce: Workforce,
-    doors: AbstractAsyncContextManager["asyncio.Task[None]"],
-    works: Sequence[_Work],
+    serving_requests: AbstractAsyncContextManager["asyncio.Task[None]"],
+    background: Sequence[_Background],
     words: str,
     stores: Stores,
 ) -> int:
     """Run everything until it is told to end, or cannot go on.
 
-    Workers start first, because a model takes seconds to load; they knock until the doors are open. At the end they
+    Workers start first, because a model takes seconds to load; they ask until requests are taken. At the end they
     leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
     """
     leave = _leave_event()
-    async with _running_fleet(fleet), doors as server, _running_beside(works) as beside:
+    async with _running_fleet(fleet), serving_requests as server, _running_beside(background) as beside:
         # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
         gc.freeze()
         try:
@@ -245,8 +209,8 @@ def _leave_event() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]:
-    stores = await open_stores(settings.resolved_database_url, clock, settings.database_connections)
+async def _open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    stores = await open_stores(settings.resolved_database_url, SystemClock(), settings.database_connections)
     try:
         yield stores
     finally:
@@ -263,8 +227,8 @@ async def _running_fleet(fleet: LocalFleet) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _running_beside(works: Sequence[_Work]) -> AsyncIterator["set[asyncio.Task[None]]"]:
-    tasks = {asyncio.create_task(work()) for work in works}
+async def _running_beside(background: Sequence[_Background]) -> AsyncIterator["set[asyncio.Task[None]]"]:
+    tasks = {asyncio.create_task(run()) for run in background}
     try:
         yield tasks
     finally:
@@ -277,22 +241,10 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
     await asyncio.wait(tasks)
 
 
-def _retention(settings: Settings) -> Retention:
-    def milliseconds(seconds: int) -> int | None:
-        return seconds * 1_000 or None
-
-    return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s))
-
-
-def _flux_ids(settings: Settings) -> list[str]:
-    return [endpoint_id for endpoint_id, source in _sources(settings).items() if source is not None]
-
-
-def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]:
-    sources = _sources(settings)
+def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
     catalog: dict[str, EndpointSpec] = {
-        endpoint_id: FluxEndpoint(CATALOG[endpoint_id], is_embedded=sources[endpoint_id] == EMBEDDED)
-        for endpoint_id in flux_ids
+        endpoint_id: FluxEndpoint(CATALOG[endpoint_id], is_embedded=source == EMBEDDED)
+        for endpoint_id, source in settings.sources.items()
     }
     if settings.endpoints_file is not None:
         # Here and not above: the schema library takes a tenth of a second to import, and few need it.
@@ -301,16 +253,6 @@ def _catalog(settings: Settings, flux_ids: list[str]) -> dict[str, EndpointSpec]
         custom = read_endpoints_file(settings.endpoints_file, FLUX_ENDPOINTS.keys())
         catalog |= {endpoint.endpoint_id: endpoint for endpoint in custom}
     return catalog
-
-
-def _webhook_body(job: Job, catalog: Mapping[str, EndpointSpec], front: Front) -> dict[str, Any]:
-    # A webhook may outlive its endpoint.
-    spec = catalog.get(job.endpoint_id) or FLUX_ENDPOINTS.get(job.endpoint_id)
-    return webhook_body(spec, job, front.base_url_of(job.origin))
-
-
-def _sources(settings: Settings) -> dict[str, str | None]:
-    return {FLUX_DEV.endpoint_id: settings.model, FLUX_SCHNELL.endpoint_id: settings.schnell_source}
 
 
 def _secrets(settings: Settings) -> _Secrets:
@@ -330,38 +272,8 @@ def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: I
     return Janitor(stores.retention, stores.pictures, workforce, images, stores.clock, stores.timekeeper, history_days)
 
 
-def _endpoints(settings: Settings, stores: Stores, catalog: Mapping[str, EndpointSpec]) -> EndpointService:
-    retention, max_queued = _retention(settings), settings.max_queued
-    return EndpointService(
-        stores.jobs, stores.activity, catalog, stores.clock, retention, max_queued, settings.outbound_rules
-    )
-
-
-def _workforce(
-    settings: Settings,
-    stores: Stores,
-    pictures: Pictures,
-    catalog: Mapping[str, EndpointSpec],
-    clock: Clock,
-    fleet: Callable[[], LocalFleet],
-) -> Workforce:
-    return Workforce(
-        stores.claims,
-        stores.workers,
-        pictures,
-        catalog,
-        clock,
-        settings.lease_s,
-        on_leaving=lambda worker_id: fleet().restart(worker_id),
-        stop_grace_s=settings.stop_grace_s,
-        on_stuck=lambda worker_id, why: fleet().replace(worker_id, why),
-    )
-
-
-def _fleet(
-    settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce, endpoint_ids: list[str]
-) -> LocalFleet:
-    threads = threads_per_worker(settings.workers)
+def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce) -> LocalFleet:
+    threads, endpoint_ids = threads_per_worker(settings.workers), list(settings.sources)
     given = {
         "GATEWAY": f"http://{url_host(settings.host)}:{port}",
         "WORKER_TOKEN": worker_token,
