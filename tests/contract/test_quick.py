@@ -79,14 +79,3 @@ def test_one_row_means_one(quick):
 def test_what_is_no_json_is_refused(quick, value):
     with pytest.raises(ValueError, match="refuses the value"):
         quick.execute(ADD, {"name": "a", "value": value})
-
-
-def test_a_transaction_is_kept_or_undone_as_a_whole(quick):
-    quick.begin()
-    quick.execute(ADD, {"name": "a"})
-    quick.rollback()
-    quick.rollback()
-    quick.begin()
-    quick.execute(ADD, {"name": "b"})
-    quick.commit()
-    assert quick.scalars(select(things.c.name)) == ["b"]

@@ -15,9 +15,13 @@ class Outage:
 
     Args:
         place: what it is called in the log: the database.
+
+    Attributes:
+        is_on: something was asked for in vain, and has not been answered since.
     """
 
     def __init__(self, place: str) -> None:
+        self.is_on = False
         self._place = place
         # What was asked for in vain: a standby of a database still reads, but does not write.
         self._failing: set[str] = set()
@@ -29,20 +33,24 @@ class Outage:
         try:
             yield
         except StoreUnavailable as error:
-            if not self._failing:
-                self._began_s = time.monotonic()
-                logger.error("%s; until it does, requests that need it get 503", error)
-            self._failing.add(what)
+            self.failed(what, error)
             raise
         except Exception:
             # An answer that is no good for the one who asked.
-            self._answered(what)
+            self.answered(what)
             raise
-        if self._failing:
-            self._answered(what)
+        self.answered(what)
 
-    def _answered(self, what: str) -> None:
-        if what in self._failing:
-            self._failing.remove(what)
-            if not self._failing:
-                logger.warning("%s answers again after %.0f s", self._place, time.monotonic() - self._began_s)
+    def failed(self, what: str, error: StoreUnavailable) -> None:
+        """A question of this kind was not answered."""
+        if not self.is_on:
+            self.is_on, self._began_s = True, time.monotonic()
+            logger.error("%s; until it does, requests that need it get 503", error)
+        self._failing.add(what)
+
+    def answered(self, what: str) -> None:
+        """A question of this kind was answered; nothing need be told while `is_on` is False."""
+        self._failing.discard(what)
+        if self.is_on and not self._failing:
+            self.is_on = False
+            logger.warning("%s answers again after %.0f s", self._place, time.monotonic() - self._began_s)

@@ -117,14 +117,14 @@ class SqlClaims:
             row = _end_claim(transaction.connection, reporter, outcome, now_ms)
             if row is None:
                 return _as_reported_before(transaction.connection, reporter, outcome)
-            job = to_job(row)
+            if row.status == JobStatus.IN_QUEUE:
+                waits_again(transaction, row)
+                return to_job(row)
+            job = ended(transaction, row)
             if isinstance(outcome, Completed):
                 charge(transaction.connection, job, now_ms)
                 if outcome.picture is not None:
                     name_picture(transaction, job, outcome.picture)
-            if job.status.is_terminal:
-                return ended(transaction, row)
-            waits_again(transaction, row)
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)

@@ -1,33 +1,19 @@
-"""What sleepers of the store wait for."""
+"""What sleepers of the store wait for, by its kind; each is called with a name."""
+
+from functools import partial
+from typing import Final
 
 from flux_endpoint.stores.sql.signals import Channel
 
-
-def end_of(job_id: str) -> Channel:
-    """The job has become terminal."""
-    return Channel("end of job", job_id)
-
-
-def chunk_of(job_id: str) -> Channel:
-    """The job has sent something."""
-    return Channel("chunk of job", job_id)
-
-
-def move_of(job_id: str) -> Channel:
-    """The job has been claimed or waits again."""
-    return Channel("move of job", job_id)
-
-
-def work_on(endpoint_id: str) -> Channel:
-    """A job may be waiting on the endpoint."""
-    return Channel("work on endpoint", endpoint_id)
-
-
-def stop_for(worker_id: str) -> Channel:
-    """The worker must stop a job."""
-    return Channel("stop for worker", worker_id)
-
-
-def webhook_due() -> Channel:
-    """A webhook may have to be sent."""
-    return Channel("webhook", "due")
+# The job has become terminal.
+end_of: Final = partial(Channel, "end of job")
+# The job has sent something.
+chunk_of: Final = partial(Channel, "chunk of job")
+# The job has been claimed or waits again.
+move_of: Final = partial(Channel, "move of job")
+# A job may be waiting on the endpoint.
+work_on: Final = partial(Channel, "work on endpoint")
+# The worker must stop a job.
+stop_for: Final = partial(Channel, "stop for worker")
+# A webhook may have to be sent.
+webhook_due: Final = partial(Channel, "webhook", "due")

@@ -83,33 +83,15 @@ class QuickConnection:
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
-        self._raw = raw
+        self.raw = raw
         self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
         # By the statement itself, the names of its parameters, and the lengths of lists, which the first look leaves
         # out. All statements are constants of their modules, and stay as long as the process.
         self._compiled: dict[tuple[ClauseElement, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
 
-    def begin(self) -> None:
-        """Begin a transaction that may write, at once or not at all.
-
-        Raises:
-            sqlite3.OperationalError: another connection is writing.
-        """
-        # A plain BEGIN would take the lock at the first change, and fail if another process changed something between.
-        self._raw.execute("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
-        """Keep what the transaction did."""
-        self._raw.execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Undo what the transaction did; nothing when SQLite has done so by itself."""
-        if self._raw.in_transaction:
-            self._raw.execute("ROLLBACK")
-
     def close(self) -> None:
         """Let go of the file."""
-        self._raw.close()
+        self.raw.close()
 
     def execute(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> Rows:
         """Run a statement.
@@ -131,7 +113,7 @@ class QuickConnection:
                 parameters[name] = value if write is None or value is None else write(value)
         except (ValueError, TypeError) as error:
             raise ValueError(f"The database refuses the value: {error}") from error
-        cursor = self._raw.execute(compiled.text, parameters)
+        cursor = self.raw.execute(compiled.text, parameters)
         rows, make = Rows(), compiled.row
         rows.rowcount = cursor.rowcount
         if make is not None:

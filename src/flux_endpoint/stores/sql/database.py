@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -35,12 +36,12 @@ class Patience:
         return min(time.monotonic() + limit_s, self._ends_s)
 
 
+@dataclass(slots=True)
 class Transaction:
     """What a piece of work gets: the connection, and the way to say who must wake once it is committed."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.news: dict[Channel, Job | None] = {}
+    connection: Connection
+    news: dict[Channel, Job | None] = field(default_factory=dict)
 
     def wake(self, channel: Channel, job: Job | None = None) -> None:
         """Fire the channel after the commit, with the job as it then is; never when the work is rolled back."""

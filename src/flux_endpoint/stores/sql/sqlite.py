@@ -43,10 +43,6 @@ _RECHECK_S: Final = 5.0
 _READERS: Final = 4
 
 
-class _Locked(StoreUnavailable):
-    """Another connection has been writing for longer than this one waits."""
-
-
 def _engine(url: URL, *, pool_size: int = 1, is_autocommit: bool = False) -> Engine:
     """Connections of one kind, for threads: they wait for another writer.
 
@@ -122,8 +118,10 @@ class SqliteDatabase:
     async def open(self) -> None:
         """See `Database.open`."""
         await self._run(self._write_thread, self._connect)
-        with _quick_errors_translated():
+        try:
             self._quick = _quick_connection(self._path)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"The database did not answer: {error}") from error
 
     def _connect(self) -> None:
         self._writer = self._write_engine.connect()
@@ -131,14 +129,16 @@ class SqliteDatabase:
 
     async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
         """See `Database.read`. Every statement sees the latest commit."""
-        with self._outage.watch("reading"):
-            return await self._read_somewhere(work, is_quick=is_quick)
-
-    async def _read_somewhere(self, work: Callable[[Connection], T], *, is_quick: bool) -> T:
-        if is_quick and self._quick is not None:
-            with _quick_errors_translated():
-                return work(_as_connection(self._quick))
-        return await self._run(self._read_threads, partial(self._read, work))
+        if not is_quick or self._quick is None:
+            with self._outage.watch("reading"):
+                return await self._run(self._read_threads, partial(self._read, work))
+        try:
+            result = work(_as_connection(self._quick))
+        except sqlite3.Error as error:
+            raise self._told("reading", error) from error
+        if self._outage.is_on:
+            self._outage.answered("reading")
+        return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with self._read_engine.connect() as connection:
@@ -148,25 +148,51 @@ class SqliteDatabase:
         """See `Database.write`."""
         if self._is_closed:
             raise StoreUnavailable("The database is closed")
-        with self._outage.watch("writing"):
-            return await self._write_somewhere(work, is_quick=is_quick)
-
-    async def _write_somewhere(self, work: Callable[[Transaction], T], *, is_quick: bool) -> T:
         self._writes += 1
         if self._writes % _WRITES_PER_CHECKPOINT == 0:
             self._write_thread.submit(self._checkpoint)
-        if is_quick and self._quick is not None:
-            try:
-                with _quick_errors_translated():
-                    result, news = _write_quickly(self._quick, work)
-            except _Locked:
-                pass
-            else:
-                self.signals.fire(news)
-                return result
-        # Also what waits behind others in the thread has its answer in time.
-        give_up_s = self._patience.until_s()
-        return await self._run(self._write_thread, partial(self._write_in_thread, work, give_up_s))
+        if not is_quick or self._quick is None or not self._begins_at_once(self._quick.raw):
+            # Also what waits behind others in the thread has its answer in time.
+            give_up_s = self._patience.until_s()
+            with self._outage.watch("writing"):
+                return await self._run(self._write_thread, partial(self._write_in_thread, work, give_up_s))
+        raw, transaction = self._quick.raw, Transaction(_as_connection(self._quick))
+        try:
+            result = work(transaction)
+            raw.execute("COMMIT")
+        except BaseException as error:
+            # Some errors make SQLite do so by itself.
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._told("writing", error) from error
+            raise
+        if self._outage.is_on:
+            self._outage.answered("writing")
+        if transaction.news:
+            self.signals.fire(transaction.news)
+        return result
+
+    def _begins_at_once(self, raw: sqlite3.Connection) -> bool:
+        """Begin a transaction that may write; False when another connection is writing."""
+        try:
+            # A plain BEGIN would take the lock at the first change, and fail if another process changed something
+            # between.
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            # The low byte: above it stands why.
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise self._told("writing", error) from error
+        return True
+
+    def _told(self, what: str, error: sqlite3.Error) -> Exception:
+        """An error of the driver as one of ours; the log is told of an outage."""
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
+            return ValueError(f"The database refuses the value: {error}")
+        unavailable = StoreUnavailable(f"The database did not answer: {error}")
+        self._outage.failed(what, unavailable)
+        return unavailable
 
     def _write_in_thread(self, work: Callable[[Transaction], T], give_up_s: float) -> T:
         if self._writer is None:
@@ -246,29 +272,6 @@ class SqliteDatabase:
         self._write_engine.dispose()
 
 
-_quick_errors_translated: Final = partial(
-    errors_translated, (sqlite3.Error,), (sqlite3.IntegrityError, sqlite3.DataError)
-)
-
-
 def _as_connection(quick: QuickConnection) -> Connection:
     # It has all of a connection that quick work uses; the contract tests of the stores run all such work on it.
     return cast(Connection, quick)
-
-
-def _write_quickly(quick: QuickConnection, work: Callable[[Transaction], T]) -> tuple[T, News]:
-    try:
-        quick.begin()
-    except sqlite3.OperationalError as error:
-        # The low byte: above it stands why.
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            raise _Locked(f"The database did not answer: {error}") from error
-        raise
-    transaction = Transaction(_as_connection(quick))
-    try:
-        result = work(transaction)
-        quick.commit()
-    except BaseException:
-        quick.rollback()
-        raise
-    return result, transaction.news
