@@ -16,7 +16,7 @@ def test_the_example_file_declares_what_the_guide_says(tmp_path: Path) -> None:
     file = tmp_path / "endpoints.toml"
     file.write_text(example)
     shout, anything = read_endpoints_file(file, ())
-    assert (shout.endpoint_id, shout.display_name, str(shout.usd_per_job)) == ("shout", "Shout", "0.00100000")
+    assert (shout.endpoint_id, shout.display_name, str(shout.price.usd)) == ("shout", "Shout", "0.00100000")
     assert (anything.endpoint_id, anything.input_schema) == ("anything", {"type": "object"})
     with pytest.raises(InvalidParameter) as caught:
         shout.accept({"text": "x" * 51})

@@ -94,7 +94,7 @@ class Text:
         return text | more | {"description": help}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IntRange:
     """Whole numbers; both ends included."""
 
@@ -111,7 +111,7 @@ class IntRange:
 
     def read(self, name: str, fields: Mapping[str, Any]) -> int:
         """See `Kind.read`."""
-        value = _integer(name, fields[name])
+        value = fields[name] if type(fields[name]) is int else _integer(name, fields[name])
         if not self.minimum <= value <= self.maximum:
             raise InvalidParameter(name, f"must be between {self.minimum} and {self.maximum}")
         if value % self.multiple_of:
@@ -125,8 +125,8 @@ class IntRange:
         return {"type": "integer"} | limits | {"description": help} | step
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+@dataclass(frozen=True)
+class Side(IntRange):
     """One side of the picture, in pixels.
 
     Attributes:
@@ -134,18 +134,12 @@ class Side:
             next workable size and cropped.
     """
 
-    range: IntRange
-    odd_sizes: frozenset[tuple[int, int]]
-
-    @property
-    def default(self) -> int:
-        """See `Kind.default`."""
-        return self.range.default
+    odd_sizes: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def words(self) -> str:
         """See `Kind.words`."""
-        return f"{self.range.words}; also {', '.join(f'{width}x{height}' for width, height in sorted(self.odd_sizes))}"
+        return f"{super().words}; also {', '.join(f'{width}x{height}' for width, height in sorted(self.odd_sizes))}"
 
     def read(self, name: str, fields: Mapping[str, Any]) -> int:
         """See `Kind.read`."""
@@ -153,11 +147,7 @@ class Side:
         # Compared one by one: what was sent may be a list, which has no hash.
         if any(size == sent for size in self.odd_sizes):
             return int(fields[name])
-        return self.range.read(name, fields)
-
-    def schema(self, help: str) -> JsonSchema:
-        """See `Kind.schema`."""
-        return self.range.schema(help)
+        return super().read(name, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +192,7 @@ class Seed:
 
     def read(self, name: str, fields: Mapping[str, Any]) -> int:
         """See `Kind.read`."""
-        value = _integer(name, fields[name])
+        value = fields[name] if type(fields[name]) is int else _integer(name, fields[name])
         if not RANDOM_SEED <= value <= MAX_SEED:
             raise InvalidParameter(name, f"must be {RANDOM_SEED} (random) or between 0 and {MAX_SEED}")
         return value
@@ -275,7 +265,7 @@ class Input:
 _MAX_PROMPT_CHARS: Final = 10_000
 # Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
 _AI_SDK_SIZES: Final = frozenset({(1328, 1328), (1472, 1140), (1140, 1472)})
-_SIDE: Final = Side(IntRange(minimum=256, maximum=1536, default=1024, multiple_of=64), _AI_SDK_SIZES)
+_SIDE: Final = Side(minimum=256, maximum=1536, default=1024, multiple_of=64, odd_sizes=_AI_SDK_SIZES)
 
 # In the order in which they are checked, shown, and written into files.
 INPUTS: Final = (
