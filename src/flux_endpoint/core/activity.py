@@ -42,7 +42,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The work of some endpoints, together.
+    """What some endpoints did, together.
 
     Attributes:
         outcomes: oldest first; units in which no job ended are left out. A request refused on arrival is no job.

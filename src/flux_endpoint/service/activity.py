@@ -1,4 +1,4 @@
-"""How the server is doing: figures of its work over a while, for its operator."""
+"""How the server is doing: figures of what it did over a while, for its operator."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class ActivityReport:
-    """The work of some endpoints from `start_ms` to `end_ms`, which is not included and lies up to a bucket ahead.
+    """What some endpoints did from `start_ms` to `end_ms`, which is not included and lies up to a bucket ahead.
 
     Attributes:
         spend: oldest first, whole days.
@@ -100,7 +100,7 @@ class ActivityService:
         self._clock = clock
 
     async def report(self, key: ApiKey, endpoint_id: str | None, wanted: ActivityRange) -> ActivityReport:
-        """What a key may see of the server's work.
+        """What a key may see of what the server did.
 
         A key for some endpoints sees its own jobs, charges and webhooks on these; any other key sees everything.
 

@@ -77,13 +77,13 @@ class Bodies:
         """
         return await self._run(len(data), _read_report, data)
 
-    async def _run(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+    async def _run(self, size: int, read: Callable[..., Result], *arguments: Any) -> Result:
         if size <= BIG_CHARS:
-            return work(*arguments)
+            return read(*arguments)
         try:
             async with self._places:
                 with fail_after(_MAX_S):
-                    done = await to_process.run_sync(_apart, work, *arguments, cancellable=True)
+                    done = await to_process.run_sync(_apart, read, *arguments, cancellable=True)
         except TimeoutError:
             raise InvalidRequest(f"Invalid request: to check the body took more than {_MAX_S:g} s") from None
         except BrokenWorkerProcess:
@@ -98,13 +98,13 @@ class _Refused:
     reason: str
 
 
-def _apart(work: Callable[..., Result], *arguments: Any) -> "Result | _Refused":
+def _apart(read: Callable[..., Result], *arguments: Any) -> "Result | _Refused":
     """Run in the other process; an error travels as its text."""
     # Nothing here makes cycles, and to look for some takes most of the time. Requests that are small go first.
     gc.disable()
     os.setpriority(os.PRIO_PROCESS, 0, _LOW_PRIORITY)
     try:
-        return work(*arguments)
+        return read(*arguments)
     except InvalidRequest as error:
         return _Refused(str(error))
 

@@ -16,9 +16,9 @@ async def happens(event: asyncio.Event, timeout_s: float) -> bool:
         return False
 
 
-async def unless(event: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """The result of the work; None when the event came first."""
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+async def unless(event: asyncio.Event, coroutine: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of the coroutine; None when the event came first."""
+    task, watcher = asyncio.ensure_future(coroutine), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None

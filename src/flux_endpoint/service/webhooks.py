@@ -199,9 +199,9 @@ def _log_turn(turn: Turn | None, delivery: Delivery, attempt: Attempt) -> None:
         logger.warning("webhooks of key %s to %s go on: one was taken", key_id, place)
 
 
-async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
+async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Return when the first of them is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -90,8 +90,8 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen_for_stops())
                 tasks.create_task(self._keep_leases())
-                work = tasks.create_task(self._work(tasks))
-                tasks.create_task(self._leave_when(leave, work))
+                taking = tasks.create_task(self._take_jobs(tasks))
+                tasks.create_task(self._leave_when(leave, taking))
         except BaseExceptionGroup as group:
             for error in group.exceptions:
                 if not isinstance(error, _Left):
@@ -100,7 +100,7 @@ class Worker:
             if self._drawing:
                 self._drawing.stop.set()
 
-    async def _work(self, tasks: asyncio.TaskGroup) -> None:
+    async def _take_jobs(self, tasks: asyncio.TaskGroup) -> None:
         """Job after job. The report of one goes out while the next one is already running."""
         while True:
             # 1. Room for one more picture on its way out.
@@ -192,10 +192,10 @@ class Worker:
     def _ping_interval_s(self) -> float:
         return min([_LONGEST_PING_S, *(held.job.lease_s / _PINGS_PER_LEASE for held in self._held.values())])
 
-    async def _leave_when(self, leave: asyncio.Event, work: "asyncio.Task[None]") -> None:
+    async def _leave_when(self, leave: asyncio.Event, taking: "asyncio.Task[None]") -> None:
         await leave.wait()
         # 1. No more jobs, and no more steps of the one that runs.
-        work.cancel()
+        taking.cancel()
         drawing = self._drawing
         reports = [held.report for held in self._held.values() if held.report]
         if drawing:

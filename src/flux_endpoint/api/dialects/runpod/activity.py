@@ -1,4 +1,4 @@
-"""The work of the server in figures, for the page at `/usage` and for programs that watch it."""
+"""What the server did, in figures, for the page at `/usage` and for programs that watch it."""
 
 from dataclasses import asdict
 from typing import Any, Final
