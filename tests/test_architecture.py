@@ -180,6 +180,15 @@ def test_a_picture_format_is_one_row_and_one_encoder():
     assert named == set(NAMES_FORMATS)
 
 
+def test_nobody_asks_which_kind_an_endpoint_is():
+    """Endpoints describe themselves and present their jobs: above `core/endpoint.py` there is `EndpointSpec` only."""
+    above = [path for path in SOURCES if path.relative_to(PACKAGE).parts[0] in ("api", "service", "stores", "worker")]
+    knowing = {
+        str(path.relative_to(PACKAGE)) for path in above if re.search(r"\b(Flux|Custom)Endpoint\b", path.read_text())
+    }
+    assert knowing == {"service/custom.py"}
+
+
 def test_every_verb_of_the_makefile_is_explained():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split()

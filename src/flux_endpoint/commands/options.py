@@ -22,7 +22,6 @@ def with_settings(kind: type[Settings] | type[WorkerSettings], *names: str) -> C
     Values stay text here: `load_settings` checks them, so that options and variables get the same errors.
     """
     fields = [info for info in list_settings(kind) if not names or info.name.lower() in names]
-
     parameters = [_setting_option(info) for info in fields]
 
     def read(given: dict[str, Any]) -> Any:
