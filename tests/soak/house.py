@@ -175,7 +175,9 @@ class House:
     def local_worker(self) -> psutil.Process | None:
         """The worker that the first gateway started; None while there is none."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return next(iter(psutil.Process(self.processes["gateway-1"].pid).children()), None)
+            # Beside those that check big bodies.
+            children = psutil.Process(self.processes["gateway-1"].pid).children()
+            return next((child for child in children if "worker" in child.cmdline()), None)
         return None
 
     def output(self, name: str) -> str:
