@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from flux_endpoint.core.clock import Clock, SystemClock
+from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.service.accounts import Accounts
@@ -24,10 +24,21 @@ class Admin:
     """The database of a server that runs or has run."""
 
     stores: "Stores"
-    clock: Clock
-    accounts: Accounts
-    billing: Billing
-    worker_tokens: WorkerTokens
+
+    @property
+    def accounts(self) -> Accounts:
+        """Its API keys."""
+        return Accounts(self.stores.accounts, self.stores.clock)
+
+    @property
+    def billing(self) -> Billing:
+        """What they were charged."""
+        return Billing(self.stores.accounts, self.stores.clock)
+
+    @property
+    def worker_tokens(self) -> WorkerTokens:
+        """The secrets of its workers."""
+        return WorkerTokens(self.stores.workers, self.stores.clock)
 
 
 def ask(settings: Settings, question: Callable[[Admin], Awaitable[T]]) -> T:
@@ -50,10 +61,7 @@ async def _ask(settings: Settings, question: Callable[[Admin], Awaitable[T]]) ->
 
     stores = await open_stores(settings.resolved_database_url, SystemClock())
     try:
-        accounts = Accounts(stores.accounts, stores.clock)
-        billing = Billing(stores.accounts, stores.clock)
-        tokens = WorkerTokens(stores.workers, stores.clock)
-        return await question(Admin(stores, stores.clock, accounts, billing, tokens))
+        return await question(Admin(stores))
     finally:
         await stores.close()
 

@@ -128,7 +128,7 @@ class _Overview:
 
 
 async def _overview(admin: Admin) -> _Overview:
-    now_ms = admin.clock.now_ms()
+    now_ms = admin.stores.clock.now_ms()
     return _Overview(
         await admin.stores.workers.list_worker_tokens(),
         await admin.stores.workers.list_workers(now_ms - _SHOWN_MS),
