@@ -84,11 +84,11 @@ def test_other_programs_find_the_parameters() -> None:
     png = Image.open(io.BytesIO(encode_image(PIXELS, PNG, parameters_for())))
     assert png.info["prompt"] == "a serene mountain landscape at sunset"
     assert png.info["seed"] == "7"
-    jpeg = encode_image(PIXELS, JPEG, parameters_for(prompt="山と湖 🌄"))
-    tags = piexif.load(jpeg)
-    assert tags["0th"][piexif.ImageIFD.Software] == f"flux-endpoint {__version__}".encode()
-    comment = piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment])
-    assert json.loads(comment) == parameters_for(prompt="山と湖 🌄")
+    for image_format in (JPEG, WEBP):
+        tags = piexif.load(encode_image(PIXELS, image_format, parameters_for(prompt="山と湖 🌄")))
+        assert tags["0th"][piexif.ImageIFD.Software] == f"flux-endpoint {__version__}".encode()
+        comment = piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment])
+        assert json.loads(comment) == parameters_for(prompt="山と湖 🌄")
 
 
 @pytest.mark.parametrize("engine", ["real", "fake"])
