@@ -26,7 +26,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.machine import describe_machine
-from flux_endpoint.core import ids
+from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.clock import ManualClock
@@ -94,7 +94,7 @@ def questions(stores: Stores, clock: ManualClock) -> dict[str, tuple[Callable[[]
         now_ms = clock.now_ms()
         job = await stores.jobs.enqueue(
             Job(
-                id=ids.new_job_id(sync=False),
+                id=new_job_id(sync=False),
                 endpoint_id=FLUX_DEV.endpoint_id,
                 status=JobStatus.IN_QUEUE,
                 input={"prompt": "a lake"},

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from fastapi import FastAPI
 
-from flux_endpoint.api.app import HTTP_STATUS, ROUTES
-from flux_endpoint.api.document import describe, operation_id
+from flux_endpoint.api.app import ROUTES
+from flux_endpoint.api.document import describe
+from flux_endpoint.api.errors import HTTP_STATUS
 from flux_endpoint.commands.app import app as cli
 from flux_endpoint.core import errors
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
@@ -105,10 +105,7 @@ def _parameter(parameter: Any) -> str | None:
 def _routes() -> Iterator[str]:
     yield from ("# HTTP API", "", _NOTE, "")
     yield "The same with schemas and examples is served at `/docs`, and as OpenAPI at `/openapi.json`."
-    app = FastAPI(generate_unique_id_function=operation_id)
-    for module in ROUTES:
-        app.include_router(module.router)
-    for path, operations in describe(app, FLUX_ENDPOINTS.values()).get("paths", {}).items():
+    for path, operations in describe(ROUTES, FLUX_ENDPOINTS.values())["paths"].items():
         for method, operation in operations.items():
             yield from _route(f"{method.upper()} {path}", operation)
     yield ""

@@ -1,16 +1,16 @@
 """The OpenAPI document and its page."""
 
-import dataclasses
+import asyncio
 import re
 from typing import Any
 
 import pytest
 
-from flux_endpoint.api.app import create_app
+from flux_endpoint.api.app import ROUTES
+from flux_endpoint.api.document import Document, describe
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.service.custom import CustomEndpoint
-from flux_endpoint.service.endpoint import EndpointService
-from tests.api.conftest import DEV, ENDPOINTS, FRONT, SCHNELL, Gateway
+from tests.api.conftest import DEV, ENDPOINTS, SCHNELL, Gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -74,16 +74,14 @@ async def test_openapi_page_asks_no_other_host_and_no_other_folder(gateway: Gate
     assert "default-src 'none'; script-src 'self'" in page.headers["Content-Security-Policy"]
 
 
-async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gateway) -> None:
+async def test_openapi_describes_the_input_of_endpoints_of_ones_own() -> None:
     schema = {"required": ["n"], "properties": {"n": {"maximum": 3}}}
     referring = {"properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}
     catalog = ENDPOINTS | {
         "small": CustomEndpoint("small", "Small", input_schema=schema),
         "referring": CustomEndpoint("referring", "Referring", input_schema=referring),
     }
-    stores = gateway.stores
-    endpoints = EndpointService(stores.jobs, stores.activity, catalog, gateway.clock)
-    document = create_app(dataclasses.replace(gateway.services, endpoints=endpoints), FRONT).openapi()
+    document = describe(ROUTES, catalog.values())
     for operation in ("run", "runsync", "estimate", "batch", "batch/{batch_id}/requests"):
         inputs = {}
         for endpoint_id in ("echo", "small", "referring"):
@@ -97,8 +95,11 @@ async def test_openapi_describes_the_input_of_endpoints_of_ones_own(gateway: Gat
             "small": schema | {"type": "object"},
             "referring": {"type": "object"},
         }
-    # One application's endpoints are not another's.
-    flux_only = dataclasses.replace(
-        gateway.services, endpoints=EndpointService(stores.jobs, stores.activity, FLUX_ENDPOINTS, gateway.clock)
-    )
-    assert "/v2/small/run" not in create_app(flux_only, FRONT).openapi()["paths"]
+    # One server's endpoints are not another's.
+    assert "/v2/small/run" not in describe(ROUTES, FLUX_ENDPOINTS.values())["paths"]
+
+
+async def test_the_document_is_made_once() -> None:
+    document = Document(ROUTES, FLUX_ENDPOINTS.values())
+    first, second = await asyncio.gather(document.read(), document.read())
+    assert first is second

@@ -146,7 +146,7 @@ async def test_a_repeat_passes_a_full_queue_and_every_limit_of_its_key(gateway: 
     headers = {"Authorization": secret, "Idempotency-Key": "order-1"}
     first = await gateway.post(f"{DEV}/run", BODY, headers=headers)
     assert first.status_code == 200
-    gateway.services.endpoints._cap._max_queued = 1
+    gateway.services.endpoints.cap._max_queued = 1
     for operation in ("run", "runsync?wait=1000"):
         again = await gateway.post(f"{DEV}/{operation}", BODY, headers=headers)
         assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])

@@ -47,14 +47,27 @@ async def test_wrong_input_is_told_as_by_run(gateway: Gateway) -> None:
     refused = await gateway.post(f"{DEV}/run", body)
     reply = await gateway.post(f"{DEV}/estimate", body)
     assert reply.status_code == 400
-    assert reply.json() == {"error": refused.json()["error"]}
+    assert reply.json() == {"status": "FAILED", "error": refused.json()["error"]}
     assert (await gateway.client.post(f"{DEV}/estimate", content=b"{")).status_code == 400
     assert (await gateway.post(f"{DEV}/estimate", [])).status_code == 400
 
 
+async def test_what_run_refuses_is_refused(gateway: Gateway) -> None:
+    long = {"input": {"prompt": "a lake"}, "padding": "x" * 10 * 2**20}
+    for body, key in ((long, "once"), ({"input": {"prompt": "a lake"}}, "n\t")):
+        run, estimated = [
+            await gateway.post(f"{DEV}/{operation}", body, headers={"Idempotency-Key": key})
+            for operation in ("run", "estimate")
+        ]
+        assert (run.status_code, estimated.status_code) == (400, 400)
+        told = run.json()
+        told.pop("id", None)
+        assert estimated.json() == told
+
+
 async def test_a_full_queue_is_429_until_there_is_room(gateway: Gateway, worker: HandWorker) -> None:
     endpoints = gateway.services.endpoints
-    endpoints._cap = QueueCap(gateway.stores.activity, gateway.clock, 3)
+    endpoints.cap = QueueCap(gateway.stores.activity, gateway.clock, 3)
     for _ in range(3):
         await gateway.submit()
     for operation in ("run", "runsync"):

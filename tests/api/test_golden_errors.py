@@ -76,6 +76,6 @@ async def test_429_rate(noon: Gateway, golden: GoldenFiles) -> None:
 
 async def test_429_queue(noon: Gateway, golden: GoldenFiles) -> None:
     endpoints = noon.services.endpoints
-    endpoints._cap = QueueCap(noon.stores.activity, noon.clock, 1)
+    endpoints.cap = QueueCap(noon.stores.activity, noon.clock, 1)
     await noon.submit()
     golden.check("429-queue", await noon.post(f"{DEV}/runsync", ASKED))

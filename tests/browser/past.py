@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import ManualClock, SystemClock
-from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Failed, Job, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR
 from flux_endpoint.stores.connect import Stores, open_stores

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import (
+    IDEMPOTENCY_KEY_LIFE_MS,
     Claim,
     Completed,
     Failed,

@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
+from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.clock import ManualClock
-from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Job, JobStatus
 
 DEV = "black-forest-labs-flux-1-dev"

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from flux_endpoint.api.dialects.runpod.ids import new_batch_id, new_batch_request_id
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.batch import (
     BATCH_TTL_MS,
@@ -22,7 +23,6 @@ from flux_endpoint.core.errors import (
     UnknownBatch,
     UnknownJob,
 )
-from flux_endpoint.core.ids import new_batch_id, new_batch_request_id
 from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy
 from tests.contract.samples import COST_USD, DEV, LEASE_S, SCHNELL, sample_job
 

@@ -6,9 +6,17 @@ import hashlib
 import pytest
 from sqlalchemy import select
 
-from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
-from flux_endpoint.core.job import DEFAULT_TTL_MS, Completed, Failed, IdempotencyKey, JobStatus, Policy, SweepResult
+from flux_endpoint.core.job import (
+    DEFAULT_TTL_MS,
+    IDEMPOTENCY_KEY_LIFE_MS,
+    Completed,
+    Failed,
+    IdempotencyKey,
+    JobStatus,
+    Policy,
+    SweepResult,
+)
 from flux_endpoint.stores.sql.schema import idempotency_keys
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 

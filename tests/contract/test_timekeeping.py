@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import UnknownJob
-from flux_endpoint.core.ids import new_job_id
 from flux_endpoint.core.job import Completed, Job, JobStatus, Policy
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.images import ImageService

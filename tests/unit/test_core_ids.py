@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.ids import (
     is_image_key,
     new_api_key,
     new_image_key,
-    new_job_id,
     new_key_id,
     new_worker_token,
 )

@@ -1,52 +1,97 @@
-"""The one way in: every route of a client calls `admit` before it does anything else."""
+"""The one way in: who may ask for an operation, checked before its handler is called."""
 
 from collections.abc import Callable
-from typing import Final
-
-from fastapi import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from dataclasses import dataclass
+from typing import Any, Final
 
 from flux_endpoint.api.http import secret_of
-from flux_endpoint.api.services import services_of
-from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.api.operations import Call
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.errors import Forbidden
+from flux_endpoint.service.worker_tokens import worker_name
+from flux_endpoint.service.workforce import Workforce
 
-# Where a request keeps what must be called when it is over.
-_LEAVING: Final = "flux_endpoint.leaving"
+# Whoever sends it may be repeating a request whose answer was lost.
+REPEAT_HEADER: Final = "idempotency-key"
 
 
-async def admit(request: Request, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False) -> ApiKey:
-    """Check the key of a request, that the endpoint exists, what the key opens, and the rate limits.
+@dataclass(frozen=True, slots=True)
+class Everybody:
+    """No key is asked for. Implements `Access`."""
 
-    `endpoint_id` is None for what belongs to no endpoint; `may_repeat` leaves the job it asks for to be counted by
-    `Accounts.ask_for_job`. The request counts as open until its answer is sent, a
-    streamed one included, or its client has left.
+    needs_key = False
 
-    Raises:
-        Unauthenticated: the key is missing, unknown or revoked.
-        Forbidden: the key does not open this operation or endpoint.
-        UnknownEndpoint: no such endpoint is served here.
-        TooManyRequests: a rate limit is reached.
+    async def admit(self, call: Call, path: list[str]) -> list[Any]:
+        """See `Access.admit`: the handler gets the parts of the path."""
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolders:
+    """Whoever has an API key that opens an operation. Implements `Access`.
+
+    Attributes:
+        operation: what the key must open, and what is counted against its limits.
+        has_endpoint: whether the first variable part of the path is the id of an endpoint.
+        may_repeat: whether a call with an Idempotency-Key does not count as asking for a job yet: it may repeat one.
+        endpoint_named: where else an endpoint may be named that the key must open: tells its id, None for none.
     """
-    services = services_of(request)
-    key = await services.accounts.authenticate(secret_of(request))
-    if endpoint_id is not None:
-        services.endpoints.spec(endpoint_id)
-    request.scope[_LEAVING].append(services.accounts.enter(key, endpoint_id, operation, may_repeat=may_repeat))
-    return key
+
+    operation: Operation
+    has_endpoint: bool = True
+    may_repeat: bool = False
+    endpoint_named: Callable[[Call], str | None] | None = None
+
+    needs_key = True
+
+    async def admit(self, call: Call, path: list[str]) -> list[Any]:
+        """See `Access.admit`: the handler gets the endpoint as the key may use it, or else the key.
+
+        The call counts as open until its answer is sent, a streamed one included, or its client has left.
+        """
+        services = call.services
+        key = await services.accounts.authenticate(secret_of(call))
+        arguments: list[Any] = [key, *path]
+        endpoint_id = None
+        if self.has_endpoint:
+            endpoint_id = path[0]
+            arguments = [services.endpoints.opened(endpoint_id, key), *path[1:]]
+        elif self.endpoint_named is not None and (endpoint_id := self.endpoint_named(call)) is not None:
+            services.endpoints.spec(endpoint_id)
+        may_repeat = self.may_repeat and REPEAT_HEADER in call.headers
+        call.leave = services.accounts.enter(key, endpoint_id, self.operation, may_repeat=may_repeat)
+        return arguments
 
 
-class Doors:
-    """ASGI middleware that notices the end of each request, however it ends."""
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that may do what it asks for, as far as its token goes."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    workforce: Workforce
+    id: str
+    endpoint_ids: list[str]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        leaving: list[Callable[[], None]] = []
-        scope[_LEAVING] = leaving
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            for leave in leaving:
-                leave()
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Whoever has a worker token that is good for the endpoints in the path. Implements `Access`.
+
+    The first variable part of the path names these, joined by commas, and the second is the worker's own id.
+    """
+
+    needs_key = False
+
+    async def admit(self, call: Call, path: list[str]) -> list[Any]:
+        """See `Access.admit`: the handler gets the worker, and the rest of the path."""
+        token = await call.services.worker_tokens.authenticate(secret_of(call))
+        endpoint_ids, worker_id, *rest = path
+        wanted = names_in(endpoint_ids)
+        if token.endpoint_ids is not None and not token.endpoint_ids.issuperset(wanted):
+            allowed = ", ".join(sorted(token.endpoint_ids))
+            raise Forbidden(f"the worker token '{token.name}' is good for these endpoints only: {allowed}")
+        return [Worker(call.services.workforce, worker_name(token.id, worker_id), wanted), *rest]
+
+
+def names_in(text: str) -> list[str]:
+    """The different ones of a list with commas."""
+    return list(dict.fromkeys(name for name in text.split(",") if name))

@@ -1,26 +1,25 @@
 """`GET /v2/endpoints`: what is served here, for pages and programs that must not repeat limits and prices."""
 
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from starlette.responses import Response
 
 from flux_endpoint.api import schemas
+from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.services import services_of
+from flux_endpoint.api.operations import Call, JsonObject, Route
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.pricing import PriceUnit
 
-router = APIRouter(tags=["catalogue"])
-
 _PRICE_NAMES: Final = {PriceUnit.MEGAPIXEL: "usdPerMegapixel", PriceUnit.JOB: "usdPerJob"}
-_STRING: schemas.JsonObject = {"type": "string"}
-_PRICE_SCHEMA: schemas.JsonObject = {
+_STRING: JsonObject = {"type": "string"}
+_PRICE_SCHEMA: JsonObject = {
     "type": "object",
     "description": "US dollars for 1,000,000 pixels, or for one completed job.",
     "properties": {name: {"type": "number"} for name in _PRICE_NAMES.values()},
 }
-_CATALOGUE_SCHEMA: schemas.JsonObject = {
+_CATALOGUE_SCHEMA: JsonObject = {
     "type": "array",
     "items": {
         "type": "object",
@@ -48,18 +47,17 @@ _CATALOGUE_SCHEMA: schemas.JsonObject = {
         },
     },
 }
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_ANSWERS: Final[dict[int | str, JsonObject]] = {
     200: schemas.json_response("All endpoints, the most important first.", _CATALOGUE_SCHEMA)
 }
 
 
-@router.get("/v2/endpoints", responses=_RESPONSES, summary="What is served here")
-async def endpoints(request: Request) -> Response:
+async def endpoints(call: Call) -> Response:
     """Every endpoint of this server with its description, price and input. No key is asked for."""
-    return json_reply([_entry(spec) for spec in services_of(request).endpoints.specs])
+    return json_reply([_entry(spec) for spec in call.services.endpoints.specs])
 
 
-def _entry(spec: EndpointSpec) -> schemas.JsonObject:
+def _entry(spec: EndpointSpec) -> JsonObject:
     return {
         "id": spec.endpoint_id,
         "name": spec.display_name,
@@ -71,3 +69,17 @@ def _entry(spec: EndpointSpec) -> schemas.JsonObject:
         "makesPictures": spec.makes_pictures,
         "isEmbeddedModel": spec.is_embedded,
     }
+
+
+ROUTES: Final = (
+    Route(
+        name="catalogue_endpoints",
+        methods="GET",
+        path="/v2/endpoints",
+        access=Everybody(),
+        handler=endpoints,
+        summary="What is served here",
+        tag="catalogue",
+        answers=_ANSWERS,
+    ),
+)

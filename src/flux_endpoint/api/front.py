@@ -1,18 +1,17 @@
 """How this server is reached: what links in its answers start with, and paths as proxies and clients spell them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from fastapi import Request
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flux_endpoint.api.dialects.runpod.workers import OPERATIONS
-from flux_endpoint.api.http import error_reply
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.front import Front
 
@@ -66,7 +65,7 @@ class FrontDoor:
                 named = tuple(header for header in scope["headers"] if header[0] in _NAMES)
                 scope[_BASE_URL] = self._base_url(scope.get("scheme", "http"), (scope.get("client") or ("",))[0], named)
             except InvalidRequest as error:
-                await error_reply(Request(scope), 400, str(error))(scope, receive, send)
+                await json_reply({"error": str(error)}, 400)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -100,9 +99,16 @@ class FrontDoor:
 
 
 class CrossOrigin(CORSMiddleware):
-    """ASGI middleware that lets pages of other origins call what is for clients, and nothing of what is for workers."""
+    """ASGI middleware that lets pages of other origins call what is for clients, and nothing of what is for workers.
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+    Args:
+        app: gets the request.
+        origins: of the pages.
+        for_workers: the third parts of paths that are for workers.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str], for_workers: Collection[str]) -> None:
+        self._for_workers = for_workers
         super().__init__(
             app,
             allow_origins=origins,
@@ -115,7 +121,7 @@ class CrossOrigin(CORSMiddleware):
         """Serve one connection."""
         if scope["type"] == "http":
             parts = _SLASHES.sub("/", scope["path"]).split("/")
-            if len(parts) > _OPERATION and parts[_OPERATION] in OPERATIONS:
+            if len(parts) > _OPERATION and parts[_OPERATION] in self._for_workers:
                 await self.app(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)

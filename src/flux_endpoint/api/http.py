@@ -2,84 +2,33 @@
 
 import asyncio
 import zlib
-from collections.abc import Coroutine, Iterator
-from http import HTTPStatus
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
-from flux_endpoint.core.ids import BATCH_PREFIX
 from flux_endpoint.core.raw_json import write_json
 
 Result = TypeVar("Result")
-
-
-# Their clients expect the errors of Runpod's second API, not those of an endpoint.
-_PROBLEM_PATHS: Final = frozenset({"/v2/billing", "/v2/billing/endpoints"})
-# Python 3.13 gave this one another name.
-_TITLES: Final = {422: "Unprocessable Entity"}
-# Where a request keeps the id of what it has made.
-_MADE: Final = "flux_endpoint.made"
 
 
 class ClientLeft(Exception):
     """The client closed the connection before the answer was ready."""
 
 
-def json_reply(body: object, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_reply(
+    body: object, status_code: int = 200, headers: dict[str, str] | None = None, media_type: str = "application/json"
+) -> Response:
     """A JSON answer; success is always exactly 200, because two official clients accept no other 2xx."""
     # Escaped to ASCII: a third-party worker's text may hold lone surrogates, which UTF-8 cannot.
-    data = write_json(body).encode()
-    return Response(data, status_code, headers, media_type="application/json")
+    return Response(write_json(body).encode(), status_code, headers, media_type)
 
 
-def error_reply(
-    request: Request,
-    status_code: int,
-    text: str,
-    headers: dict[str, str] | None = None,
-    problems: list[str] | None = None,
-) -> Response:
-    """An error: `{"error": text}`; on the paths of Runpod's control plane a problem document (RFC 9457).
-
-    Args:
-        request: whose path decides on the form.
-        status_code: of the answer.
-        text: a sentence a person can act on.
-        headers: of the answer.
-        problems: the sentences that `text` is made of, where there are several.
-    """
-    if request.url.path not in _PROBLEM_PATHS:
-        made_id = made_by(request)
-        body = {"error": text} if made_id is None else {"error": text, "id": made_id}
-        return json_reply(body, status_code, (headers or {}) | made_headers(request))
-    title = _TITLES.get(status_code, HTTPStatus(status_code).phrase)
-    problem: dict[str, object] = {"title": title, "status": status_code, "detail": text}
-    if problems:
-        problem["errors"] = problems
-    reply = json_reply(problem, status_code, headers)
-    reply.headers["content-type"] = "application/problem+json"
-    return reply
-
-
-def note_made(request: Request, made_id: str) -> None:
-    """Remember which job (or batch) a request has made: from here on every answer carries its id, errors too."""
-    request.scope[_MADE] = made_id
-
-
-def made_by(request: Request) -> str | None:
-    """The id that was noted; None while a request has made nothing."""
-    made_id: str | None = request.scope.get(_MADE)
-    return made_id
-
-
-def made_headers(request: Request) -> dict[str, str]:
-    """The header with the id of what a request has made."""
-    made_id = made_by(request)
-    if made_id is None:
-        return {}
-    return {"X-Batch-Id" if made_id.startswith(BATCH_PREFIX) else "X-Job-Id": made_id}
+def error_object(status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]) -> tuple[object, str]:
+    """An error as `{"error": text}`, with the id of what was made all the same. Implements `WordsOfErrors`."""
+    return {"error": text} | ({} if made_id is None else {"id": made_id}), "application/json"
 
 
 def secret_of(request: Request) -> str:

@@ -1,18 +1,16 @@
 """Finished pictures over HTTP. No key is asked for: whoever knows the unguessable name may look."""
 
 from email.utils import formatdate
-from typing import Any
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.services import services_of
+from flux_endpoint.api.admission import Everybody
+from flux_endpoint.api.operations import Call, JsonObject, Route
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 
-router = APIRouter(prefix="/images", tags=["images"])
-
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_ANSWERS: Final[dict[int | str, JsonObject]] = {
     200: {
         "description": "The picture.",
         "content": {row.media_type: {"schema": {"type": "string"}} for row in IMAGE_FORMATS.values()},
@@ -22,23 +20,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/{key}", summary="Fetch a picture", response_class=Response, responses=_RESPONSES)
-async def image(request: Request, key: str) -> Response:
+async def image(call: Call, key: str) -> Response:
     """The bytes of a picture. No key is asked for; the URL dies after the retention time."""
-    headers = await _headers_of(request, key)
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
+    headers = await _headers_of(call, key)
+    if call.method == "HEAD":
+        return Response(headers=headers)
+    if headers["ETag"] in call.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={name: headers[name] for name in ("ETag", "Cache-Control")})
-    return StreamingResponse(services_of(request).images.read(key), headers=headers)
+    return StreamingResponse(call.services.images.read(key), headers=headers)
 
 
-@router.head("/{key}", include_in_schema=False)
-async def image_head(request: Request, key: str) -> Response:
-    """The headers of a picture."""
-    return Response(headers=await _headers_of(request, key))
-
-
-async def _headers_of(request: Request, key: str) -> dict[str, str]:
-    image, left_ms = await services_of(request).images.stat(key)
+async def _headers_of(call: Call, key: str) -> dict[str, str]:
+    image, left_ms = await call.services.images.stat(key)
     return {
         "Content-Type": image.image_format.media_type,
         "Content-Length": str(image.size_bytes),
@@ -48,3 +41,17 @@ async def _headers_of(request: Request, key: str) -> dict[str, str]:
         "Cache-Control": f"public, max-age={max(1, left_ms // 1_000)}, immutable",
         "X-Content-Type-Options": "nosniff",
     }
+
+
+ROUTES: Final = (
+    Route(
+        name="images_image",
+        methods="GET HEAD",
+        path="/images/{key}",
+        access=Everybody(),
+        handler=image,
+        summary="Fetch a picture",
+        tag="images",
+        answers=_ANSWERS,
+    ),
+)

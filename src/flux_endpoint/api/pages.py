@@ -1,16 +1,19 @@
 """The playground at `/`, the figures at `/usage` and the reference at `/docs`: plain clients of the public API."""
 
-import asyncio
 import hashlib
 import mimetypes
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from starlette.responses import Response
 
+from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply
+from flux_endpoint.api.operations import Call, Handler, Route
 from flux_endpoint.core.errors import NotFound
 
 _INDEX: Final = "index.html"
@@ -55,43 +58,44 @@ class _File:
     headers: dict[str, str]
 
 
-def create_router() -> APIRouter:
-    """Routes of the page and its files, which are read once, here."""
-    pages = {
+async def index(call: Call) -> Response:
+    """The playground."""
+    return _reply(call, _INDEX)
+
+
+async def usage(call: Call) -> Response:
+    """The figures."""
+    return _reply(call, _USAGE)
+
+
+async def docs(call: Call) -> Response:
+    """The reference."""
+    return _reply(call, _DOCS)
+
+
+async def document(call: Call) -> Response:
+    """The OpenAPI document."""
+    described = await call.document()
+    # The servers first: what generates clients reads from the top.
+    return json_reply({"openapi": described["openapi"], "servers": [{"url": base_url_of(call)}]} | described)
+
+
+async def file(call: Call, name: str) -> Response:
+    """A script, style or picture of a page."""
+    return _reply(call, name)
+
+
+@cache
+def read_files() -> Mapping[str, _File]:
+    """The pages and what belongs to them, by name; read once, at the start."""
+    found = {
         entry.name: _read(entry.name, entry.read_bytes())
         for entry in files(__package__).joinpath("playground").iterdir()
     }
     for name in _SWAGGER_UI:
-        pages[name] = _read(name, files("fastapi_offline").joinpath("static", name).read_bytes())
-    pages[_DOCS].headers["Content-Security-Policy"] = DOCS_SECURITY_POLICY
-    router = APIRouter(include_in_schema=False)
-
-    @router.api_route("/", methods=["GET", "HEAD"])
-    async def index(request: Request) -> Response:
-        return _reply(request, pages[_INDEX])
-
-    @router.api_route("/usage", methods=["GET", "HEAD"])
-    async def usage(request: Request) -> Response:
-        return _reply(request, pages[_USAGE])
-
-    @router.api_route("/docs", methods=["GET", "HEAD"])
-    async def docs(request: Request) -> Response:
-        return _reply(request, pages[_DOCS])
-
-    @router.get("/openapi.json")
-    async def document(request: Request) -> Response:
-        # The servers first: what generates clients reads from the top.
-        # In a thread: the first time it is made, and that takes a tenth of a second.
-        described = await asyncio.to_thread(request.app.openapi)
-        return json_reply({"openapi": described["openapi"], "servers": [{"url": base_url_of(request)}]} | described)
-
-    @router.api_route("/playground/{name}", methods=["GET", "HEAD"])
-    async def file(request: Request, name: str) -> Response:
-        if name not in pages:
-            raise NotFound(f"the playground has no file '{name[:80]}'")
-        return _reply(request, pages[name])
-
-    return router
+        found[name] = _read(name, files("fastapi_offline").joinpath("static", name).read_bytes())
+    found[_DOCS].headers["Content-Security-Policy"] = DOCS_SECURITY_POLICY
+    return found
 
 
 def _read(name: str, data: bytes) -> _File:
@@ -102,7 +106,30 @@ def _read(name: str, data: bytes) -> _File:
     return _File(data, _HEADERS | {"Content-Type": media_type + charset, "ETag": etag})
 
 
-def _reply(request: Request, file: _File) -> Response:
-    if file.headers["ETag"] in request.headers.get("if-none-match", ""):
+def _reply(call: Call, name: str) -> Response:
+    file = read_files().get(name)
+    if file is None:
+        raise NotFound(f"the playground has no file '{name[:80]}'")
+    if file.headers["ETag"] in call.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=file.headers)
     return Response(file.data, headers=file.headers)
+
+
+def _route(path: str, handler: Handler, methods: str = "GET HEAD") -> Route:
+    return Route(
+        name=f"pages_{handler.__name__}",
+        methods=methods,
+        path=path,
+        access=Everybody(),
+        handler=handler,
+        is_described=False,
+    )
+
+
+ROUTES: Final = (
+    _route("/", index),
+    _route("/usage", usage),
+    _route("/docs", docs),
+    _route("/openapi.json", document, "GET"),
+    _route("/playground/{name}", file),
+)

@@ -1,22 +1,16 @@
 """What the routes of clients have in common: their parameters, their errors, their key."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, overload
+from typing import Any, Final, overload
 
-from fastapi import Path, Request, Security
-from fastapi.security import HTTPBearer
+from starlette.requests import Request
 
 from flux_endpoint.api import schemas
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.service.endpoint import READ_TTL_MS
+from flux_endpoint.core.job import READ_TTL_MS
 
 # Of a number in a query; the limits themselves are far below.
 _MAX_DIGITS: Final = 12
-
-EndpointId = Annotated[
-    str, Path(description="Which model.", examples=[schemas.ENDPOINT_PARAMETER_EXAMPLE], alias="endpoint_id")
-]
-JobId = Annotated[str, Path(description="As answered by /run or /runsync.")]
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: schemas.json_response("The API key is missing, unknown or revoked.", schemas.ERROR_SCHEMA),
@@ -106,6 +100,3 @@ IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
     "description": "For 24 hours the same key and body get the same job; with another body, 409.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
-
-# Named so that the OpenAPI page has its "Authorize" button; the raw form of the header is checked by hand (`admit`).
-BEARER = Security(HTTPBearer(auto_error=False, description="An API key."))

@@ -6,9 +6,16 @@ from typing import Any
 from flux_endpoint.core.bucket import BUCKET_PATTERN, REGION_PATTERN
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.envelope import EXECUTION_TIMEOUT_MS, TTL_MS
 from flux_endpoint.core.inputs import or_null
-from flux_endpoint.core.job import DEFAULT_TTL_MS, MAX_QUEUE_POSITION, Job, JobStatus, Policy
+from flux_endpoint.core.job import (
+    DEFAULT_TTL_MS,
+    EXECUTION_TIMEOUT_MS,
+    MAX_QUEUE_POSITION,
+    TTL_MS,
+    Job,
+    JobStatus,
+    Policy,
+)
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.service.job_views import NO_WORKER
 
@@ -162,21 +169,12 @@ _ENVELOPE: JsonObject = {
 }
 
 
-# Stands in the document for a submission until `document.describe` knows the endpoint.
-SUBMISSION_PLACE: JsonObject = {"x-submission": True}
-
-
 def submission_schema(spec: EndpointSpec) -> JsonObject:
     """JSON schema of what is sent to `/run` of one endpoint."""
     properties = {"input": dict(spec.accepted_schema)} | _ENVELOPE
     schema: JsonObject = {"type": "object", "required": ["input"], "properties": properties}
     example = spec.example_input
     return schema if example is None else schema | {"examples": [{"input": dict(example)}]}
-
-
-def json_body(schema: JsonObject, **others: Any) -> JsonObject:
-    """OpenAPI request body that must be sent as JSON."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema} | others}}}
 
 
 def is_job(response: JsonObject) -> bool:

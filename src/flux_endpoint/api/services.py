@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
-
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
-from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.bodies import Bodies
+from flux_endpoint.service.endpoint import Endpoints
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.job_views import JobViews
@@ -27,7 +26,8 @@ class Services:
         hot_loop_s: how long a worker waits for a refusal after which Runpod's SDK asks again without a pause.
     """
 
-    endpoints: EndpointService
+    bodies: Bodies
+    endpoints: Endpoints
     workforce: Workforce
     accounts: Accounts
     images: ImageService
@@ -39,10 +39,3 @@ class Services:
     activity: ActivityService
     hold_s: float = 20
     hot_loop_s: float = 2
-
-
-def services_of(request: Request) -> Services:
-    """The services of the application that got this request."""
-    services = request.app.state.services
-    assert isinstance(services, Services)
-    return services

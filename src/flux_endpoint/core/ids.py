@@ -3,35 +3,14 @@
 import base64
 import re
 import secrets
-import uuid
 
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
-
-# Runpod's ids end in the cluster that made them; clients treat the whole as opaque.
-_CLUSTER_SUFFIX = "u1"
-SYNC_PREFIX = "sync-"
-BATCH_PREFIX = "batch_"
 
 # 32 bytes: as hard to guess as the key of a cipher.
 _SECRET_BYTES = 32
 _KEY_PREFIX = "fxe_"
 _WORKER_TOKEN_PREFIX = "fxw_"
 _IMAGE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
-
-
-def new_job_id(*, sync: bool) -> str:
-    """A job id in Runpod's form: `sync-<uuid4>-u1` for `/runsync`, `<uuid4>-u1` for `/run`."""
-    return f"{SYNC_PREFIX if sync else ''}{uuid.uuid4()}-{_CLUSTER_SUFFIX}"
-
-
-def new_batch_id() -> str:
-    """The id of a batch: `batch_<uuid4>`."""
-    return f"{BATCH_PREFIX}{uuid.uuid4()}"
-
-
-def new_batch_request_id() -> str:
-    """The id of a request of a batch, and later of its job: `req_<uuid4>`."""
-    return f"req_{uuid.uuid4()}"
 
 
 def new_api_key() -> str:

@@ -47,6 +47,13 @@ ALLOWED_MOVES: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
 }
 
 
+_DAY_MS: Final = 86_400_000
+# What a policy may say. Of a job that exists a shorter time to live may be asked: it may be over already.
+EXECUTION_TIMEOUT_MS: Final = (5_000, 7 * _DAY_MS)
+TTL_MS: Final = (10_000, 7 * _DAY_MS)
+READ_TTL_MS: Final = (1_000, TTL_MS[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the client asks for one job beside its input. Ranges are those of Runpod's `policy`.
@@ -97,6 +104,7 @@ class Job:
         progress: the latest news of the running attempt; None before the first and after the end.
         batch_id: the batch it came with; None for one that was sent by itself.
         origin: scheme, host, port and prefix that its client asked, for links to it in a webhook.
+        dialect: the wire format by which it came, and in which its webhook is told; early versions knew one only.
     """
 
     id: str
@@ -123,6 +131,7 @@ class Job:
     progress: Mapping[str, Any] | None = None
     batch_id: str | None = None
     origin: str | None = None
+    dialect: str = "runpod"
 
     @property
     def last_worker_id(self) -> str | None:
@@ -226,6 +235,11 @@ class Cursor:
 
     created_ms: int
     seq: int
+
+
+# For how long a repeated request with an Idempotency-Key is known as such, whatever has become of its job; longer if
+# that can be read for longer.
+IDEMPOTENCY_KEY_LIFE_MS: Final = _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)

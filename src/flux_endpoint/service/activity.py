@@ -13,7 +13,7 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
 from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.billing import Billing
-from flux_endpoint.service.endpoint import EndpointService
+from flux_endpoint.service.endpoint import Endpoints
 from flux_endpoint.service.worker_registry import WorkerCounts
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.activity.protocol import ActivityStore
@@ -87,7 +87,7 @@ class ActivityService:
         self,
         store: ActivityStore,
         webhooks: WebhookStore,
-        endpoints: EndpointService,
+        endpoints: Endpoints,
         workforce: Workforce,
         billing: Billing,
         clock: Clock,
@@ -145,6 +145,6 @@ class ActivityService:
         jobs = [
             job
             for endpoint_id in endpoint_ids
-            for job in (await self._endpoints.recent(key, endpoint_id, [], _LATEST_JOBS, None))[0]
+            for job in (await self._endpoints.opened(endpoint_id, key).recent([], _LATEST_JOBS, None))[0]
         ]
         return sorted(jobs, key=lambda job: job.created_ms, reverse=True)[:_LATEST_JOBS]

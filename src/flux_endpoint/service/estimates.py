@@ -2,13 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from flux_endpoint.core.activity import EndpointLoad, PastRun
-from flux_endpoint.core.endpoint import PricedInput
 from flux_endpoint.core.megapixel_steps import megapixel_steps
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.activity.protocol import ActivityStore
 
 # Enough to find some of nearly any size, few enough to follow a change of hardware within minutes.
@@ -38,18 +38,18 @@ class Estimates:
     def __init__(self, store: ActivityStore) -> None:
         self._store = store
 
-    async def estimate(self, endpoint_id: str, accepted: PricedInput, workers: int) -> Estimate:
+    async def estimate(self, endpoint_id: str, fields: Mapping[str, Any] | RawJson, workers: int) -> Estimate:
         """What to expect of a job.
 
         Args:
             endpoint_id: where it would be queued.
-            accepted: its input.
+            fields: its input.
             workers: how many serve the endpoint.
         """
         runs = await self._store.past_runs(endpoint_id, _PAST_RUNS)
         load = await self._store.load(endpoint_id)
         return Estimate(
-            execution_ms=expected_ms(runs, megapixel_steps(accepted.input)),
+            execution_ms=expected_ms(runs, megapixel_steps(fields)),
             queue_ms=_queue_ms(runs, load, workers),
             jobs_ahead=load.waiting + load.running,
         )

@@ -8,14 +8,13 @@ from typing import Any
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import POSTED, Claim, Failed, JobStatus, Returned, SweepResult
+from flux_endpoint.core.job import POSTED, Claim, Completed, Failed, Outcome, Returned, SweepResult
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.core.worker import WorkerState
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
 from flux_endpoint.service.pictures import Pictures
-from flux_endpoint.service.reports import read_report
 from flux_endpoint.service.waiting import happens, unless
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerRegistry, WorkerView
 from flux_endpoint.stores.jobs.protocol import ClaimStore
@@ -120,18 +119,17 @@ class Workforce:
                     return claims
         return []
 
-    async def send_chunk(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
+    async def send_chunk(self, worker_id: str, job_id: str, token: int | None, chunk: Any) -> None:
         """Pass something on to the client of a running job before its end.
 
         Raises:
-            InvalidRequest: the result has no `output`.
+            InvalidRequest: it is None.
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
         """
-        if result.get("output") is None:
+        if chunk is None:
             raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
         self._registry.hear(worker_id)
-        chunk = result["output"]
         progress = read_progress(chunk)
         if progress is not None and PREVIEW in progress:
             # Chunks wait until somebody reads them: pictures must not pile up.
@@ -169,38 +167,52 @@ class Workforce:
         await self._pictures.deliver(job, worker_id, token, data, warnings)
 
     async def done(
-        self,
-        endpoint_ids: Collection[str],
-        worker_id: str,
-        job_id: str,
-        token: int | None,
-        result: Mapping[str, Any],
+        self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome
     ) -> None:
-        """Take a worker's report: the end of a job, or only a sign of life while it runs.
+        """Take a worker's report of the end of a job.
 
         Args:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
             worker_id: who reports.
             job_id: the claimed job.
             token: see `JobStore.finish`.
-            result: the report, in the form of contract section 5.3.
+            outcome: as the worker sees it; whether what it returned is a result, the endpoint says.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
         """
         worker = self._registry.hear(worker_id)
-        if result.get("status") == JobStatus.IN_PROGRESS.value:
-            await self._note_progress(worker_id, job_id, token, result)
-            return
+        # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
+        job = worker.jobs.pop(job_id, None) if worker else None
+        spec = self._catalog[(job or await self._store.get(job_id, endpoint_ids)).endpoint_id]
+        if isinstance(outcome, Completed):
+            outcome = spec.conclude(outcome.output)
+        await self._store.finish(job_id, worker_id, token, outcome)
+
+    async def note_progress(self, worker_id: str, job_id: str, token: int | None, output: Any) -> None:
+        """Take what a job has got so far, None for nothing but a sign of life.
+
+        Raises:
+            InvalidRequest: it is too big.
+        """
+        self._registry.hear(worker_id)
+        if isinstance(output, RawJson):
+            raise InvalidRequest(f"Invalid request: progress must have at most {BIG_CHARS // 2**10} KiB")
+        news = {} if output is None else {**(read_progress(output) or {}), POSTED: output}
         try:
-            # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
-            job = worker.jobs.pop(job_id, None) if worker else None
-            spec = self._catalog[(job or await self._store.get(job_id, endpoint_ids)).endpoint_id]
-            await self._store.finish(job_id, worker_id, token, read_report(job_id, result, spec))
-        finally:
-            if result.get("stopPod") is True:
-                await self._let_leave(worker or await self._registry.see(worker_id, endpoint_ids))
+            await self._store.set_progress(job_id, worker_id, token, news)
+        except (LeaseLost, UnknownJob) as error:
+            # Runpod's SDK sends progress from a thread of its own: it may come after the end.
+            logger.debug("job %s: progress came too late: %s", job_id, error)
+
+    async def let_leave(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
+        """A worker asks to be restarted: it gets no jobs until it has been."""
+        logger.info("worker %s asks to be restarted and gets no jobs until it has been", worker_id)
+        worker = await self._registry.see(worker_id, endpoint_ids)
+        await self._registry.move(worker, WorkerState.LEAVING, "asked to be restarted")
+        if self._on_leaving:
+            await self._on_leaving(worker.id)
 
     async def fail(self, worker_id: str, job_id: str, token: int | None, reason: str) -> None:
         """End a job whose worker sent something as its result that cannot be used.
@@ -327,23 +339,6 @@ class Workforce:
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         return await self._registry.serves(endpoint_id)
-
-    async def _let_leave(self, worker: KnownWorker) -> None:
-        logger.info("worker %s asks to be restarted and gets no jobs until it has been", worker.id)
-        await self._registry.move(worker, WorkerState.LEAVING, "asked to be restarted")
-        if self._on_leaving:
-            await self._on_leaving(worker.id)
-
-    async def _note_progress(self, worker_id: str, job_id: str, token: int | None, result: Mapping[str, Any]) -> None:
-        try:
-            output = result.get("output")
-            if isinstance(output, RawJson):
-                raise InvalidRequest(f"Invalid request: progress must have at most {BIG_CHARS // 2**10} KiB")
-            news = {} if output is None else {**(read_progress(output) or {}), POSTED: output}
-            await self._store.set_progress(job_id, worker_id, token, news)
-        except (LeaseLost, UnknownJob) as error:
-            # Runpod's SDK sends progress from a thread of its own: it may come after the end.
-            logger.debug("job %s: progress came too late: %s", job_id, error)
 
     async def _claim_or_give_back(self, worker: KnownWorker, endpoint_ids: Collection[str], limit: int) -> list[Claim]:
         claiming = asyncio.ensure_future(self._store.claim(worker.id, endpoint_ids, limit, self._lease_s))

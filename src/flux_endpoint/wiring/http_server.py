@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from flux_endpoint.api.dialects.runpod.workers import OPERATIONS
+from flux_endpoint.api.dialects.runpod.operations import WORKER_OPERATIONS
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.wiring.connections import Connections, limits_of_this_process
 
@@ -58,7 +58,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, listener: socket.socket, keep_alive_s: int) -> AsyncIterator["asyncio.Task[None]"]:
+async def serving(app: ASGIApp, listener: socket.socket, keep_alive_s: int) -> AsyncIterator["asyncio.Task[None]"]:
     """Serve an application for as long as the block lasts; it begins once requests are taken.
 
     Args:
@@ -66,7 +66,7 @@ async def serving(app: FastAPI, listener: socket.socket, keep_alive_s: int) -> A
         listener: bound to its address.
         keep_alive_s: for how long a connection without a request stays open.
     """
-    connections = Connections(limits_of_this_process(), OPERATIONS)
+    connections = Connections(limits_of_this_process(), WORKER_OPERATIONS)
     config = uvicorn.Config(
         app,
         # It makes a protocol when called, like the classes that uvicorn brings along.

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flux_endpoint.api.schemas import webhook_body
+from flux_endpoint.api.dialects.registry import webhook_body
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.front import Front
@@ -17,8 +17,9 @@ from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
+from flux_endpoint.service.bodies import Bodies
 from flux_endpoint.service.buckets import Buckets
-from flux_endpoint.service.endpoint import EndpointService, Retention
+from flux_endpoint.service.endpoint import Endpoints, Retention
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
@@ -81,17 +82,26 @@ def build_services(
     workforce = Workforce(
         stores.claims, stores.workers, pictures, catalog, clock, lease_s, on_leaving, settings.stop_grace_s, on_stuck
     )
-    endpoints = EndpointService(
-        stores.jobs, stores.activity, catalog, clock, retention, settings.max_queued, settings.outbound_rules
+    accounts = Accounts(stores.accounts, clock, settings.rate_rules)
+    endpoints = Endpoints(
+        stores.jobs,
+        stores.activity,
+        catalog,
+        clock,
+        accounts.ask_for_job,
+        retention,
+        settings.max_queued,
+        settings.outbound_rules,
     )
     billing = Billing(stores.accounts, clock)
     routes = Services(
+        bodies=Bodies(),
         endpoints=endpoints,
         workforce=workforce,
-        accounts=Accounts(stores.accounts, clock, settings.rate_rules),
+        accounts=accounts,
         images=images,
         job_views=JobViews(stores.jobs, workforce, clock),
-        batches=BatchService(endpoints, stores.batches, clock, retention),
+        batches=BatchService(stores.batches, clock, retention),
         billing=billing,
         estimates=Estimates(stores.activity),
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),

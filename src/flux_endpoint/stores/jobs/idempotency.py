@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, exists, insert, or_, select
 
-from flux_endpoint.core.envelope import IDEMPOTENCY_KEY_LIFE_MS
 from flux_endpoint.core.errors import Conflict, ResultErased
-from flux_endpoint.core.job import IdempotencyKey, Job
+from flux_endpoint.core.job import IDEMPOTENCY_KEY_LIFE_MS, IdempotencyKey, Job
 from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql.database import storable

@@ -3,15 +3,14 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.admission import admit
 from flux_endpoint.api.dialects.runpod.requests import REQUEST_SCHEMA, request_line
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.parameters import BEARER, ERRORS, query_parameter
-from flux_endpoint.api.services import services_of
-from flux_endpoint.core.account import Operation
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.parameters import ERRORS, query_parameter
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.activity import Percentiles
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
@@ -25,18 +24,18 @@ _OUTCOMES: Final = {
     JobStatus.CANCELLED: "cancelled",
     JobStatus.TIMED_OUT: "timedOut",
 }
-_COUNT: Final[schemas.JsonObject] = {"type": "integer", "minimum": 0}
-_MS: Final[schemas.JsonObject] = _COUNT | {"description": "Milliseconds."}
-_TIME: Final[schemas.JsonObject] = _COUNT | {"description": "Milliseconds since 1970-01-01 UTC."}
-_STRING: Final[schemas.JsonObject] = {"type": "string"}
+_COUNT: Final[JsonObject] = {"type": "integer", "minimum": 0}
+_MS: Final[JsonObject] = _COUNT | {"description": "Milliseconds."}
+_TIME: Final[JsonObject] = _COUNT | {"description": "Milliseconds since 1970-01-01 UTC."}
+_STRING: Final[JsonObject] = {"type": "string"}
 
 
-def _object(properties: schemas.JsonObject, *optional: str) -> schemas.JsonObject:
+def _object(properties: JsonObject, *optional: str) -> JsonObject:
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _array(items: schemas.JsonObject, description: str) -> schemas.JsonObject:
+def _array(items: JsonObject, description: str) -> JsonObject:
     return {"type": "array", "items": items, "description": description}
 
 
@@ -107,46 +106,44 @@ _SCHEMA: Final = _object(
     "delayTime",
     "coldStartTime",
 )
-_RESPONSES: Final = ERRORS | {
+ANSWERS: Final = ERRORS | {
     200: schemas.json_response("The figures.", _SCHEMA),
     400: schemas.json_response("The range is none of those.", schemas.ERROR_SCHEMA),
 }
-_EXTRA: Final = {
-    "parameters": [
-        query_parameter(
-            "range",
-            {"type": "string", "enum": list(ActivityRange), "default": ActivityRange.DAY.value},
-            "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
-        ),
-        query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
-    ]
-}
-
-router = APIRouter(tags=["usage"], dependencies=[BEARER])
+PARAMETERS: Final = (
+    query_parameter(
+        "range",
+        {"type": "string", "enum": list(ActivityRange), "default": ActivityRange.DAY.value},
+        "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
+    ),
+    query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
+)
 
 
-@router.get("/v2/usage", responses=_RESPONSES, openapi_extra=_EXTRA, summary="How the server is doing")
-async def usage(request: Request) -> Response:
+def endpoint_named(call: Call) -> str | None:
+    """The only endpoint to tell of; None for all."""
+    return call.query_params.get("endpoint")
+
+
+async def usage(call: Call, key: ApiKey) -> Response:
     """Jobs by outcome and over time, percentiles of times and cold starts, queue, workers, spend by day, latest jobs.
 
     Receivers of webhooks that are paused are told too. A key for some endpoints sees its own jobs, charges and webhooks
     on these; any other key sees the whole server.
     """
-    endpoint_id = request.query_params.get("endpoint")
-    key = await admit(request, endpoint_id, Operation.USAGE)
-    wanted = _range(request)
-    report = await services_of(request).activity.report(key, endpoint_id, wanted)
+    wanted = _range(call)
+    report = await call.services.activity.report(key, endpoint_named(call), wanted)
     return json_reply(_body(report, wanted))
 
 
-def _range(request: Request) -> ActivityRange:
+def _range(call: Call) -> ActivityRange:
     try:
-        return ActivityRange(request.query_params.get("range", ActivityRange.DAY))
+        return ActivityRange(call.query_params.get("range", ActivityRange.DAY))
     except ValueError:
         raise InvalidRequest(f"range is invalid; must be one of {', '.join(ActivityRange)}") from None
 
 
-def _body(report: ActivityReport, wanted: ActivityRange) -> schemas.JsonObject:
+def _body(report: ActivityReport, wanted: ActivityRange) -> JsonObject:
     buckets = {
         start_ms: {"startTime": start_ms} | dict.fromkeys(_OUTCOMES.values(), 0)
         for start_ms in range(report.start_ms, report.end_ms, wanted.bucket_ms)
@@ -186,7 +183,7 @@ def _body(report: ActivityReport, wanted: ActivityRange) -> schemas.JsonObject:
     return body | {name: _times(found) for name, found in times.items() if found is not None}
 
 
-def _paused(receiver: PausedReceiver) -> schemas.JsonObject:
+def _paused(receiver: PausedReceiver) -> JsonObject:
     return {
         "receiver": receiver.origin,
         "keyId": receiver.key_id,
@@ -199,5 +196,5 @@ def _paused(receiver: PausedReceiver) -> schemas.JsonObject:
     }
 
 
-def _times(found: Percentiles) -> schemas.JsonObject:
+def _times(found: Percentiles) -> JsonObject:
     return {"p70": found.p70_ms, "p90": found.p90_ms, "p98": found.p98_ms}

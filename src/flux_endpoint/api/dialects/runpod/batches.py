@@ -1,33 +1,32 @@
 """Batches: thousands of requests, collected first and queued together (contract section 1.8)."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Final
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from fastapi import APIRouter, Path, Request, Response
+from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.admission import admit
+from flux_endpoint.api.dialects.runpod.ids import new_batch_id
+from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.http import json_reply, made_headers, note_made, read_body
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, WholeNumber
-from flux_endpoint.api.services import services_of
-from flux_endpoint.core.account import Operation
+from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.parameters import ERRORS, WholeNumber
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
 from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.raw_json import decode_json
+from flux_endpoint.service.endpoint import Endpoint
 
-_LIMIT_BYTES: Final = 10 * 2**20
-# A name and an address.
-_CHANGE_LIMIT_BYTES: Final = 2**16
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DEFAULT_LIMIT: Final = 20
 
-BatchId = Annotated[str, Path(description="As answered when the batch was created.")]
-
-_INTEGER: schemas.JsonObject = {"type": "integer", "minimum": 0}
-_MILLISECONDS: schemas.JsonObject = {"type": "integer", "description": "Milliseconds since 1970-01-01 UTC."}
-_STATUS: schemas.JsonObject = {"type": "string", "enum": [status.value for status in BatchStatus]}
-_BATCH_SCHEMA: schemas.JsonObject = {
+_INTEGER: JsonObject = {"type": "integer", "minimum": 0}
+_MILLISECONDS: JsonObject = {"type": "integer", "description": "Milliseconds since 1970-01-01 UTC."}
+_STATUS: JsonObject = {"type": "string", "enum": [status.value for status in BatchStatus]}
+BATCH_SCHEMA: JsonObject = {
     "type": "object",
     "required": [
         "id",
@@ -52,7 +51,7 @@ _BATCH_SCHEMA: schemas.JsonObject = {
         "webhook": {"type": "string"},
     },
 }
-_REQUEST_SCHEMA: schemas.JsonObject = {
+REQUEST_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["id", "status"],
     "properties": {
@@ -64,24 +63,25 @@ _REQUEST_SCHEMA: schemas.JsonObject = {
         "completedAt": _MILLISECONDS,
     },
 }
-_CREATED_SCHEMA: schemas.JsonObject = {
+CREATED_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["id", "status"],
     "properties": {"id": {"type": "string"}, "status": {"const": "DRAFT"}},
 }
-_ADDED_SCHEMA: schemas.JsonObject = {
-    **_BATCH_SCHEMA,
-    "properties": {**_BATCH_SCHEMA["properties"], "requestIds": {"type": "array", "items": {"type": "string"}}},
-    "required": [*_BATCH_SCHEMA["required"], "requestIds"],
+ADDED_SCHEMA: JsonObject = {
+    **BATCH_SCHEMA,
+    "properties": {**BATCH_SCHEMA["properties"], "requestIds": {"type": "array", "items": {"type": "string"}}},
+    "required": [*BATCH_SCHEMA["required"], "requestIds"],
 }
-_DELETED_SCHEMA: schemas.JsonObject = {
+DELETED_SCHEMA: JsonObject = {
     "type": "object",
     "required": ["id", "status"],
     "properties": {"id": {"type": "string"}, "status": {"const": "DELETED"}},
 }
 
 
-def _page_schema(name: str, item: schemas.JsonObject) -> schemas.JsonObject:
+def page_schema(name: str, item: JsonObject) -> JsonObject:
+    """JSON schema of a page of a list that is called so."""
     return {
         "type": "object",
         "required": [name, "total", "offset", "limit", "hasMore"],
@@ -95,175 +95,142 @@ def _page_schema(name: str, item: schemas.JsonObject) -> schemas.JsonObject:
     }
 
 
-def _responses(schema: schemas.JsonObject, **others: str) -> dict[int | str, dict[str, Any]]:
+def answers(schema: JsonObject, others: dict[int, str] | None = None) -> dict[int | str, JsonObject]:
+    """The answers of an operation of batches; `others` says what further codes mean."""
     told = {
         400: "The body or a query parameter is wrong; the text names the request, counted from 0, and the field.",
         404: "No such endpoint, batch or request.",
     }
-    told |= {int(code.removeprefix("on_")): text for code, text in others.items()}
-    errors = {code: schemas.json_response(text, schemas.ERROR_SCHEMA) for code, text in told.items()}
+    errors = {code: schemas.json_response(text, schemas.ERROR_SCHEMA) for code, text in (told | (others or {})).items()}
     return ERRORS | errors | {200: schemas.json_response("Done.", schema)}
 
 
-_NO_DRAFT: Final = "The batch is no DRAFT any more."
+NO_DRAFT: Final = "The batch is no DRAFT any more."
 _OFFSET: Final = WholeNumber("offset", 0, 1_000_000, "How many to skip.")
 _LIMIT: Final = WholeNumber("limit", 1, 100, "How many at most.")
-_PAGE_EXTRA = {"parameters": [_OFFSET.parameter(0), _LIMIT.parameter(_DEFAULT_LIMIT)]}
-_SUBMISSIONS: schemas.JsonObject = {
-    "type": "array",
-    "maxItems": MAX_BATCH_REQUESTS,
-    "items": schemas.SUBMISSION_PLACE,
-}
-_CREATE_EXTRA = schemas.json_body(_SUBMISSIONS)
-_ADD_EXTRA = schemas.json_body({"type": "object", "required": ["requests"], "properties": {"requests": _SUBMISSIONS}})
-_CHANGE_EXTRA = schemas.json_body(
-    {
-        "type": "object",
-        "properties": {
-            "name": {
-                "type": ["string", "null"],
-                "maxLength": MAX_NAME_CHARS,
-                "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
-            },
-            "webhook": schemas.WEBHOOK_SCHEMA | {"description": "For each request that names none itself."},
+PAGE_PARAMETERS: Final = (_OFFSET.parameter(0), _LIMIT.parameter(_DEFAULT_LIMIT))
+CHANGE_SCHEMA: Final[JsonObject] = {
+    "type": "object",
+    "properties": {
+        "name": {
+            "type": ["string", "null"],
+            "maxLength": MAX_NAME_CHARS,
+            "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
         },
+        "webhook": schemas.WEBHOOK_SCHEMA | {"description": "For each request that names none itself."},
     },
-    example={"name": "autumn catalogue"},
-)
-
-router = APIRouter(prefix="/v2/{endpoint_id}/batch", tags=["batches"], dependencies=[BEARER])
+}
 
 
-@router.post(
-    "",
-    responses=_responses(_CREATED_SCHEMA, on_409="The API key has ten active batches on this endpoint."),
-    openapi_extra=_CREATE_EXTRA,
-    summary="Start a batch",
-)
-async def create(request: Request, endpoint_id: EndpointId) -> Response:
+def submissions_schema(spec: EndpointSpec) -> JsonObject:
+    """JSON schema of the requests of a batch on one endpoint."""
+    return {"type": "array", "maxItems": MAX_BATCH_REQUESTS, "items": schemas.submission_schema(spec)}
+
+
+def addition_schema(spec: EndpointSpec) -> JsonObject:
+    """JSON schema of what is added to a batch on one endpoint."""
+    return {"type": "object", "required": ["requests"], "properties": {"requests": submissions_schema(spec)}}
+
+
+async def create(call: Call, endpoint: Endpoint) -> Response:
     """Collect requests, each as `/run` takes it, in a DRAFT. An empty array will do: more can be added later."""
-    key = await admit(request, endpoint_id, Operation.BATCH)
-    data = await read_body(request, _LIMIT_BYTES)
-    batch = await services_of(request).batches.create(key, endpoint_id, data)
-    return _made_reply(request, batch, {"id": batch.id, "status": batch.status.value})
+    data = await read_body(call, call.body_limit_bytes)
+    requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound)
+    batch = await call.services.batches.create(endpoint, new_batch_id(), requests)
+    return _made_reply(call, batch, {"id": batch.id, "status": batch.status.value})
 
 
-@router.get(
-    "", responses=_responses(_page_schema("batches", _BATCH_SCHEMA)), openapi_extra=_PAGE_EXTRA, summary="List batches"
-)
-async def list_batches(request: Request, endpoint_id: EndpointId) -> Response:
+async def list_batches(call: Call, endpoint: Endpoint) -> Response:
     """The batches of this endpoint, newest first. A key for some endpoints sees its own."""
-    key = await admit(request, endpoint_id, Operation.STATUS)
-    offset, limit = _window(request)
-    batches, total = await services_of(request).batches.list_batches(key, endpoint_id, offset, limit)
+    offset, limit = _window(call)
+    batches, total = await call.services.batches.list_batches(endpoint, offset, limit)
     return json_reply(_page("batches", list(map(_batch_body, batches)), total, offset, limit))
 
 
-@router.get("/{batch_id}", responses=_responses(_BATCH_SCHEMA), summary="Read a batch")
-async def get(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def get(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Where a batch stands. It is done when `requestCompleted` and `requestFailed` make `requestTotal`."""
-    key = await admit(request, endpoint_id, Operation.STATUS)
-    return json_reply(_batch_body(await services_of(request).batches.get(key, endpoint_id, batch_id)))
+    return json_reply(_batch_body(await call.services.batches.get(endpoint, batch_id)))
 
 
-@router.put(
-    "/{batch_id}",
-    responses=_responses(_BATCH_SCHEMA, on_409=_NO_DRAFT),
-    openapi_extra=_CHANGE_EXTRA,
-    summary="Name a batch, or give it a webhook",
-)
-async def change(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def change(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Set `name` and `webhook` of a DRAFT. Null takes one away, what is absent stays."""
-    key = await admit(request, endpoint_id, Operation.BATCH)
-    body = decode_json(await read_body(request, _CHANGE_LIMIT_BYTES))
-    return json_reply(_batch_body(await services_of(request).batches.change(key, endpoint_id, batch_id, body)))
+    changes = _changes_in(decode_json(await read_body(call, call.body_limit_bytes)), endpoint)
+    return json_reply(_batch_body(await call.services.batches.change(endpoint, batch_id, changes)))
 
 
-@router.post(
-    "/{batch_id}/requests",
-    responses=_responses(_ADDED_SCHEMA, on_409="The batch is no DRAFT any more, or would have too many requests."),
-    openapi_extra=_ADD_EXTRA,
-    summary="Add requests to a batch",
-)
-async def add(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def add(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Add requests to a DRAFT: all of them, or none when one is wrong. 10 MiB a call, 5,000 requests a batch."""
-    key = await admit(request, endpoint_id, Operation.BATCH)
-    data = await read_body(request, _LIMIT_BYTES)
-    batch, request_ids = await services_of(request).batches.add(key, endpoint_id, batch_id, data)
-    return _made_reply(request, batch, _batch_body(batch) | {"requestIds": request_ids})
+    data = await read_body(call, call.body_limit_bytes)
+    batches = call.services.batches
+    # Before the long check: a batch that does not exist is the more helpful error.
+    await batches.get(endpoint, batch_id)
+    requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound, "requests")
+    batch = await batches.add(endpoint, batch_id, requests)
+    return _made_reply(call, batch, _batch_body(batch) | {"requestIds": [request.id for request in requests]})
 
 
-@router.get(
-    "/{batch_id}/requests",
-    responses=_responses(_page_schema("requests", _REQUEST_SCHEMA)),
-    openapi_extra=_PAGE_EXTRA,
-    summary="List the requests of a batch",
-)
-async def list_requests(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def list_requests(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """The requests of a batch with their results: failures first, else in the order they were added.
 
     Each is a job like any other, under its id, once the batch is finalized.
     """
-    services = services_of(request)
-    key = await admit(request, endpoint_id, Operation.STATUS)
-    offset, limit = _window(request)
-    listed, total = await services.batches.list_requests(key, endpoint_id, batch_id, offset, limit)
-    spec = services.endpoints.spec(endpoint_id)
-    lines = [_request_body(spec, request_id, job, base_url_of(request)) for request_id, job in listed]
+    services = call.services
+    offset, limit = _window(call)
+    listed, total = await services.batches.list_requests(endpoint, batch_id, offset, limit)
+    lines = [_request_body(endpoint.spec, request_id, job, base_url_of(call)) for request_id, job in listed]
     return json_reply(_page("requests", lines, total, offset, limit))
 
 
-@router.delete(
-    "/{batch_id}/requests/{request_id}",
-    responses=_responses(_DELETED_SCHEMA, on_409=_NO_DRAFT),
-    summary="Take a request out of a batch",
-)
-async def remove(request: Request, endpoint_id: EndpointId, batch_id: BatchId, request_id: str) -> Response:
+async def remove(call: Call, endpoint: Endpoint, batch_id: str, request_id: str) -> Response:
     """Take a request out of a DRAFT. Once it is a job, `/cancel/{id}` stops it."""
-    key = await admit(request, endpoint_id, Operation.BATCH)
-    await services_of(request).batches.remove(key, endpoint_id, batch_id, request_id)
+    await call.services.batches.remove(endpoint, batch_id, request_id)
     return json_reply({"id": request_id, "status": "DELETED"})
 
 
-@router.post(
-    "/{batch_id}/finalize",
-    responses=_responses(
-        _BATCH_SCHEMA,
-        on_402="The batch is beyond the API key's monthly budget; nothing was queued.",
-        on_409="The batch is neither DRAFT nor FINALIZED, or has no requests.",
-    ),
-    summary="Queue a batch",
-)
-async def finalize(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def finalize(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
-    key = await admit(request, endpoint_id, Operation.RUN)
-    batch = await services_of(request).batches.finalize(key, endpoint_id, batch_id, base_url_of(request))
-    return _made_reply(request, batch, _batch_body(batch))
+    batch = await call.services.batches.finalize(endpoint, batch_id, base_url_of(call))
+    return _made_reply(call, batch, _batch_body(batch))
 
 
-@router.post("/{batch_id}/cancel", responses=_responses(_BATCH_SCHEMA), summary="Cancel a batch")
-async def cancel(request: Request, endpoint_id: EndpointId, batch_id: BatchId) -> Response:
+async def cancel(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Cancel what waits or runs of a batch, or drop a DRAFT with its requests. A batch that is done stays as it is."""
-    key = await admit(request, endpoint_id, Operation.CANCEL)
-    return json_reply(_batch_body(await services_of(request).batches.cancel(key, endpoint_id, batch_id)))
+    return json_reply(_batch_body(await call.services.batches.cancel(endpoint, batch_id)))
 
 
-def _made_reply(request: Request, batch: Batch, body: schemas.JsonObject) -> Response:
-    note_made(request, batch.id)
-    return json_reply(body, headers=made_headers(request))
+def _made_reply(call: Call, batch: Batch, body: JsonObject) -> Response:
+    call.made_id = batch.id
+    return json_reply(body)
 
 
-def _window(request: Request) -> tuple[int, int]:
-    return _OFFSET.read(request, 0), _LIMIT.read(request, _DEFAULT_LIMIT)
+def _changes_in(body: object, endpoint: Endpoint) -> dict[str, str | None]:
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object")
+    changes = {"name": _name(body["name"])} if "name" in body else {}
+    return changes | ({"webhook": read_webhook(body["webhook"], endpoint.outbound)} if "webhook" in body else {})
 
 
-def _page(name: str, lines: Sequence[schemas.JsonObject], total: int, offset: int, limit: int) -> schemas.JsonObject:
+def _name(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARS or _CONTROL.search(value):
+        raise InvalidParameter(
+            "name", f"must be a string of at most {MAX_NAME_CHARS} characters, none of them a control character"
+        )
+    return value
+
+
+def _window(call: Call) -> tuple[int, int]:
+    return _OFFSET.read(call, 0), _LIMIT.read(call, _DEFAULT_LIMIT)
+
+
+def _page(name: str, lines: Sequence[JsonObject], total: int, offset: int, limit: int) -> JsonObject:
     has_more = offset + len(lines) < total and len(lines) > 0
     return {name: lines, "total": total, "offset": offset, "limit": limit, "hasMore": has_more}
 
 
-def _batch_body(batch: Batch) -> schemas.JsonObject:
-    body: schemas.JsonObject = {
+def _batch_body(batch: Batch) -> JsonObject:
+    body: JsonObject = {
         "id": batch.id,
         "endpointId": batch.endpoint_id,
         "status": batch.status.value,
@@ -277,10 +244,10 @@ def _batch_body(batch: Batch) -> schemas.JsonObject:
     return body | {name: value for name, value in attributes.items() if value is not None}
 
 
-def _request_body(spec: EndpointSpec, request_id: str, job: Job | None, base_url: str) -> schemas.JsonObject:
+def _request_body(spec: EndpointSpec, request_id: str, job: Job | None, base_url: str) -> JsonObject:
     if job is None:
         return {"id": request_id, "status": BatchStatus.DRAFT.value}
-    line: schemas.JsonObject = {"id": job.id, "status": job.status.value}
+    line: JsonObject = {"id": job.id, "status": job.status.value}
     if job.status is JobStatus.IN_QUEUE:
         return line
     if job.status.is_terminal and job.output is not None:

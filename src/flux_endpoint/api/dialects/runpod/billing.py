@@ -1,27 +1,25 @@
 """What was charged, in the shape of Runpod's billing history (contract section 3.6)."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.admission import admit
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.parameters import BEARER
-from flux_endpoint.api.services import Services, services_of
-from flux_endpoint.core.account import Operation
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidQuery
 from flux_endpoint.core.periods import Period
-from flux_endpoint.service.billing import BillRange, BillRecord
+from flux_endpoint.service.billing import Billing, BillRange, BillRecord
 
 # RFC 3339; a leap second is read as the second before it.
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-_PARAMETERS: Final = ("startTime", "endTime", "bucketSize", "lastN")
-
-router = APIRouter(prefix="/v2/billing", tags=["billing"], dependencies=[BEARER])
+_NAMES: Final = ("startTime", "endTime", "bucketSize", "lastN")
 
 _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -57,7 +55,8 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _responses(*amounts: str) -> dict[int | str, dict[str, Any]]:
+def answers(*amounts: str) -> dict[int | str, JsonObject]:
+    """The answers of an operation whose records have these amounts."""
     return {
         200: schemas.json_response("The bill.", _bill_schema(*amounts)),
         401: _problem("The API key is missing, unknown or revoked."),
@@ -71,42 +70,47 @@ def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str,
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
-_QUERY: Final = {
-    "parameters": [
-        _parameter("startTime", _TIME_SCHEMA, "Snapped down to the bucket; 30 days ago when absent."),
-        _parameter("endTime", _TIME_SCHEMA, "Exclusive, snapped up to the bucket; now when absent."),
-        _parameter("bucketSize", {"type": "string", "enum": list(Period), "default": "day"}, "Buckets begin in UTC."),
-        _parameter(
-            "lastN",
-            {"type": "integer", "minimum": 1},
-            "Instead of startTime and endTime: so many buckets, the last of which is the current one.",
-        ),
-    ]
-}
+# Python 3.13 gave this one another name.
+_TITLES: Final = {422: "Unprocessable Entity"}
 
 
-@router.get(
-    "/endpoints", responses=_responses("totalAmount"), openapi_extra=_QUERY, summary="Billing history of the endpoints"
+def problem_document(
+    status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]
+) -> tuple[object, str]:
+    """An error as a problem document (RFC 9457). Implements `WordsOfErrors`."""
+    title = _TITLES.get(status_code, HTTPStatus(status_code).phrase)
+    problem: dict[str, object] = {"title": title, "status": status_code, "detail": text}
+    return problem | ({"errors": problems} if problems else {}), "application/problem+json"
+
+
+PARAMETERS: Final = (
+    _parameter("startTime", _TIME_SCHEMA, "Snapped down to the bucket; 30 days ago when absent."),
+    _parameter("endTime", _TIME_SCHEMA, "Exclusive, snapped up to the bucket; now when absent."),
+    _parameter("bucketSize", {"type": "string", "enum": list(Period), "default": "day"}, "Buckets begin in UTC."),
+    _parameter(
+        "lastN",
+        {"type": "integer", "minimum": 1},
+        "Instead of startTime and endTime: so many buckets, the last of which is the current one.",
+    ),
 )
-async def billing_endpoints(request: Request) -> Response:
+
+
+async def billing_endpoints(call: Call, key: ApiKey) -> Response:
     """What completed jobs were charged, by hour, day, week, month or year; buckets without a charge are left out.
 
     A key for some endpoints only sees what it was charged itself; any other key sees the charges of the whole server.
     """
-    return await _bill(request, ("totalAmount",))
+    return await _bill(call, key, ("totalAmount",))
 
 
-@router.get("", responses=_responses("endpointAmount", "totalAmount"), openapi_extra=_QUERY, summary="Billing history")
-async def billing(request: Request) -> Response:
+async def billing(call: Call, key: ApiKey) -> Response:
     """The same with the one kind of cost there is here under its own name, `endpointAmount`."""
-    return await _bill(request, ("endpointAmount", "totalAmount"))
+    return await _bill(call, key, ("endpointAmount", "totalAmount"))
 
 
-async def _bill(request: Request, amounts: tuple[str, ...]) -> Response:
-    services = services_of(request)
-    key = await admit(request, None, Operation.BILLING)
-    wanted = _range(services, request)
-    return json_reply(_bill_body(await services.billing.bill(key, wanted), wanted, amounts))
+async def _bill(call: Call, key: ApiKey, amounts: tuple[str, ...]) -> Response:
+    wanted = _range(call.services.billing, call)
+    return json_reply(_bill_body(await call.services.billing.bill(key, wanted), wanted, amounts))
 
 
 def _bill_body(records: list[BillRecord], wanted: BillRange, amounts: tuple[str, ...]) -> dict[str, Any]:
@@ -129,8 +133,8 @@ def _bill_body(records: list[BillRecord], wanted: BillRange, amounts: tuple[str,
     }
 
 
-def _range(services: Services, request: Request) -> BillRange:
-    given = {name: request.query_params[name] for name in _PARAMETERS if name in request.query_params}
+def _range(billing: Billing, call: Call) -> BillRange:
+    given = {name: call.query_params[name] for name in _NAMES if name in call.query_params}
     problems: list[str] = []
     times = {name: _time(name, given[name], problems) for name in ("startTime", "endTime") if name in given}
     size = given.get("bucketSize", Period.DAY.value)
@@ -145,8 +149,8 @@ def _range(services: Services, request: Request) -> BillRange:
         raise InvalidQuery(problems)
     if count is not None:
         # More buckets than a calendar has are all of them, however many digits say so.
-        return services.billing.last_periods(Period(size), int(count) if len(count) <= 18 else 10**18)
-    return services.billing.range_of(Period(size), times.get("startTime"), times.get("endTime"))
+        return billing.last_periods(Period(size), int(count) if len(count) <= 18 else 10**18)
+    return billing.range_of(Period(size), times.get("startTime"), times.get("endTime"))
 
 
 def _time(name: str, text: str, problems: list[str]) -> datetime | None:

@@ -3,21 +3,20 @@
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.admission import admit
 from flux_endpoint.api.front import base_url_of
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, JobId
-from flux_endpoint.api.services import Services, services_of
-from flux_endpoint.core.account import Operation
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.parameters import ERRORS
+from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import StoreUnavailable, UnknownJob
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.raw_json import write_json
+from flux_endpoint.service.endpoint import Endpoint
 from flux_endpoint.service.job_views import JobView
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ _MESSAGE_SCHEMA: Final = {
         "retry": {"type": "integer"},
     },
 }
-_RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
+ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
     200: {
         "description": "Messages `event: status`, whose `data` is the body of `/status`; `gone` when its time is over.",
         "content": {"text/event-stream": {"schema": _MESSAGE_SCHEMA, "example": schemas.EVENTS_EXAMPLE}},
@@ -43,28 +42,23 @@ _RESPONSES: dict[int | str, dict[str, Any]] = ERRORS | {
     204: {"description": "The client has seen the end already, as its `Last-Event-ID` shows: do not come back."},
 }
 
-router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
 
-
-@router.get("/events/{job_id}", responses=_RESPONSES, response_class=Response, summary="Follow a job, live")
-async def events(request: Request, endpoint_id: EndpointId, job_id: JobId) -> Response:
+async def events(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     """The job at once, then at each change of its state, its place in the queue or its progress.
 
     The stream ends with the job; the last message has its output. Looking on takes nothing away: any number of
     clients may, and `/stream` has its chunks all the same. A comment every ten seconds keeps proxies from hanging up.
     """
-    services, base_url = services_of(request), base_url_of(request)
-    key = await admit(request, endpoint_id, Operation.STATUS)
-    job = await services.endpoints.status(key, endpoint_id, job_id)
-    seen_id = request.headers.get("last-event-id")
-    spec = services.endpoints.spec(endpoint_id)
+    services, base_url = call.services, base_url_of(call)
+    job = await endpoint.status(job_id)
+    seen_id = call.headers.get("last-event-id")
     is_news = not job.status.is_terminal or seen_id is None
-    if not is_news and seen_id == _id_of(_data_of(spec, base_url, JobView(job, None, None))):
+    if not is_news and seen_id == _id_of(_data_of(endpoint.spec, base_url, JobView(job, None, None))):
         return Response(status_code=204)
     # Proxies must pass each message on at once; the second header says so to nginx.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
-        _messages(services, spec, base_url, job, seen_id), headers=headers, media_type="text/event-stream"
+        _messages(services, endpoint.spec, base_url, job, seen_id), headers=headers, media_type="text/event-stream"
     )
 
 

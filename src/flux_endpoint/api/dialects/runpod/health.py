@@ -2,28 +2,27 @@
 
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.admission import admit
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.parameters import BEARER, ERRORS, EndpointId, Flag
-from flux_endpoint.api.services import services_of
-from flux_endpoint.core.account import Operation
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.parameters import ERRORS, Flag
 from flux_endpoint.core.job import JobCounts
+from flux_endpoint.service.endpoint import Endpoint
 from flux_endpoint.service.known_worker import Condition
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerView, count_workers
 
 _DETAILS: Final = Flag("details", "Add what each worker does, why it does not work, and its fingerprint.")
-_COUNT: Final[schemas.JsonObject] = {"type": "integer"}
-_TEXT: Final[schemas.JsonObject] = {"type": "string"}
+_COUNT: Final[JsonObject] = {"type": "integer"}
+_TEXT: Final[JsonObject] = {"type": "string"}
 
 
-def _counts(*names: str) -> schemas.JsonObject:
+def _counts(*names: str) -> JsonObject:
     return {"type": "object", "properties": {name: _COUNT for name in names}}
 
 
-_WORKER_SCHEMA: Final[schemas.JsonObject] = {
+_WORKER_SCHEMA: Final[JsonObject] = {
     "type": "object",
     "properties": {
         "id": _TEXT,
@@ -33,7 +32,7 @@ _WORKER_SCHEMA: Final[schemas.JsonObject] = {
     },
     "required": ["id", "state"],
 }
-_SCHEMA: Final[schemas.JsonObject] = {
+_SCHEMA: Final[JsonObject] = {
     "type": "object",
     "properties": {
         "jobs": _counts("completed", "failed", "inProgress", "inQueue", "retried"),
@@ -42,33 +41,28 @@ _SCHEMA: Final[schemas.JsonObject] = {
     },
     "required": ["jobs", "workers"],
 }
-_RESPONSES: Final = ERRORS | {
+ANSWERS: Final = ERRORS | {
     200: schemas.json_response("Counts.", _SCHEMA),
     400: schemas.json_response("`details` is neither true nor false.", schemas.ERROR_SCHEMA),
 }
-_EXTRA: Final = {"parameters": [_DETAILS.parameter()]}
-
-router = APIRouter(prefix="/v2/{endpoint_id}", tags=["jobs"], dependencies=[BEARER])
+PARAMETERS: Final = (_DETAILS.parameter(),)
 
 
-@router.get("/health", responses=_RESPONSES, openapi_extra=_EXTRA, summary="Queue and workers")
-async def health(request: Request, endpoint_id: EndpointId) -> Response:
+async def health(call: Call, endpoint: Endpoint) -> Response:
     """How many jobs of this endpoint (the key's own, if it is for some endpoints) and workers are in each state.
 
     With `details`, what each worker does, and why it does not work.
     """
-    services = services_of(request)
-    key = await admit(request, endpoint_id, Operation.HEALTH)
-    with_details = _DETAILS.read(request)
-    jobs = await services.endpoints.counts(key, endpoint_id)
-    workers = await services.workforce.workers(endpoint_id)
+    with_details = _DETAILS.read(call)
+    jobs = await endpoint.counts()
+    workers = await call.services.workforce.workers(endpoint.id)
     body = _body(jobs, count_workers(workers))
     if with_details:
         body["details"] = [_details(worker) for worker in workers]
     return json_reply(body)
 
 
-def _body(jobs: JobCounts, workers: WorkerCounts) -> schemas.JsonObject:
+def _body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
     """Queue and workers of one endpoint, as `/health` shows them."""
     return {
         "jobs": {
@@ -89,7 +83,7 @@ def _body(jobs: JobCounts, workers: WorkerCounts) -> schemas.JsonObject:
     }
 
 
-def _details(worker: WorkerView) -> schemas.JsonObject:
+def _details(worker: WorkerView) -> JsonObject:
     body = {"id": worker.id, "state": worker.condition.value}
     more = {"reason": worker.reason, "fingerprint": worker.fingerprint}
     return body | {name: text for name, text in more.items() if text}

@@ -5,30 +5,53 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.job import Failed, Outcome, Returned
+from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.job import Completed, Failed, Outcome, Returned
+from flux_endpoint.core.raw_json import BIG_CHARS, RawJson, decode_json, raw_if_big
 
 logger = logging.getLogger(__name__)
 
+# All that is read of a report.
+_REPORT_KEYS: Final = ("status", "output", "error", "returned", "stopPod")
+_MAX_TEXT_CHARS: Final = 65_536
 _MAX_ERROR_CHARS: Final = 10_000
 # Where a person's words are in the error objects that handlers return, the most telling first.
 _MESSAGE_KEYS: Final = ("error_message", "message", "msg", "detail", "description", "error", "reason")
 _TRACEBACK_MARK: Final = "\ntraceback:"
 
 
-def read_report(job_id: str, result: Mapping[str, Any], spec: EndpointSpec) -> Outcome:
-    """What a report makes of its job. A traceback goes to the log and not to the client."""
-    if result.get("returned") is True:
+def read_report(data: bytes) -> Mapping[str, Any]:
+    """The JSON object of a report. What is big in it stays text.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    report = decode_json(data)
+    if not isinstance(report, Mapping):
+        raise InvalidRequest("Invalid request: a result must be a JSON object")
+    if len(data) <= BIG_CHARS:
+        return report
+    light = {key: raw_if_big(report[key]) for key in _REPORT_KEYS if key in report}
+    error = light.get("error")
+    if isinstance(error, RawJson):
+        said = report["error"]
+        light["error"] = (said if isinstance(said, str) else _words_in(said))[:_MAX_TEXT_CHARS]
+    return light
+
+
+def outcome_of(job_id: str, report: Mapping[str, Any]) -> Outcome:
+    """What a worker makes of its job. A traceback goes to the log and not to the client."""
+    if report.get("returned") is True:
         return Returned()
-    error = result.get("error")
+    error = report.get("error")
     # Runpod's SDK leaves the key out where a handler returned a falsy error; other workers may not.
     if error is None or error is False:
-        return spec.conclude(result.get("output"))
+        return Completed(report.get("output"))
     sentence, traceback = _sentence_of(error)
     if traceback:
         details = {"details": traceback[-_MAX_ERROR_CHARS:]}
         logger.warning("job %s: the handler raised %s", job_id, sentence[:_MAX_ERROR_CHARS], extra=details)
-    return Failed(sentence[:_MAX_ERROR_CHARS], output=result.get("output"))
+    return Failed(sentence[:_MAX_ERROR_CHARS], output=report.get("output"))
 
 
 def _sentence_of(error: Any) -> tuple[str, str]:
@@ -39,7 +62,7 @@ def _sentence_of(error: Any) -> tuple[str, str]:
             return _raised(details), str(details.get("error_traceback", ""))
         text, _, traceback = error.partition(_TRACEBACK_MARK)
         return text.strip() or "the worker reported an error without saying which", traceback.strip()
-    return words_in(error), ""
+    return _words_in(error), ""
 
 
 def _raised(details: Mapping[str, Any]) -> str:
@@ -50,7 +73,7 @@ def _raised(details: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (kind, message) if part) or "the handler raised an exception without a message"
 
 
-def words_in(error: Any) -> str:
+def _words_in(error: Any) -> str:
     """An error that is no text, in words."""
     if isinstance(error, Mapping):
         for key in _MESSAGE_KEYS:

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
+from flux_endpoint.api.dialects.runpod.reports import outcome_of
 from flux_endpoint.core.job import Completed, Failed, Returned
-from flux_endpoint.service.custom import CustomEndpoint
-from flux_endpoint.service.reports import read_report
 
-SPEC = CustomEndpoint("echo", "Echo")
 # As the official SDK 1.12 writes an exception of a handler down.
 RAISED = {
     "error_type": "<class 'torch.cuda.OutOfMemoryError'>",
@@ -23,7 +21,7 @@ RAISED = {
 
 
 def read(result: dict[str, Any]) -> object:
-    return read_report("job-1", result, SPEC)
+    return outcome_of("job-1", result)
 
 
 @pytest.mark.parametrize("output", [{"a": 1}, [], "text", 0, False, None])

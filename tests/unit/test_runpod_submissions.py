@@ -1,8 +1,8 @@
-"""`core.envelope`: every rule and message about what stands around `input`."""
+"""`submissions`: every rule and message about what stands around `input`."""
 
 import pytest
 
-from flux_endpoint.core.envelope import Envelope, fingerprint, parse_envelope
+from flux_endpoint.api.dialects.runpod.submissions import Envelope, fingerprint, parse_envelope
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Policy
 

@@ -1,0 +1,9 @@
+"""Runpod's wire format as a whole."""
+
+from typing import Final
+
+from flux_endpoint.api.dialects.protocol import Dialect
+from flux_endpoint.api.dialects.runpod.operations import ROUTES
+from flux_endpoint.api.schemas import webhook_body
+
+RUNPOD: Final = Dialect("runpod", ROUTES, webhook_body)

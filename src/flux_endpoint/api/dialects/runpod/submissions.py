@@ -1,0 +1,172 @@
+"""Reads what clients send: `input` and what is around it (contract section 2), alone or many in a batch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
+from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
+from flux_endpoint.core.bucket import parse_bucket
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.job import EXECUTION_TIMEOUT_MS, TTL_MS, Policy
+from flux_endpoint.core.outbound import OutboundRules, require_url
+from flux_endpoint.core.raw_json import BIG_CHARS, decode_json, raw_if_big
+from flux_endpoint.core.submission import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A submission, taken apart. `input` is still the client's: the endpoint checks it."""
+
+    input: Mapping[str, Any]
+    policy: Policy
+    webhook: str | None
+    s3_config: Mapping[str, str] | None
+
+
+def parse_envelope(body: object) -> Envelope:
+    """Check the body of `/run` or `/runsync`. Unknown keys are ignored; null counts as absent.
+
+    Raises:
+        InvalidRequest: the body or its `input` is no object.
+        InvalidParameter: a field beside `input` is wrong; the text names it and its limit.
+    """
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input'")
+    if "input" not in body:
+        raise InvalidRequest("Invalid request: the body has no 'input'")
+    fields = body["input"]
+    if not isinstance(fields, Mapping):
+        raise InvalidRequest("Invalid request: 'input' must be a JSON object")
+    return Envelope(
+        fields, _policy(body.get("policy")), _webhook(body.get("webhook")), parse_bucket(body.get("s3Config"))
+    )
+
+
+def read_submission(data: bytes, spec: EndpointSpec, outbound: OutboundRules, has_fingerprint: bool) -> Submission:
+    """What a body of `/run` asks for.
+
+    Args:
+        data: the body.
+        spec: where to.
+        outbound: which places clients may name.
+        has_fingerprint: whether it may repeat another.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field and its limit.
+    """
+    body = decode_json(data)
+    submission = _submission_of(body, spec, outbound, keeps_text=len(data) > BIG_CHARS)
+    return replace(submission, fingerprint=fingerprint(body)) if has_fingerprint else submission
+
+
+def read_requests(
+    data: bytes, spec: EndpointSpec, outbound: OutboundRules, field: str | None = None
+) -> list[BatchRequest]:
+    """The requests of a batch in a body: a list, or an object with a list under `field`; else as `read_submission`.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the request, counted from 0, the field and its limit.
+    """
+    bodies, where = decode_json(data), "the body"
+    if field is not None:
+        if not isinstance(bodies, Mapping) or field not in bodies:
+            raise InvalidRequest(f"Invalid request: the body must be a JSON object with the key '{field}'")
+        bodies, where = bodies[field], field
+    if not isinstance(bodies, list):
+        raise InvalidRequest(f"Invalid request: {where} must be a JSON array of objects with the key 'input'")
+    if len(bodies) > MAX_BATCH_REQUESTS:
+        raise InvalidRequest(f"Invalid request: a batch has at most {MAX_BATCH_REQUESTS} requests, not {len(bodies)}")
+    requests = []
+    for index, body in enumerate(bodies):
+        try:
+            asked = _submission_of(body, spec, outbound, keeps_text=len(data) > BIG_CHARS)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"request {index} (counted from 0): {error}") from None
+        requests.append(
+            BatchRequest(
+                id=new_batch_request_id(),
+                input=asked.input,
+                cost_usd=asked.cost_usd,
+                policy=asked.policy,
+                webhook=asked.webhook,
+                s3_config=asked.s3_config,
+            )
+        )
+    return requests
+
+
+def read_webhook(value: object, outbound: OutboundRules) -> str | None:
+    """The URL in a field `webhook`; None for nobody.
+
+    Raises:
+        InvalidParameter: it is none that may be called.
+    """
+    url = _webhook(value)
+    if url is not None:
+        outbound.check_literal("webhook", url)
+    return url
+
+
+def fingerprint(body: object) -> str:
+    """The same text for the same JSON value, whatever the order of its keys: tells whether two bodies are equal."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *, keeps_text: bool) -> Submission:
+    envelope = parse_envelope(body)
+    accepted = spec.accept(envelope.input)
+    # Refused later anyway; names are looked up only when they are called.
+    if envelope.webhook is not None:
+        outbound.check_literal("webhook", envelope.webhook)
+    if envelope.s3_config is not None:
+        outbound.check_literal("s3Config.endpointUrl", envelope.s3_config["endpointUrl"])
+    return Submission(
+        raw_if_big(accepted.input) if keeps_text else accepted.input,
+        accepted.cost_usd,
+        envelope.policy,
+        envelope.webhook,
+        envelope.s3_config,
+    )
+
+
+def _policy(value: object) -> Policy:
+    if value is None:
+        return Policy()
+    if not isinstance(value, Mapping):
+        raise InvalidParameter("policy", "must be a JSON object")
+    timeout_ms = _milliseconds(value, "executionTimeout", EXECUTION_TIMEOUT_MS)
+    low_priority = value.get("lowPriority")
+    if low_priority is None:
+        low_priority = False
+    if not isinstance(low_priority, bool):
+        raise InvalidParameter("policy.lowPriority", "must be true or false")
+    return Policy(
+        execution_timeout_ms=Policy().execution_timeout_ms if timeout_ms is None else timeout_ms,
+        ttl_ms=_milliseconds(value, "ttl", TTL_MS),
+        low_priority=low_priority,
+    )
+
+
+def _milliseconds(fields: Mapping[str, Any], name: str, limits: tuple[int, int]) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidParameter(f"policy.{name}", "must be an integer (milliseconds)")
+    if not limits[0] <= value <= limits[1]:
+        raise InvalidParameter(f"policy.{name}", f"must be between {limits[0]} and {limits[1]} milliseconds")
+    return value
+
+
+def _webhook(value: object) -> str | None:
+    # Clients that leave a form's field empty send "".
+    if value is None or value == "":
+        return None
+    return require_url("webhook", value)

@@ -1,0 +1,187 @@
+"""The table of operations: how each is asked for, by whom and with what, what answers it and with which words.
+
+Dispatch, admission, 405 with `Allow`, limits of bodies and the OpenAPI document all follow from it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any, Final, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from flux_endpoint.api.http import error_object
+from flux_endpoint.api.services import Services
+from flux_endpoint.core.endpoint import EndpointSpec
+
+JsonObject = dict[str, Any]
+# Takes the call, what admission found out, and the parts of the path that are left.
+Handler = Callable[..., Awaitable[Response]]
+# Of one path by method: what is asked for most is found with two look-ups.
+Methods = Mapping[str, "Route"]
+
+_NOTHING_FOUND: Final[tuple[Methods, list[str]]] = ({}, [])
+
+
+class Access(Protocol):
+    """Who may ask for an operation."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a client needs an API key."""
+        ...
+
+    async def admit(self, call: "Call", path: list[str]) -> Sequence[Any]:
+        """Let a call in.
+
+        Args:
+            call: what is asked.
+            path: the variable parts of its path.
+
+        Returns:
+            The arguments of the handler after the call.
+
+        Raises:
+            Unauthenticated, Forbidden, TooManyRequests, UnknownEndpoint, InvalidRequest: it stays out.
+        """
+        ...
+
+
+class WordsOfErrors(Protocol):
+    """How the errors of an operation are told."""
+
+    def __call__(
+        self, status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]
+    ) -> tuple[object, str]:
+        """The JSON value of an error, and its media type.
+
+        Args:
+            status_code: of the answer.
+            text: a sentence a person can act on.
+            made_id: the job or batch that the call has made all the same; None for none.
+            problems: the sentences that `text` is made of, where there are several.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What comes in the body of an operation.
+
+    Attributes:
+        limit_bytes: packed or unpacked, whichever is more.
+        schema: JSON schema; a function where each endpoint has its own.
+        example: a body that is right; None for what the schema says.
+    """
+
+    limit_bytes: int
+    schema: JsonObject | Callable[[EndpointSpec], JsonObject]
+    example: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of the table. The docstring of the handler is its description.
+
+    Attributes:
+        name: of the function in generated clients: never changes.
+        methods: separated by spaces; the first is the one to use, the others are for clients that cannot.
+        path: with the variable parts in braces.
+        access: who may ask for it.
+        handler: what answers it.
+        summary: a few words, for lists.
+        tag: what it belongs to, in lists.
+        parameters: of the query and the headers, as OpenAPI tells them.
+        body: what is sent; None for nothing.
+        answers: by status, as OpenAPI tells them.
+        is_described: whether clients are told of it.
+        words_of_errors: how its errors are told.
+        made_header: where an answer has the id of what the call has made.
+        is_polled: whether clients that are refused ask again at once: they are answered after a pause.
+    """
+
+    name: str
+    methods: str
+    path: str
+    access: Access
+    handler: Handler
+    summary: str = ""
+    tag: str = ""
+    parameters: Sequence[JsonObject] = ()
+    body: Body | None = None
+    answers: Mapping[int | str, JsonObject] = field(default_factory=dict)
+    is_described: bool = True
+    words_of_errors: WordsOfErrors = error_object
+    made_header: str = "X-Job-Id"
+    is_polled: bool = False
+
+
+class Call(Request):
+    """A request for an operation.
+
+    Attributes:
+        route: what is asked for; None when there is no such thing.
+        services: what answers are made of.
+        document: the OpenAPI document.
+        made_id: the job or batch that it has made: from then on every answer carries the id, errors too.
+        leave: called when the answer is sent or its client has left.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        route: Route | None,
+        services: Services,
+        document: Callable[[], Awaitable[JsonObject]],
+    ) -> None:
+        super().__init__(scope, receive)
+        self.route = route
+        self.services = services
+        self.document = document
+        self.made_id: str | None = None
+        self.leave: Callable[[], None] | None = None
+
+    @property
+    def body_limit_bytes(self) -> int:
+        """How much may be sent."""
+        assert self.route is not None
+        assert self.route.body is not None
+        return self.route.body.limit_bytes
+
+
+class Table:
+    """Finds routes by the path that is asked for.
+
+    Args:
+        routes: where the paths of two match, the one with the longer fixed beginning counts.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        # A form says which parts of a path are fixed and which are not, by the number of parts.
+        forms: dict[int, set[tuple[bool, ...]]] = {}
+        self._found: dict[tuple[object, ...], dict[str, Route]] = {}
+        for route in routes:
+            parts = route.path.split("/")
+            fixed = tuple(not part.startswith("{") for part in parts)
+            forms.setdefault(len(parts), set()).add(fixed)
+            methods = self._found.setdefault((fixed, *compress(parts, fixed)), {})
+            for method in route.methods.split():
+                if method in methods:
+                    raise ValueError(f"{method} {route.path} is in the table twice")
+                methods[method] = route
+        self._forms = {
+            length: [(fixed, tuple(not one for one in fixed)) for fixed in sorted(found, reverse=True)]
+            for length, found in forms.items()
+        }
+
+    def find(self, path: str) -> tuple[Methods, list[str]]:
+        """What may be done with a path, by method, and the variable parts of it; nothing for an unknown one."""
+        parts = path.split("/")
+        for fixed, variable in self._forms.get(len(parts), ()):
+            methods = self._found.get((fixed, *compress(parts, fixed)))
+            if methods is not None:
+                return methods, [*compress(parts, variable)]
+        return _NOTHING_FOUND

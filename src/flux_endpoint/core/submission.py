@@ -1,0 +1,45 @@
+"""What a client asks for, in the product's own words: what every dialect makes of what its clients send."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from flux_endpoint.core.job import Policy
+from flux_endpoint.core.raw_json import RawJson
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request for a job, checked and priced.
+
+    Attributes:
+        input: what the worker gets.
+        cost_usd: what the job will cost when it is COMPLETED.
+        policy, webhook, s3_config: see `Job`.
+        fingerprint: tells whether two requests with one Idempotency-Key are the same; empty when nobody asked for it.
+    """
+
+    input: Mapping[str, Any] | RawJson
+    cost_usd: Decimal
+    policy: Policy = field(default_factory=Policy)
+    webhook: str | None = None
+    s3_config: Mapping[str, Any] | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How a request for a job came in, and what its client was given for it.
+
+    Attributes:
+        job_id: of the job it becomes, in the form of its dialect.
+        is_held: whether the client waits for the answer: then its result need not be kept for long.
+        origin: see `Job`.
+        idempotency_key: the same key and request get the same job; None for a new job each time.
+    """
+
+    job_id: str
+    is_held: bool
+    origin: str | None = None
+    idempotency_key: str | None = None
