@@ -4,8 +4,6 @@ import asyncio
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +14,7 @@ from flux_endpoint.api.document import Document
 from flux_endpoint.api.drain import Drain
 from flux_endpoint.api.errors import refusal
 from flux_endpoint.api.front import CrossOrigin, FrontDoor
-from flux_endpoint.api.http import ClientLeft, error_object, json_reply, unless_client_leaves
+from flux_endpoint.api.http import ClientLeft, error_object, unless_client_leaves
 from flux_endpoint.api.operations import Call, Methods, Route, Table, WordsOfErrors
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import FluxEndpointError
@@ -44,7 +42,7 @@ def create_app(services: Services, front: Front) -> ASGIApp:
     app = Drain(FrontDoor(app, front))
     if front.cors_origins:
         app = CrossOrigin(app, front.cors_origins, WORKER_OPERATIONS)
-    return ServerErrorMiddleware(app, _on_bug)
+    return app
 
 
 class Dispatch:
@@ -89,9 +87,3 @@ def _not_found(methods: Methods) -> HTTPException:
     if not methods:
         return HTTPException(404)
     return HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
-
-
-async def _on_bug(request: Request, error: Exception) -> Response:
-    # The traceback goes to the log through uvicorn; the client learns that it is not at fault.
-    text = "internal error: the server's log has the details"
-    return json_reply({"error": text}, 500)

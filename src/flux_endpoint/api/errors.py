@@ -57,11 +57,7 @@ def http_status_of(error: FluxEndpointError) -> int:
 
 
 def refusal(call: Call, error: Exception, words: WordsOfErrors) -> Response:
-    """The answer to a call that met an error.
-
-    Raises:
-        Exception: the error itself, when it is a bug.
-    """
+    """The answer to a call that met an error."""
     match error:
         case ClientLeft() | ClientDisconnect():
             return Response(status_code=_CLIENT_LEFT_STATUS)
@@ -81,7 +77,9 @@ def refusal(call: Call, error: Exception, words: WordsOfErrors) -> Response:
         case FluxEndpointError():
             problems = error.problems if isinstance(error, InvalidQuery) else ()
             return _reply(call, words, http_status_of(error), str(error), _headers_of(error), problems)
-    raise error
+    logger.error("%s %s: a bug", call.method, call.url.path[:200], exc_info=error)
+    # The client learns that it is not at fault.
+    return _reply(call, words, 500, "internal error: the server's log has the details", {})
 
 
 def _reply(

@@ -28,7 +28,7 @@
     ├── NonFinite              a model's numbers became NaN or infinite: there is no picture
     └── GenerationStopped      a running generation was told to stop
 
-`api/app.py` holds the one table from these to HTTP codes.
+`api/errors.py` holds the one table from these to HTTP codes.
 """
 
 
