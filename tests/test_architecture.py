@@ -26,8 +26,8 @@ OTHER_READERS_OF_THE_ENVIRONMENT = {
 }
 
 # What each process must do without: it costs seconds of start, or is not installed beside it.
-GATEWAY_STRANGERS = {"torch", "diffusers", "transformers", "safetensors", "numpy"}
-WORKER_STRANGERS = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "obstore"}
+GATEWAY_STRANGERS = {"torch", "diffusers", "transformers", "safetensors", "numpy", "fastapi", "flask"}
+WORKER_STRANGERS = {"starlette", "uvicorn", "sqlalchemy", "alembic", "obstore"}
 
 
 def module_of(path):
@@ -77,7 +77,7 @@ def test_only_settings_read_the_environment():
     [
         ("import flux_endpoint.commands.app", GATEWAY_STRANGERS | WORKER_STRANGERS | {"aiohttp", "jsonschema_rs"}),
         ("import flux_endpoint.wiring.gateway", GATEWAY_STRANGERS | {"alembic", "aiohttp"}),
-        ("import flux_endpoint.stores.connect", GATEWAY_STRANGERS | {"fastapi", "uvicorn", "obstore", "aiohttp"}),
+        ("import flux_endpoint.stores.connect", GATEWAY_STRANGERS | {"starlette", "uvicorn", "obstore", "aiohttp"}),
         ("import flux_endpoint.worker.process", GATEWAY_STRANGERS | WORKER_STRANGERS),
     ],
     ids=["commands", "gateway", "admin", "worker"],

@@ -5,7 +5,9 @@ import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import distribution
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from starlette.responses import Response
@@ -92,8 +94,10 @@ def read_files() -> Mapping[str, _File]:
         entry.name: _read(entry.name, entry.read_bytes())
         for entry in files(__package__).joinpath("playground").iterdir()
     }
+    # Read from where it is installed: to import the package would load a framework that nobody needs.
+    swagger_ui = distribution("flask-swagger-ui")
     for name in _SWAGGER_UI:
-        found[name] = _read(name, files("fastapi_offline").joinpath("static", name).read_bytes())
+        found[name] = _read(name, Path(str(swagger_ui.locate_file(f"flask_swagger_ui/dist/{name}"))).read_bytes())
     found[_DOCS].headers["Content-Security-Policy"] = DOCS_SECURITY_POLICY
     return found
 
