@@ -66,6 +66,7 @@ async def test_json_that_sqlite_kept_as_numbers_is_kept(tmp_path, clock):
     for name, (_, value) in OUTPUTS.items():
         job = await stores.jobs.get(DEV, name)
         assert (repr(job.output), job.input, job.status) == (repr(value), {"seed": 1}, JobStatus.COMPLETED)
+        assert job.dialect == "runpod"
     job, chunks = await stores.jobs.take_chunks(DEV, "running", "key", 0)
     assert job.progress == {"step": 1}
     assert repr(chunks) == repr([value for _, value in OUTPUTS.values() if value is not None])

@@ -36,7 +36,8 @@ async def claim(stores, gateway="gateway-1", free=1_000, per_host=1_000):
 
 
 async def test_a_delivery_is_the_job_at_its_end(stores, clock):
-    ended = await end_one(stores, clock, s3_config={"accessSecret": "secret"})
+    ended = await end_one(stores, clock, s3_config={"accessSecret": "secret"}, dialect="other")
+    assert ended.dialect == "other"
     (delivery,) = await claim(stores)
     assert delivery.job == ended
     assert (delivery.url, delivery.attempts) == (HOOK, 0)

@@ -74,6 +74,8 @@ class Policy:
 DEFAULT_TTL_MS: Final = 86_400_000
 
 
+# Of jobs whose records do not say by which wire format they came: early versions knew one.
+FIRST_DIALECT: Final = "runpod"
 # Where `Job.progress` holds what a worker posted as the output so far.
 POSTED: Final = "output"
 
@@ -104,7 +106,7 @@ class Job:
         progress: the latest news of the running attempt; None before the first and after the end.
         batch_id: the batch it came with; None for one that was sent by itself.
         origin: scheme, host, port and prefix that its client asked, for links to it in a webhook.
-        dialect: the wire format by which it came, and in which its webhook is told; early versions knew one only.
+        dialect: the wire format by which it came, and in which its webhook is told.
     """
 
     id: str
@@ -131,7 +133,7 @@ class Job:
     progress: Mapping[str, Any] | None = None
     batch_id: str | None = None
     origin: str | None = None
-    dialect: str = "runpod"
+    dialect: str = FIRST_DIALECT
 
     @property
     def last_worker_id(self) -> str | None:

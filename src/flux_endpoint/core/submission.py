@@ -34,12 +34,14 @@ class Receipt:
 
     Attributes:
         job_id: of the job it becomes, in the form of its dialect.
+        dialect: see `Job`.
         is_held: whether the client waits for the answer: then its result need not be kept for long.
         origin: see `Job`.
         idempotency_key: the same key and request get the same job; None for a new job each time.
     """
 
     job_id: str
+    dialect: str
     is_held: bool
     origin: str | None = None
     idempotency_key: str | None = None

@@ -85,7 +85,7 @@ class BatchService:
         await self.get(endpoint, batch_id)
         await self._store.remove_request(endpoint.id, batch_id, request_id)
 
-    async def finalize(self, endpoint: Endpoint, batch_id: str, origin: str | None = None) -> Batch:
+    async def finalize(self, endpoint: Endpoint, batch_id: str, dialect: str, origin: str | None = None) -> Batch:
         """Make a job of each request; they belong to the key that made the batch, and it pays.
 
         Raises:
@@ -95,7 +95,7 @@ class BatchService:
         batch = await self.get(endpoint, batch_id)
         payer = batch.key_id or endpoint.key.id
         with perhaps_made(batch_id):
-            return await self._store.finalize_batch(endpoint.id, batch_id, payer, self._retention_ms, origin)
+            return await self._store.finalize_batch(endpoint.id, batch_id, payer, self._retention_ms, origin, dialect)
 
     async def cancel(self, endpoint: Endpoint, batch_id: str) -> Batch:
         """Cancel what waits or runs of a batch, or drop a DRAFT."""

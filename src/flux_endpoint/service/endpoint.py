@@ -156,6 +156,7 @@ class Endpoint:
             error=reason,
             retention_ms=retention_ms,
             expires_ms=None if retention_ms is None else now_ms + retention_ms,
+            dialect=receipt.dialect,
         )
         return await self._store.enqueue(job)
 
@@ -177,6 +178,7 @@ class Endpoint:
             retention_ms=self._retention_ms(receipt),
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
             origin=receipt.origin,
+            dialect=receipt.dialect,
         )
 
     def _retention_ms(self, receipt: Receipt) -> int | None:

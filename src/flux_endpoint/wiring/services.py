@@ -83,16 +83,8 @@ def build_services(
         stores.claims, stores.workers, pictures, catalog, clock, lease_s, on_leaving, settings.stop_grace_s, on_stuck
     )
     accounts = Accounts(stores.accounts, clock, settings.rate_rules)
-    endpoints = Endpoints(
-        stores.jobs,
-        stores.activity,
-        catalog,
-        clock,
-        accounts.ask_for_job,
-        retention,
-        settings.max_queued,
-        settings.outbound_rules,
-    )
+    rules = settings.max_queued, settings.outbound_rules
+    endpoints = Endpoints(stores.jobs, stores.activity, catalog, clock, accounts.ask_for_job, retention, *rules)
     billing = Billing(stores.accounts, clock)
     routes = Services(
         bodies=Bodies(),

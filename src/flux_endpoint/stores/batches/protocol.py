@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from flux_endpoint.core.batch import Batch, BatchRequest
-from flux_endpoint.core.job import Job
+from flux_endpoint.core.job import FIRST_DIALECT, Job
 
 
 class BatchStore(Protocol):
@@ -70,7 +70,13 @@ class BatchStore(Protocol):
         ...
 
     async def finalize_batch(
-        self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None, origin: str | None = None
+        self,
+        endpoint_id: str,
+        batch_id: str,
+        key_id: str,
+        retention_ms: int | None,
+        origin: str | None = None,
+        dialect: str = FIRST_DIALECT,
     ) -> Batch:
         """Make jobs of the requests of a DRAFT, all at once; a batch that is FINALIZED already is returned as it is.
 
@@ -80,6 +86,7 @@ class BatchStore(Protocol):
             key_id: the API key that pays.
             retention_ms: see `Job`.
             origin: see `Job`.
+            dialect: see `Job`.
 
         Raises:
             Conflict: the batch is in another state, or has no requests.

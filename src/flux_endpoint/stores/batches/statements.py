@@ -120,6 +120,7 @@ _job_of_request = {
     "expires_ms": _now_ms + func.coalesce(batch_requests.c.ttl_ms, BATCH_TTL_MS),
     "batch_id": batch_requests.c.batch_id,
     "origin": bindparam("asked_at", type_=Text),
+    "dialect": bindparam("spoken", type_=Text),
 }
 QUEUE_REQUESTS: Final = (
     insert(jobs)

@@ -17,7 +17,7 @@ from flux_endpoint.core.batch import (
 )
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, TooManyRequests, UnknownBatch, UnknownJob
-from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.job import FIRST_DIALECT, Job, JobStatus
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts.budget import require_budget_for
 from flux_endpoint.stores.batches import statements as sql
@@ -149,7 +149,13 @@ class SqlBatches:
         return await self._database.read(work)
 
     async def finalize_batch(
-        self, endpoint_id: str, batch_id: str, key_id: str, retention_ms: int | None, origin: str | None = None
+        self,
+        endpoint_id: str,
+        batch_id: str,
+        key_id: str,
+        retention_ms: int | None,
+        origin: str | None = None,
+        dialect: str = FIRST_DIALECT,
     ) -> Batch:
         """See `BatchStore.finalize_batch`."""
         reference = _reference(endpoint_id, batch_id)
@@ -169,7 +175,7 @@ class SqlBatches:
                 sql.QUEUE_REQUESTS,
                 reference
                 | {"now_ms": now_ms, "key": storable(key_id), "hook": row.webhook, "kept_ms": retention_ms}
-                | {"asked_at": origin},
+                | {"asked_at": origin, "spoken": dialect},
             )
             connection.execute(sql.DROP_REQUESTS, reference)
             connection.execute(sql.CHANGE_BATCH.values(status=BatchStatus.FINALIZED.value), {"row": row.seq})

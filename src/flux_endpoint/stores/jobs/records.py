@@ -40,6 +40,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "progress": None if job.progress is None else dict(job.progress),
         "batch_id": job.batch_id,
         "origin": job.origin,
+        "dialect": job.dialect,
     }
 
 
@@ -70,6 +71,7 @@ def to_job(row: Row[Any] | SimpleNamespace) -> Job:
         progress=row.progress,
         batch_id=row.batch_id,
         origin=row.origin,
+        dialect=row.dialect,
     )
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     literal_column,
 )
 
+from flux_endpoint.core.job import FIRST_DIALECT
 from flux_endpoint.stores.sql.columns import JSON_VALUE, SEQUENCE, metadata
 
 jobs: Final = Table(
@@ -53,6 +54,7 @@ jobs: Final = Table(
     Column("batch_id", Text),
     # Scheme, host, port and prefix that the client asked.
     Column("origin", Text),
+    Column("dialect", Text, nullable=False, server_default=FIRST_DIALECT),
     UniqueConstraint("id"),
 )
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, NotFound
-from flux_endpoint.core.job import JobStatus
+from flux_endpoint.core.job import FIRST_DIALECT, JobStatus
 from flux_endpoint.core.outbound import host_of, origin_of, without_secrets
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.shares import Receiver, Shares
@@ -279,7 +279,7 @@ def _to_secret(row: Row[Any], now_ms: int) -> WebhookSecret:
 
 def _to_delivery(row: Row[Any], secret: WebhookSecret) -> Delivery:
     # A snapshot taken before an upgrade lacks the columns that came with it.
-    snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | _columns_in(row.job)))
+    snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | {"dialect": FIRST_DIALECT} | _columns_in(row.job)))
     return Delivery(
         id=row.id,
         job=to_job(snapshot),

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.dialects.runpod.ids import new_batch_id
+from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_batch_id
 from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, read_body
@@ -189,7 +189,7 @@ async def remove(call: Call, endpoint: Endpoint, batch_id: str, request_id: str)
 
 async def finalize(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
-    batch = await call.services.batches.finalize(endpoint, batch_id, base_url_of(call))
+    batch = await call.services.batches.finalize(endpoint, batch_id, DIALECT, base_url_of(call))
     return _made_reply(call, batch, _batch_body(batch))
 
 

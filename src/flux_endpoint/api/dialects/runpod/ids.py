@@ -1,8 +1,9 @@
-"""Ids in the forms of Runpod's, which end in the cluster that made them; clients treat the whole as opaque."""
+"""The name of this dialect, and ids in its forms: they end in a cluster; clients treat the whole as opaque."""
 
 import uuid
 from typing import Final
 
+DIALECT: Final = "runpod"
 _CLUSTER_SUFFIX: Final = "u1"
 
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import REPEAT_HEADER
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_job_id
 from flux_endpoint.api.dialects.runpod.submissions import read_submission
 from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
@@ -114,7 +114,7 @@ def idempotency_key_of(call: Call) -> str | None:
 
 
 async def _submit(call: Call, endpoint: Endpoint, *, sync: bool) -> Job:
-    receipt = Receipt(new_job_id(sync=sync), sync, base_url_of(call), idempotency_key_of(call))
+    receipt = Receipt(new_job_id(sync=sync), DIALECT, sync, base_url_of(call), idempotency_key_of(call))
     try:
         submission = await submission_in(call, endpoint)
     except InvalidRequest as error:
