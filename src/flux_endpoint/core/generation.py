@@ -8,7 +8,7 @@ from typing import Any
 from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
-from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, inputs_of
+from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, Kind, defaults_of, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,20 @@ def parse_input(
     Raises:
         InvalidParameter: the first field that is wrong, in the order of the table of inputs.
     """
-    rows = inputs_of(spec.family)
+    sent: dict[str, Kind] = {}
     complete: dict[str, Any] = {}
-    for row, kind in rows:
+    for row, kind in inputs_of(spec.family):
         value = fields.get(row.name)
         for alias in row.aliases:
             value = fields.get(alias) if value is None else value
+        if value is not None or kind.default is None:
+            sent[row.name] = kind
         if value is None:
             value = kind.default
         if value is not None or row.name in fields:
             complete[row.name] = value
-    values = {row.name: kind.read(row.name, complete) for row, kind in rows}
+    # Defaults are right: only what was sent is checked.
+    values = {**defaults_of(spec.family), **{name: kind.read(name, complete) for name, kind in sent.items()}}
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
     return GenerationRequest(**values)

@@ -310,6 +310,14 @@ def inputs_of(family: ModelFamily) -> tuple[tuple[Input, Kind], ...]:
     return tuple((row, row.kinds.get(family, row.kind)) for row in INPUTS)
 
 
+@functools.cache
+def defaults_of(family: ModelFamily) -> Mapping[str, Any]:
+    """What the inputs that need not be sent are read as when they are absent."""
+    rows = [(row.name, kind) for row, kind in inputs_of(family) if kind.default is not None]
+    fields = {name: kind.default for name, kind in rows}
+    return {name: kind.read(name, fields) for name, kind in rows}
+
+
 def input_schema(spec: ModelSpec) -> JsonSchema:
     """JSON schema of a model's `input`."""
     rows = inputs_of(spec.family)

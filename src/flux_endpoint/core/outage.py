@@ -39,7 +39,8 @@ class Outage:
             # An answer that is no good for the one who asked.
             self.answered(what)
             raise
-        self.answered(what)
+        if self.is_on:
+            self.answered(what)
 
     def failed(self, what: str, error: StoreUnavailable) -> None:
         """A question of this kind was not answered."""
