@@ -52,7 +52,7 @@ async def test_a_database_that_goes_away_while_a_client_waits_leaves_it_the_id(g
 async def test_a_bug_after_the_acceptance_leaves_the_id_too(gateway: Gateway) -> None:
     # Whatever is written comes back as what no code expects.
     broken = "CREATE TRIGGER broken AFTER INSERT ON jobs BEGIN UPDATE jobs SET status = 'BROKEN'; END"
-    await gateway.stores.database.write(lambda transaction: transaction.connection.exec_driver_sql(broken) and None)
+    await gateway.stores.database.write(lambda transaction: transaction.connection.execute(text(broken)) and None)
     transport = httpx.ASGITransport(create_app(gateway.services, FRONT), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=gateway.client.headers) as client:
         reply = await client.post(f"{DEV}/runsync", json=BODY)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import (
@@ -178,13 +178,13 @@ async def test_erasing_leaves_figures_only_and_forgetting_takes_them_too(stores,
     assert await stores.retention.erase_expired() == 0
     assert (await stores.jobs.counts(DEV)).failed == 1
     # Asked of the database itself: no verb shows an erased job.
-    rows = await stores.database.read(lambda c: c.exec_driver_sql("SELECT * FROM jobs").mappings().all())
+    rows = await stores.database.read(lambda c: c.execute(text("SELECT * FROM jobs")).all())
     assert len(rows) == 1
-    left = str(dict(rows[0]))
+    left = str(tuple(rows[0]))
     for private in ("猫", "secret", "a.example", "order-1"):
         assert private not in left
-    assert rows[0]["error"] == "no memory"
-    assert (await stores.database.read(lambda c: c.exec_driver_sql("SELECT * FROM chunks").all())) == []
+    assert rows[0].error == "no memory"
+    assert (await stores.database.read(lambda c: c.execute(text("SELECT * FROM chunks")).all())) == []
     assert (await stores.retention.forget(clock.now_ms() - 60_000)).jobs == 0
     assert (await stores.retention.forget(clock.now_ms())).jobs == 1
     assert (await stores.jobs.counts(DEV)).failed == 0

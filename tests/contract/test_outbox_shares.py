@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from flux_endpoint.core.webhook import (
     FAILURES_TO_PAUSE,
@@ -234,6 +235,6 @@ async def test_receivers_nobody_sends_to_are_forgotten(stores, clock):
     await pause(stores, clock, "http://other.example/")
     clock.advance(days=31)
     await stores.retention.forget(clock.now_ms() - 1)
-    rows = await stores.database.read(lambda c: c.exec_driver_sql("SELECT origin FROM webhook_receivers").all())
+    rows = await stores.database.read(lambda c: c.execute(text("SELECT origin FROM webhook_receivers")).all())
     # Something waits for it.
     assert [row.origin for row in rows] == ["http://other.example:80"]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import SystemClock
@@ -37,9 +38,8 @@ def indexes_of(connection):
     return [tuple(row) for row in connection.execute(text(query)) if "alembic" not in row[0]]
 
 
-async def test_migrations_make_exactly_the_tables_of_the_schema(stores):
-    def work(transaction):
-        connection = transaction.connection
+async def test_migrations_make_exactly_the_tables_of_the_schema(stores, database_url):
+    def work(connection):
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         differences = compare_metadata(context, metadata)
         migrated = indexes_of(connection)
@@ -47,7 +47,12 @@ async def test_migrations_make_exactly_the_tables_of_the_schema(stores):
         metadata.create_all(connection)
         return differences, migrated, indexes_of(connection)
 
-    differences, migrated, created = await stores.database.write(work)
+    # Alembic speaks to SQLAlchemy's connections only.
+    if database_url.startswith("sqlite"):
+        with create_engine(database_url, poolclass=NullPool).begin() as connection:
+            differences, migrated, created = work(connection)
+    else:
+        differences, migrated, created = await stores.database.write(lambda transaction: work(transaction.connection))
     assert differences == []
     assert migrated == created
 

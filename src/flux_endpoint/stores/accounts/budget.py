@@ -2,15 +2,13 @@
 
 from decimal import Decimal
 
-from sqlalchemy import Connection
-
 from flux_endpoint.core.errors import OverBudget
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts import statements as sql
-from flux_endpoint.stores.sql.database import storable
+from flux_endpoint.stores.sql.database import Connection, storable
 
 
 def require_budget(connection: Connection, job: Job, now_ms: int) -> None:

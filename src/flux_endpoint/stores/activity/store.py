@@ -1,15 +1,12 @@
 """The work of a server in figures, from the SQL database."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
-
-from sqlalchemy import Connection, Row
 
 from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
 from flux_endpoint.stores.jobs.records import of_key
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
 
 
 class SqlActivity:
@@ -45,7 +42,7 @@ class SqlActivity:
                 unfinished.get(JobStatus.IN_PROGRESS, 0),
             )
 
-        return await self._database.read(work)
+        return await self._database.read(work, is_heavy=True)
 
     async def note_cold_start(
         self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
@@ -58,7 +55,7 @@ class SqlActivity:
         ]
 
         def work(transaction: Transaction) -> None:
-            if rows and not transaction.connection.execute(sql.FIND_COLD_START, start).first():
+            if rows and transaction.connection.scalar(sql.FIND_COLD_START, start) is None:
                 transaction.connection.execute(sql.ADD_COLD_START, rows)
 
         await self._database.write(work)
@@ -66,7 +63,9 @@ class SqlActivity:
     async def load(self, endpoint_id: str) -> EndpointLoad:
         """See `ActivityStore.load`."""
         values = {"endpoint": storable(endpoint_id)}
-        rows = await self._database.read(lambda connection: connection.execute(sql.COUNT_UNFINISHED, values).all())
+        rows = await self._database.read(
+            lambda connection: connection.execute(sql.COUNT_UNFINISHED, values).all(), is_heavy=True
+        )
         counts: dict[str, int] = {row.status: row.jobs for row in rows}
         return EndpointLoad(counts.get(JobStatus.IN_QUEUE, 0), counts.get(JobStatus.IN_PROGRESS, 0))
 
@@ -77,5 +76,5 @@ class SqlActivity:
         return [PastRun(row.execution_ms, row.work) for row in rows]
 
 
-def _percentiles(row: Row[Any]) -> Percentiles | None:
+def _percentiles(row: Row) -> Percentiles | None:
     return None if row.p70 is None else Percentiles(row.p70, row.p90, row.p98)

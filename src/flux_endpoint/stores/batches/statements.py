@@ -34,7 +34,9 @@ GET_BATCH: Final = select(batches).where(*_this)
 # Whoever changes a batch holds its row, so that nothing is added to a batch while it is being finalized.
 LOCK_BATCH: Final = GET_BATCH.with_for_update()
 ADD_BATCH: Final = insert(batches).inline()
-CHANGE_BATCH: Final = update(batches).where(batches.c.seq == bindparam("row"))
+_row = batches.c.seq == bindparam("row")
+SET_STATUS: Final = update(batches).where(_row).values(status=bindparam("new_status"))
+CHANGE: Final = {name: update(batches).where(_row).values({name: bindparam("text")}) for name in ("name", "webhook")}
 _of_endpoint: ColumnElement[Any] = batches.c.endpoint_id == bindparam("endpoint")
 _of_key: ColumnElement[Any] = batches.c.key_id == bindparam("key")
 LIST_BATCHES: Final = (

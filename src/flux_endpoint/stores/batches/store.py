@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row
-
 from flux_endpoint.core.batch import (
     MAX_ACTIVE_BATCHES,
     MAX_BATCH_REQUESTS,
@@ -25,7 +23,7 @@ from flux_endpoint.stores.jobs import statements as job_sql
 from flux_endpoint.stores.jobs.endings import ended
 from flux_endpoint.stores.jobs.records import of_key, to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
 
 # When a queue of 50,000 may have become shorter.
 _RETRY_WHEN_FULL_S = 60
@@ -65,12 +63,12 @@ class SqlBatches:
             _add(connection, batch.id, requests)
             return _get(connection, {"batch": batch.id, "endpoint": batch.endpoint_id})
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=True)
 
     async def get_batch(self, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.get_batch`."""
         reference = _reference(endpoint_id, batch_id)
-        return await self._database.read(lambda connection: _get(connection, reference))
+        return await self._database.read(lambda connection: _get(connection, reference), is_heavy=True)
 
     async def list_batches(
         self, endpoint_id: str, offset: int, limit: int, key_id: str | None = None
@@ -84,7 +82,7 @@ class SqlBatches:
             total = connection.scalar(sql.COUNT_BATCHES if key_id is None else sql.COUNT_BATCHES_OF_KEY, whose)
             return _to_batches(connection, rows), total or 0
 
-        return await self._database.read(work)
+        return await self._database.read(work, is_heavy=True)
 
     async def change_batch(self, endpoint_id: str, batch_id: str, changes: Mapping[str, str | None]) -> Batch:
         """See `BatchStore.change_batch`."""
@@ -93,8 +91,8 @@ class SqlBatches:
 
         def work(transaction: Transaction) -> Batch:
             row = _lock_draft(transaction.connection, reference, "changed")
-            if values:
-                transaction.connection.execute(sql.CHANGE_BATCH.values(**values), {"row": row.seq})
+            for name, text in values.items():
+                transaction.connection.execute(sql.CHANGE[name], {"row": row.seq, "text": text})
             return _get(transaction.connection, reference)
 
         return await self._database.write(work)
@@ -115,7 +113,7 @@ class SqlBatches:
             _add(connection, reference["batch"], requests)
             return _get(connection, reference)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=True)
 
     async def remove_request(self, endpoint_id: str, batch_id: str, request_id: str) -> None:
         """See `BatchStore.remove_request`."""
@@ -146,7 +144,7 @@ class SqlBatches:
             jobs = [to_job(row) for row in connection.execute(sql.LIST_JOBS, values)]
             return [(job.id, _as_readable(job, now_ms)) for job in jobs], batch.counts.total
 
-        return await self._database.read(work)
+        return await self._database.read(work, is_heavy=True)
 
     async def finalize_batch(
         self,
@@ -178,7 +176,7 @@ class SqlBatches:
                 | {"asked_at": origin, "spoken": dialect},
             )
             connection.execute(sql.DROP_REQUESTS, reference)
-            connection.execute(sql.CHANGE_BATCH.values(status=BatchStatus.FINALIZED.value), {"row": row.seq})
+            connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.FINALIZED.value})
             require_budget_for(connection, key_id, units_to_usd(int(sums.cost_units)), now_ms, "batch")
             transaction.wake(channels.work_on(row.endpoint_id))
             return _get(connection, reference)
@@ -198,7 +196,7 @@ class SqlBatches:
                 ended(transaction, job_row)
             if cancelled or row.status == BatchStatus.DRAFT:
                 connection.execute(sql.DROP_REQUESTS, reference)
-                connection.execute(sql.CHANGE_BATCH.values(status=BatchStatus.CANCELLED.value), {"row": row.seq})
+                connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.CANCELLED.value})
             return _get(connection, reference)
 
         return await self._database.write(work, is_long=True)
@@ -208,23 +206,23 @@ def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:
     return {"batch": storable(batch_id), "endpoint": storable(endpoint_id)}
 
 
-def _found(row: Row[Any] | None, reference: dict[str, Any]) -> Row[Any]:
+def _found(row: Row, reference: dict[str, Any]) -> Row:
     if row is None:
         raise UnknownBatch.on(reference["endpoint"], reference["batch"])
     return row
 
 
-def _lock(connection: Connection, reference: dict[str, Any]) -> Row[Any]:
+def _lock(connection: Connection, reference: dict[str, Any]) -> Row:
     return _found(connection.execute(sql.LOCK_BATCH, reference).one_or_none(), reference)
 
 
-def _lock_draft(connection: Connection, reference: dict[str, Any], what: str) -> Row[Any]:
+def _lock_draft(connection: Connection, reference: dict[str, Any], what: str) -> Row:
     row = _lock(connection, reference)
     _require_draft(row, what)
     return row
 
 
-def _require_draft(row: Row[Any], what: str) -> None:
+def _require_draft(row: Row, what: str) -> None:
     if row.status != BatchStatus.DRAFT:
         raise Conflict(f"batch {row.id} is {row.status}; only a DRAFT can be {what}")
 
@@ -245,7 +243,7 @@ def _get(connection: Connection, reference: dict[str, Any]) -> Batch:
     return _to_batches(connection, [row])[0]
 
 
-def _to_batches(connection: Connection, rows: Sequence[Row[Any]]) -> list[Batch]:
+def _to_batches(connection: Connection, rows: Sequence[Row]) -> list[Batch]:
     values = {"batches": [row.id for row in rows]}
     counted: dict[str, dict[str | None, int]] = {row.id: {} for row in rows}
     for row in connection.execute(sql.COUNT_REQUESTS, values):

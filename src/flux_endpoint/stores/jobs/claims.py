@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row
-
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned, SweepResult
@@ -16,7 +14,7 @@ from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.endings import ended, name_picture, waits_again
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
@@ -28,9 +26,6 @@ class SqlClaims:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # Since a job with a big input was seen here. To change a row SQLite writes all of it again, which is then no
-        # quick work any more.
-        self._has_big_rows = False
 
     async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
         """See `ClaimStore.claim`."""
@@ -46,19 +41,19 @@ class SqlClaims:
             "until_ms": expires_ms,
         }
 
-        def work(transaction: Transaction) -> Sequence[Row[Any]]:
+        def work(transaction: Transaction) -> Sequence[Row]:
             claimed = transaction.connection.execute(sql.CLAIM, values).all()
             for row in claimed:
                 transaction.wake(channels.move_of(row.id))
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(work, is_quick=not self._has_big_rows)
+            rows = await self._database.write(work, is_heavy=self._database.has_big_rows)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._is_work_waiting(values["endpoints"]):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
-            self._has_big_rows = True
+            self._database.has_big_rows = True
         return [
             Claim(to_job(row), row.worker_id, row.claim_token, expires_ms)
             for row in sorted(rows, key=lambda row: (row.created_ms, row.seq))
@@ -71,9 +66,7 @@ class SqlClaims:
             "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
             "now_ms": self._clock.now_ms(),
         }
-        row = await self._database.read(
-            lambda connection: connection.execute(sql.GET_JOB_ON, values).one_or_none(), is_quick=True
-        )
+        row = await self._database.read(lambda connection: connection.execute(sql.GET_JOB_ON, values).one_or_none())
         if row is None:
             raise UnknownJob(f"There is no job {values['job']}")
         return to_job(row)
@@ -89,9 +82,7 @@ class SqlClaims:
 
     async def _is_work_waiting(self, endpoints: Sequence[str]) -> bool:
         values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
-        return await self._database.read(
-            lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)), is_quick=True
-        )
+        return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)))
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `ClaimStore.renew`."""
@@ -104,7 +95,7 @@ class SqlClaims:
         }
         held = await self._database.write(
             lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)),
-            is_quick=not self._has_big_rows,
+            is_heavy=self._database.has_big_rows,
         )
         return frozenset(job_ids) - held
 
@@ -128,7 +119,7 @@ class SqlClaims:
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)
-        return await self._database.write(work, is_quick=not (is_big or self._has_big_rows))
+        return await self._database.write(work, is_heavy=is_big or self._database.has_big_rows)
 
     async def append_chunk(
         self,
@@ -150,7 +141,7 @@ class SqlClaims:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(channels.chunk_of(values["job_id"]))
 
-        await self._database.write(work, is_quick=not (isinstance(output, RawJson) or self._has_big_rows))
+        await self._database.write(work, is_heavy=isinstance(output, RawJson) or self._database.has_big_rows)
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
         """See `ClaimStore.set_progress`."""
@@ -162,7 +153,7 @@ class SqlClaims:
                 raise _not_held(transaction.connection, reporter)
             transaction.wake(channels.chunk_of(storable(job_id)))
 
-        await self._database.write(work)
+        await self._database.write(work, is_heavy=self._database.has_big_rows)
 
     async def hand_over(
         self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
@@ -179,7 +170,7 @@ class SqlClaims:
                 return None
             return to_job(row)
 
-        return await self._database.write(work, is_quick=True)
+        return await self._database.write(work, is_heavy=self._database.has_big_rows)
 
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `ClaimStore.wait_for_stops`."""
@@ -187,9 +178,7 @@ class SqlClaims:
         with self._database.signals.listen(channels.stop_for(worker["worker"]), timeout_s=timeout_s) as listener:
             while True:
                 # Asked first: most calls find nothing, and need not queue for the writer.
-                if await self._database.read(
-                    lambda connection: connection.scalar(sql.IS_STOP_WAITING, worker), is_quick=True
-                ):
+                if await self._database.read(lambda connection: connection.scalar(sql.IS_STOP_WAITING, worker)):
                     stops = await self._database.write(
                         lambda transaction: list(transaction.connection.scalars(sql.TAKE_STOPS, worker))
                     )
@@ -261,7 +250,7 @@ class SqlClaims:
         return await self._database.write(work, is_long=True)
 
 
-def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row[Any] | None:
+def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row:
     """Write the outcome if the reporter holds the job; None, and nothing written, if it does not."""
     match outcome:
         case Completed(output=output):
@@ -312,15 +301,15 @@ def require_taken_before(connection: Connection, reporter: dict[str, Any]) -> No
     raise _not_held(connection, reporter)
 
 
-def _is_held(row: Row[Any], reporter: dict[str, Any]) -> bool:
+def _is_held(row: Row, reporter: dict[str, Any]) -> bool:
     return row.status == JobStatus.IN_PROGRESS and _is_of(row, reporter)
 
 
-def _is_of(row: Row[Any], reporter: dict[str, Any]) -> bool:
+def _is_of(row: Row, reporter: dict[str, Any]) -> bool:
     return row.worker_id == reporter["worker"] and reporter["token"] in (None, row.claim_token)
 
 
-def _swept(transaction: Transaction, rows: Sequence[Row[Any]]) -> SweepResult:
+def _swept(transaction: Transaction, rows: Sequence[Row]) -> SweepResult:
     requeued = [row for row in rows if row.status == JobStatus.IN_QUEUE]
     failed = [row for row in rows if row.status == JobStatus.FAILED]
     for row in requeued:

@@ -1,20 +1,16 @@
 """What follows, in the same transaction, when a job becomes terminal or goes back to the queue."""
 
-from typing import Any
-
-from sqlalchemy import Row
-
 from flux_endpoint.core.errors import LeaseLost
 from flux_endpoint.core.job import Job
 from flux_endpoint.stores.jobs.chunk_statements import FORGET
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.pictures.statements import NAME
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Transaction
+from flux_endpoint.stores.sql.database import Row, Transaction
 from flux_endpoint.stores.webhooks.store import add_delivery
 
 
-def ended(transaction: Transaction, row: Row[Any]) -> Job:
+def ended(transaction: Transaction, row: Row) -> Job:
     """Note the end of a job. Every transition to a terminal state passes its row through here.
 
     Args:
@@ -42,7 +38,7 @@ def name_picture(transaction: Transaction, job: Job, key: str) -> None:
         raise LeaseLost(f"The picture of the job {job.id} is not here any more")
 
 
-def waits_again(transaction: Transaction, row: Row[Any]) -> None:
+def waits_again(transaction: Transaction, row: Row) -> None:
     """Note that a job is back in the queue. What its last attempt has sent goes: another one sends it again.
 
     Args:

@@ -3,13 +3,13 @@
 import hashlib
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, and_, bindparam, delete, exists, insert, or_, select
+from sqlalchemy import BigInteger, and_, bindparam, delete, exists, insert, or_, select
 
 from flux_endpoint.core.errors import Conflict, ResultErased
 from flux_endpoint.core.job import IDEMPOTENCY_KEY_LIFE_MS, IdempotencyKey, Job
 from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.records import to_job
-from flux_endpoint.stores.sql.database import storable
+from flux_endpoint.stores.sql.database import Connection, storable
 from flux_endpoint.stores.sql.schema import idempotency_keys, jobs
 
 _this = and_(

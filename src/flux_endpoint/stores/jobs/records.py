@@ -1,14 +1,11 @@
 """Rows of the database as the records of the product, and back."""
 
-from types import SimpleNamespace
 from typing import Any
-
-from sqlalchemy import Row
 
 from flux_endpoint.core.account import ApiKey, KeyLimits, LedgerEntry
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
-from flux_endpoint.stores.sql.database import storable
+from flux_endpoint.stores.sql.database import Row, storable
 
 
 def job_values(job: Job) -> dict[str, Any]:
@@ -44,7 +41,7 @@ def job_values(job: Job) -> dict[str, Any]:
     }
 
 
-def to_job(row: Row[Any] | SimpleNamespace) -> Job:
+def to_job(row: Row) -> Job:
     """A row of `schema.jobs`, or what was kept of one, as a job."""
     return Job(
         id=row.id,
@@ -80,7 +77,7 @@ def of_key(key_id: str | None) -> dict[str, str]:
     return {} if key_id is None else {"key": storable(key_id)}
 
 
-def to_entry(row: Row[*tuple[Any, ...]]) -> LedgerEntry:
+def to_entry(row: Row) -> LedgerEntry:
     """A row of `schema.ledger` as an entry."""
     return LedgerEntry(
         job_id=row.job_id,
@@ -101,7 +98,7 @@ def limit_values(limits: KeyLimits) -> dict[str, Any]:
     }
 
 
-def to_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
+def to_key(row: Row) -> ApiKey:
     """A row of `schema.api_keys` as a key."""
     limits = KeyLimits(
         is_read_only=bool(row.is_read_only),

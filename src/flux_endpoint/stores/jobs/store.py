@@ -3,8 +3,6 @@
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
-
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, UnknownJob
 from flux_endpoint.core.job import MAX_QUEUE_POSITION, Cursor, IdempotencyKey, Job, JobCounts, JobStatus
@@ -17,7 +15,7 @@ from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.idempotency import remember, sent_before
 from flux_endpoint.stores.jobs.records import job_values, of_key, to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
 
 _NEWEST: Final = Cursor(2**63 - 1, 2**63 - 1)
 
@@ -50,19 +48,21 @@ class SqlJobs:
                 transaction.wake(channels.work_on(job.endpoint_id))
             return job
 
+        is_big = isinstance(job.input, RawJson)
+        self._database.has_big_rows |= is_big
         try:
-            return await self._database.write(work, is_quick=not isinstance(job.input, RawJson))
+            return await self._database.write(work, is_heavy=is_big)
         except ValueError:
             if idempotency_key is None:
                 raise
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
-            return await self._database.write(work, is_quick=True)
+            return await self._database.write(work)
 
     async def find_submitted(self, endpoint_id: str, key_id: str, idempotency_key: IdempotencyKey) -> Job | None:
         """See `JobStore.find_submitted`."""
         now_ms = self._clock.now_ms()
         return await self._database.read(
-            lambda connection: sent_before(connection, key_id, endpoint_id, idempotency_key, now_ms), is_quick=True
+            lambda connection: sent_before(connection, key_id, endpoint_id, idempotency_key, now_ms)
         )
 
     async def set_ttl(self, endpoint_id: str, job_id: str, ttl_ms: int) -> Job:
@@ -74,7 +74,7 @@ class SqlJobs:
             row = transaction.connection.execute(sql.SET_TTL, values).one_or_none()
             return get_job(transaction.connection, reference) if row is None else to_job(row)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=self._database.has_big_rows)
 
     async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """See `JobStore.wait`."""
@@ -95,7 +95,7 @@ class SqlJobs:
             row = transaction.connection.execute(sql.CANCEL, reference).one_or_none()
             return get_job(transaction.connection, reference) if row is None else ended(transaction, row)
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=self._database.has_big_rows)
 
     async def retry(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.retry`."""
@@ -110,7 +110,7 @@ class SqlJobs:
             waits_again(transaction, row)
             return job
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=self._database.has_big_rows)
 
     async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
         """See `JobStore.purge`."""
@@ -133,7 +133,7 @@ class SqlJobs:
     async def get(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.get`."""
         reference = self._reference(endpoint_id, job_id)
-        return await self._database.read(lambda connection: get_job(connection, reference), is_quick=True)
+        return await self._database.read(lambda connection: get_job(connection, reference))
 
     async def wait_for_change(self, endpoint_id: str, job_id: str, seen: Job, timeout_s: float) -> Job:
         """See `JobStore.wait_for_change`."""
@@ -155,7 +155,9 @@ class SqlJobs:
             "created": job.created_ms,
             "max_jobs": MAX_QUEUE_POSITION - 1,
         }
-        ahead = await self._database.read(lambda connection: connection.scalar(views.COUNT_AHEAD, values))
+        ahead = await self._database.read(
+            lambda connection: connection.scalar(views.COUNT_AHEAD, values), is_heavy=True
+        )
         return 1 + (ahead or 0)
 
     async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
@@ -174,7 +176,7 @@ class SqlJobs:
                 retried=connection.scalar(counts.retries, values) or 0,
             )
 
-        return await self._database.read(work)
+        return await self._database.read(work, is_heavy=True)
 
     async def recent(
         self,
@@ -194,7 +196,7 @@ class SqlJobs:
         } | of_key(key_id)
         of_status = views.RECENT_OF_STATUS if key_id is None else views.RECENT_OF_STATUS_AND_KEY
 
-        def work(connection: Connection) -> list[Row[Any]]:
+        def work(connection: Connection) -> list[Row]:
             if key_id is None and not statuses:
                 return list(connection.execute(views.RECENT, values))
             # One walk for each: together they would pass over all jobs of the other states.
@@ -205,7 +207,7 @@ class SqlJobs:
             ]
             return sorted(rows, key=lambda row: (row.created_ms, row.seq), reverse=True)
 
-        rows = await self._database.read(work)
+        rows = await self._database.read(work, is_heavy=True)
         shown = rows[:limit]
         rest = Cursor(shown[-1].created_ms, shown[-1].seq) if len(rows) > limit else None
         return [to_job(row) for row in shown], rest
@@ -228,7 +230,7 @@ class SqlJobs:
 
         job, has_news = await self._wait_for_chunk(endpoint_id, job_id, position, timeout_s)
         # After the job: whoever sees the end has been handed what came before it.
-        return job, await self._database.write(take, is_quick=True) if has_news else []
+        return job, await self._database.write(take) if has_news else []
 
     async def chunks_after(
         self, endpoint_id: str, job_id: str, position: int, timeout_s: float
@@ -236,9 +238,7 @@ class SqlJobs:
         """See `JobStore.chunks_after`."""
         job, _ = await self._wait_for_chunk(endpoint_id, job_id, lambda _: position, timeout_s)
         unread = {"job": storable(job_id), "after": position}
-        rows = await self._database.read(
-            lambda connection: connection.execute(chunk_sql.READ, unread).all(), is_quick=True
-        )
+        rows = await self._database.read(lambda connection: connection.execute(chunk_sql.READ, unread).all())
         return job, [row.output for row in rows], rows[-1].seq if rows else position
 
     async def _wait_for_chunk(
@@ -255,7 +255,7 @@ class SqlJobs:
         moments = (channels.end_of(reference["job"]), channels.chunk_of(reference["job"]))
         with self._database.signals.listen(*moments, timeout_s=timeout_s) as listener:
             while True:
-                job, has_news = await self._database.read(look, is_quick=True)
+                job, has_news = await self._database.read(look)
                 if has_news or job.status.is_terminal or not await listener.sleep():
                     return job, has_news
 

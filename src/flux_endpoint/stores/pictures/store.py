@@ -35,12 +35,14 @@ class SqlPictures:
             connection.execute(sql.RESERVE, values)
             return key
 
-        return await self._database.write(work, is_quick=True)
+        return await self._database.write(work)
 
     async def orphaned_pictures(self, reserved_before_ms: int, limit: int) -> Sequence[str]:
         """See `PictureStore.orphaned_pictures`."""
         values = {"before_ms": reserved_before_ms, "max_pictures": limit}
-        return await self._database.read(lambda connection: list(connection.scalars(sql.ORPHANS, values)))
+        return await self._database.read(
+            lambda connection: list(connection.scalars(sql.ORPHANS, values)), is_heavy=True
+        )
 
     async def forget_pictures(self, keys: Collection[str]) -> None:
         """See `PictureStore.forget_pictures`."""

@@ -1,7 +1,6 @@
 """Runs SQLAlchemy's statements on SQLite without its machinery, which costs several times what SQLite does.
 
-Each statement is compiled once; after that a call is a dictionary of parameters and the driver. Only what the quick
-work of the store needs is here. Whatever runs in threads goes through SQLAlchemy as ever.
+Each statement is compiled once; after that a call is a dictionary of parameters and the driver.
 """
 
 import sqlite3
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Executable
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.sql import ClauseElement
@@ -21,6 +20,7 @@ from sqlalchemy.types import TypeEngine
 
 from flux_endpoint.core.raw_json import read_json, write_json
 from flux_endpoint.stores.sql.columns import JsonText
+from flux_endpoint.stores.sql.database import Parameters
 
 Convert = Callable[[Any], Any]
 
@@ -35,7 +35,7 @@ class _Compiled:
         parameters: of the call: their names, and how the driver wants those it does not take as they are.
         lists: parameters that stand for a list, with the names that its values have in the text.
         readers: what a column is to be read with, for those that are not what they are to be.
-        row: makes a row of its cells; None for a statement that returns none.
+        row: makes a row of its cells; None for a statement that returns none, or is plain text.
     """
 
     text: str
@@ -46,7 +46,7 @@ class _Compiled:
     row: Callable[[Iterable[Any]], Any] | None
 
 
-class Rows(list[Any]):
+class CompiledRows(list[Any]):
     """The rows of one statement, all of them read, with the verbs of SQLAlchemy's result that the store uses."""
 
     rowcount = -1
@@ -75,69 +75,80 @@ class Rows(list[Any]):
         return row
 
 
-class QuickConnection:
-    """One connection for one thread, outside a transaction unless `begin` was called.
+class CompiledConnection:
+    """One connection, for one thread at a time.
 
-    Args:
-        raw: in autocommit mode.
+    Attributes:
+        raw: of the driver, in autocommit mode; transactions are begun and ended there.
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
+        self.dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
         self.raw = raw
-        self._dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
         # By the statement itself, the names of its parameters, and the lengths of lists, which the first look leaves
         # out. All statements are constants of their modules, and stay as long as the process.
-        self._compiled: dict[tuple[ClauseElement, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
+        self._compiled: dict[tuple[Executable, tuple[str, ...], tuple[int, ...]], _Compiled] = {}
 
     def close(self) -> None:
         """Let go of the file."""
         self.raw.close()
 
-    def execute(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> Rows:
-        """Run a statement.
+    def execute(
+        self, statement: Executable, parameters: Parameters | Sequence[Parameters] = MappingProxyType({}), /
+    ) -> CompiledRows:
+        """Run a statement: once, or for each of several sets of parameters, which returns no rows.
 
         Raises:
             ValueError: a value cannot be written as JSON.
             sqlite3.Error: what the driver says.
         """
+        if not isinstance(parameters, Mapping):
+            for each in parameters:
+                self.execute(statement, each)
+            return CompiledRows()
+        values = parameters
         key = (statement, tuple(values), ())
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = self._compile(statement, values)
         if compiled.lists:
             compiled, values = self._expand(compiled, statement, values)
-        parameters = dict(compiled.constants)
+        bound = dict(compiled.constants)
         try:
             for name, write in compiled.parameters:
                 value = values[name]
-                parameters[name] = value if write is None or value is None else write(value)
+                bound[name] = value if write is None or value is None else write(value)
         except (ValueError, TypeError) as error:
             raise ValueError(f"The database refuses the value: {error}") from error
-        cursor = self.raw.execute(compiled.text, parameters)
-        rows, make = Rows(), compiled.row
-        rows.rowcount = cursor.rowcount
-        if make is not None:
-            for row in cursor:
-                cells = list(row)
-                for index, read in compiled.readers:
-                    if (cell := cells[index]) is not None:
-                        cells[index] = read(cell)
-                rows.append(make(cells))
-            rows.rowcount = len(rows)
+        cursor = self.raw.execute(compiled.text, bound)
+        if cursor.description is None:
+            changed = CompiledRows()
+            changed.rowcount = cursor.rowcount
+            return changed
+        return self._fetch(cursor, compiled)
+
+    def _fetch(self, cursor: sqlite3.Cursor, compiled: _Compiled) -> CompiledRows:
+        make = compiled.row or _row_type([column[0] for column in cursor.description])._make
+        rows = CompiledRows()
+        for row in cursor:
+            cells = list(row)
+            for index, read in compiled.readers:
+                if (cell := cells[index]) is not None:
+                    cells[index] = read(cell)
+            rows.append(make(cells))
+        rows.rowcount = len(rows)
         return rows
 
-    def scalar(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> Any:
-        """The first column of the first row; None when there is no row."""
-        rows = self.execute(statement, values)
+    def scalar(self, statement: Executable, parameters: Parameters = MappingProxyType({}), /) -> Any:
+        """The first cell of the first row; None when there is no row."""
+        rows = self.execute(statement, parameters)
         return rows[0][0] if rows else None
 
-    def scalars(self, statement: ClauseElement, values: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
-        """The first column of every row."""
-        return [row[0] for row in self.execute(statement, values)]
+    def scalars(self, statement: Executable, parameters: Parameters = MappingProxyType({}), /) -> CompiledRows:
+        """The first cell of every row."""
+        return CompiledRows(row[0] for row in self.execute(statement, parameters))
 
-    def _expand(
-        self, compiled: _Compiled, statement: ClauseElement, values: Mapping[str, Any]
-    ) -> tuple[_Compiled, Mapping[str, Any]]:
+    def _expand(self, compiled: _Compiled, statement: Executable, values: Parameters) -> tuple[_Compiled, Parameters]:
         """The statement for lists as long as these, and the values with a name for each that is in a list.
 
         The last value of a list is repeated until its length is a power of two: what is IN it stays the same. Each
@@ -153,21 +164,23 @@ class QuickConnection:
         if expanded is None:
             expanded = self._compiled[key] = self._compile(statement, values)
         for name, names in expanded.lists.items():
-            values.update(zip(names, given[name], strict=True))
+            cells = [cell for each in given[name] for cell in (each if isinstance(each, tuple) else (each,))]
+            values.update(zip(names, cells, strict=True))
         return expanded, values
 
-    def _compile(self, statement: ClauseElement, values: Mapping[str, Any]) -> _Compiled:
-        compiler = statement.compile(dialect=self._dialect, column_keys=list(values))
+    def _compile(self, statement: Executable, values: Parameters) -> _Compiled:
+        assert isinstance(statement, ClauseElement)
+        compiler = statement.compile(dialect=self.dialect, column_keys=list(values))
         assert isinstance(compiler, SQLCompiler)
         state = compiler.construct_expanded_state(dict(values))
         parts = {name: state.parameter_expansion.get(name, [name]) for name in values if name in compiler.binds}
         writers = {
-            name: _writer(bind.type.dialect_impl(self._dialect), self._dialect) for name, bind in compiler.binds.items()
+            name: _writer(bind.type.dialect_impl(self.dialect), self.dialect) for name, bind in compiler.binds.items()
         }
         of_call = {part for names in parts.values() for part in names}
         constants = {name: value for name, value in state.parameters.items() if name not in of_call}
-        columns = list(statement.exported_columns) if isinstance(statement, ReturnsRows) else []
-        readers = [_reader(column.type.dialect_impl(self._dialect), self._dialect) for column in columns]
+        columns: list[Any] = list(statement.exported_columns) if isinstance(statement, ReturnsRows) else []
+        readers = [_reader(column.type.dialect_impl(self.dialect), self.dialect) for column in columns]
         return _Compiled(
             text=state.statement,
             constants={

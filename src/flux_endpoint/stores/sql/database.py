@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Dialect, Executable
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from flux_endpoint.core.errors import StoreUnavailable
@@ -15,6 +15,9 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.stores.sql.signals import Channel, Signals
 
 T = TypeVar("T")
+Parameters = Mapping[str, Any]
+# What a statement returns of a row: its cells, as attributes that are called like their columns.
+Row = Any
 
 
 # Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
@@ -36,6 +39,68 @@ class Patience:
         return min(time.monotonic() + limit_s, self._ends_s)
 
 
+class Rows(Protocol):
+    """What a statement has returned: rows, whose cells are called by the names of their columns."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it has changed."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def all(self) -> Sequence[Row]:
+        """Every row."""
+        ...
+
+    def one(self) -> Row:
+        """The only row.
+
+        Raises:
+            InvalidRequestError: there is none, or there are several.
+        """
+        ...
+
+    def one_or_none(self) -> Row | None:
+        """The only row, or None.
+
+        Raises:
+            InvalidRequestError: there are several.
+        """
+        ...
+
+
+class Cells(Protocol):
+    """The first cell of each row that a statement has returned."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def all(self) -> Sequence[Any]:
+        """Every one."""
+        ...
+
+
+class Connection(Protocol):
+    """What work asks of a connection to either database: SQLAlchemy's has it, and `compiled.CompiledConnection`."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Tells which database it is."""
+        ...
+
+    def execute(self, statement: Executable, parameters: Parameters | Sequence[Parameters] = ..., /) -> Rows:
+        """Run a statement: once, or for each of several sets of parameters."""
+        ...
+
+    def scalar(self, statement: Executable, parameters: Parameters = ..., /) -> Any:
+        """The first cell of the first row; None when there is no row."""
+        ...
+
+    def scalars(self, statement: Executable, parameters: Parameters = ..., /) -> Cells:
+        """The first cell of every row."""
+        ...
+
+
 @dataclass(slots=True)
 class Transaction:
     """What a piece of work gets: the connection, and the way to say who must wake once it is committed."""
@@ -53,33 +118,36 @@ class Database(Protocol):
 
     Attributes:
         signals: fired after each commit.
+        has_big_rows: whether a job with a big input was seen. To change its row SQLite writes all of it again, so what
+            changes jobs is heavy work from then on.
     """
 
     signals: Signals
+    has_big_rows: bool
 
     async def open(self) -> None:
         """Connect and bring the tables up to date; called once, before anything else."""
         ...
 
-    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_heavy: bool = False) -> T:
         """Run work that changes nothing.
 
         Args:
             work: called with the connection.
-            is_quick: an index answers it within microseconds; SQLite then does it on the spot.
+            is_heavy: it may look at more than a few rows found by an index; SQLite then does it in a thread.
 
         Raises:
             StoreUnavailable: the database did not answer.
         """
         ...
 
-    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False, is_long: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
         """Run work in one transaction: all of it is kept when it returns, nothing when it raises.
 
         Args:
             work: called with the transaction.
-            is_quick: it changes a few rows found by an index; SQLite then does it on the spot.
-            is_long: it may change so many rows that a healthy database is silent for more than `ANSWER_S`.
+            is_heavy: it may change more than a few rows found by an index, or big ones; SQLite then uses a thread.
+            is_long: it is so heavy that a healthy server may be silent for more than `ANSWER_S`.
 
         Raises:
             StoreUnavailable: the database did not answer. Nothing changed; or all did, when the answer to the commit

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.core.raw_json import read_json, write_json
-from flux_endpoint.stores.sql.database import ANSWER_S, Patience, Transaction, errors_translated
+from flux_endpoint.stores.sql.database import ANSWER_S, Connection, Patience, Transaction, errors_translated
 from flux_endpoint.stores.sql.migrate import upgrade
 from flux_endpoint.stores.sql.signals import Signals
 
@@ -70,6 +70,7 @@ class PostgresDatabase:
     def __init__(self, url: str, connections: int) -> None:
         self._url = url
         self.signals = Signals(_RECHECK_S)
+        self.has_big_rows = False
         self._connections = connections
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
@@ -128,7 +129,7 @@ class PostgresDatabase:
         self._opened.add(connection)
         return connection
 
-    async def read(self, work: Callable[[Connection], T], *, is_quick: bool = False) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_heavy: bool = False) -> T:
         """Run work on one connection of the pool; every statement sees the latest commit."""
 
         async def run() -> T:
@@ -139,7 +140,7 @@ class PostgresDatabase:
         with self._outage.watch("reading"), _errors_translated():
             return await self._answer(run, ANSWER_S)
 
-    async def write(self, work: Callable[[Transaction], T], *, is_quick: bool = False, is_long: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
         """Run work on one connection of the pool, in one transaction."""
 
         async def run() -> T:

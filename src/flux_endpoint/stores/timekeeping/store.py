@@ -2,14 +2,14 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, cast, extract, func, or_, select, update
+from sqlalchemy import BigInteger, bindparam, cast, extract, func, or_, select, update
 
 from flux_endpoint.core.batch import BatchStatus
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.stores.jobs.statements import locked
-from flux_endpoint.stores.sql.database import Database
+from flux_endpoint.stores.sql.database import Connection, Database, Row
 from flux_endpoint.stores.sql.schema import batches, jobs, timekeeping, workers
 from flux_endpoint.stores.sql.webhook_schema import webhook_deliveries, webhook_secrets
 
@@ -101,7 +101,7 @@ class SqlTimekeeper:
         self._clock.set(reading.now_ms, reading.at_ms)
         return 0 if last is None else reading.moved_ms - last.moved_ms
 
-    def _read(self, connection: Connection, row: Row[Any] | None = None) -> _Reading:
+    def _read(self, connection: Connection, row: Row = None) -> _Reading:
         row = row or connection.execute(_READ).one()
         before_ms = self._clock.monotonic_ms()
         is_shared = connection.dialect.name == "postgresql"

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Connection
-
 from flux_endpoint.core.webhook import PATIENCE_MS, Attempt, DeliveryState, PausedReceiver, Turn, pause_ms
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Transaction, storable
 from flux_endpoint.stores.webhooks import statements as sql
 
 # Nobody reads more, in a terminal or on a page.

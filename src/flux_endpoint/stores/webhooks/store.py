@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row
-
 from flux_endpoint.core import ids
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, NotFound
@@ -26,7 +24,7 @@ from flux_endpoint.core.webhook import (
 )
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
 from flux_endpoint.stores.sql.schema import jobs
 from flux_endpoint.stores.webhooks import statements as sql
 from flux_endpoint.stores.webhooks.receivers import first_due_ms, note_attempt, paused_receivers
@@ -40,7 +38,7 @@ _BIG: Final = "big"
 _COLUMNS: Final = tuple(column.name for column in jobs.columns)
 
 
-def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
+def add_delivery(transaction: Transaction, row: Row) -> None:
     """Note that the end of a job has to be told.
 
     Args:
@@ -68,7 +66,7 @@ def add_delivery(transaction: Transaction, row: Row[Any]) -> None:
     transaction.wake(channels.webhook_due())
 
 
-def _snapshot(row: Row[Any]) -> dict[str, Any]:
+def _snapshot(row: Row) -> dict[str, Any]:
     columns = {name: getattr(row, name) for name in _COLUMNS if name not in _LEFT_OUT}
     # As a text in the text: so it is read again without being taken apart.
     big = {name: value.text for name, value in columns.items() if isinstance(value, RawJson)}
@@ -105,7 +103,7 @@ class SqlWebhooks:
         next_due_ms = await self._next_due_ms(free, per_host)
         if next_due_ms is None or next_due_ms > now_ms:
             return []
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=True)
 
     async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
         """See `WebhookStore.wait_for_due`."""
@@ -119,9 +117,10 @@ class SqlWebhooks:
         now_ms = self._clock.now_ms()
 
         def work(connection: Connection) -> int | None:
-            return connection.scalar(sql.NEXT_DUE, _full(_shares(connection, free, per_host, now_ms)))
+            due_ms: int | None = connection.scalar(sql.NEXT_DUE, _full(_shares(connection, free, per_host, now_ms)))
+            return due_ms
 
-        return await self._database.read(work) if free > 0 else None
+        return await self._database.read(work, is_heavy=True) if free > 0 else None
 
     async def report(self, delivery: Delivery, attempt: Attempt) -> Turn | None:
         """See `WebhookStore.report`; what has arrived is erased at once when its job can no longer be read."""
@@ -164,12 +163,12 @@ class SqlWebhooks:
         else:
             query = sql.LOG_FAILED_OF_JOB if failed else sql.LOG_OF_JOB
             values["job"] = storable(job_id)
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all())
+        rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
         return [_to_record(row) for row in rows]
 
     async def paused_receivers(self, key_id: str | None = None) -> list[PausedReceiver]:
         """See `WebhookStore.paused_receivers`."""
-        return await self._database.read(lambda connection: paused_receivers(connection, key_id))
+        return await self._database.read(lambda connection: paused_receivers(connection, key_id), is_heavy=True)
 
     async def replay(self, delivery_id: str) -> None:
         """See `WebhookStore.replay`."""
@@ -196,7 +195,7 @@ class SqlWebhooks:
             transaction.wake(channels.webhook_due())
             return transaction.connection.execute(sql.REPLAY_FAILED, values).rowcount
 
-        return await self._database.write(work)
+        return await self._database.write(work, is_heavy=True)
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:
         """See `WebhookStore.webhook_secret`."""
@@ -248,7 +247,7 @@ def _full(shares: Shares) -> dict[str, Any]:
     }
 
 
-def _claim(connection: Connection, shares: Shares, values: dict[str, Any]) -> Sequence[Row[Any]]:
+def _claim(connection: Connection, shares: Shares, values: dict[str, Any]) -> Sequence[Row]:
     """Claim of what is longest overdue what its receivers may have. Whoever was refused is passed over next time."""
     limits = _full(shares) | {"now_ms": values["now_ms"], "max_deliveries": _LOOK_AT}
     due = connection.execute(sql.CANDIDATES, limits).all()
@@ -256,7 +255,7 @@ def _claim(connection: Connection, shares: Shares, values: dict[str, Any]) -> Se
     return connection.execute(sql.CLAIM, values | {"seqs": taken}).all()
 
 
-def _receiver(row: Row[Any]) -> Receiver:
+def _receiver(row: Row) -> Receiver:
     return Receiver(row.key_id, row.host, row.origin)
 
 
@@ -271,13 +270,13 @@ def _secrets_of(connection: Connection, key_ids: set[str], now_ms: int) -> dict[
     return {row.key_id: _to_secret(row, now_ms) for row in rows}
 
 
-def _to_secret(row: Row[Any], now_ms: int) -> WebhookSecret:
+def _to_secret(row: Row, now_ms: int) -> WebhookSecret:
     if row.previous is None or row.previous_until_ms <= now_ms:
         return WebhookSecret(row.secret)
     return WebhookSecret(row.secret, row.previous, row.previous_until_ms)
 
 
-def _to_delivery(row: Row[Any], secret: WebhookSecret) -> Delivery:
+def _to_delivery(row: Row, secret: WebhookSecret) -> Delivery:
     # A snapshot taken before an upgrade lacks the columns that came with it.
     snapshot = SimpleNamespace(**(dict.fromkeys(_COLUMNS) | {"dialect": FIRST_DIALECT} | _columns_in(row.job)))
     return Delivery(
@@ -290,7 +289,7 @@ def _to_delivery(row: Row[Any], secret: WebhookSecret) -> Delivery:
     )
 
 
-def _to_record(row: Row[Any]) -> DeliveryRecord:
+def _to_record(row: Row) -> DeliveryRecord:
     return DeliveryRecord(
         id=row.id,
         job_id=row.job_id,

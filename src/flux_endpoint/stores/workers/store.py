@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row
-
 from flux_endpoint.core.worker import WorkerRecord, WorkerState, WorkerToken
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Database, Row, Transaction, storable
 from flux_endpoint.stores.workers import statements as sql
 
 
@@ -100,7 +98,7 @@ def _values(record: WorkerRecord) -> dict[str, Any]:
     }
 
 
-def _to_record(row: Row[Any]) -> WorkerRecord:
+def _to_record(row: Row) -> WorkerRecord:
     return WorkerRecord(
         id=row.id,
         endpoint_ids=frozenset(row.endpoint_ids),
@@ -113,7 +111,7 @@ def _to_record(row: Row[Any]) -> WorkerRecord:
     )
 
 
-def _to_token(row: Row[*tuple[Any, ...]]) -> WorkerToken:
+def _to_token(row: Row) -> WorkerToken:
     return WorkerToken(
         id=row.id,
         name=row.name,
