@@ -239,3 +239,23 @@ def test_what_supersedes_a_decision_is_named_there_and_the_other_way_round():
                 newer |= {(page.name[:4], other) for other in others}
     assert newer
     assert newer == older
+
+
+def test_every_folder_and_class_is_named_after_a_word_of_the_glossary():
+    def singular(word):
+        ends = (("ies", "y"), ("ches", "ch"), ("ss", "ss"), ("s", ""))
+        return next((word.removesuffix(end) + other for end, other in ends if word.endswith(end)), word)
+
+    def is_error(name):
+        # Named after what went wrong; docs/reference/errors.md explains it.
+        return name == "Exception" or any(map(is_error, bases.get(name, ())))
+
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))]
+    bases = {node.name: [ast.unparse(base) for base in node.bases] for node in nodes if isinstance(node, ast.ClassDef)}
+    public = [name for name in bases if not name.startswith("_") and not is_error(name)]
+    # The noun stands last: a WorkerRegistry is a registry.
+    named = {re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)[-1].lower() for name in public}
+    named |= {folder for path in SOURCES for folder in path.relative_to(PACKAGE).parts[:-1]}
+    cells = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    words = {singular(word) for cell in cells for word in re.findall(r"[a-z]+", cell.lower())}
+    assert [noun for noun in sorted(named) if singular(noun) not in words] == []

@@ -1,5 +1,1 @@
-"""Puts the parts together: the only place that picks concrete classes.
-
-One module for each thing the program can be, so that each loads only its own part: a gateway never loads PyTorch, a
-worker never loads the web framework.
-"""
+"""Puts a gateway together: the only place that picks concrete classes. `serve` runs it, the tests use its services."""
