@@ -13,7 +13,7 @@ from flux_endpoint.api.dialects.runpod.operations import WORKER_OPERATIONS
 from flux_endpoint.api.document import Document
 from flux_endpoint.api.drain import Drain
 from flux_endpoint.api.errors import refusal
-from flux_endpoint.api.front import CrossOrigin, FrontDoor
+from flux_endpoint.api.front import CrossOrigin, FrontMiddleware
 from flux_endpoint.api.http import ClientLeft, error_object, unless_client_leaves
 from flux_endpoint.api.operations import Call, Methods, Route, Table, WordsOfErrors
 from flux_endpoint.api.services import Services
@@ -39,7 +39,7 @@ def create_app(services: Services, front: Front) -> ASGIApp:
     """
     pages.read_files()
     app: ASGIApp = Dispatch(services)
-    app = Drain(FrontDoor(app, front))
+    app = Drain(FrontMiddleware(app, front))
     if front.cors_origins:
         app = CrossOrigin(app, front.cors_origins, WORKER_OPERATIONS)
     return app

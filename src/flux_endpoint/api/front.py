@@ -35,7 +35,7 @@ def base_url_of(request: Request) -> str:
     return base_url
 
 
-class FrontDoor:
+class FrontMiddleware:
     """ASGI middleware that finds out how a request came, and tidies its path.
 
     Repeated and trailing slashes count as one and none, because clients put URLs together from parts that have them;

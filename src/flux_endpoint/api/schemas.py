@@ -76,7 +76,7 @@ def waiting_body(job: Job) -> JsonObject:
 
 
 def refused_body(job: Job) -> JsonObject:
-    """A job that failed at the door."""
+    """A job that failed on arrival."""
     return {"id": job.id, "status": job.status.value, "error": job.error}
 
 

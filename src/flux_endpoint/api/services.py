@@ -1,4 +1,4 @@
-"""What the routes need, in one typed value; `wiring/gateway.py` fills it."""
+"""What the routes need, in one typed value; `wiring/services.py` fills it."""
 
 from dataclasses import dataclass
 
