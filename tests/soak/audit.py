@@ -26,6 +26,8 @@ MAX_WAIT_S: Final = 2.0
 MAX_GROWTH: Final = 0.05
 # Shorter ones say nothing about memory: caches still fill.
 MIN_MEMORY_S: Final = 600
+# A worker that has just started is still growing.
+LOADED_S: Final = 60
 # From the end of a job until a good receiver is told.
 MAX_HOOK_S: Final = 5.0
 # What may be said of a job whose workers were stopped or killed under it.
@@ -215,8 +217,9 @@ def _check_memory(verdict: Verdict, journal: Journal) -> None:
     figures = {}
     for name, sizes in sorted(by_process.items()):
         late = [(at_s, size) for at_s, size in sizes if at_s >= half_s]
-        # Only of what lived through all of it.
-        if len(late) < 3 or sizes[0][0] > half_s:
+        # Only of what had loaded its model before it, and lived through all of it.
+        has_loaded, has_lived = sizes[0][0] <= half_s - LOADED_S, sizes[-1][0] >= journal.now_s() - LOADED_S
+        if len(late) < 3 or not (has_loaded and has_lived):
             continue
         slope, start = statistics.linear_regression([at_s for at_s, _ in late], [size for _, size in late])
         growth = slope * (late[-1][0] - late[0][0]) / (start + slope * late[0][0])
