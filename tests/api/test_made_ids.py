@@ -41,7 +41,7 @@ async def test_every_good_answer_has_it(gateway: Gateway, worker: HandWorker) ->
 
 async def test_a_database_that_goes_away_while_a_client_waits_leaves_it_the_id(gateway: Gateway) -> None:
     waiting = asyncio.create_task(gateway.post(f"{DEV}/runsync", BODY))
-    assert await gateway.stores.claims.wait_for_work([DEV_ID], 60)
+    assert await gateway.stores.claims.wait_for_jobs([DEV_ID], 60)
     ((job,), _) = await gateway.stores.jobs.recent(DEV_ID, [], 1)
     await gateway.stores.close()
     reply = await waiting

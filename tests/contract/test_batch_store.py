@@ -123,7 +123,7 @@ async def test_the_requests_become_jobs_as_if_they_had_been_sent(stores, clock):
 
 async def test_finalizing_wakes_the_workers_and_twice_is_once(stores, clock):
     batch, _ = await draft(stores, clock)
-    waiting = asyncio.create_task(stores.claims.wait_for_work([DEV], 30))
+    waiting = asyncio.create_task(stores.claims.wait_for_jobs([DEV], 30))
     await asyncio.sleep(0)
     first = await stores.batches.finalize_batch(DEV, batch.id, "key-1", KEPT_MS)
     async with asyncio.timeout(20):

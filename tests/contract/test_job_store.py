@@ -153,19 +153,19 @@ async def test_twenty_workers_get_every_job_once(stores, open_another, clock, nu
 
 async def test_waiting_for_work_ends_when_patience_does(stores, clock):
     await enqueue_some(stores, clock, 1, endpoint_id=SCHNELL)
-    assert await stores.claims.wait_for_work([DEV], timeout_s=0) is False
-    assert await stores.claims.wait_for_work([DEV], timeout_s=0.05) is False
+    assert await stores.claims.wait_for_jobs([DEV], timeout_s=0) is False
+    assert await stores.claims.wait_for_jobs([DEV], timeout_s=0.05) is False
 
 
 async def test_work_that_waits_already_is_found_at_once(stores, clock):
     await enqueue_some(stores, clock, 1)
-    assert await stores.claims.wait_for_work([SCHNELL, DEV], timeout_s=60) is True
+    assert await stores.claims.wait_for_jobs([SCHNELL, DEV], timeout_s=60) is True
 
 
 @pytest.mark.parametrize("yields", range(8))
 async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(stores, clock, yields):
     async with asyncio.timeout(4):
-        waiters = [asyncio.create_task(stores.claims.wait_for_work([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
+        waiters = [asyncio.create_task(stores.claims.wait_for_jobs([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
         for _ in range(yields):
             await asyncio.sleep(0)
         await enqueue_some(stores, clock, 1)
@@ -174,7 +174,7 @@ async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(stores, cl
 
 async def test_work_enqueued_through_another_store_is_found(stores, open_another, clock):
     other = await open_another()
-    waiter = asyncio.create_task(stores.claims.wait_for_work([DEV], timeout_s=0.7))
+    waiter = asyncio.create_task(stores.claims.wait_for_jobs([DEV], timeout_s=0.7))
     await asyncio.sleep(0)
     await enqueue_some(other, clock, 1)
     assert await waiter is True
@@ -196,7 +196,7 @@ async def test_a_job_that_comes_back_wakes_the_workers(stores, clock):
     for come_back in (give_back, lose, expire):
         claim = await claim_one(stores)
         async with asyncio.timeout(4):
-            waiter = asyncio.create_task(stores.claims.wait_for_work([DEV], timeout_s=60))
+            waiter = asyncio.create_task(stores.claims.wait_for_jobs([DEV], timeout_s=60))
             await asyncio.wait({waiter}, timeout=0.02)
             assert not waiter.done()
             await come_back(claim)

@@ -234,7 +234,7 @@ async def test_a_closed_store_says_so_and_leaves_nobody_waiting(stores, clock):
     await claim_one(stores)
     waiters = [
         asyncio.create_task(stores.jobs.wait(DEV, job.id, timeout_s=60)),
-        asyncio.create_task(stores.claims.wait_for_work([DEV], timeout_s=60)),
+        asyncio.create_task(stores.claims.wait_for_jobs([DEV], timeout_s=60)),
         asyncio.create_task(stores.claims.wait_for_stops("worker-a", timeout_s=60)),
     ]
     await asyncio.wait(waiters, timeout=0.05)

@@ -87,7 +87,7 @@ async def test_a_waiting_job_whose_time_is_over_vanishes_and_is_never_handed_out
     await stores.jobs.enqueue(job)
     clock.advance(s=10)
     assert await stores.claims.claim("worker-a", [DEV], 1, LEASE_S) == []
-    assert not await stores.claims.wait_for_work([DEV], timeout_s=0)
+    assert not await stores.claims.wait_for_jobs([DEV], timeout_s=0)
     await is_gone(stores, job)
     for verb in (stores.jobs.cancel, stores.jobs.retry):
         with pytest.raises(UnknownJob):

@@ -48,7 +48,7 @@ async def test_the_worker_of_the_failed_run_cannot_report_on_the_retry(stores, c
 
 async def test_a_retry_wakes_the_workers(stores, clock):
     job, _ = await failed_job(stores, clock)
-    waiting = asyncio.create_task(stores.claims.wait_for_work([DEV], 30))
+    waiting = asyncio.create_task(stores.claims.wait_for_jobs([DEV], 30))
     await asyncio.sleep(0)
     await stores.jobs.retry(DEV, job.id)
     assert await waiting

@@ -52,7 +52,7 @@ async def test_a_silent_database_refuses_everybody_in_time_and_is_found_again(
         *(far_store.jobs.get(DEV, job.id) for job in jobs),
         *(far_store.jobs.enqueue(sample_job(clock)) for _ in range(10)),
         far_store.jobs.wait(DEV, jobs[0].id, timeout_s=90),
-        far_store.claims.wait_for_work(["elsewhere"], timeout_s=90),
+        far_store.claims.wait_for_jobs(["elsewhere"], timeout_s=90),
         far_store.accounts.find_key("hash"),
         far_store.jobs.purge(DEV),
         far_store.claims.sweep(max_retries=1),

@@ -161,7 +161,7 @@ async def test_errors_of_the_database_are_translated(stores, clock):
         lambda: stores.jobs.get(DEV, "x"),
         lambda: stores.jobs.wait(DEV, "x", timeout_s=9),
         lambda: stores.claims.claim("w", [DEV], 1, LEASE_S),
-        lambda: stores.claims.wait_for_work([DEV], timeout_s=9),
+        lambda: stores.claims.wait_for_jobs([DEV], timeout_s=9),
         lambda: stores.claims.renew("w", ["x"], LEASE_S),
         lambda: stores.claims.finish("x", "w", 1, Completed({})),
         lambda: stores.jobs.cancel(DEV, "x"),
@@ -285,7 +285,7 @@ async def test_channels_vanish_with_their_last_listener(stores, clock):
     await stores.jobs.enqueue(job)
     waiters = [asyncio.create_task(stores.jobs.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
     waiters.append(asyncio.create_task(stores.claims.wait_for_stops("w", timeout_s=0.01)))
-    waiters.append(asyncio.create_task(stores.claims.wait_for_work(["elsewhere"], timeout_s=60)))
+    waiters.append(asyncio.create_task(stores.claims.wait_for_jobs(["elsewhere"], timeout_s=60)))
     await waiters[3]
     # One channel for the three who wait for the job, one for who waits for work; they listen before they look.
     assert len(stores.database.signals) == 2
@@ -342,7 +342,7 @@ async def test_draining_answers_whoever_waits_with_what_there_is(stores, clock):
         asyncio.create_task(stores.jobs.wait(DEV, job.id, timeout_s=60)),
         asyncio.create_task(stores.jobs.take_chunks(DEV, job.id, "key", timeout_s=60)),
         asyncio.create_task(stores.jobs.chunks_after(DEV, job.id, 0, timeout_s=60)),
-        asyncio.create_task(stores.claims.wait_for_work(["elsewhere"], timeout_s=60)),
+        asyncio.create_task(stores.claims.wait_for_jobs(["elsewhere"], timeout_s=60)),
         asyncio.create_task(stores.claims.wait_for_stops("w", timeout_s=60)),
     ]
     await asyncio.sleep(0)

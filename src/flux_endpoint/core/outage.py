@@ -28,7 +28,7 @@ class Outage:
         self._began_s = 0.0
 
     @contextlib.contextmanager
-    def watch(self, what: str) -> Iterator[None]:
+    def observe(self, what: str) -> Iterator[None]:
         """Around one question; `what` is its kind: while one kind fails, answers of another do not end the outage."""
         try:
             yield

@@ -86,14 +86,14 @@ class ObjectImageStore:
     async def save(self, key: str, data: bytes) -> None:
         """See `ImageStore.save`. A file gets its name only when it is complete."""
         _check_key(key)
-        with self._outage.watch("saving"), _errors_translated(is_writing=True):
+        with self._outage.observe("saving"), _errors_translated(is_writing=True):
             # In one piece, whatever its size: a bucket shows it whole or not at all.
             await obstore.put_async(self._store, key, data, use_multipart=False)
 
     async def stat(self, key: str) -> StoredImage:
         """See `ImageStore.stat`."""
         image_format = _check_key(key)
-        with self._outage.watch("reading"), _errors_translated():
+        with self._outage.observe("reading"), _errors_translated():
             found = await obstore.head_async(self._store, key)
         return StoredImage(
             key=key,
@@ -106,7 +106,7 @@ class ObjectImageStore:
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """See `ImageStore.read`. Errors come with the first piece."""
         _check_key(key)
-        with self._outage.watch("reading"), _errors_translated():
+        with self._outage.observe("reading"), _errors_translated():
             found = await obstore.get_async(self._store, key)
             async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
@@ -133,7 +133,7 @@ class ObjectImageStore:
     async def sweep(self, saved_before_ms: int) -> int:
         """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
         deleted = 0
-        with self._outage.watch("sweeping"), _errors_translated():
+        with self._outage.observe("sweeping"), _errors_translated():
             async for found in obstore.list(self._store, chunk_size=_DELETES_AT_ONCE):
                 old = [
                     each["path"]

@@ -106,7 +106,7 @@ class Workforce:
                         continue
                     break
                 # Looking costs a fraction of a claim that finds nothing, which is a transaction.
-                if not await self._store.wait_for_work(endpoint_ids, max(0.0, left_s)):
+                if not await self._store.wait_for_jobs(endpoint_ids, max(0.0, left_s)):
                     break
                 if not worker.available.is_set():
                     continue

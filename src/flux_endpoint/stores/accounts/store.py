@@ -33,12 +33,12 @@ class SqlAccounts:
 
         replaced = {"places": list(places), "key": key.id, "now_ms": key.created_ms}
 
-        def work(transaction: Transaction) -> list[ApiKey]:
+        def replace_keys(transaction: Transaction) -> list[ApiKey]:
             transaction.connection.execute(sql.ADD_KEY, values)
             add_secret(transaction.connection, key.id)
             return [to_key(row) for row in transaction.connection.execute(sql.REVOKE_MADE_FOR, replaced)]
 
-        return await self._database.write(work)
+        return await self._database.write(replace_keys)
 
     async def adopt_key(self, key_id: str, place: str) -> None:
         """See `AccountStore.adopt_key`."""

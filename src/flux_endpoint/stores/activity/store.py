@@ -24,7 +24,7 @@ class SqlActivity:
         ended = endpoints | times | of_key(key_id)
         figures = sql.FIGURES if key_id is None else sql.FIGURES_OF_KEY
 
-        def work(connection: Connection) -> Activity:
+        def activity(connection: Connection) -> Activity:
             outcomes = connection.execute(figures.outcomes, ended | {"unit_ms": unit_ms}).all()
             unfinished: dict[str, int] = {
                 row.status: row.jobs
@@ -42,7 +42,7 @@ class SqlActivity:
                 unfinished.get(JobStatus.IN_PROGRESS, 0),
             )
 
-        return await self._database.read(work, is_heavy=True)
+        return await self._database.read(activity, is_heavy=True)
 
     async def note_cold_start(
         self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
@@ -54,11 +54,11 @@ class SqlActivity:
             for name in sorted({storable(endpoint_id) for endpoint_id in endpoint_ids})
         ]
 
-        def work(transaction: Transaction) -> None:
+        def note_cold_start(transaction: Transaction) -> None:
             if rows and transaction.connection.scalar(sql.FIND_COLD_START, start) is None:
                 transaction.connection.execute(sql.ADD_COLD_START, rows)
 
-        await self._database.write(work)
+        await self._database.write(note_cold_start)
 
     async def load(self, endpoint_id: str) -> EndpointLoad:
         """See `ActivityStore.load`."""

@@ -48,7 +48,7 @@ class SqlBatches:
             "key_id": None if batch.key_id is None else storable(batch.key_id),
         }
 
-        def work(transaction: Transaction) -> Batch:
+        def create_batch(transaction: Transaction) -> Batch:
             connection = transaction.connection
             active = connection.scalar(
                 sql.COUNT_ACTIVE_OF_KEY, {"endpoint": batch.endpoint_id, "key": values["key_id"]}
@@ -63,7 +63,7 @@ class SqlBatches:
             _add(connection, batch.id, requests)
             return _get(connection, {"batch": batch.id, "endpoint": batch.endpoint_id})
 
-        return await self._database.write(work, is_heavy=True)
+        return await self._database.write(create_batch, is_heavy=True)
 
     async def get_batch(self, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.get_batch`."""
@@ -77,31 +77,31 @@ class SqlBatches:
         whose = {"endpoint": storable(endpoint_id)} | of_key(key_id)
         page = whose | {"skip": offset, "max_rows": limit}
 
-        def work(connection: Connection) -> tuple[list[Batch], int]:
+        def list_batches(connection: Connection) -> tuple[list[Batch], int]:
             rows = connection.execute(sql.LIST_BATCHES if key_id is None else sql.LIST_BATCHES_OF_KEY, page).all()
             total = connection.scalar(sql.COUNT_BATCHES if key_id is None else sql.COUNT_BATCHES_OF_KEY, whose)
             return _to_batches(connection, rows), total or 0
 
-        return await self._database.read(work, is_heavy=True)
+        return await self._database.read(list_batches, is_heavy=True)
 
     async def change_batch(self, endpoint_id: str, batch_id: str, changes: Mapping[str, str | None]) -> Batch:
         """See `BatchStore.change_batch`."""
         reference = _reference(endpoint_id, batch_id)
         values = {name: None if text is None else storable(text) for name, text in changes.items()}
 
-        def work(transaction: Transaction) -> Batch:
+        def change_batch(transaction: Transaction) -> Batch:
             row = _lock_draft(transaction.connection, reference, "changed")
             for name, text in values.items():
                 transaction.connection.execute(sql.CHANGE[name], {"row": row.seq, "text": text})
             return _get(transaction.connection, reference)
 
-        return await self._database.write(work)
+        return await self._database.write(change_batch)
 
     async def add_requests(self, endpoint_id: str, batch_id: str, requests: Sequence[BatchRequest]) -> Batch:
         """See `BatchStore.add_requests`."""
         reference = _reference(endpoint_id, batch_id)
 
-        def work(transaction: Transaction) -> Batch:
+        def add_requests(transaction: Transaction) -> Batch:
             connection = transaction.connection
             _lock_draft(connection, reference, "added to")
             present = connection.execute(sql.SUM_REQUESTS, reference).one().requests
@@ -113,19 +113,19 @@ class SqlBatches:
             _add(connection, reference["batch"], requests)
             return _get(connection, reference)
 
-        return await self._database.write(work, is_heavy=True)
+        return await self._database.write(add_requests, is_heavy=True)
 
     async def remove_request(self, endpoint_id: str, batch_id: str, request_id: str) -> None:
         """See `BatchStore.remove_request`."""
         reference = _reference(endpoint_id, batch_id)
         values = reference | {"request": storable(request_id)}
 
-        def work(transaction: Transaction) -> None:
+        def remove_request(transaction: Transaction) -> None:
             _lock_draft(transaction.connection, reference, "taken out of")
             if transaction.connection.execute(sql.REMOVE_REQUEST, values).rowcount == 0:
                 raise UnknownJob(f"There is no request {values['request']} in the batch {reference['batch']}")
 
-        await self._database.write(work)
+        await self._database.write(remove_request)
 
     async def list_requests(
         self, endpoint_id: str, batch_id: str, offset: int, limit: int
@@ -135,7 +135,7 @@ class SqlBatches:
         values = reference | {"skip": offset, "max_rows": limit}
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> tuple[list[tuple[str, Job | None]], int]:
+        def list_requests(connection: Connection) -> tuple[list[tuple[str, Job | None]], int]:
             batch = _get(connection, reference)
             if batch.status is BatchStatus.DRAFT:
                 return [(request_id, None) for request_id in connection.scalars(sql.LIST_REQUESTS, values)], (
@@ -144,7 +144,7 @@ class SqlBatches:
             jobs = [to_job(row) for row in connection.execute(sql.LIST_JOBS, values)]
             return [(job.id, _as_readable(job, now_ms)) for job in jobs], batch.counts.total
 
-        return await self._database.read(work, is_heavy=True)
+        return await self._database.read(list_requests, is_heavy=True)
 
     async def finalize_batch(
         self,
@@ -159,7 +159,7 @@ class SqlBatches:
         reference = _reference(endpoint_id, batch_id)
         now_ms = self._clock.now_ms()
 
-        def work(transaction: Transaction) -> Batch:
+        def finalize_batch(transaction: Transaction) -> Batch:
             connection = transaction.connection
             row = _lock(connection, reference)
             if row.status == BatchStatus.FINALIZED:
@@ -178,17 +178,17 @@ class SqlBatches:
             connection.execute(sql.DROP_REQUESTS, reference)
             connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.FINALIZED.value})
             require_budget_for(connection, key_id, units_to_usd(int(sums.cost_units)), now_ms, "batch")
-            transaction.wake(channels.work_on(row.endpoint_id))
+            transaction.wake(channels.jobs_on(row.endpoint_id))
             return _get(connection, reference)
 
-        return await self._database.write(work, is_long=True)
+        return await self._database.write(finalize_batch, is_long=True)
 
     async def cancel_batch(self, endpoint_id: str, batch_id: str) -> Batch:
         """See `BatchStore.cancel_batch`."""
         reference = _reference(endpoint_id, batch_id)
         values = reference | {"now_ms": self._clock.now_ms()}
 
-        def work(transaction: Transaction) -> Batch:
+        def cancel_batch(transaction: Transaction) -> Batch:
             connection = transaction.connection
             row = _lock(connection, reference)
             cancelled = connection.execute(job_sql.CANCEL_OF_BATCH, values).all()
@@ -199,7 +199,7 @@ class SqlBatches:
                 connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.CANCELLED.value})
             return _get(connection, reference)
 
-        return await self._database.write(work, is_long=True)
+        return await self._database.write(cancel_batch, is_long=True)
 
 
 def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:

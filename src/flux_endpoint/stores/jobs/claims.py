@@ -41,14 +41,14 @@ class SqlClaims:
             "until_ms": expires_ms,
         }
 
-        def work(transaction: Transaction) -> Sequence[Row]:
+        def claim(transaction: Transaction) -> Sequence[Row]:
             claimed = transaction.connection.execute(sql.CLAIM, values).all()
             for row in claimed:
                 transaction.wake(channels.move_of(row.id))
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(work, is_heavy=self._database.has_big_rows)
+            rows = await self._database.write(claim, is_heavy=self._database.has_big_rows)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._is_work_waiting(values["endpoints"]):
                 break
@@ -71,10 +71,10 @@ class SqlClaims:
             raise UnknownJob(f"There is no job {values['job']}")
         return to_job(row)
 
-    async def wait_for_work(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
-        """See `ClaimStore.wait_for_work`. Looks before it sleeps: also a job enqueued before the call is found."""
+    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+        """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
         endpoints = [storable(endpoint_id) for endpoint_id in endpoint_ids]
-        with self._database.signals.listen(*map(channels.work_on, endpoints), timeout_s=timeout_s) as listener:
+        with self._database.signals.listen(*map(channels.jobs_on, endpoints), timeout_s=timeout_s) as listener:
             while not await self._is_work_waiting(endpoints):
                 if not await listener.sleep():
                     return False
@@ -82,7 +82,7 @@ class SqlClaims:
 
     async def _is_work_waiting(self, endpoints: Sequence[str]) -> bool:
         values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
-        return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_WORK_WAITING, values)))
+        return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_JOB_WAITING, values)))
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `ClaimStore.renew`."""
@@ -104,7 +104,7 @@ class SqlClaims:
         now_ms = self._clock.now_ms()
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
 
-        def work(transaction: Transaction) -> Job:
+        def finish(transaction: Transaction) -> Job:
             row = _end_claim(transaction.connection, reporter, outcome, now_ms)
             if row is None:
                 return _as_reported_before(transaction.connection, reporter, outcome)
@@ -119,7 +119,7 @@ class SqlClaims:
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)
-        return await self._database.write(work, is_heavy=is_big or self._database.has_big_rows)
+        return await self._database.write(finish, is_heavy=is_big or self._database.has_big_rows)
 
     async def append_chunk(
         self,
@@ -133,7 +133,7 @@ class SqlClaims:
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         values = {"job_id": reporter["job"], "output": output}
 
-        def work(transaction: Transaction) -> None:
+        def append_chunk(transaction: Transaction) -> None:
             if transaction.connection.scalar(sql.LOCK_HELD_BY_REPORTER, reporter) is None:
                 raise _not_held(transaction.connection, reporter)
             transaction.connection.execute(chunk_sql.APPEND, values)
@@ -141,19 +141,19 @@ class SqlClaims:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
             transaction.wake(channels.chunk_of(values["job_id"]))
 
-        await self._database.write(work, is_heavy=isinstance(output, RawJson) or self._database.has_big_rows)
+        await self._database.write(append_chunk, is_heavy=isinstance(output, RawJson) or self._database.has_big_rows)
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
         """See `ClaimStore.set_progress`."""
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         values = reporter | {"news": dict(progress)}
 
-        def work(transaction: Transaction) -> None:
+        def set_progress(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
                 raise _not_held(transaction.connection, reporter)
             transaction.wake(channels.chunk_of(storable(job_id)))
 
-        await self._database.write(work, is_heavy=self._database.has_big_rows)
+        await self._database.write(set_progress, is_heavy=self._database.has_big_rows)
 
     async def hand_over(
         self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
@@ -162,7 +162,7 @@ class SqlClaims:
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         until_ms = self._clock.now_ms() + round(lease_s * 1_000)
 
-        def work(transaction: Transaction) -> Job | None:
+        def hand_over(transaction: Transaction) -> Job | None:
             values = reporter | {"holder": holder, "until_ms": until_ms}
             row = transaction.connection.execute(sql.HAND_OVER, values).one_or_none()
             if row is None:
@@ -170,7 +170,7 @@ class SqlClaims:
                 return None
             return to_job(row)
 
-        return await self._database.write(work, is_heavy=self._database.has_big_rows)
+        return await self._database.write(hand_over, is_heavy=self._database.has_big_rows)
 
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `ClaimStore.wait_for_stops`."""
@@ -197,11 +197,11 @@ class SqlClaims:
             "max_retries": max_retries,
         }
 
-        def work(transaction: Transaction) -> SweepResult:
+        def release(transaction: Transaction) -> SweepResult:
             transaction.connection.execute(sql.FORGET_STOPS_OF_GONE, workers)
             return _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM_GONE, values).all())
 
-        return await self._database.write(work, is_long=True)
+        return await self._database.write(release, is_long=True)
 
     async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
         """See `ClaimStore.release_worker`."""
@@ -236,7 +236,7 @@ class SqlClaims:
         now = {"now_ms": self._clock.now_ms()}
         values = now | {"retry": 1, "max_retries": max_retries}
 
-        def work(transaction: Transaction) -> SweepResult:
+        def sweep(transaction: Transaction) -> SweepResult:
             transaction.connection.execute(sql.LOCK_SWEPT, now)
             # First, so that a job whose time is over is not put back into the queue.
             timed_out = [
@@ -247,7 +247,7 @@ class SqlClaims:
             result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values).all())
             return dataclasses.replace(result, timed_out=tuple(timed_out))
 
-        return await self._database.write(work, is_long=True)
+        return await self._database.write(sweep, is_long=True)
 
 
 def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row:

@@ -46,5 +46,5 @@ def waits_again(transaction: Transaction, row: Row) -> None:
         row: the job afterwards.
     """
     transaction.connection.execute(FORGET, {"job_ids": [row.id]})
-    transaction.wake(channels.work_on(row.endpoint_id))
+    transaction.wake(channels.jobs_on(row.endpoint_id))
     transaction.wake(channels.move_of(row.id))

@@ -184,7 +184,7 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def wait_for_work(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
         """Return True when a job may be waiting on one of the endpoints, False after `timeout_s` seconds.
 
         A job enqueued after the call began is never missed; one enqueued before it must be found with `claim` first.
@@ -209,7 +209,7 @@ class ClaimStore(Protocol):
         Args:
             job_id: the claimed job.
             worker_id: who reports.
-            token: `Claim.token`; None from foreign workers, whose protocol has no place for it (then the worker id
+            token: `Claim.token`; None from third-party workers, whose protocol has no place for it (then the worker id
                 alone must match).
             outcome: how the work went.
 

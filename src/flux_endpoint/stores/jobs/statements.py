@@ -78,7 +78,7 @@ def locked(condition: ColumnElement[Any], name: str) -> CTE:
 GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
 GET_JOB_ON: Final = select(jobs).where(_job, _of_endpoints, _unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
-IS_WORK_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
+IS_JOB_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 
 

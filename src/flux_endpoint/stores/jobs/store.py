@@ -35,7 +35,7 @@ class SqlJobs:
             raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
         values = job_values(job)
 
-        def work(transaction: Transaction) -> Job:
+        def enqueue(transaction: Transaction) -> Job:
             connection = transaction.connection
             if idempotency_key is not None:
                 before = sent_before(connection, job.key_id, job.endpoint_id, idempotency_key, job.created_ms)
@@ -45,18 +45,18 @@ class SqlJobs:
             connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
                 require_budget(connection, job, self._clock.now_ms())
-                transaction.wake(channels.work_on(job.endpoint_id))
+                transaction.wake(channels.jobs_on(job.endpoint_id))
             return job
 
         is_big = isinstance(job.input, RawJson)
         self._database.has_big_rows |= is_big
         try:
-            return await self._database.write(work, is_heavy=is_big)
+            return await self._database.write(enqueue, is_heavy=is_big)
         except ValueError:
             if idempotency_key is None:
                 raise
             # Another gateway was faster with the same name, by less than a transaction: now it can be seen.
-            return await self._database.write(work)
+            return await self._database.write(enqueue)
 
     async def find_submitted(self, endpoint_id: str, key_id: str, idempotency_key: IdempotencyKey) -> Job | None:
         """See `JobStore.find_submitted`."""
@@ -70,11 +70,11 @@ class SqlJobs:
         reference = self._reference(endpoint_id, job_id)
         values = reference | {"until_ms": reference["now_ms"] + ttl_ms}
 
-        def work(transaction: Transaction) -> Job:
+        def set_ttl(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.SET_TTL, values).one_or_none()
             return get_job(transaction.connection, reference) if row is None else to_job(row)
 
-        return await self._database.write(work, is_heavy=self._database.has_big_rows)
+        return await self._database.write(set_ttl, is_heavy=self._database.has_big_rows)
 
     async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """See `JobStore.wait`."""
@@ -91,17 +91,17 @@ class SqlJobs:
         """See `JobStore.cancel`."""
         reference = self._reference(endpoint_id, job_id)
 
-        def work(transaction: Transaction) -> Job:
+        def cancel(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.CANCEL, reference).one_or_none()
             return get_job(transaction.connection, reference) if row is None else ended(transaction, row)
 
-        return await self._database.write(work, is_heavy=self._database.has_big_rows)
+        return await self._database.write(cancel, is_heavy=self._database.has_big_rows)
 
     async def retry(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.retry`."""
         reference = self._reference(endpoint_id, job_id)
 
-        def work(transaction: Transaction) -> Job:
+        def retry(transaction: Transaction) -> Job:
             row = transaction.connection.execute(sql.RETRY, reference).one_or_none()
             if row is None:
                 raise Conflict(_why_no_retry(get_job(transaction.connection, reference)))
@@ -110,20 +110,20 @@ class SqlJobs:
             waits_again(transaction, row)
             return job
 
-        return await self._database.write(work, is_heavy=self._database.has_big_rows)
+        return await self._database.write(retry, is_heavy=self._database.has_big_rows)
 
     async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
         """See `JobStore.purge`."""
         values = {"endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()} | of_key(key_id)
 
-        def work(transaction: Transaction) -> int:
+        def purge(transaction: Transaction) -> int:
             statement = sql.PURGE if key_id is None else sql.PURGE_OF_KEY
             purged = transaction.connection.execute(statement, values).all()
             for row in purged:
                 ended(transaction, row)
             return len(purged)
 
-        return await self._database.write(work, is_long=True)
+        return await self._database.write(purge, is_long=True)
 
     @property
     def is_draining(self) -> bool:
@@ -165,7 +165,7 @@ class SqlJobs:
         values = {"endpoint": storable(endpoint_id)} | of_key(key_id)
         counts = views.COUNTS if key_id is None else views.COUNTS_OF_KEY
 
-        def work(connection: Connection) -> JobCounts:
+        def count_jobs(connection: Connection) -> JobCounts:
             jobs: dict[str, int] = {row.status: row.jobs for row in connection.execute(counts.by_status, values)}
             ended_badly = jobs.get(JobStatus.FAILED, 0) + jobs.get(JobStatus.TIMED_OUT, 0)
             return JobCounts(
@@ -176,7 +176,7 @@ class SqlJobs:
                 retried=connection.scalar(counts.retries, values) or 0,
             )
 
-        return await self._database.read(work, is_heavy=True)
+        return await self._database.read(count_jobs, is_heavy=True)
 
     async def recent(
         self,
@@ -196,7 +196,7 @@ class SqlJobs:
         } | of_key(key_id)
         of_status = views.RECENT_OF_STATUS if key_id is None else views.RECENT_OF_STATUS_AND_KEY
 
-        def work(connection: Connection) -> list[Row]:
+        def recent(connection: Connection) -> list[Row]:
             if key_id is None and not statuses:
                 return list(connection.execute(views.RECENT, values))
             # One walk for each: together they would pass over all jobs of the other states.
@@ -207,7 +207,7 @@ class SqlJobs:
             ]
             return sorted(rows, key=lambda row: (row.created_ms, row.seq), reverse=True)
 
-        rows = await self._database.read(work, is_heavy=True)
+        rows = await self._database.read(recent, is_heavy=True)
         shown = rows[:limit]
         rest = Cursor(shown[-1].created_ms, shown[-1].seq) if len(rows) > limit else None
         return [to_job(row) for row in shown], rest

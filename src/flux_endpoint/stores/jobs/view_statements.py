@@ -63,8 +63,8 @@ _ahead = (
 )
 COUNT_AHEAD: Final = select(func.count()).select_from(_ahead)
 
-# A listing shows figures: what the client sent and got stays where it is, and may be erased already. Errors of foreign
-# workers may be as long as a traceback.
+# A listing shows figures: what the client sent and got stays where it is, and may be erased already. Errors of
+# third-party workers may be as long as a traceback.
 _SHOWN_ERROR_CHARS: Final = 1_000
 _hidden = {
     "input": literal({}, JSON),

@@ -21,7 +21,7 @@ class SqlPictures:
         reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
         now_ms = self._clock.now_ms()
 
-        def work(transaction: Transaction) -> str | None:
+        def reserve_picture(transaction: Transaction) -> str | None:
             connection = transaction.connection
             held = connection.execute(LOCK_HELD_BY_REPORTER, reporter).one_or_none()
             if held is None:
@@ -35,7 +35,7 @@ class SqlPictures:
             connection.execute(sql.RESERVE, values)
             return key
 
-        return await self._database.write(work)
+        return await self._database.write(reserve_picture)
 
     async def orphaned_pictures(self, reserved_before_ms: int, limit: int) -> Sequence[str]:
         """See `PictureStore.orphaned_pictures`."""

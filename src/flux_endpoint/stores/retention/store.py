@@ -61,7 +61,7 @@ class SqlRetention:
     async def _clear_jobs(self, statement: ReturningUpdate[Any] | ReturningDelete[Any], values: dict[str, Any]) -> int:
         """Run a statement that returns job ids until it finds no more; what those jobs had sent is deleted."""
 
-        def work(transaction: Transaction) -> int:
+        def clear_jobs(transaction: Transaction) -> int:
             job_ids = transaction.connection.scalars(statement, values | {"max_jobs": _AT_ONCE}).all()
             if job_ids:
                 for forget in (chunk_sql.FORGET, chunk_sql.FORGET_READERS):
@@ -69,13 +69,13 @@ class SqlRetention:
                 erase_delivered(transaction.connection, job_ids)
             return len(job_ids)
 
-        return await self._in_portions(work)
+        return await self._in_portions(clear_jobs)
 
-    async def _in_portions(self, work: Callable[[Transaction], int]) -> int:
-        """Repeat work, each time in a transaction of its own, until it does less than `_AT_ONCE`. Returns the sum."""
+    async def _in_portions(self, erase: Callable[[Transaction], int]) -> int:
+        """Erase again and again, each time in a transaction, until there is less than `_AT_ONCE`. Returns the sum."""
         total = 0
         while True:
-            done = await self._database.write(work, is_long=True)
+            done = await self._database.write(erase, is_long=True)
             total += done
             if done < _AT_ONCE:
                 return total

@@ -12,7 +12,7 @@ chunk_of: Final = partial(Channel, "chunk of job")
 # The job has been claimed or waits again.
 move_of: Final = partial(Channel, "move of job")
 # A job may be waiting on the endpoint.
-work_on: Final = partial(Channel, "work on endpoint")
+jobs_on: Final = partial(Channel, "jobs on endpoint")
 # The worker must stop a job.
 stop_for: Final = partial(Channel, "stop for worker")
 # A webhook may have to be sent.

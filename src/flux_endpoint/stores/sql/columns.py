@@ -34,5 +34,5 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else read_json(value)
 
 
-# JSON and not JSONB: JSONB refuses the character U+0000, which a foreign worker's output may hold.
+# JSON and not JSONB: JSONB refuses the character U+0000, which a third-party worker's output may hold.
 JSON_VALUE: Final = JSON(none_as_null=True).with_variant(JsonText, "sqlite")

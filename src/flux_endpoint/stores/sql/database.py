@@ -205,5 +205,5 @@ def errors_translated(
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot hold (U+0000, lone surrogates): foreign workers send anything."""
+    """The text without what PostgreSQL cannot hold (U+0000, lone surrogates): third-party workers send anything."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -137,7 +137,7 @@ class PostgresDatabase:
             async with self._reader.connect() as connection:
                 return await connection.run_sync(work)
 
-        with self._outage.watch("reading"), _errors_translated():
+        with self._outage.observe("reading"), _errors_translated():
             return await self._answer(run, ANSWER_S)
 
     async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
@@ -151,7 +151,7 @@ class PostgresDatabase:
             self.signals.fire(transaction.news)
             return result
 
-        with self._outage.watch("writing"), _errors_translated():
+        with self._outage.observe("writing"), _errors_translated():
             return await self._answer(run, _LONG_S if is_long else ANSWER_S)
 
     async def scrub(self, *, has_deleted: bool) -> None:

@@ -113,7 +113,7 @@ class SqliteDatabase:
     async def read(self, work: Callable[[Connection], T], *, is_heavy: bool = False) -> T:
         """See `Database.read`. Every statement sees the latest commit."""
         if is_heavy or self._here is None:
-            with self._outage.watch("reading"):
+            with self._outage.observe("reading"):
                 return await self._run(self._read_threads, partial(self._read_in_thread, work))
         try:
             result = work(self._here)
@@ -148,7 +148,7 @@ class SqliteDatabase:
                 raise self._told("writing", error) from error
         # Also what waits behind others in the thread has its answer in time.
         give_up_s = self._patience.until_s()
-        with self._outage.watch("writing"):
+        with self._outage.observe("writing"):
             return await self._run(self._write_thread, partial(self._write_in_thread, work, give_up_s))
 
     def _told(self, what: str, error: sqlite3.Error) -> Exception:

@@ -89,7 +89,7 @@ class SqlWebhooks:
         """See `WebhookStore.claim_due`."""
         now_ms = self._clock.now_ms()
 
-        def work(transaction: Transaction) -> list[Delivery]:
+        def claim_due(transaction: Transaction) -> list[Delivery]:
             connection = transaction.connection
             if connection.dialect.name == "postgresql":
                 connection.execute(sql.ONE_AT_A_TIME)
@@ -103,7 +103,7 @@ class SqlWebhooks:
         next_due_ms = await self._next_due_ms(free, per_host)
         if next_due_ms is None or next_due_ms > now_ms:
             return []
-        return await self._database.write(work, is_heavy=True)
+        return await self._database.write(claim_due, is_heavy=True)
 
     async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
         """See `WebhookStore.wait_for_due`."""
@@ -116,11 +116,11 @@ class SqlWebhooks:
     async def _next_due_ms(self, free: int, per_host: int) -> int | None:
         now_ms = self._clock.now_ms()
 
-        def work(connection: Connection) -> int | None:
+        def next_due_ms(connection: Connection) -> int | None:
             due_ms: int | None = connection.scalar(sql.NEXT_DUE, _full(_shares(connection, free, per_host, now_ms)))
             return due_ms
 
-        return await self._database.read(work, is_heavy=True) if free > 0 else None
+        return await self._database.read(next_due_ms, is_heavy=True) if free > 0 else None
 
     async def report(self, delivery: Delivery, attempt: Attempt) -> Turn | None:
         """See `WebhookStore.report`; what has arrived is erased at once when its job can no longer be read."""
@@ -135,7 +135,7 @@ class SqlWebhooks:
             "problem": None if attempt.error is None else storable(attempt.error),
         }
 
-        def work(transaction: Transaction) -> Turn | None:
+        def report(transaction: Transaction) -> Turn | None:
             connection = transaction.connection
             told = connection.execute(sql.REPORT, values).one_or_none()
             if told is None:
@@ -146,7 +146,7 @@ class SqlWebhooks:
                 erase_delivered(connection, [told.job_id])
             return note_attempt(transaction, told.key_id, told.origin, attempt, now_ms)
 
-        return await self._database.write(work)
+        return await self._database.write(report)
 
     async def release_due(self, gateway: str) -> int:
         """See `WebhookStore.release_due`."""
@@ -174,7 +174,7 @@ class SqlWebhooks:
         """See `WebhookStore.replay`."""
         values = {"delivery": storable(delivery_id), "now_ms": self._clock.now_ms()}
 
-        def work(transaction: Transaction) -> None:
+        def replay(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.REPLAY, values).rowcount:
                 transaction.wake(channels.webhook_due())
                 return
@@ -185,17 +185,17 @@ class SqlWebhooks:
                 raise Conflict(f"the webhook delivery {delivery_id} is on its way anyhow")
             raise Conflict(f"what the webhook delivery {delivery_id} sent was erased together with its job")
 
-        await self._database.write(work)
+        await self._database.write(replay)
 
     async def replay_failed(self) -> int:
         """See `WebhookStore.replay_failed`."""
         values = {"now_ms": self._clock.now_ms()}
 
-        def work(transaction: Transaction) -> int:
+        def replay_failed(transaction: Transaction) -> int:
             transaction.wake(channels.webhook_due())
             return transaction.connection.execute(sql.REPLAY_FAILED, values).rowcount
 
-        return await self._database.write(work, is_heavy=True)
+        return await self._database.write(replay_failed, is_heavy=True)
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:
         """See `WebhookStore.webhook_secret`."""
@@ -206,13 +206,13 @@ class SqlWebhooks:
         key = storable(key_id)
         values = {"key": key, "drawn": ids.new_webhook_secret(), "until_ms": self._clock.now_ms() + ROTATION_MS}
 
-        def work(transaction: Transaction) -> WebhookSecret:
+        def rotate_webhook_secret(transaction: Transaction) -> WebhookSecret:
             # There must be one to rotate.
             self._known_secret(transaction, key)
             transaction.connection.execute(sql.ROTATE_SECRET, values)
             return self._known_secret(transaction, key)
 
-        return await self._database.write(work)
+        return await self._database.write(rotate_webhook_secret)
 
     def _known_secret(self, transaction: Transaction, key_id: str) -> WebhookSecret:
         if not transaction.connection.scalar(sql.HAS_KEY, {"key": key_id}):

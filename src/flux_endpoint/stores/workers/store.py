@@ -25,10 +25,10 @@ class SqlWorkers:
             "revoked_ms": token.revoked_ms,
         }
 
-        def work(transaction: Transaction) -> None:
+        def add_worker_token(transaction: Transaction) -> None:
             transaction.connection.execute(sql.ADD_TOKEN, values)
 
-        await self._database.write(work)
+        await self._database.write(add_worker_token)
 
     async def find_worker_token(self, secret_hash: str) -> WorkerToken | None:
         """See `WorkerStore.find_worker_token`."""
@@ -58,10 +58,10 @@ class SqlWorkers:
         """See `WorkerStore.note_worker`."""
         statement = sql.SET_WORKER if with_state else sql.SEE_WORKER
 
-        def work(transaction: Transaction) -> WorkerRecord:
+        def note_worker(transaction: Transaction) -> WorkerRecord:
             return _to_record(transaction.connection.execute(statement, _values(record)).one())
 
-        return await self._database.write(work)
+        return await self._database.write(note_worker)
 
     async def list_workers(self, seen_since_ms: int) -> Sequence[WorkerRecord]:
         """See `WorkerStore.list_workers`."""
@@ -79,10 +79,10 @@ class SqlWorkers:
         prefix = storable(id_prefix)
         values = {"prefix": prefix, "prefix_chars": len(prefix), "seen_at": seen_before_ms}
 
-        def work(transaction: Transaction) -> None:
+        def forget_workers(transaction: Transaction) -> None:
             transaction.connection.execute(sql.FORGET_WORKERS, values)
 
-        await self._database.write(work)
+        await self._database.write(forget_workers)
 
 
 def _values(record: WorkerRecord) -> dict[str, Any]:
