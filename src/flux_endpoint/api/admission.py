@@ -1,7 +1,8 @@
 """The one way in: who may ask for an operation, checked before its handler is called."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from flux_endpoint.api.http import secret_of
@@ -65,11 +66,16 @@ class KeyHolders:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker that may do what it asks for, as far as its token goes."""
+    """A worker that may do what it asks for, as far as its token goes.
+
+    Attributes:
+        check_right: raises when its token has been revoked meanwhile.
+    """
 
     workforce: Workforce
     id: str
     endpoint_ids: list[str]
+    check_right: Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +89,14 @@ class Workers:
 
     async def admit(self, call: Call, path: list[str]) -> list[Any]:
         """See `Access.admit`: the handler gets the worker, and the rest of the path."""
-        token = await call.services.worker_tokens.authenticate(secret_of(call))
+        check_right = partial(call.services.worker_tokens.authenticate, secret_of(call))
+        token = await check_right()
         endpoint_ids, worker_id, *rest = path
         wanted = names_in(endpoint_ids)
         if token.endpoint_ids is not None and not token.endpoint_ids.issuperset(wanted):
             allowed = ", ".join(sorted(token.endpoint_ids))
             raise Forbidden(f"the worker token '{token.name}' is good for these endpoints only: {allowed}")
-        return [Worker(call.services.workforce, worker_name(token.id, worker_id), wanted), *rest]
+        return [Worker(call.services.workforce, worker_name(token.id, worker_id), wanted, check_right), *rest]
 
 
 def names_in(text: str) -> list[str]:

@@ -11,10 +11,10 @@ from flux_endpoint.api import catalogue, images, pages, ready
 from flux_endpoint.api.dialects.registry import DIALECTS
 from flux_endpoint.api.dialects.runpod.operations import WORKER_OPERATIONS
 from flux_endpoint.api.document import Document
-from flux_endpoint.api.drain import Drain
+from flux_endpoint.api.drain import drain
 from flux_endpoint.api.errors import refusal
-from flux_endpoint.api.front import CrossOrigin, FrontMiddleware
-from flux_endpoint.api.http import ClientLeft, error_object, unless_client_leaves
+from flux_endpoint.api.front import CrossOrigin, RequestFront
+from flux_endpoint.api.http import BODY_IS_OVER, ClientLeft, error_object, unless_client_leaves
 from flux_endpoint.api.operations import Call, Methods, Route, Table, WordsOfErrors
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import FluxEndpointError
@@ -29,6 +29,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pages.ROUTES,
 )
 
+# Who sends none of them has no body.
+_BODY_HEADERS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
 
 def create_app(services: Services, front: Front) -> ASGIApp:
     """The gateway as an ASGI application.
@@ -38,8 +41,7 @@ def create_app(services: Services, front: Front) -> ASGIApp:
         front: how clients see this server.
     """
     pages.read_files()
-    app: ASGIApp = Dispatch(services)
-    app = Drain(FrontMiddleware(app, front))
+    app: ASGIApp = Dispatch(services, front)
     if front.cors_origins:
         app = CrossOrigin(app, front.cors_origins, WORKER_OPERATIONS)
     return app
@@ -48,25 +50,31 @@ def create_app(services: Services, front: Front) -> ASGIApp:
 class Dispatch:
     """ASGI application that finds the operation of a request, lets the request in and has it answered."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, front: Front) -> None:
         self._services = services
+        self._front = RequestFront(front)
         self._table = Table(ROUTES)
         self._document = Document(ROUTES, services.endpoints.specs).read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        methods, path = self._table.find(scope["path"])
-        route = methods.get(scope["method"])
-        call = Call(scope, receive, route, self._services, self._document)
+        call = Call(scope, receive, self._services, self._document)
+        methods: Methods = {}
         try:
             try:
+                call.origin = self._front.read(scope)
+                methods, path = self._table.find(scope["path"])
+                route = call.route = methods.get(scope["method"])
                 if route is None:
                     raise _not_found(methods)
                 response = await route.handler(call, *await route.access.admit(call, path))
             except Exception as error:
                 response = await self._refuse(call, error, next(iter(methods.values()), None))
-            if route is not None and call.made_id is not None:
-                response.headers[route.made_header] = call.made_id
+            if call.route is not None and call.made_id is not None:
+                response.headers[call.route.made_header] = call.made_id
+            has_body = not _BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"])
+            if has_body and not scope.get(BODY_IS_OVER) and not await drain(scope, receive):
+                response.headers["connection"] = "close"
             await response(scope, receive, send)
         finally:
             if call.leave is not None:

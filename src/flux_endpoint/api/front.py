@@ -8,15 +8,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flux_endpoint.api.http import json_reply
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.front import Front
 
-# Where a request keeps what links start with.
-_BASE_URL: Final = "flux_endpoint.base_url"
 _FORWARDED: Final = (b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix")
 _NAMES: Final = frozenset((b"host", *_FORWARDED))
 _SLASHES: Final = re.compile("/{2,}")
@@ -28,46 +24,38 @@ _OPERATION: Final = 3
 _SEEN: Final = 1_024
 
 
-def base_url_of(request: Request) -> str:
-    """What links in the answer to a request start with: scheme, host, port and prefix, without a slash at the end."""
-    base_url = request.scope[_BASE_URL]
-    assert isinstance(base_url, str)
-    return base_url
-
-
-class FrontMiddleware:
-    """ASGI middleware that finds out how a request came, and tidies its path.
+class RequestFront:
+    """Finds out how a request came, and tidies its path.
 
     Repeated and trailing slashes count as one and none, because clients put URLs together from parts that have them;
     the prefix of PUBLIC_URL is taken away where the proxy has left it.
 
     Args:
-        app: gets the request.
         front: what is known beforehand.
     """
 
-    def __init__(self, app: ASGIApp, front: Front) -> None:
-        self._app = app
+    def __init__(self, front: Front) -> None:
         self._front = front
         self._prefix = urlsplit(front.public_url or "").path
         # By what is read of a request; there are few proxies and names.
         self._base_url = lru_cache(_SEEN)(self._make_base_url)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] == "http":
-            path = scope["path"]
-            if self._prefix and path.startswith(self._prefix + "/"):
-                path = scope["path"] = path.removeprefix(self._prefix)
-            if "//" in path or path.endswith("/"):
-                scope["path"] = _SLASHES.sub("/", path).rstrip("/") or "/"
-            try:
-                named = tuple(header for header in scope["headers"] if header[0] in _NAMES)
-                scope[_BASE_URL] = self._base_url(scope.get("scheme", "http"), (scope.get("client") or ("",))[0], named)
-            except InvalidRequest as error:
-                await json_reply({"error": str(error)}, 400)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    def read(self, scope: Scope) -> str:
+        """Tidy the path of a request.
+
+        Returns:
+            What links in its answer start with: scheme, host, port and prefix, without a slash at the end.
+
+        Raises:
+            InvalidRequest: its headers do not say how it came.
+        """
+        path = scope["path"]
+        if self._prefix and path.startswith(self._prefix + "/"):
+            path = scope["path"] = path.removeprefix(self._prefix)
+        if "//" in path or path.endswith("/"):
+            scope["path"] = _SLASHES.sub("/", path).rstrip("/") or "/"
+        named = tuple(header for header in scope["headers"] if header[0] in _NAMES)
+        return self._base_url(scope.get("scheme", "http"), (scope.get("client") or ("",))[0], named)
 
     def _make_base_url(self, scheme: str, client: str, headers: tuple[tuple[bytes, bytes], ...]) -> str:
         hosts = [value for name, value in headers if name == b"host"]

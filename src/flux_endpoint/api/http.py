@@ -13,6 +13,9 @@ from flux_endpoint.core.raw_json import write_json
 
 Result = TypeVar("Result")
 
+# Where a request keeps whether its body has been read to the end; missing while nobody has read from it.
+BODY_IS_OVER: Final = "flux_endpoint.body_is_over"
+
 
 class ClientLeft(Exception):
     """The client closed the connection before the answer was ready."""
@@ -44,6 +47,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     Raises:
         InvalidRequest: it is longer than `limit_bytes`, packed or unpacked, or is no gzip though it says so.
         UnsupportedEncoding: it is packed in another way.
+        ClientLeft: it was not sent to the end.
     """
     limit = f"{limit_bytes // 2**20}MiB" if limit_bytes >= 2**20 else f"{limit_bytes // 2**10}KiB"
     too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit}")
@@ -54,8 +58,13 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     if declared.isdigit() and int(declared) > limit_bytes:
         raise too_long
     unpack = None if encoding == "identity" else Gunzip()
-    pieces = bytearray()
-    async for piece in request.stream():
+    pieces, is_over = bytearray(), False
+    while not is_over:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        is_over = request.scope[BODY_IS_OVER] = not message.get("more_body", False)
+        piece = message.get("body", b"")
         if unpack is None:
             pieces += piece
         else:
@@ -140,5 +149,5 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Resul
 
 
 async def _until_disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    while (message := await request.receive())["type"] != "http.disconnect":
+        request.scope[BODY_IS_OVER] = not message.get("more_body", False)

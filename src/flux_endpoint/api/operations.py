@@ -122,9 +122,10 @@ class Call(Request):
     """A request for an operation.
 
     Attributes:
-        route: what is asked for; None when there is no such thing.
         services: what answers are made of.
         document: the OpenAPI document.
+        origin: what links in the answer start with: scheme, host, port and prefix, without a slash at the end.
+        route: what is asked for; None when there is no such thing.
         made_id: the job or batch that it has made: from then on every answer carries the id, errors too.
         leave: called when the answer is sent or its client has left.
     """
@@ -133,14 +134,14 @@ class Call(Request):
         self,
         scope: Scope,
         receive: Receive,
-        route: Route | None,
         services: Services,
         document: Callable[[], Awaitable[JsonObject]],
     ) -> None:
         super().__init__(scope, receive)
-        self.route = route
         self.services = services
         self.document = document
+        self.origin = ""
+        self.route: Route | None = None
         self.made_id: str | None = None
         self.leave: Callable[[], None] | None = None
 

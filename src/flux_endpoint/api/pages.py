@@ -13,7 +13,6 @@ from typing import Final
 from starlette.responses import Response
 
 from flux_endpoint.api.admission import Everybody
-from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, Handler, Route
 from flux_endpoint.core.errors import NotFound
@@ -79,7 +78,7 @@ async def document(call: Call) -> Response:
     """The OpenAPI document."""
     described = await call.document()
     # The servers first: what generates clients reads from the top.
-    return json_reply({"openapi": described["openapi"], "servers": [{"url": base_url_of(call)}]} | described)
+    return json_reply({"openapi": described["openapi"], "servers": [{"url": call.origin}]} | described)
 
 
 async def file(call: Call, name: str) -> Response:

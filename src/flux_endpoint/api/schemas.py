@@ -42,20 +42,20 @@ def job_body(
         with_preview: whether the latest preview is part of its progress.
     """
     body: JsonObject = {"id": job.id, "status": job.status.value}
+    more: JsonObject
     if job.status is JobStatus.IN_QUEUE:
-        _put(body, "queuePosition", queue_position)
-        _put(body, "notice", notice)
-        return body
-    _put(body, "delayTime", job.delay_time_ms)
-    _put(body, "executionTime", job.execution_time_ms)
-    _put(body, "workerId", job.last_worker_id)
-    if job.retries:
-        body["retries"] = job.retries
-    _put(body, "progress", _progress(job, with_preview=with_preview))
-    shown = job.output if spec is None else spec.present(job, lambda key: f"{base_url}/images/{key}")
-    _put(body, "output", shown)
-    _put(body, "error", job.error)
-    return body
+        more = {"queuePosition": queue_position, "notice": notice}
+    else:
+        more = {
+            "delayTime": job.delay_time_ms,
+            "executionTime": job.execution_time_ms,
+            "workerId": job.last_worker_id,
+            "retries": job.retries or None,
+            "progress": None if job.progress is None else _progress(job, with_preview=with_preview),
+            "output": job.output if spec is None else spec.present(job, lambda key: f"{base_url}/images/{key}"),
+            "error": job.error,
+        }
+    return body | {name: value for name, value in more.items() if value is not None}
 
 
 def webhook_body(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonObject:

@@ -17,7 +17,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from flux_endpoint.api.drain import Drain
+from flux_endpoint.api.drain import drain
 
 # Of the files that a process may open, this share is for everything but connections: database, pictures, webhooks.
 _OTHER_FILES_SHARE: Final = 4
@@ -257,7 +257,8 @@ class Connection(HttpToolsProtocol):
         self.transport.write_eof()
 
 
-async def _say_no_room(scope: Scope, receive: Receive, send: Send) -> None:
+async def _no_room(scope: Scope, receive: Receive, send: Send) -> None:
+    await drain(scope, receive)
     body = b'{"error":"the server has too many open connections; try again in a second"}'
     headers = [
         (b"content-type", b"application/json"),
@@ -267,6 +268,3 @@ async def _say_no_room(scope: Scope, receive: Receive, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-_no_room: Final = Drain(_say_no_room)

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_batch_id
 from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
-from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS, WholeNumber
@@ -177,7 +176,7 @@ async def list_requests(call: Call, endpoint: Endpoint, batch_id: str) -> Respon
     services = call.services
     offset, limit = _window(call)
     listed, total = await services.batches.list_requests(endpoint, batch_id, offset, limit)
-    lines = [_request_body(endpoint.spec, request_id, job, base_url_of(call)) for request_id, job in listed]
+    lines = [_request_body(endpoint.spec, request_id, job, call.origin) for request_id, job in listed]
     return json_reply(_page("requests", lines, total, offset, limit))
 
 
@@ -189,7 +188,7 @@ async def remove(call: Call, endpoint: Endpoint, batch_id: str, request_id: str)
 
 async def finalize(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Make a job of each request, all at once, paid by the key that made the batch. Doing it twice changes nothing."""
-    batch = await call.services.batches.finalize(endpoint, batch_id, DIALECT, base_url_of(call))
+    batch = await call.services.batches.finalize(endpoint, batch_id, DIALECT, call.origin)
     return _made_reply(call, batch, _batch_body(batch))
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS
 from flux_endpoint.api.services import Services
@@ -49,7 +48,7 @@ async def events(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     The stream ends with the job; the last message has its output. Looking on takes nothing away: any number of
     clients may, and `/stream` has its chunks all the same. A comment every ten seconds keeps proxies from hanging up.
     """
-    services, base_url = call.services, base_url_of(call)
+    services, base_url = call.services, call.origin
     job = await endpoint.status(job_id)
     seen_id = call.headers.get("last-event-id")
     is_news = not job.status.is_terminal or seen_id is None

@@ -8,12 +8,11 @@ from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import REPEAT_HEADER
 from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_job_id
 from flux_endpoint.api.dialects.runpod.submissions import read_submission
-from flux_endpoint.api.front import base_url_of
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.operations import Call
 from flux_endpoint.api.parameters import POSITION, TTL_MS, WAIT_MS
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.job import Job
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.endpoint import Endpoint, check_idempotency_key
 
@@ -25,20 +24,20 @@ STREAM_WAIT_MS_DEFAULT: Final = 8_000
 
 async def runsync(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
-    wait_s = _wait_s(call)
-    job = await _submit(call, endpoint, sync=True)
-    if _is_refused(job):
+    wait_s = WAIT_MS.read(call, WAIT_MS_DEFAULT) / 1_000
+    job, is_refused = await _submit(call, endpoint, sync=True)
+    if is_refused:
         return json_reply(schemas.refused_body(job), 400)
     job = await unless_client_leaves(call, endpoint.wait(job.id, wait_s))
     if not job.status.is_terminal:
         return json_reply(schemas.waiting_body(job))
-    return json_reply(schemas.job_body(endpoint.spec, job, base_url_of(call)))
+    return json_reply(schemas.job_body(endpoint.spec, job, call.origin))
 
 
 async def run(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    job = await _submit(call, endpoint, sync=False)
-    return json_reply(schemas.refused_body(job), 400) if _is_refused(job) else json_reply(schemas.accepted_body(job))
+    job, is_refused = await _submit(call, endpoint, sync=False)
+    return json_reply(schemas.refused_body(job), 400) if is_refused else json_reply(schemas.accepted_body(job))
 
 
 async def status(call: Call, endpoint: Endpoint, job_id: str) -> Response:
@@ -55,7 +54,8 @@ async def status_sync(call: Call, endpoint: Endpoint, job_id: str) -> Response:
 
     Official clients ask again without a pause, so a job that still runs is answered only when `wait` is over.
     """
-    return await _job_reply(call, endpoint, await unless_client_leaves(call, endpoint.wait(job_id, _wait_s(call))))
+    wait_s = WAIT_MS.read(call, WAIT_MS_DEFAULT) / 1_000
+    return await _job_reply(call, endpoint, await unless_client_leaves(call, endpoint.wait(job_id, wait_s)))
 
 
 async def stream(call: Call, endpoint: Endpoint, job_id: str) -> Response:
@@ -65,7 +65,7 @@ async def stream(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     picture as a `data:` URL, when there is one. Each key is handed each chunk once. With `position` the caller says
     from where on, and nothing is remembered. A job that lost its worker and starts again sends everything again.
     """
-    wait_s, position = _wait_s(call, STREAM_WAIT_MS_DEFAULT), POSITION.read(call)
+    wait_s, position = WAIT_MS.read(call, STREAM_WAIT_MS_DEFAULT) / 1_000, POSITION.read(call)
     if position is None:
         job, chunks = await unless_client_leaves(call, endpoint.stream(job_id, wait_s))
     else:
@@ -113,27 +113,19 @@ def idempotency_key_of(call: Call) -> str | None:
     return None if text is None else check_idempotency_key(text)
 
 
-async def _submit(call: Call, endpoint: Endpoint, *, sync: bool) -> Job:
-    receipt = Receipt(new_job_id(sync=sync), DIALECT, sync, base_url_of(call), idempotency_key_of(call))
+async def _submit(call: Call, endpoint: Endpoint, *, sync: bool) -> tuple[Job, bool]:
+    """The job that a call asks for, and whether it was refused."""
+    receipt = Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, idempotency_key_of(call))
     try:
         submission = await submission_in(call, endpoint)
     except InvalidRequest as error:
-        job = await endpoint.refuse(str(error), receipt)
+        job, is_refused = await endpoint.refuse(str(error), receipt), True
     else:
-        job = await endpoint.submit(submission, receipt)
+        job, is_refused = await endpoint.submit(submission, receipt), False
     call.made_id = job.id
-    return job
+    return job, is_refused
 
 
 async def _job_reply(call: Call, endpoint: Endpoint, job: Job) -> Response:
     view = await call.services.job_views.view(job)
-    return json_reply(schemas.job_body(endpoint.spec, job, base_url_of(call), view.queue_position, view.notice))
-
-
-def _is_refused(job: Job) -> bool:
-    # Never queued. A job found by its Idempotency-Key may have FAILED later: that is an answer like any other.
-    return job.status is JobStatus.FAILED and job.started_ms is None and job.created_ms == job.finished_ms
-
-
-def _wait_s(call: Call, default_ms: int = WAIT_MS_DEFAULT) -> float:
-    return WAIT_MS.read(call, default_ms) / 1_000
+    return json_reply(schemas.job_body(endpoint.spec, job, call.origin, view.queue_position, view.notice))

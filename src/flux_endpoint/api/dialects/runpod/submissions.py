@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
@@ -15,35 +15,6 @@ from flux_endpoint.core.job import EXECUTION_TIMEOUT_MS, TTL_MS, Policy
 from flux_endpoint.core.outbound import OutboundRules, require_url
 from flux_endpoint.core.raw_json import BIG_CHARS, decode_json, raw_if_big
 from flux_endpoint.core.submission import Submission
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A submission, taken apart. `input` is still the client's: the endpoint checks it."""
-
-    input: Mapping[str, Any]
-    policy: Policy
-    webhook: str | None
-    s3_config: Mapping[str, str] | None
-
-
-def parse_envelope(body: object) -> Envelope:
-    """Check the body of `/run` or `/runsync`. Unknown keys are ignored; null counts as absent.
-
-    Raises:
-        InvalidRequest: the body or its `input` is no object.
-        InvalidParameter: a field beside `input` is wrong; the text names it and its limit.
-    """
-    if not isinstance(body, Mapping):
-        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input'")
-    if "input" not in body:
-        raise InvalidRequest("Invalid request: the body has no 'input'")
-    fields = body["input"]
-    if not isinstance(fields, Mapping):
-        raise InvalidRequest("Invalid request: 'input' must be a JSON object")
-    return Envelope(
-        fields, _policy(body.get("policy")), _webhook(body.get("webhook")), parse_bucket(body.get("s3Config"))
-    )
 
 
 def read_submission(data: bytes, spec: EndpointSpec, outbound: OutboundRules, has_fingerprint: bool) -> Submission:
@@ -118,25 +89,29 @@ def fingerprint(body: object) -> str:
 
 
 def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *, keeps_text: bool) -> Submission:
-    envelope = parse_envelope(body)
-    accepted = spec.accept(envelope.input)
+    """What one body asks for. Unknown keys are ignored; null counts as absent."""
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input'")
+    if "input" not in body:
+        raise InvalidRequest("Invalid request: the body has no 'input'")
+    fields = body["input"]
+    if not isinstance(fields, Mapping):
+        raise InvalidRequest("Invalid request: 'input' must be a JSON object")
+    policy, webhook, bucket = body.get("policy"), body.get("webhook"), body.get("s3Config")
+    policy = Policy() if policy is None else _policy(policy)
+    webhook = None if webhook is None else _webhook(webhook)
+    bucket = None if bucket is None else parse_bucket(bucket)
+    accepted = spec.accept(fields)
     # Refused later anyway; names are looked up only when they are called.
-    if envelope.webhook is not None:
-        outbound.check_literal("webhook", envelope.webhook)
-    if envelope.s3_config is not None:
-        outbound.check_literal("s3Config.endpointUrl", envelope.s3_config["endpointUrl"])
-    return Submission(
-        raw_if_big(accepted.input) if keeps_text else accepted.input,
-        accepted.cost_usd,
-        envelope.policy,
-        envelope.webhook,
-        envelope.s3_config,
-    )
+    if webhook is not None:
+        outbound.check_literal("webhook", webhook)
+    if bucket is not None:
+        outbound.check_literal("s3Config.endpointUrl", bucket["endpointUrl"])
+    input = raw_if_big(accepted.input) if keeps_text else accepted.input
+    return Submission(input, accepted.cost_usd, policy, webhook, bucket)
 
 
 def _policy(value: object) -> Policy:
-    if value is None:
-        return Policy()
     if not isinstance(value, Mapping):
         raise InvalidParameter("policy", "must be a JSON object")
     timeout_ms = _milliseconds(value, "executionTimeout", EXECUTION_TIMEOUT_MS)

@@ -1,7 +1,6 @@
 """The worker protocol: Runpod's own (contract section 5), whose `job-done` may also be the picture itself."""
 
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import Worker, names_in
 from flux_endpoint.api.dialects.runpod.reports import outcome_of, read_report
-from flux_endpoint.api.http import json_reply, read_body, secret_of, unless_client_leaves
+from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Claim, JobStatus, Policy
@@ -21,6 +20,7 @@ _MAX_BATCH = 100
 _MAX_PINGED = 1_000
 _MAX_REASON_CHARS = 256
 _MAX_FINGERPRINT_CHARS = 1_000
+_MAX_NUMBER = 10**9
 
 
 async def job_take(call: Call, worker: Worker) -> Response:
@@ -41,7 +41,8 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
 
     Our own worker may send the picture's file instead, with each `warning` in the query.
     """
-    token = _claim_token(call)
+    # Third-party workers have none: their protocol has no place for it.
+    token = _number(call, "claimToken", 0, _MAX_NUMBER)
     async with _failing_job(worker, job_id, token, "the worker's result was refused"):
         if call.headers.get("content-type", "").startswith("image/"):
             data = await read_body(call, _IMAGE_LIMIT_BYTES)
@@ -55,7 +56,8 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
 
 async def job_stream(call: Call, worker: Worker, job_id: str) -> Response:
     """Something for the client before the end of the job."""
-    token = _claim_token(call)
+    # Third-party workers have none: their protocol has no place for it.
+    token = _number(call, "claimToken", 0, _MAX_NUMBER)
     async with _failing_job(worker, job_id, token, "a chunk of the worker's stream was refused"):
         report = await _report_in(call)
         await worker.workforce.send_chunk(worker.id, job_id, token, report.get("output"))
@@ -89,7 +91,7 @@ async def ping(call: Call, worker: Worker) -> Response:
 async def _take(call: Call, worker: Worker, limit: int) -> list[Claim]:
     services = call.services
     # Said by our own workers with their first take.
-    cold_start_ms = _number(call, "coldStart", 0, 10**9)
+    cold_start_ms = _number(call, "coldStart", 0, _MAX_NUMBER)
     if cold_start_ms is not None:
         await services.activity.note_cold_start(worker.id, worker.endpoint_ids, cold_start_ms)
     taking = services.workforce.take(
@@ -97,8 +99,8 @@ async def _take(call: Call, worker: Worker, limit: int) -> list[Claim]:
         worker.endpoint_ids,
         services.hold_s,
         limit,
-        functools.partial(services.worker_tokens.authenticate, secret_of(call)),
-        _fingerprint(call),
+        worker.check_right,
+        _fingerprint(call) if "fingerprint" in call.query_params else "",
         is_free=call.query_params.get("job_in_progress") == "0",
     )
     return await unless_client_leaves(call, taking)
@@ -125,15 +127,13 @@ def _job_body(call: Call, claim: Claim) -> dict[str, Any]:
         # Our own workers ask for it.
         lease_ms = call.services.workforce.lease_ms
         body |= {"endpointId": job.endpoint_id, "claimToken": claim.token, "leaseMs": lease_ms}
-    siblings = {"webhook": job.webhook, "s3Config": job.s3_config, "policy": _policy_body(job.policy)}
-    siblings["batchId"] = job.batch_id
+    if job.policy != Policy():
+        body["policy"] = _policy_body(job.policy)
+    siblings = {"webhook": job.webhook, "s3Config": job.s3_config, "batchId": job.batch_id}
     return body | {name: value for name, value in siblings.items() if value}
 
 
 def _policy_body(policy: Policy) -> dict[str, Any]:
-    """What the client asked for; empty when it asked for nothing out of the ordinary."""
-    if policy == Policy():
-        return {}
     body = {"executionTimeout": policy.execution_timeout_ms, "lowPriority": policy.low_priority}
     return body if policy.ttl_ms is None else body | {"ttl": policy.ttl_ms}
 
@@ -156,17 +156,12 @@ async def _take_report(worker: Worker, job_id: str, token: int | None, report: M
 
 
 def _fingerprint(call: Call) -> str:
-    """The kind of worker, told by our own with their first take; else empty."""
-    text = call.query_params.get("fingerprint", "")
+    """The kind of worker, told by our own with their first take."""
+    text = call.query_params["fingerprint"]
     if len(text) > _MAX_FINGERPRINT_CHARS or not (text.isascii() and text.isprintable()):
         problem = f"must be at most {_MAX_FINGERPRINT_CHARS} printable ASCII characters"
         raise InvalidRequest(f"Invalid request: fingerprint {problem}")
     return text
-
-
-def _claim_token(call: Call) -> int | None:
-    """The fencing token; absent from third-party workers, whose protocol has no place for it."""
-    return _number(call, "claimToken", 0, 10**9)
 
 
 def _number(call: Call, name: str, minimum: int, maximum: int) -> int | None:
