@@ -85,7 +85,7 @@ class Endpoints:
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
-        return Endpoint(self, self.spec(endpoint_id), key)
+        return Endpoint(self, endpoint_id, self.spec(endpoint_id), key)
 
 
 class Endpoint:
@@ -98,13 +98,13 @@ class Endpoint:
         outbound: which places clients may name.
     """
 
-    def __init__(self, house: Endpoints, spec: EndpointSpec, key: ApiKey) -> None:
+    def __init__(self, house: Endpoints, endpoint_id: str, spec: EndpointSpec, key: ApiKey) -> None:
+        self.id = endpoint_id
         self.spec = spec
         self.key = key
         self.outbound = house.outbound
         self._house = house
         self._store = house.store
-        self.id = spec.endpoint_id
 
     async def submit(self, submission: Submission, receipt: Receipt) -> Job:
         """Queue a job.
