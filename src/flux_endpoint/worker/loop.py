@@ -182,7 +182,7 @@ class Worker:
             due_in_s = max(0.0, pinged_s + self._ping_interval_s() - self._monotonic_s())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lease_changed.wait(), due_in_s)
-                # A job with a shorter lease may have come: reckon again.
+                # A job with a shorter lease may have come: compute it again.
                 self._lease_changed.clear()
                 continue
             pinged_s = self._monotonic_s()

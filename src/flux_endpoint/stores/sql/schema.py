@@ -274,7 +274,7 @@ cold_starts: Final = Table(
 )
 Index("cold_starts_by_time", cold_starts.c.ready_ms)
 
-# One row: when a gateway last read the clock, and how far that was set while gateways ran. See `timekeeping.py`.
+# One row: when a gateway last read the clock, and how far that was set while gateways ran. See `stores/timekeeping/`.
 timekeeping: Final = Table(
     "timekeeping",
     metadata,
