@@ -18,6 +18,7 @@ from flux_endpoint.core.outage import Outage
 from flux_endpoint.core.raw_json import read_json, write_json
 from flux_endpoint.stores.sql.database import ANSWER_S, Connection, Patience, Transaction, errors_translated
 from flux_endpoint.stores.sql.migrate import upgrade
+from flux_endpoint.stores.sql.notifications import DEAF_RECHECK_S, Notifications
 from flux_endpoint.stores.sql.signals import Signals
 
 T = TypeVar("T")
@@ -27,8 +28,6 @@ _LONG_S: Final = 60.0
 # Of the end of a process, for work that is under way; and then for taking leave of the server.
 _END_S: Final = 0.5
 _LAST_LOOK_S: Final = 0.1
-# A job enqueued through another gateway fires no signal here: look at the database twice a second.
-_RECHECK_S: Final = 0.5
 # How soon who waits learns that the process is about to end.
 _SLICE_S: Final = 0.5
 # A pooler may hand each transaction to another process of the server: a statement must not have a name to be known by.
@@ -64,12 +63,12 @@ class PostgresDatabase:
 
     Args:
         url: as libpq takes it; the driver reads it itself, TLS options and lists of hosts included.
-        connections: held at most.
+        connections: held at most, one of which listens to other gateways; at least one works all the same.
     """
 
     def __init__(self, url: str, connections: int) -> None:
         self._url = url
-        self.signals = Signals(_RECHECK_S)
+        self.signals = Signals(DEAF_RECHECK_S)
         self.has_big_rows = False
         self._connections = connections
         self._engine: AsyncEngine | None = None
@@ -79,6 +78,9 @@ class PostgresDatabase:
         # All there are, also those in nobody's hands.
         self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
         self._working: set[asyncio.Task[Any]] = set()
+        # None behind a pooler, which hands its connections to somebody else between two transactions.
+        self._notifications: Notifications | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def open(self) -> None:
@@ -91,7 +93,7 @@ class PostgresDatabase:
                 await connection.run_sync(upgrade)
         self._engine = self._reader = self._create_engine(
             is_pooled,
-            pool_size=self._connections,
+            pool_size=self._connections if is_pooled else max(1, self._connections - 1),
             max_overflow=0,
             pool_timeout=_LONG_S,
             # One round trip per checkout, so that a restarted server costs no failed request.
@@ -101,6 +103,8 @@ class PostgresDatabase:
         if not is_pooled:
             # The same pool. A question of one statement needs no transaction around it, which would be two more trips.
             self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._notifications = Notifications(self.signals, self._connect)
+            self._listening = asyncio.create_task(self._notifications.run())
         event.listen(self._engine.sync_engine, "after_cursor_execute", _note_answer)
 
     async def _is_pooled(self) -> bool:
@@ -146,13 +150,20 @@ class PostgresDatabase:
         async def run() -> T:
             assert self._engine is not None
             async with self._engine.begin() as connection:
-                transaction, result = await connection.run_sync(_run, work)
+                transaction, result = await connection.run_sync(self._transact, work)
             # From here and not from `write`: its caller may have left, the commit stands all the same.
             self.signals.fire(transaction.news)
             return result
 
         with self._outage.observe("writing"), _errors_translated():
             return await self._answer(run, _LONG_S if is_long else ANSWER_S)
+
+    def _transact(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
+        transaction = Transaction(connection)
+        result = work(transaction)
+        if transaction.news and self._notifications is not None:
+            self._notifications.tell(connection, transaction.news)
+        return transaction, result
 
     async def scrub(self, *, has_deleted: bool) -> None:
         """See `Database.scrub`: the server's own vacuum does it."""
@@ -197,6 +208,8 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Let running work end, then close the pool; neither waits for a server that is silent."""
         self._is_closed = True
+        if self._listening is not None:
+            self._listening.cancel()
         if self._working:
             await asyncio.wait(self._working, timeout=_END_S)
         leaving = [] if self._engine is None else [asyncio.create_task(self._engine.dispose())]
@@ -204,15 +217,11 @@ class PostgresDatabase:
             await asyncio.wait(leaving, timeout=_END_S)
         for connection in list(self._opened):
             connection.terminate()
+        listening = [] if self._listening is None else [self._listening]
         for task in [*leaving, *self._working]:
             task.cancel()
-        if leaving or self._working:
-            await asyncio.wait([*leaving, *self._working], timeout=_END_S)
-
-
-def _run(connection: Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
-    transaction = Transaction(connection)
-    return transaction, work(transaction)
+        if ending := [*leaving, *listening, *self._working]:
+            await asyncio.wait(ending, timeout=_END_S)
 
 
 def _note_answer(*_: object) -> None:

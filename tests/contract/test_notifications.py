@@ -1,0 +1,72 @@
+"""What one gateway commits to PostgreSQL wakes those who sleep in another, and not only after a while."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores.connect import Stores, open_stores
+from tests.contract.samples import LEASE_S, sample_job
+
+pytestmark = pytest.mark.anyio
+
+NEVER_S = 3_600
+
+
+async def until(stores: Stores, is_so: Callable[[float], bool]) -> None:
+    """Wait until sleepers look as often as that; everybody is woken when it changes."""
+    signals = stores.database.signals
+    with signals.listen(timeout_s=20) as listener:
+        while not is_so(signals.recheck_s):
+            assert await listener.sleep()
+
+
+async def hear_only(stores: Stores) -> None:
+    """Wait until the notifications of others come; from then on nothing else wakes a sleeper."""
+    await until(stores, lambda recheck_s: recheck_s > 1)
+    stores.database.signals.recheck_s = NEVER_S
+
+
+async def assert_woken(here: Stores, there: Stores, clock, endpoint_id: str) -> None:
+    job = sample_job(clock, endpoint_id=endpoint_id)
+    working = asyncio.create_task(there.claims.wait_for_work([endpoint_id], timeout_s=60))
+    # By now it has looked and sleeps.
+    await there.jobs.counts(endpoint_id)
+    await here.jobs.enqueue(job)
+    async with asyncio.timeout(20):
+        assert await working
+        (claim,) = await there.claims.claim("w", [endpoint_id], 1, LEASE_S)
+        stopping = asyncio.create_task(there.claims.wait_for_stops("w", timeout_s=60))
+        waiting = asyncio.create_task(there.jobs.wait(endpoint_id, job.id, timeout_s=60))
+        await there.jobs.counts(endpoint_id)
+        await here.jobs.cancel(endpoint_id, job.id)
+        assert (await waiting).status is JobStatus.CANCELLED
+        assert await stopping == [claim.job.id]
+
+
+async def test_whoever_sleeps_is_woken_by_another_gateway_also_after_a_lost_connection(
+    postgres_url, postgres_server, clock
+):
+    here, there = [await open_stores(postgres_url, clock) for _ in range(2)]
+    await hear_only(there)
+    await assert_woken(here, there, clock, "before")
+    others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    postgres_server.psql(f"SELECT pg_terminate_backend(pid) {others};")
+    await until(there, lambda recheck_s: recheck_s < NEVER_S)
+    await hear_only(there)
+    await assert_woken(here, there, clock, "after")
+    await here.close()
+    await there.close()
+
+
+async def test_behind_a_pooler_sleepers_look_by_themselves(pgbouncer_url, clock):
+    stores = await open_stores(pgbouncer_url, clock)
+    assert stores.database.signals.recheck_s < 1
+    await stores.close()
+
+
+async def test_names_of_any_length_and_letters_can_be_told(postgres_url, clock):
+    stores = await open_stores(postgres_url, clock)
+    await assert_woken(stores, stores, clock, "a|b " + "\U0001f98a" * 3_000)
+    await stores.close()
