@@ -30,7 +30,7 @@ async def hear_only(stores: Stores) -> None:
 
 async def assert_woken(here: Stores, there: Stores, clock, endpoint_id: str) -> None:
     job = sample_job(clock, endpoint_id=endpoint_id)
-    working = asyncio.create_task(there.claims.wait_for_work([endpoint_id], timeout_s=60))
+    working = asyncio.create_task(there.claims.wait_for_jobs([endpoint_id], timeout_s=60))
     # By now it has looked and sleeps.
     await there.jobs.counts(endpoint_id)
     await here.jobs.enqueue(job)

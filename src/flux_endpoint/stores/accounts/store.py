@@ -1,12 +1,12 @@
 """Keys and charges in the SQL database."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry, UsageSum
-from flux_endpoint.core.pricing import units_to_usd
+from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts import statements as sql
-from flux_endpoint.stores.jobs.records import limit_values, to_entry, to_key
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Database, Row, Transaction, storable
 from flux_endpoint.stores.webhooks.store import add_secret
 
 
@@ -29,14 +29,14 @@ class SqlAccounts:
             "created_ms": key.created_ms,
             "revoked_ms": key.revoked_ms,
             "made_for": key.made_for,
-        } | limit_values(key.limits)
+        } | _limit_values(key.limits)
 
         replaced = {"places": list(places), "key": key.id, "now_ms": key.created_ms}
 
         def replace_keys(transaction: Transaction) -> list[ApiKey]:
             transaction.connection.execute(sql.ADD_KEY, values)
             add_secret(transaction.connection, key.id)
-            return [to_key(row) for row in transaction.connection.execute(sql.REVOKE_MADE_FOR, replaced)]
+            return [_to_key(row) for row in transaction.connection.execute(sql.REVOKE_MADE_FOR, replaced)]
 
         return await self._database.write(replace_keys)
 
@@ -49,16 +49,16 @@ class SqlAccounts:
         """See `AccountStore.find_key`."""
         values = {"hash": storable(secret_hash)}
         row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none())
-        return None if row is None else to_key(row)
+        return None if row is None else _to_key(row)
 
     async def list_keys(self) -> Sequence[ApiKey]:
         """See `AccountStore.list_keys`."""
         rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
-        return [to_key(row) for row in rows]
+        return [_to_key(row) for row in rows]
 
     async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
         """See `AccountStore.limit_key`."""
-        columns = limit_values(limits)
+        columns = _limit_values(limits)
         values = {
             "key": storable(key_id),
             "read_only": columns["is_read_only"],
@@ -82,7 +82,7 @@ class SqlAccounts:
         query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
         values = {} if key_id is None else {"key": storable(key_id)}
         rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
-        return [to_entry(row) for row in rows]
+        return [_to_entry(row) for row in rows]
 
     async def charges(
         self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
@@ -106,3 +106,32 @@ class SqlAccounts:
             UsageSum(row.start_ms, row.key_id, row.endpoint_id, int(row.charges), units_to_usd(int(row.units)))
             for row in rows
         ]
+
+
+def _to_entry(row: Row) -> LedgerEntry:
+    return LedgerEntry(
+        job_id=row.job_id,
+        endpoint_id=row.endpoint_id,
+        key_id=row.key_id,
+        amount_usd=units_to_usd(row.amount_units),
+        created_ms=row.created_ms,
+    )
+
+
+def _limit_values(limits: KeyLimits) -> dict[str, Any]:
+    return {
+        "is_read_only": int(limits.is_read_only),
+        "endpoint_ids": None if limits.endpoint_ids is None else sorted(limits.endpoint_ids),
+        "units_per_month": None if limits.usd_per_month is None else usd_to_units(limits.usd_per_month),
+        "requests_per_minute": limits.requests_per_minute,
+    }
+
+
+def _to_key(row: Row) -> ApiKey:
+    limits = KeyLimits(
+        is_read_only=bool(row.is_read_only),
+        endpoint_ids=None if row.endpoint_ids is None else frozenset(row.endpoint_ids),
+        usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
+        requests_per_minute=row.requests_per_minute,
+    )
+    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for)

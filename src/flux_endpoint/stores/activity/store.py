@@ -5,8 +5,7 @@ from collections.abc import Collection, Sequence
 from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
-from flux_endpoint.stores.jobs.records import of_key
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
 
 
 class SqlActivity:

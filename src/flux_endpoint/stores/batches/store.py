@@ -21,9 +21,9 @@ from flux_endpoint.stores.accounts.budget import require_budget_for
 from flux_endpoint.stores.batches import statements as sql
 from flux_endpoint.stores.jobs import statements as job_sql
 from flux_endpoint.stores.jobs.endings import ended
-from flux_endpoint.stores.jobs.records import of_key, to_job
+from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
 
 # When a queue of 50,000 may have become shorter.
 _RETRY_WHEN_FULL_S = 60

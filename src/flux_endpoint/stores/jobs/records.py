@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from flux_endpoint.core.account import ApiKey, KeyLimits, LedgerEntry
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.sql.database import Row, storable
@@ -70,40 +69,3 @@ def to_job(row: Row) -> Job:
         origin=row.origin,
         dialect=row.dialect,
     )
-
-
-def of_key(key_id: str | None) -> dict[str, str]:
-    """The parameter of a statement about the jobs of one key; none for a statement about those of all."""
-    return {} if key_id is None else {"key": storable(key_id)}
-
-
-def to_entry(row: Row) -> LedgerEntry:
-    """A row of `schema.ledger` as an entry."""
-    return LedgerEntry(
-        job_id=row.job_id,
-        endpoint_id=row.endpoint_id,
-        key_id=row.key_id,
-        amount_usd=units_to_usd(row.amount_units),
-        created_ms=row.created_ms,
-    )
-
-
-def limit_values(limits: KeyLimits) -> dict[str, Any]:
-    """The limits of a key as columns of `schema.api_keys`."""
-    return {
-        "is_read_only": int(limits.is_read_only),
-        "endpoint_ids": None if limits.endpoint_ids is None else sorted(limits.endpoint_ids),
-        "units_per_month": None if limits.usd_per_month is None else usd_to_units(limits.usd_per_month),
-        "requests_per_minute": limits.requests_per_minute,
-    }
-
-
-def to_key(row: Row) -> ApiKey:
-    """A row of `schema.api_keys` as a key."""
-    limits = KeyLimits(
-        is_read_only=bool(row.is_read_only),
-        endpoint_ids=None if row.endpoint_ids is None else frozenset(row.endpoint_ids),
-        usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
-        requests_per_minute=row.requests_per_minute,
-    )
-    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for)

@@ -13,9 +13,9 @@ from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs import view_statements as views
 from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.idempotency import remember, sent_before
-from flux_endpoint.stores.jobs.records import job_values, of_key, to_job
+from flux_endpoint.stores.jobs.records import job_values, to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
 
 _NEWEST: Final = Cursor(2**63 - 1, 2**63 - 1)
 

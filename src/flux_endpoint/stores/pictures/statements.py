@@ -5,8 +5,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Integer, bindparam, delete, exists, insert, select, update
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.sql.picture_schema import pending_pictures
-from flux_endpoint.stores.sql.schema import jobs
+from flux_endpoint.stores.sql.schema import jobs, pending_pictures
 
 _of_claim = (
     pending_pictures.c.job_id == bindparam("job"),
