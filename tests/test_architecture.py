@@ -152,7 +152,7 @@ NAMES_FORMATS = {
     "engine/fake.py": "PNG and JPEG made by hand, so that a gateway needs no Pillow",
     "engine/preview.py": "previews, whatever the picture's format",
     "worker/progress.py": "previews",
-    "api/schemas.py": "previews, in an example",
+    "api/dialects/runpod/job_schemas.py": "previews, in an example",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
     "api/playground/history.js": "thumbnails",
     "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux_endpoint.api import schemas
+from flux_endpoint.api.dialects.runpod import answers
 from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ async def notices(gateway: Gateway, job_id: str) -> set[str | None]:
     # What /events sends first.
     async for view in gateway.services.job_views.follow(await gateway.stores.jobs.get("echo", job_id)):
         assert view is not None
-        seen.add(schemas.job_body(None, view.job, "http://x", view.queue_position, view.notice).get("notice"))
+        seen.add(answers.job_body(None, view.job, "http://x", view.queue_position, view.notice).get("notice"))
         break
     return seen
 

@@ -22,8 +22,6 @@ _PARTS_OF_PATHS: Final[dict[str, JsonObject]] = {
     "job_id": {"description": "As answered by /run or /runsync."},
     "batch_id": {"description": "As answered when the batch was created."},
 }
-# What a client may do with the id that a submission is answered with.
-_FOLLOWING: Final = tuple(f"runpod_{name}" for name in ("status", "status_sync", "stream", "cancel", "retry"))
 
 
 class Document:
@@ -95,9 +93,9 @@ def _of_endpoint(route: Route, spec: EndpointSpec) -> Iterator[tuple[str, JsonOb
     described = _operation(route, [_part(name) for name in _names_in(route.path) if name != _ENDPOINT], spec)
     described["operationId"] += "_" + spec.endpoint_id.replace("-", "_")
     described["summary"] += f": {spec.display_name}"
-    if schemas.is_job(described["responses"]["200"]):
+    if route.follow_ups:
         ids = {"endpoint_id": spec.endpoint_id, "job_id": "$response.body#/id"}
-        links = {name: {"operationId": name, "parameters": ids} for name in _FOLLOWING}
+        links = {name: {"operationId": name, "parameters": ids} for name in route.follow_ups}
         described["responses"]["200"] = described["responses"]["200"] | {"links": links}
     yield route.methods.lower(), described
 

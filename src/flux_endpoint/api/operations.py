@@ -96,6 +96,7 @@ class Route:
         parameters: of the query and the headers, as OpenAPI tells them.
         body: what is sent; None for nothing.
         answers: by status, as OpenAPI tells them.
+        follow_ups: names of the operations that take the id of the job that this one answers.
         is_described: whether clients are told of it.
         words_of_errors: how its errors are told.
         made_header: where an answer has the id of what the call has made.
@@ -112,6 +113,7 @@ class Route:
     parameters: Sequence[JsonObject] = ()
     body: Body | None = None
     answers: Mapping[int | str, JsonObject] = field(default_factory=dict)
+    follow_ups: Sequence[str] = ()
     is_described: bool = True
     words_of_errors: WordsOfErrors = error_object
     made_header: str = "X-Job-Id"

@@ -7,6 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
+from flux_endpoint.api.dialects.runpod import answers, job_schemas
 from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_batch_id
 from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
 from flux_endpoint.api.http import json_reply, read_body
@@ -94,7 +95,7 @@ def page_schema(name: str, item: JsonObject) -> JsonObject:
     }
 
 
-def answers(schema: JsonObject, others: dict[int, str] | None = None) -> dict[int | str, JsonObject]:
+def replies(schema: JsonObject, others: dict[int, str] | None = None) -> dict[int | str, JsonObject]:
     """The answers of an operation of batches; `others` says what further codes mean."""
     told = {
         400: "The body or a query parameter is wrong; the text names the request, counted from 0, and the field.",
@@ -116,14 +117,14 @@ CHANGE_SCHEMA: Final[JsonObject] = {
             "maxLength": MAX_NAME_CHARS,
             "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
         },
-        "webhook": schemas.WEBHOOK_SCHEMA | {"description": "For each request that names none itself."},
+        "webhook": job_schemas.WEBHOOK_SCHEMA | {"description": "For each request that names none itself."},
     },
 }
 
 
 def submissions_schema(spec: EndpointSpec) -> JsonObject:
     """JSON schema of the requests of a batch on one endpoint."""
-    return {"type": "array", "maxItems": MAX_BATCH_REQUESTS, "items": schemas.submission_schema(spec)}
+    return {"type": "array", "maxItems": MAX_BATCH_REQUESTS, "items": job_schemas.submission_schema(spec)}
 
 
 def addition_schema(spec: EndpointSpec) -> JsonObject:
@@ -250,6 +251,6 @@ def _request_body(spec: EndpointSpec, request_id: str, job: Job | None, base_url
     if job.status is JobStatus.IN_QUEUE:
         return line
     if job.status.is_terminal and job.output is not None:
-        line["output"] = schemas.job_body(spec, job, base_url)["output"]
+        line["output"] = answers.job_body(spec, job, base_url)["output"]
     figures = {"error": job.error, "startedAt": job.started_ms, "completedAt": job.finished_ms}
     return line | {name: value for name, value in figures.items() if value is not None}

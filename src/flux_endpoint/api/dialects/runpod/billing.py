@@ -55,7 +55,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def answers(*amounts: str) -> dict[int | str, JsonObject]:
+def replies(*amounts: str) -> dict[int | str, JsonObject]:
     """The answers of an operation whose records have these amounts."""
     return {
         200: schemas.json_response("The bill.", _bill_schema(*amounts)),

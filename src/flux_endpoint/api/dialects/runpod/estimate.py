@@ -5,6 +5,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
+from flux_endpoint.api.dialects.runpod import job_schemas
 from flux_endpoint.api.dialects.runpod.jobs import idempotency_key_of, submission_in
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
@@ -25,7 +26,7 @@ _SCHEMA: Final[dict[str, Any]] = {
         | {"description": "Expected milliseconds in the queue; absent without a worker, or before a first job."},
         "jobsAhead": {"type": "integer", "minimum": 0, "description": "Jobs waiting or running on this endpoint."},
         "workers": {"type": "integer", "minimum": 0, "description": "Workers that serve this endpoint."},
-        "notice": schemas.NOTICE_SCHEMA
+        "notice": job_schemas.NOTICE_SCHEMA
         | {"description": "The job would wait for nobody: no worker of the endpoint is there, and none is starting."},
     },
     "required": ["cost", "jobsAhead", "workers"],

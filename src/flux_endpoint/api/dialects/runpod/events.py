@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 
-from flux_endpoint.api import schemas
+from flux_endpoint.api.dialects.runpod import answers, job_schemas
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS
 from flux_endpoint.api.services import Services
@@ -36,7 +36,7 @@ _MESSAGE_SCHEMA: Final = {
 ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
     200: {
         "description": "Messages `event: status`, whose `data` is the body of `/status`; `gone` when its time is over.",
-        "content": {"text/event-stream": {"schema": _MESSAGE_SCHEMA, "example": schemas.EVENTS_EXAMPLE}},
+        "content": {"text/event-stream": {"schema": _MESSAGE_SCHEMA, "example": job_schemas.EVENTS_EXAMPLE}},
     },
     204: {"description": "The client has seen the end already, as its `Last-Event-ID` shows: do not come back."},
 }
@@ -84,7 +84,7 @@ async def _messages(
 
 
 def _data_of(spec: EndpointSpec, base_url: str, view: JobView) -> str:
-    return _json(schemas.job_body(spec, view.job, base_url, view.queue_position, view.notice, with_preview=True))
+    return _json(answers.job_body(spec, view.job, base_url, view.queue_position, view.notice, with_preview=True))
 
 
 def _json(body: object) -> str:

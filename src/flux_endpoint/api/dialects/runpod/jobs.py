@@ -4,8 +4,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import REPEAT_HEADER
+from flux_endpoint.api.dialects.runpod import answers
 from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_job_id
 from flux_endpoint.api.dialects.runpod.submissions import read_submission
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
@@ -27,17 +27,17 @@ async def runsync(call: Call, endpoint: Endpoint) -> Response:
     wait_s = WAIT_MS.read(call, WAIT_MS_DEFAULT) / 1_000
     job, is_refused = await _submit(call, endpoint, sync=True)
     if is_refused:
-        return json_reply(schemas.refused_body(job), 400)
+        return json_reply(answers.refused_body(job), 400)
     job = await unless_client_leaves(call, endpoint.wait(job.id, wait_s))
     if not job.status.is_terminal:
-        return json_reply(schemas.waiting_body(job))
-    return json_reply(schemas.job_body(endpoint.spec, job, call.origin))
+        return json_reply(answers.waiting_body(job))
+    return json_reply(answers.job_body(endpoint.spec, job, call.origin))
 
 
 async def run(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
     job, is_refused = await _submit(call, endpoint, sync=False)
-    return json_reply(schemas.refused_body(job), 400) if is_refused else json_reply(schemas.accepted_body(job))
+    return json_reply(answers.refused_body(job), 400) if is_refused else json_reply(answers.accepted_body(job))
 
 
 async def status(call: Call, endpoint: Endpoint, job_id: str) -> Response:
@@ -71,24 +71,24 @@ async def stream(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     else:
         news = endpoint.stream_after(job_id, position, wait_s)
         job, chunks, position = await unless_client_leaves(call, news)
-    return json_reply(schemas.stream_body(job, chunks, position))
+    return json_reply(answers.stream_body(job, chunks, position))
 
 
 async def cancel(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     """Take a job out of the queue, or stop it within one step. A finished job stays as it is. Costs nothing."""
-    return json_reply(schemas.accepted_body(await endpoint.cancel(job_id)))
+    return json_reply(answers.accepted_body(await endpoint.cancel(job_id)))
 
 
 async def retry(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     """Queue a FAILED or TIMED_OUT job again, under its id and with its seed."""
     job = await endpoint.retry(job_id)
     call.made_id = job.id
-    return json_reply(schemas.accepted_body(job))
+    return json_reply(answers.accepted_body(job))
 
 
 async def purge_queue(call: Call, endpoint: Endpoint) -> Response:
     """Cancel every job that waits on this endpoint, or the key's own if it opens some endpoints; running ones go on."""
-    return json_reply(schemas.purge_body(await endpoint.purge()))
+    return json_reply(answers.purge_body(await endpoint.purge()))
 
 
 async def submission_in(call: Call, endpoint: Endpoint) -> Submission:
@@ -128,4 +128,4 @@ async def _submit(call: Call, endpoint: Endpoint, *, sync: bool) -> tuple[Job, b
 
 async def _job_reply(call: Call, endpoint: Endpoint, job: Job) -> Response:
     view = await call.services.job_views.view(job)
-    return json_reply(schemas.job_body(endpoint.spec, job, call.origin, view.queue_position, view.notice))
+    return json_reply(answers.job_body(endpoint.spec, job, call.origin, view.queue_position, view.notice))

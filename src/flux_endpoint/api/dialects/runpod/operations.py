@@ -11,6 +11,7 @@ from flux_endpoint.api.dialects.runpod import (
     estimate,
     events,
     health,
+    job_schemas,
     jobs,
     requests,
     workers,
@@ -22,8 +23,8 @@ from flux_endpoint.core.account import Operation
 _Answers = dict[int | str, JsonObject]
 
 # Contract section 1.9.
-_RUN_BODY: Final = Body(10 * 2**20, schemas.submission_schema)
-_RUNSYNC_BODY: Final = Body(20 * 2**20, schemas.submission_schema)
+_RUN_BODY: Final = Body(10 * 2**20, job_schemas.submission_schema)
+_RUNSYNC_BODY: Final = Body(20 * 2**20, job_schemas.submission_schema)
 _BATCH_LIMIT_BYTES: Final = 10 * 2**20
 # A name and an address.
 _CHANGE_LIMIT_BYTES: Final = 2**16
@@ -34,18 +35,19 @@ _BUDGET: Final = schemas.json_response(
     "The job is beyond the API key's monthly budget; it was not queued.", schemas.ERROR_SCHEMA
 )
 _SUBMIT_ANSWERS: Final[_Answers] = ERRORS | {
-    200: schemas.json_response("The job.", schemas.JOB_SCHEMA),
+    200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA),
     400: schemas.json_response(
         "The input is wrong: a FAILED job whose error names the field and its limit.",
-        {"anyOf": [schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
+        {"anyOf": [job_schemas.JOB_SCHEMA, schemas.ERROR_SCHEMA]},
     ),
     402: _BUDGET,
     409: schemas.json_response("The Idempotency-Key came with another request body before.", schemas.ERROR_SCHEMA),
     410: schemas.json_response(
-        "The Idempotency-Key came with this body before, and the result of its job has been erased.", schemas.JOB_SCHEMA
+        "The Idempotency-Key came with this body before, and the result of its job has been erased.",
+        job_schemas.JOB_SCHEMA,
     ),
 }
-_JOB_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("The job.", schemas.JOB_SCHEMA)}
+_JOB_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA)}
 _BAD_QUERY: Final[_Answers] = {
     400: schemas.json_response("A number in the query is out of range.", schemas.ERROR_SCHEMA)
 }
@@ -54,11 +56,12 @@ _RETRY_ANSWERS: Final[_Answers] = _JOB_ANSWERS | {
     402: _BUDGET,
     409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA),
 }
-_PURGE_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("How many.", schemas.PURGE_SCHEMA)}
+_PURGE_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("How many.", job_schemas.PURGE_SCHEMA)}
 _STREAM_ANSWERS: Final[_Answers] = (
-    ERRORS | _BAD_QUERY | {200: schemas.json_response("The news.", schemas.STREAM_SCHEMA)}
+    ERRORS | _BAD_QUERY | {200: schemas.json_response("The news.", job_schemas.STREAM_SCHEMA)}
 )
 
+_FOLLOW_UPS: Final = tuple(f"runpod_{name}" for name in ("status", "status_sync", "stream", "cancel", "retry"))
 # One official client posts where others get.
 _GET_OR_POST: Final = "GET POST"
 
@@ -123,7 +126,7 @@ def _of_billing(name: str, path: str, handler: Handler, summary: str, *amounts: 
         summary=summary,
         tag="billing",
         parameters=billing.PARAMETERS,
-        answers=billing.answers(*amounts),
+        answers=billing.replies(*amounts),
         words_of_errors=billing.problem_document,
     )
 
@@ -151,6 +154,7 @@ _JOB_ROUTES: Final = (
         parameters=(WAIT_MS.parameter(jobs.WAIT_MS_DEFAULT), IDEMPOTENCY_PARAMETER),
         body=_RUNSYNC_BODY,
         answers=_SUBMIT_ANSWERS,
+        follow_ups=_FOLLOW_UPS,
     ),
     _of_jobs(
         "runpod_run",
@@ -163,6 +167,7 @@ _JOB_ROUTES: Final = (
         parameters=(IDEMPOTENCY_PARAMETER,),
         body=_RUN_BODY,
         answers=_SUBMIT_ANSWERS,
+        follow_ups=_FOLLOW_UPS,
     ),
     _of_jobs(
         "runpod_status",
@@ -272,7 +277,7 @@ _BATCH_ROUTES: Final = (
         batches.create,
         "Start a batch",
         body=Body(_BATCH_LIMIT_BYTES, batches.submissions_schema),
-        answers=batches.answers(batches.CREATED_SCHEMA, {409: "The API key has ten active batches on this endpoint."}),
+        answers=batches.replies(batches.CREATED_SCHEMA, {409: "The API key has ten active batches on this endpoint."}),
     ),
     _of_batches(
         "list_batches",
@@ -282,7 +287,7 @@ _BATCH_ROUTES: Final = (
         batches.list_batches,
         "List batches",
         parameters=batches.PAGE_PARAMETERS,
-        answers=batches.answers(batches.page_schema("batches", batches.BATCH_SCHEMA)),
+        answers=batches.replies(batches.page_schema("batches", batches.BATCH_SCHEMA)),
     ),
     _of_batches(
         "get",
@@ -291,7 +296,7 @@ _BATCH_ROUTES: Final = (
         Operation.STATUS,
         batches.get,
         "Read a batch",
-        answers=batches.answers(batches.BATCH_SCHEMA),
+        answers=batches.replies(batches.BATCH_SCHEMA),
     ),
     _of_batches(
         "change",
@@ -301,7 +306,7 @@ _BATCH_ROUTES: Final = (
         batches.change,
         "Name a batch, or give it a webhook",
         body=Body(_CHANGE_LIMIT_BYTES, batches.CHANGE_SCHEMA, {"name": "autumn catalogue"}),
-        answers=batches.answers(batches.BATCH_SCHEMA, {409: batches.NO_DRAFT}),
+        answers=batches.replies(batches.BATCH_SCHEMA, {409: batches.NO_DRAFT}),
     ),
     _of_batches(
         "add",
@@ -311,7 +316,7 @@ _BATCH_ROUTES: Final = (
         batches.add,
         "Add requests to a batch",
         body=Body(_BATCH_LIMIT_BYTES, batches.addition_schema),
-        answers=batches.answers(
+        answers=batches.replies(
             batches.ADDED_SCHEMA, {409: "The batch is no DRAFT any more, or would have too many requests."}
         ),
     ),
@@ -323,7 +328,7 @@ _BATCH_ROUTES: Final = (
         batches.list_requests,
         "List the requests of a batch",
         parameters=batches.PAGE_PARAMETERS,
-        answers=batches.answers(batches.page_schema("requests", batches.REQUEST_SCHEMA)),
+        answers=batches.replies(batches.page_schema("requests", batches.REQUEST_SCHEMA)),
     ),
     _of_batches(
         "remove",
@@ -332,7 +337,7 @@ _BATCH_ROUTES: Final = (
         Operation.BATCH,
         batches.remove,
         "Take a request out of a batch",
-        answers=batches.answers(batches.DELETED_SCHEMA, {409: batches.NO_DRAFT}),
+        answers=batches.replies(batches.DELETED_SCHEMA, {409: batches.NO_DRAFT}),
     ),
     _of_batches(
         "finalize",
@@ -341,7 +346,7 @@ _BATCH_ROUTES: Final = (
         Operation.RUN,
         batches.finalize,
         "Queue a batch",
-        answers=batches.answers(
+        answers=batches.replies(
             batches.BATCH_SCHEMA,
             {
                 402: "The batch is beyond the API key's monthly budget; nothing was queued.",
@@ -356,7 +361,7 @@ _BATCH_ROUTES: Final = (
         Operation.CANCEL,
         batches.cancel,
         "Cancel a batch",
-        answers=batches.answers(batches.BATCH_SCHEMA),
+        answers=batches.replies(batches.BATCH_SCHEMA),
     ),
 )
 
