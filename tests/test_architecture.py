@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "flux_endpoint"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "models" not in path.relative_to(PACKAGE).parts)
 
+LOWER_FLOORS = {"core", "stores", "service", "images", "outbound"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
@@ -143,6 +144,18 @@ assert ours.items() <= before.items(), ours
     assert process.returncode == 0, process.stderr
     assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+WIRE_NAMES = re.compile(r"s3Config|accessId|endpointUrl|stopPod|lowPriority|executionTimeout|jobsToStop|sync-")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.relative_to(PACKAGE).parts[0] in LOWER_FLOORS], ids=module_of
+)
+def test_what_one_dialect_says_is_said_in_its_folder_only(path):
+    # A migration tells of what databases in the field hold.
+    if "migrations" not in path.parts:
+        assert not WIRE_NAMES.findall(path.read_text())
 
 
 # Who names a picture format beside the table (core/image_formats.py) and the encoders (engine/encode.py), and what of.

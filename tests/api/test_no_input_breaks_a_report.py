@@ -5,6 +5,7 @@ import json
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flux_endpoint.core.bucket import parse_bucket
+from flux_endpoint.api.dialects.runpod.buckets import parse_bucket
 from flux_endpoint.core.errors import BucketFailed, InvalidParameter
 from flux_endpoint.core.outbound import PUBLIC_ONLY
 from flux_endpoint.images.client_bucket import sign_object
@@ -137,6 +138,6 @@ def test_what_the_door_lets_in_can_be_signed_or_is_a_failure_of_the_bucket(confi
         signed = sign_object(checked, "job.png")
     except BucketFailed:
         # Only a host can be one that no URL has; the rest was read by the rule that the signer has.
-        sign_object(checked | {"endpointUrl": "https://a.example"}, "job.png")
+        sign_object(replace(checked, endpoint_url="https://a.example"), "job.png")
         return
     assert "/job.png?X-Amz-Algorithm=" in signed.put_url

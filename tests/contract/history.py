@@ -176,7 +176,7 @@ class History(RuleBasedStateMachine):
         return self.do(look())
 
     def state_of(self, model: ModelStore) -> list[Any]:
-        hidden = {"input": {}, "output": None, "webhook": None, "s3_config": None, "progress": None}
+        hidden = {"input": {}, "output": None, "webhook": None, "bucket": None, "progress": None}
         jobs = [k.job for name in self.endpoints for k in reversed(model.kept.values()) if k.job.endpoint_id == name]
         jobs.sort(key=lambda job: (self.endpoints.index(job.endpoint_id), -job.created_ms))
         figures = [dataclasses.replace(job, **hidden) for job in jobs]

@@ -171,7 +171,7 @@ class ModelStore:
         if kept.job.status.is_terminal:
             return kept.job
         kept.must_stop = kept.job.status is RUNNING
-        return self.end(kept, CANCELLED, s3_config=None)
+        return self.end(kept, CANCELLED, bucket=None)
 
     def retry(self, endpoint_id: str, job_id: str) -> Job:
         kept = self.of_client(endpoint_id, job_id)
@@ -191,7 +191,7 @@ class ModelStore:
     def purge(self, endpoint_id: str) -> int:
         waiting = [kept for kept in self.those(WAITING) if kept.job.endpoint_id == endpoint_id]
         for kept in waiting:
-            self.end(kept, CANCELLED, s3_config=None)
+            self.end(kept, CANCELLED, bucket=None)
         return len(waiting)
 
     def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
@@ -241,7 +241,7 @@ class ModelStore:
                 raise LeaseLost(job_id)
             case Completed(output):
                 self.charged.append((job_id, self.now_ms()))
-                return self.end(kept, COMPLETED, output=output, s3_config=None)
+                return self.end(kept, COMPLETED, output=output, bucket=None)
             case Failed(error, output):
                 return self.end(kept, FAILED, error=error, output=output)
             case Returned():
@@ -292,7 +292,7 @@ class ModelStore:
         for kept in faded:
             kept.is_erased = True
             kept.drop_chunks()
-            kept.change(input={}, output=None, webhook=None, s3_config=None, expires_ms=0)
+            kept.change(input={}, output=None, webhook=None, bucket=None, expires_ms=0)
         return len(faded)
 
     def forget(self, finished_before_ms: int) -> int:

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.job import Job, JobStatus
 
@@ -27,3 +28,7 @@ def sample_job(clock: ManualClock, **changes: Any) -> Job:
         "queued_ms": clock.now_ms(),
     }
     return Job(**(fields | changes))
+
+
+def sample_bucket(secret: str = "secret") -> Bucket:
+    return Bucket("https://s3.example", "pictures", "their-id", secret, path="2026", field="s3Config")

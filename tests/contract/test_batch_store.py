@@ -24,7 +24,7 @@ from flux_endpoint.core.errors import (
     UnknownJob,
 )
 from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy
-from tests.contract.samples import COST_USD, DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.samples import COST_USD, DEV, LEASE_S, SCHNELL, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 KEPT_MS = 86_400_000
@@ -89,7 +89,7 @@ async def test_attributes_are_set_and_taken_away(stores, clock):
 
 async def test_the_requests_become_jobs_as_if_they_had_been_sent(stores, clock):
     policy = Policy(execution_timeout_ms=7_000, ttl_ms=60_000, low_priority=True)
-    batch, ids = await draft(stores, clock, 2, policy=policy, s3_config={"bucketName": "b"})
+    batch, ids = await draft(stores, clock, 2, policy=policy, bucket=sample_bucket())
     own_hook = sample_requests(1, webhook="https://example.com/own", input={})
     await stores.batches.add_requests(DEV, batch.id, own_hook)
     await stores.batches.change_batch(DEV, batch.id, {"webhook": "https://example.com/all"})
@@ -105,7 +105,7 @@ async def test_the_requests_become_jobs_as_if_they_had_been_sent(stores, clock):
         queued_ms=now_ms,
         policy=policy,
         webhook="https://example.com/all",
-        s3_config={"bucketName": "b"},
+        bucket=sample_bucket(),
         retention_ms=KEPT_MS,
         expires_ms=now_ms + 60_000,
         batch_id=batch.id,

@@ -2,10 +2,12 @@
 
 import os
 import secrets
+from dataclasses import replace
 
 import httpx
 import pytest
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.errors import BucketFailed
 from flux_endpoint.core.image_formats import PNG as PNG_FORMAT
 from flux_endpoint.core.outbound import PUBLIC_ONLY, parse_outbound_allow
@@ -19,13 +21,15 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"picture" * 100_000
 
 
 @pytest.fixture
-def bucket(s3_endpoint) -> dict[str, str]:
-    return {
-        "accessId": os.environ["AWS_ACCESS_KEY_ID"],
-        "accessSecret": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "bucketName": "pictures",
-        "endpointUrl": os.environ["AWS_ENDPOINT_URL"],
-    }
+def bucket(s3_endpoint) -> Bucket:
+    return Bucket(
+        os.environ["AWS_ENDPOINT_URL"],
+        "pictures",
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ["AWS_SECRET_ACCESS_KEY"],
+        field="theirs",
+        url_field="theirs.url",
+    )
 
 
 def buckets(allow: str = "127.0.0.1") -> Buckets:
@@ -36,7 +40,7 @@ def buckets(allow: str = "127.0.0.1") -> Buckets:
 
 
 async def test_the_picture_is_there_and_readable_with_the_link_alone(bucket):
-    config = bucket | {"objectPath": f"{secrets.token_hex(4)}/my cats"}
+    config = replace(bucket, path=f"{secrets.token_hex(4)}/my cats")
     url = await buckets().put(config, "lake", PNG_FORMAT, PNG)
     async with httpx.AsyncClient(trust_env=False) as client:
         shown = await client.get(url)
@@ -49,15 +53,13 @@ async def test_the_picture_is_there_and_readable_with_the_link_alone(bucket):
 
 async def test_a_wrong_secret_or_bucket_is_said_so(bucket):
     for wrong, problem in (
-        ({"accessSecret": "wrong"}, "HTTP 403 SignatureDoesNotMatch"),
-        ({"bucketName": "none"}, "HTTP 404"),
+        ({"access_secret": "wrong"}, "HTTP 403 SignatureDoesNotMatch"),
+        ({"name": "none"}, "HTTP 404"),
     ):
-        with pytest.raises(BucketFailed, match=f"^s3Config: the picture could not be stored.*{problem}"):
-            await buckets().put(bucket | wrong, "lake", PNG_FORMAT, PNG)
+        with pytest.raises(BucketFailed, match=f"^theirs: the picture could not be stored.*{problem}"):
+            await buckets().put(replace(bucket, **wrong), "lake", PNG_FORMAT, PNG)
 
 
 async def test_a_bucket_in_the_own_network_is_refused_unless_allowed(bucket):
-    with pytest.raises(
-        BucketFailed, match=r"s3Config.endpointUrl cannot be called: 127\.0\.0\.1 is a loopback address"
-    ):
+    with pytest.raises(BucketFailed, match=r"theirs.url cannot be called: 127\.0\.0\.1 is a loopback address"):
         await buckets(allow="").put(bucket, "lake", PNG_FORMAT, PNG)

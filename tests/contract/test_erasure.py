@@ -9,7 +9,7 @@ import pytest
 from flux_endpoint.core.job import Completed, Failed, IdempotencyKey
 from flux_endpoint.core.webhook import Attempt, DeliveryState
 from flux_endpoint.stores.connect import open_stores
-from tests.contract.samples import DEV, LEASE_S, sample_job
+from tests.contract.samples import DEV, LEASE_S, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def run_jobs(stores, clock, numbers, retention_ms=60_000):
         job = sample_job(
             clock,
             input={"prompt": secret(number)},
-            s3_config={"accessSecret": secret(number)},
+            bucket=sample_bucket(secret(number)),
             webhook=f"https://a.example/x?key={MARK}" if number % 3 == 0 else None,
             retention_ms=retention_ms,
         )

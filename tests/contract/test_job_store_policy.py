@@ -18,12 +18,15 @@ from flux_endpoint.core.job import (
     SweepResult,
 )
 from flux_endpoint.stores.sql.schema import idempotency_keys
-from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 
 OUTPUT = {"image_url": "x"}
-SECRETS = {"webhook": "https://a.example/hook", "s3_config": {"accessId": "id", "accessSecret": "secret"}}
+SECRETS = {
+    "webhook": "https://a.example/hook",
+    "bucket": sample_bucket(),
+}
 
 
 async def claim_one(stores):
@@ -54,7 +57,7 @@ async def test_a_job_that_runs_too_long_is_timed_out_and_its_worker_told(stores,
     assert await stores.claims.sweep(max_retries=1) == SweepResult(timed_out=(job.id,))
     ended = await stores.jobs.get(DEV, job.id)
     assert (ended.status, ended.execution_time_ms) == (JobStatus.TIMED_OUT, 5_000)
-    assert ended.error == "the job ran longer than its policy.executionTimeout of 5000 ms"
+    assert ended.error == "the job ran longer than its execution timeout of 5000 ms"
     assert await stores.claims.wait_for_stops("worker-a", 0) == [job.id]
     assert await stores.claims.wait_for_stops("worker-a", 0) == []
     with pytest.raises(LeaseLost):
@@ -217,9 +220,9 @@ async def test_credentials_are_dropped_when_nobody_needs_them_any_more(stores, c
         await stores.jobs.enqueue(job)
         claim = await claim_one(stores)
         await stores.claims.finish(job.id, "worker-a", claim.token, outcome)
-    assert (await stores.jobs.get(DEV, completed.id)).s3_config is None
+    assert (await stores.jobs.get(DEV, completed.id)).bucket is None
     # It may be retried.
-    assert (await stores.jobs.get(DEV, failed.id)).s3_config == SECRETS["s3_config"]
+    assert (await stores.jobs.get(DEV, failed.id)).bucket == SECRETS["bucket"]
 
 
 @pytest.mark.parametrize("is_done", [False, True])

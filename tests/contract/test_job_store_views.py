@@ -7,7 +7,7 @@ import pytest
 
 from flux_endpoint.core.errors import UnknownJob
 from flux_endpoint.core.job import MAX_QUEUE_POSITION, Completed, Failed, JobCounts, JobStatus, Returned
-from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 
@@ -166,12 +166,17 @@ async def test_a_listing_is_filtered_by_status(stores, clock):
 
 
 async def test_a_listing_shows_figures_and_neither_inputs_nor_results(stores, clock):
-    job = sample_job(clock, webhook="https://example.com/", s3_config={"accessSecret": "x"}, retention_ms=1_000)
+    job = sample_job(
+        clock,
+        webhook="https://example.com/",
+        bucket=sample_bucket("x"),
+        retention_ms=1_000,
+    )
     await stores.jobs.enqueue(job)
     (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)
     await stores.claims.append_chunk(job.id, "w", claim.token, 1, {"step": 1, "total": 2})
     ((running,), _) = await stores.jobs.recent(DEV, [], 1)
-    hidden = {"input": {}, "webhook": None, "s3_config": None, "progress": None}
+    hidden = {"input": {}, "webhook": None, "bucket": None, "progress": None}
     assert running == dataclasses.replace(claim.job, **hidden)
     finished = await stores.claims.finish(job.id, "w", claim.token, Failed("x" * 2_000))
     ((failed,), _) = await stores.jobs.recent(DEV, [], 1)

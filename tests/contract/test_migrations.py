@@ -1,5 +1,6 @@
 """A database that an earlier version made is brought up to date with all that is in it."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
+from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.connect import open_stores
@@ -72,6 +74,19 @@ async def test_json_that_sqlite_kept_as_numbers_is_kept(tmp_path, clock):
     assert repr(chunks) == repr([value for _, value in OUTPUTS.values() if value is not None])
     (key,) = await stores.accounts.list_keys()
     assert key.limits.endpoint_ids == {"a"}
+    await stores.close()
+
+
+async def test_buckets_of_clients_are_kept(tmp_path, clock):
+    sent = {"accessId": "id", "accessSecret": '"endpointUrl":', "bucketName": "b", "endpointUrl": "https://s3.example"}
+    with closing(made_by("0021", tmp_path / "jobs.db")) as old, old:
+        add_job(old, "mine", None, status="IN_QUEUE", finished_ms=None, s3_config=json.dumps(sent))
+        add_job(old, "nobodys", None)
+    stores = await open_stores(f"sqlite:///{tmp_path / 'jobs.db'}", clock)
+    bucket = (await stores.jobs.get(DEV, "mine")).bucket
+    assert s3_config_of(bucket) == sent
+    assert (bucket.field, bucket.url_field) == ("s3Config", "s3Config.endpointUrl")
+    assert (await stores.jobs.get(DEV, "nobodys")).bucket is None
     await stores.close()
 
 

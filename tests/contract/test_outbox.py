@@ -9,7 +9,7 @@ from flux_endpoint.core.errors import NotFound, StoreUnavailable
 from flux_endpoint.core.job import Completed, Failed, IdempotencyKey, JobStatus
 from flux_endpoint.core.webhook import ROTATION_MS, Attempt, DeliveryState
 from flux_endpoint.service.accounts import Accounts
-from tests.contract.samples import DEV, LEASE_S, sample_job
+from tests.contract.samples import DEV, LEASE_S, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def claim(stores, gateway="gateway-1", free=1_000, per_host=1_000):
 
 
 async def test_a_delivery_is_the_job_at_its_end(stores, clock):
-    ended = await end_one(stores, clock, s3_config={"accessSecret": "secret"}, dialect="other")
+    ended = await end_one(stores, clock, bucket=sample_bucket(), dialect="other")
     assert ended.dialect == "other"
     (delivery,) = await claim(stores)
     assert delivery.job == ended
@@ -48,7 +48,7 @@ async def test_a_delivery_is_the_job_at_its_end(stores, clock):
 
 
 async def test_the_snapshot_holds_no_credentials(stores, clock):
-    job = sample_job(clock, webhook=HOOK, s3_config={"accessSecret": "their-secret"})
+    job = sample_job(clock, webhook=HOOK, bucket=sample_bucket("their-secret"))
     await stores.jobs.enqueue(job, IdempotencyKey("order-1", "hash"))
     (held,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
     await stores.claims.finish(job.id, "worker-a", held.token, Failed("x"))

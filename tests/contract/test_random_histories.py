@@ -18,7 +18,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from flux_endpoint.core.job import Completed, Failed, IdempotencyKey, Job, Policy, Returned
 from tests.contract.history import ERROR, MAX_RETRIES, WORKERS, Call, History, World, call, plain
 from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED_OUT, WAITING
-from tests.contract.samples import LEASE_S, sample_job
+from tests.contract.samples import LEASE_S, sample_bucket, sample_job
 
 # How many `make test` plays on each database, in about 15 s of CPU each.
 HISTORIES = {"sqlite": 150, "postgres": 40}
@@ -65,7 +65,7 @@ class JobHistories(History):
             expires_ms=expires_ms,
             retention_ms=wishes["retention_ms"],
             webhook=wishes["webhook"],
-            s3_config={"accessId": "id"},
+            bucket=sample_bucket(),
         )
 
     def racer(self, kind: str, number: int) -> Call:

@@ -1,23 +1,38 @@
 """`submissions`: every rule and message about what stands around `input`."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from flux_endpoint.api.dialects.runpod.submissions import Envelope, fingerprint, parse_envelope
+from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
+from flux_endpoint.api.dialects.runpod.submissions import fingerprint, read_submission
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Policy
+from flux_endpoint.core.outbound import PUBLIC_ONLY
+from flux_endpoint.core.submission import Submission
+from flux_endpoint.service.custom import CustomEndpoint
 
 S3 = {"accessId": "id", "accessSecret": "secret", "bucketName": "b", "endpointUrl": "https://s3.example"}
+BUCKET = Bucket("https://s3.example", "b", "id", "secret", field="s3Config", url_field="s3Config.endpointUrl")
+ECHO = CustomEndpoint("echo", "Echo")
+COST_USD = ECHO.accept({}).cost_usd
+
+
+def read(body):
+    return read_submission(json.dumps(body).encode(), ECHO, PUBLIC_ONLY, False)
 
 
 def problem_with(body):
     with pytest.raises(InvalidRequest) as caught:
-        parse_envelope(body)
+        read(body)
     return str(caught.value)
 
 
 def test_an_input_is_enough_and_unknown_keys_are_ignored():
     body = {"input": {"prompt": "x"}, "timeout": 60_000, "webhookV2": 7}
-    assert parse_envelope(body) == Envelope({"prompt": "x"}, Policy(), None, None)
+    assert read(body) == Submission({"prompt": "x"}, COST_USD)
 
 
 def test_every_part_is_taken_as_it_was_sent():
@@ -27,19 +42,20 @@ def test_every_part_is_taken_as_it_was_sent():
         "webhook": "http://hooks.example:8080/a?b=c",
         "s3Config": S3 | {"objectPath": "pictures/a", "other": 1},
     }
-    assert parse_envelope(body) == Envelope(
+    assert read(body) == Submission(
         {},
+        COST_USD,
         Policy(execution_timeout_ms=5_000, ttl_ms=604_800_000, low_priority=True),
         "http://hooks.example:8080/a?b=c",
-        S3 | {"objectPath": "pictures/a"},
+        replace(BUCKET, path="pictures/a"),
     )
 
 
 def test_null_counts_as_absent():
     body = {"input": {}, "policy": None, "webhook": None, "s3Config": None}
-    assert parse_envelope(body) == parse_envelope({"input": {}, "webhook": ""}) == Envelope({}, Policy(), None, None)
+    assert read(body) == read({"input": {}, "webhook": ""}) == Submission({}, COST_USD)
     nulls = {"executionTimeout": None, "ttl": None, "lowPriority": None}
-    assert parse_envelope({"input": {}, "policy": nulls}).policy == Policy()
+    assert read({"input": {}, "policy": nulls}).policy == Policy()
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 1])
@@ -123,7 +139,7 @@ def test_a_bucket_is_called_as_buckets_are(name):
 @pytest.mark.parametrize("name", ["pictures", "my.pictures.2026", "A_b-c", "a" * 255])
 def test_buckets_of_all_ages_are_taken(name):
     config = S3 | {"bucketName": name, "objectPath": "/a b//"}
-    assert parse_envelope({"input": {}, "s3Config": config}).s3_config == config
+    assert read({"input": {}, "s3Config": config}).bucket == replace(BUCKET, name=name, path="/a b//")
 
 
 def test_the_rest_of_a_bucket():
@@ -133,7 +149,8 @@ def test_the_rest_of_a_bucket():
     for region in ("a b", "us/east", "x" * 65):
         found = problem_with({"input": {}, "s3Config": S3 | {"region": region}})
         assert found == "Invalid parameter: s3Config.region must be 1 to 64 letters, digits, '-' or '_'"
-    assert parse_envelope({"input": {}, "s3Config": S3 | {"region": None, "objectPath": None}}).s3_config == S3
+    assert read({"input": {}, "s3Config": S3 | {"region": None, "objectPath": None}}).bucket == BUCKET
+    assert s3_config_of(replace(BUCKET, region="eu")) == S3 | {"region": "eu"}
 
 
 def test_a_fingerprint_does_not_see_the_order_of_keys_and_sees_everything_else():

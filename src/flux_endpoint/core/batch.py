@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
 
@@ -75,4 +76,4 @@ class BatchRequest:
     cost_usd: Decimal
     policy: Policy
     webhook: str | None = None
-    s3_config: Mapping[str, Any] | None = None
+    bucket: Bucket | None = None

@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.raw_json import RawJson
 
 
@@ -100,7 +101,7 @@ class Job:
         error: why it FAILED or TIMED_OUT, a sentence a person can act on.
         policy: limits of this one job.
         webhook: URL that is told the end; None when nobody is.
-        s3_config: the bucket the client wants the result in, as it was sent; None for the server's own place.
+        bucket: where the client wants the result; None for the server's own place.
         retention_ms: how long after its end the job can be read; None for as long as the record is kept.
         expires_ms: from when on the job can no longer be read; None for never. While it is unfinished, it ends then.
         progress: the latest news of the running attempt; None before the first and after the end.
@@ -127,7 +128,7 @@ class Job:
     error: str | None = None
     policy: Policy = Policy()
     webhook: str | None = None
-    s3_config: Mapping[str, Any] | None = None
+    bucket: Bucket | None = None
     retention_ms: int | None = None
     expires_ms: int | None = None
     progress: Mapping[str, Any] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
 
@@ -16,7 +17,7 @@ class Submission:
     Attributes:
         input: what the worker gets.
         cost_usd: what the job will cost when it is COMPLETED.
-        policy, webhook, s3_config: see `Job`.
+        policy, webhook, bucket: see `Job`.
         fingerprint: tells whether two requests with one Idempotency-Key are the same; empty when nobody asked for it.
     """
 
@@ -24,7 +25,7 @@ class Submission:
     cost_usd: Decimal
     policy: Policy = field(default_factory=Policy)
     webhook: str | None = None
-    s3_config: Mapping[str, Any] | None = None
+    bucket: Bucket | None = None
     fingerprint: str = ""
 
 

@@ -1,9 +1,10 @@
 """What the rest of the project asks of the place where pictures are kept."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.image_formats import ImageFormat
 
 
@@ -87,13 +88,13 @@ class SignedObject:
 class Sign(Protocol):
     """Makes URLs for objects of clients' buckets."""
 
-    def __call__(self, config: Mapping[str, str], name: str, region: str | None = None) -> SignedObject:
+    def __call__(self, bucket: Bucket, name: str, region: str | None = None) -> SignedObject:
         """Sign the URLs with which an object is written and read. Nothing is sent.
 
         Args:
-            config: the client's `s3Config`, checked.
+            bucket: of the client.
             name: of the object, after the prefix.
-            region: what to sign for, when that is known better than from the configuration.
+            region: what to sign for, when that is known better than from the bucket.
 
         Raises:
             BucketFailed: no URL can be made of this.

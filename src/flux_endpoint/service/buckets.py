@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from flux_endpoint.core.bucket import REGION_PATTERN
+from flux_endpoint.core.bucket import REGION_PATTERN, Bucket
 from flux_endpoint.core.errors import BucketFailed, OutboundFailed, OutboundRefused
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.images.protocol import Sign, SignedObject
@@ -38,11 +38,11 @@ class Buckets:
         self._sign = sign
         self._sleep = sleep
 
-    async def put(self, config: Mapping[str, str], name: str, image_format: ImageFormat, data: bytes) -> str:
+    async def put(self, bucket: Bucket, name: str, image_format: ImageFormat, data: bytes) -> str:
         """Store a picture; tries again what may pass, for about a minute.
 
         Args:
-            config: the client's `s3Config`, checked.
+            bucket: of the client.
             name: of the object, without its extension and after the prefix.
             image_format: of the data.
             data: the file.
@@ -54,22 +54,20 @@ class Buckets:
             BucketFailed: the bucket did not take it; the text says why, without anything secret.
         """
         name = f"{name}.{image_format.extension}"
-        signed = self._sign(config, name)
-        answer = await self._send(signed, image_format, data)
+        signed = self._sign(bucket, name)
+        answer = await self._send(bucket, signed, image_format, data)
         region = None if isinstance(answer, str) or answer.status == 200 else _region_in(answer)
         if region is not None:
             # It knows better than we do where it is.
-            signed = self._sign(config, name, region)
-            answer = await self._send(signed, image_format, data)
+            signed = self._sign(bucket, name, region)
+            answer = await self._send(bucket, signed, image_format, data)
         if not isinstance(answer, str) and answer.status == 200:
             return signed.get_url
         problem = answer if isinstance(answer, str) else _problem_in(answer)
         logger.warning("%s: the bucket of its client did not take the picture: %s", name, problem)
-        raise BucketFailed(
-            f"s3Config: the picture could not be stored in the bucket '{config['bucketName']}': {problem}"
-        )
+        raise BucketFailed(f"{bucket.field}: the picture could not be stored in the bucket '{bucket.name}': {problem}")
 
-    async def _send(self, signed: SignedObject, image_format: ImageFormat, data: bytes) -> Answer | str:
+    async def _send(self, bucket: Bucket, signed: SignedObject, image_format: ImageFormat, data: bytes) -> Answer | str:
         """The last answer, or why there was none."""
         headers = {"Content-Type": image_format.media_type}
         pauses_s = iter(_PAUSES_S)
@@ -78,7 +76,7 @@ class Buckets:
             try:
                 answer = await self._sender.send("PUT", signed.put_url, headers, data, _TIMEOUT_S)
             except OutboundRefused as error:
-                raise BucketFailed(f"s3Config.endpointUrl cannot be called: {error}") from None
+                raise BucketFailed(f"{bucket.url_field} cannot be called: {error}") from None
             except OutboundFailed as error:
                 answer = str(error)
             if not isinstance(answer, str) and answer.status < 500 and answer.status != _TOO_MANY_REQUESTS:

@@ -174,7 +174,7 @@ class Endpoint:
             queued_ms=now_ms,
             policy=submission.policy,
             webhook=submission.webhook,
-            s3_config=submission.s3_config,
+            bucket=submission.bucket,
             retention_ms=self._retention_ms(receipt),
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
             origin=receipt.origin,

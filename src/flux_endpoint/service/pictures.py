@@ -47,7 +47,7 @@ class Pictures:
         image_format = format_of(data)
         if image_format is None:
             raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
-        if job.s3_config is not None:
+        if job.bucket is not None:
             await self._uploads.take(job, worker_id, token, image_format, data, warnings)
             return
         # Known before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own, and

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.errors import BucketFailed, FluxEndpointError, LeaseLost, StoreUnavailable, UnknownJob
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.job import Completed, Failed, Job, Outcome, Returned
@@ -46,7 +47,7 @@ class Uploads:
     """The uploads of one gateway. It holds each job in its worker's place, as one more worker of the store would.
 
     So nothing is lost or done twice when it dies: the lease of the job ends, and it is drawn again as after the loss of
-    any worker. Cancelling, executionTimeout and ttl stop an upload as they stop a step.
+    any worker. Cancelling and the limits of its policy stop an upload as they stop a step.
 
     Args:
         store: where the jobs are.
@@ -101,7 +102,7 @@ class Uploads:
             return
         if (reason := self._why_no_room(held.key_id, len(data))) is not None:
             logger.warning("job %s: %s", held.id, reason)
-            await self._end(held, Failed(f"s3Config: {reason}"))
+            await self._end(held, Failed(f"{_bucket_of(held).field}: {reason}"))
             return
         self._uploads[held.id] = _Upload(held, image_format, data, warnings)
         task = self._tasks[held.id] = asyncio.create_task(self._carry(self._uploads[held.id]))
@@ -131,17 +132,17 @@ class Uploads:
 
     async def _carry(self, upload: _Upload) -> None:
         job = upload.job
-        assert job.s3_config is not None
+        bucket = _bucket_of(job)
         try:
-            host = origin_of(job.s3_config["endpointUrl"])
+            host = origin_of(bucket.endpoint_url)
             limits: dict[Hashable, int] = {("key", job.key_id): _MAX_PER_KEY, ("host", host): _MAX_PER_HOST}
             async with self._slots.hold(limits):
-                url = await self._buckets.put(job.s3_config, job.id, upload.image_format, upload.data)
+                url = await self._buckets.put(bucket, job.id, upload.image_format, upload.data)
         except BucketFailed as error:
             outcome: Outcome = Failed(str(error))
         except Exception:
             logger.exception("job %s: its picture could not be carried to its client's bucket", job.id)
-            outcome = Failed("s3Config: the picture could not be stored: internal error, see the server's log")
+            outcome = Failed(f"{bucket.field}: the picture could not be stored: internal error, see the server's log")
         else:
             warnings = {"warnings": list(upload.warnings)} if upload.warnings else {}
             outcome = Completed({"image_url": url} | warnings)
@@ -208,3 +209,8 @@ def _logged(what: str) -> Iterator[None]:
         yield
     except FluxEndpointError as error:
         logger.warning("%s: %s", what, error)
+
+
+def _bucket_of(job: Job) -> Bucket:
+    assert job.bucket is not None
+    return job.bucket

@@ -117,7 +117,7 @@ _job_of_request = {
     "ttl_ms": batch_requests.c.ttl_ms,
     "low_priority": batch_requests.c.low_priority,
     "webhook": func.coalesce(batch_requests.c.webhook, bindparam("hook", type_=Text)),
-    "s3_config": batch_requests.c.s3_config,
+    "bucket": batch_requests.c.bucket,
     "retention_ms": bindparam("kept_ms", type_=BigInteger),
     "expires_ms": _now_ms + func.coalesce(batch_requests.c.ttl_ms, BATCH_TTL_MS),
     "batch_id": batch_requests.c.batch_id,

@@ -100,7 +100,7 @@ class JobStore(Protocol):
             key_id: only those of this key; None for all.
 
         Returns:
-            The jobs, without what the client sent and got: `input` is empty and `output`, `webhook`, `s3_config` and
+            The jobs, without what the client sent and got: `input` is empty and `output`, `webhook`, `bucket` and
             `progress` are None, a long `error` is cut. And the place from which on there are more; None at the end.
         """
         ...

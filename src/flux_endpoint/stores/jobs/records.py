@@ -1,7 +1,9 @@
 """Rows of the database as the records of the product, and back."""
 
+from dataclasses import asdict
 from typing import Any
 
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.sql.database import Row, storable
@@ -30,7 +32,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "ttl_ms": job.policy.ttl_ms,
         "low_priority": int(job.policy.low_priority),
         "webhook": job.webhook,
-        "s3_config": None if job.s3_config is None else dict(job.s3_config),
+        "bucket": bucket_value(job.bucket),
         "retention_ms": job.retention_ms,
         "expires_ms": job.expires_ms,
         "progress": None if job.progress is None else dict(job.progress),
@@ -38,6 +40,11 @@ def job_values(job: Job) -> dict[str, Any]:
         "origin": job.origin,
         "dialect": job.dialect,
     }
+
+
+def bucket_value(bucket: Bucket | None) -> dict[str, str | None] | None:
+    """A bucket as it is kept in a column."""
+    return None if bucket is None else asdict(bucket)
 
 
 def to_job(row: Row) -> Job:
@@ -61,7 +68,7 @@ def to_job(row: Row) -> Job:
         error=row.error,
         policy=Policy(row.execution_timeout_ms, row.ttl_ms, bool(row.low_priority)),
         webhook=row.webhook,
-        s3_config=row.s3_config,
+        bucket=None if row.bucket is None else Bucket(**row.bucket),
         retention_ms=row.retention_ms,
         expires_ms=row.expires_ms,
         progress=row.progress,

@@ -150,7 +150,7 @@ COMPLETE: Final = (
         lease_expires_ms=None,
         progress=None,
         # Holds the client's credentials, which nobody needs any more.
-        s3_config=None,
+        bucket=None,
     )
     .returning(jobs)
 )
@@ -183,9 +183,7 @@ GIVE_BACK: Final = (
 CANCEL: Final = (
     update(jobs)
     .where(_job, _of_endpoint, _unexpired, _may_become(JobStatus.CANCELLED))
-    .values(
-        status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, s3_config=None
-    )
+    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, bucket=None)
     .returning(jobs)
 )
 
@@ -223,7 +221,7 @@ def _purge(*whose: ColumnElement[Any]) -> ReturningUpdate[Any]:
     return (
         update(jobs)
         .where(jobs.c.seq.in_(select(waiting.c.seq)))
-        .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, s3_config=None)
+        .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, bucket=None)
         .returning(jobs)
     )
 
@@ -239,9 +237,7 @@ _of_cancelled_batch = locked(
 CANCEL_OF_BATCH: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_of_cancelled_batch.c.seq)))
-    .values(
-        status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, s3_config=None
-    )
+    .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, bucket=None)
     .returning(jobs)
 )
 
@@ -297,7 +293,7 @@ TIME_OUT_RUNNING: Final = (
     .where(jobs.c.seq.in_(select(_overdue.c.seq)))
     .values(
         status=JobStatus.TIMED_OUT.value,
-        error=literal("the job ran longer than its policy.executionTimeout of ", Text)
+        error=literal("the job ran longer than its execution timeout of ", Text)
         + cast(jobs.c.execution_timeout_ms, Text)
         + literal(" ms", Text),
         finished_ms=_now_ms,
@@ -340,7 +336,7 @@ _faded = select(jobs.c.seq).where(_past, _ended).limit(bindparam("max_jobs", typ
 ERASE: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(_faded))
-    .values(input={}, output=None, webhook=None, s3_config=None, progress=None, expires_ms=0)
+    .values(input={}, output=None, webhook=None, bucket=None, progress=None, expires_ms=0)
     .returning(jobs.c.id)
 )
 

@@ -46,7 +46,7 @@ jobs: Final = Table(
     Column("ttl_ms", BigInteger),
     Column("low_priority", Integer, nullable=False, server_default="0"),
     Column("webhook", Text),
-    Column("s3_config", JSON_VALUE),
+    Column("bucket", JSON_VALUE),
     Column("retention_ms", BigInteger),
     # Nobody can read the job from then on. 0: it is over, and what the client sent and got has been erased.
     Column("expires_ms", BigInteger),
@@ -173,7 +173,7 @@ batch_requests: Final = Table(
     Column("ttl_ms", BigInteger),
     Column("low_priority", Integer, nullable=False),
     Column("webhook", Text),
-    Column("s3_config", JSON_VALUE),
+    Column("bucket", JSON_VALUE),
     UniqueConstraint("id"),
 )
 Index("batch_requests_by_batch", batch_requests.c.batch_id, batch_requests.c.seq)

@@ -32,7 +32,7 @@ from flux_endpoint.stores.webhooks.receivers import first_due_ms, note_attempt, 
 # Of what is due, in one go.
 _LOOK_AT: Final = 64
 # Not for the receiver, or of no use to it.
-_LEFT_OUT: Final = {"s3_config", "progress", "lease_expires_ms"}
+_LEFT_OUT: Final = {"bucket", "progress", "lease_expires_ms"}
 # Where a snapshot keeps columns that stay text.
 _BIG: Final = "big"
 _COLUMNS: Final = tuple(column.name for column in jobs.columns)

@@ -1,12 +1,16 @@
 """What clients get: jobs and webhooks as JSON."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
+
+# What ran out, in the product's words and in those of this dialect.
+_TOO_LONG: Final = "the job ran longer than its execution timeout of"
+_TOO_LONG_HERE: Final = "the job ran longer than its policy.executionTimeout of"
 
 
 def job_body(
@@ -40,7 +44,7 @@ def job_body(
             "retries": job.retries or None,
             "progress": None if job.progress is None else _progress(job, with_preview=with_preview),
             "output": job.output if spec is None else spec.present(job, lambda key: f"{base_url}/images/{key}"),
-            "error": job.error,
+            "error": error_of(job),
         }
     return body | {name: value for name, value in more.items() if value is not None}
 
@@ -48,6 +52,11 @@ def job_body(
 def webhook_body(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonObject:
     """A job as its webhook is told: the body of `/status`, and what was asked. The input is the complete one."""
     return job_body(spec, job, base_url) | {"input": job.input, "webhook": job.webhook}
+
+
+def error_of(job: Job) -> str | None:
+    """Why a job has ended as it has, in the names of this dialect; None for no reason."""
+    return None if job.error is None else job.error.replace(_TOO_LONG, _TOO_LONG_HERE)
 
 
 def accepted_body(job: Job) -> JsonObject:

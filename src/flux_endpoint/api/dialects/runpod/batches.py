@@ -252,5 +252,5 @@ def _request_body(spec: EndpointSpec, request_id: str, job: Job | None, base_url
         return line
     if job.status.is_terminal and job.output is not None:
         line["output"] = answers.job_body(spec, job, base_url)["output"]
-    figures = {"error": job.error, "startedAt": job.started_ms, "completedAt": job.finished_ms}
+    figures = {"error": answers.error_of(job), "startedAt": job.started_ms, "completedAt": job.finished_ms}
     return line | {name: value for name, value in figures.items() if value is not None}

@@ -6,6 +6,7 @@ from typing import Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
+from flux_endpoint.api.dialects.runpod import answers
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS, WholeNumber, query_parameter
@@ -92,7 +93,7 @@ def request_line(job: Job) -> JsonObject:
         "createdAt": job.created_ms,
         "completedAt": job.finished_ms,
         "cost": 0 if is_unpaid else float(job.cost_usd),
-        "error": job.error,
+        "error": answers.error_of(job),
         "retries": job.retries or None,
         "batchId": job.batch_id,
     }

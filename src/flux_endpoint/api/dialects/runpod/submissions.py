@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from flux_endpoint.api.dialects.runpod.buckets import parse_bucket
 from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
-from flux_endpoint.core.bucket import parse_bucket
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.job import EXECUTION_TIMEOUT_MS, TTL_MS, Policy
@@ -64,7 +64,7 @@ def read_requests(
                 cost_usd=asked.cost_usd,
                 policy=asked.policy,
                 webhook=asked.webhook,
-                s3_config=asked.s3_config,
+                bucket=asked.bucket,
             )
         )
     return requests
@@ -106,7 +106,7 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
     if webhook is not None:
         outbound.check_literal("webhook", webhook)
     if bucket is not None:
-        outbound.check_literal("s3Config.endpointUrl", bucket["endpointUrl"])
+        outbound.check_literal(bucket.url_field, bucket.endpoint_url)
     input = raw_if_big(accepted.input) if keeps_text else accepted.input
     return Submission(input, accepted.cost_usd, policy, webhook, bucket)
 

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from flux_endpoint.api.admission import Worker, names_in
+from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
 from flux_endpoint.api.dialects.runpod.reports import outcome_of, read_report
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.operations import Call
@@ -129,7 +130,8 @@ def _job_body(call: Call, claim: Claim) -> dict[str, Any]:
         body |= {"endpointId": job.endpoint_id, "claimToken": claim.token, "leaseMs": lease_ms}
     if job.policy != Policy():
         body["policy"] = _policy_body(job.policy)
-    siblings = {"webhook": job.webhook, "s3Config": job.s3_config, "batchId": job.batch_id}
+    bucket = None if job.bucket is None else s3_config_of(job.bucket)
+    siblings = {"webhook": job.webhook, "s3Config": bucket, "batchId": job.batch_id}
     return body | {name: value for name, value in siblings.items() if value}
 
 
