@@ -113,7 +113,7 @@ class InMemoryEngine(FluxEngine):
     """The engine with a model that was made in memory, in place of one that `load` reads from files."""
 
     def __init__(self, spec: ModelSpec, model: LoadedModel) -> None:
-        super().__init__(spec, Source(SourceKind.FOLDER, "random", "random weights"), model.device)
+        super().__init__(spec, Source(SourceKind.FOLDER, "random", "random weights", "random"), model.device)
         self._model = model
 
 

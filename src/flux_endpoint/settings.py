@@ -69,7 +69,10 @@ def _are_rate_limits(value: str) -> str:
 
 
 _Secret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
-_MODEL_FORMS = "'demo', a hub id, a diffusers folder, a .safetensors file, or 'fake' / 'fake:<seconds per step>'"
+_MODEL_FORMS = (
+    "'demo', a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
+    "(docs/guides/real-weights.md), or 'fake' / 'fake:<seconds per step>'"
+)
 
 
 class _EngineSettings(BaseSettings):
@@ -80,7 +83,7 @@ class _EngineSettings(BaseSettings):
     model: str = _setting(
         "demo",
         "Checkpoint of the Flux Dev endpoint: 'demo' (small, embedded), a hub id such as black-forest-labs/FLUX.1-dev, "
-        "a folder in the diffusers layout, or a .safetensors transformer file inside one.",
+        "a folder of diffusers, ComfyUI or Black Forest Labs, a single file, or components by name.",
         _MODEL_FORMS,
         min_length=1,
     )

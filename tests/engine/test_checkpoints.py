@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
 from flux_endpoint.engine.factory import check_source
+from flux_endpoint.engine.stored import StoredTensor
 from tests.engine.conftest import SPECS, open_engine, rewrite_file
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
@@ -72,7 +74,7 @@ def test_checking_reads_no_weights(checkpoints: dict[ModelFamily, Path], monkeyp
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were opened")
 
-    monkeypatch.setattr(weights, "safe_open", refuse)
+    monkeypatch.setattr(StoredTensor, "read", refuse)
     check_source(str(checkpoints[DEV]), DEV, device="cpu")
 
 
@@ -148,27 +150,62 @@ def test_damaged_weights(copy_checkpoint: Copy, damage: Callable[[bytes], bytes]
     assert "is damaged" in text
 
 
-@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "text_encoder_2"])
-def test_missing_tensors(copy_checkpoint: Copy, part: str) -> None:
+def with_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A file whose header says something else, in as many bytes."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert len(text) <= length
+    return data[:8] + text.ljust(length) + data[8 + length :]
+
+
+def overlap(header: dict[str, Any]) -> None:
+    one, other, *_ = (entry for name, entry in header.items() if name != "__metadata__" and entry["shape"] == [4])
+    other["data_offsets"] = one["data_offsets"]
+
+
+def misfit(header: dict[str, Any]) -> None:
+    next(entry for name, entry in header.items() if name == "decoder.conv_out.bias")["shape"] = [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (overlap, "has a damaged header: tensors overlap (at "),
+        (misfit, "the bytes of decoder.conv_out.bias do not match"),
+    ],
+)
+def test_damaged_headers_are_told_by_name(
+    copy_checkpoint: Copy, change: Callable[[dict[str, Any]], None], text: str
+) -> None:
     folder = copy_checkpoint(DEV)
-    index = next((folder / part).glob("*.index.json"), None)
-    file = sorted((folder / part).glob("*.safetensors"))[-1]
+    file = folder / VAE
+    file.write_bytes(with_header(file.read_bytes(), change))
+    assert text in refusal(folder)
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "text_encoder_2"])
+def test_missing_tensors(copy_checkpoint: Copy, component: str) -> None:
+    folder = copy_checkpoint(DEV)
+    index = next((folder / component).glob("*.index.json"), None)
+    file = sorted((folder / component).glob("*.safetensors"))[-1]
     names = [name for name in load_file(file) if not name.endswith("position_ids")][:5]
     rewrite_file(file, lambda tensors: {name: tensor for name, tensor in tensors.items() if name not in names})
     if index:
         weight_map = json.loads(index.read_text())["weight_map"]
         edit_json(index, weight_map={name: shard for name, shard in weight_map.items() if name not in names})
     text = refusal(folder)
-    assert f"{part} lacks {len(names)} of " in text
+    assert f"{component} lacks {len(names)} of " in text
     assert sum(name.removeprefix("text_model.") in text for name in names) == min(3, len(names))
 
 
-@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "text_encoder_2"])
-def test_unexpected_tensors(copy_checkpoint: Copy, part: str) -> None:
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "text_encoder_2"])
+def test_unexpected_tensors(copy_checkpoint: Copy, component: str) -> None:
     folder = copy_checkpoint(DEV)
-    file = sorted((folder / part).glob("*.safetensors"))[0]
+    file = sorted((folder / component).glob("*.safetensors"))[0]
     rewrite_file(file, lambda tensors: tensors | {f"extra.{number}": torch.zeros(1) for number in range(4)})
-    assert f"{part} has 4 tensors that FLUX.1 has not: extra.0, extra.1, extra.2 and 1 more" in refusal(folder)
+    assert f"{component} has 4 tensors that FLUX.1 has not: extra.0, extra.1, extra.2 and 1 more" in refusal(folder)
 
 
 def test_wrong_shape(copy_checkpoint: Copy) -> None:
@@ -227,7 +264,7 @@ def test_config_that_is_no_json(copy_checkpoint: Copy) -> None:
     assert "vae/config.json cannot be read as JSON" in refusal(folder)
 
 
-def test_parts_of_another_model(copy_checkpoint: Copy) -> None:
+def test_components_of_another_model(copy_checkpoint: Copy) -> None:
     folder = copy_checkpoint(DEV)
     demo = Path(check_source("demo", DEV, device="cpu").location)
     shutil.rmtree(folder / "text_encoder_2")

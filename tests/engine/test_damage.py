@@ -9,7 +9,7 @@ import torch
 
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.errors import CheckpointError, NonFinite
-from flux_endpoint.engine.layout import CLIP, T5
+from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.engine.weights import check_source
 from tests.engine.conftest import draw, make_request, open_engine
@@ -92,9 +92,11 @@ def test_damage_is_told_in_one_line_or_does_no_harm(
     assert refused
 
 
-@pytest.mark.parametrize("part", [CLIP, T5])
+@pytest.mark.parametrize("component", [Component.CLIP, Component.T5])
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
-def test_no_config_chooses_code(copy_checkpoint: Copy, monkeypatch: pytest.MonkeyPatch, part: str, key: str) -> None:
+def test_no_config_chooses_code(
+    copy_checkpoint: Copy, monkeypatch: pytest.MonkeyPatch, component: str, key: str
+) -> None:
     fetched: list[object] = []
 
     def fetch(*arguments: object, **_: object) -> None:
@@ -104,7 +106,7 @@ def test_no_config_chooses_code(copy_checkpoint: Copy, monkeypatch: pytest.Monke
     # The door through which transformers fetches kernels from the hub, and runs them.
     monkeypatch.setattr("transformers.integrations.hub_kernels.load_and_register_attn_kernel", fetch)
     folder = copy_checkpoint(ModelFamily.DEV)
-    config = folder / part / "config.json"
+    config = folder / component / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {key: "some-org/some-repo"}))
     check_source(str(folder), ModelFamily.DEV, device=torch.device("cpu"), download=False)
     engine = open_engine(folder, FLUX_DEV)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.detect import detect
+from flux_endpoint.engine.detect import Component, detect
 from flux_endpoint.engine.factory import check_source
 from flux_endpoint.engine.headers import TensorHeader
 from flux_endpoint.engine.original_layout import original_tensors
@@ -24,12 +24,15 @@ LORA = "lora_unet_double_blocks_0_img_attn_qkv"
 DIFFUSERS_LORA = "transformer.transformer_blocks.0.attn.to_q"
 ENCODERS = (
     "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight",
+    "text_encoders.t5xxl.transformer.shared.weight",
     "vae.decoder.conv_in.weight",
 )
 
 
 def header(*names: str, dtype: str = "BF16", **shapes: tuple[int, ...]) -> dict[str, TensorHeader]:
-    return {name: TensorHeader(dtype, shapes.get(name.replace(".", "_"), (8, 8)), 128, Path("x")) for name in names}
+    return {
+        name: TensorHeader(dtype, shapes.get(name.replace(".", "_"), (8, 8)), 128, Path("x"), name) for name in names
+    }
 
 
 def transformer_names(family: ModelFamily, *, original: bool, wrapping: str = "") -> list[str]:
@@ -73,12 +76,10 @@ def test_a_transformer_whatever_wraps_its_names(family: ModelFamily, original: b
         (["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"], "a Stable Diffusion 3 transformer"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "the U-Net of a Stable Diffusion model"),
         (["double_blocks.0.img_attn.qkv.weight", "img_in.weight"], "a part of a FLUX.1 transformer"),
-        (
-            ["time_in.in_layer.weight", "double_blocks.0.img_attn.qkv.weight", "scaled_fp8"],
-            "FLUX.1 transformer in scaled",
-        ),
+        (["early_stream_modulations.image.lin.weight", "double_blocks.0.x.weight"], "a FLUX.3 transformer"),
+        (["transformer_blocks.0.ff.weight._data", "transformer_blocks.0.ff.weight._scale"], "transformer in quanto"),
+        (["model.diffusion_model.distilled_guidance_layer.x", *ENCODERS], "an all-in-one checkpoint with a Chroma"),
         (["transformer_blocks.0.qkv_proj.qweight", "transformer_blocks.0.qkv_proj.wscales"], "transformer in SVDQuant"),
-        (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight", *ENCODERS], "an all-in-one checkpoint"),
         (["something.weight"], "of a kind unknown here"),
         ([], "empty"),
     ],
@@ -88,6 +89,31 @@ def test_everything_else_is_called_by_its_name(names: list[str], text: str) -> N
     kind = detect(header(*names))
     assert kind.family is None
     assert text in kind.text
+
+
+@pytest.mark.parametrize(
+    ("beside", "dtype", "numbers"),
+    [
+        ((), "BF16", "bf16"),
+        ((), "F8_E4M3", "fp8"),
+        ((), "Q4_K", "GGUF Q4_K"),
+        (("scaled_fp8", "img_in.scale_weight"), "F8_E4M3", "scaled fp8"),
+        (("img_in.weight_scale", "img_in.comfy_quant"), "F8_E4M3", "scaled fp8"),
+        (("img_in.weight.absmax",), "U8", "4-bit bitsandbytes"),
+        (("img_in.SCB",), "I8", "8-bit bitsandbytes"),
+        (("img_in._weight_qdata",), "I8", "torchao"),
+    ],
+)
+def test_how_the_numbers_are_stored(beside: tuple[str, ...], dtype: str, numbers: str) -> None:
+    kind = detect(header(*transformer_names(DEV, original=True), *beside, dtype=dtype))
+    assert (kind.family, kind.details) == (DEV, ("BFL names", numbers, "2 double and 2 single blocks"))
+
+
+def test_an_all_in_one_checkpoint_holds_all_components() -> None:
+    names = transformer_names(SCHNELL, original=True, wrapping="model.diffusion_model.")
+    kind = detect(header(*names, *ENCODERS))
+    assert (kind.family, kind.components) == (SCHNELL, set(Component))
+    assert kind.text.startswith("an all-in-one checkpoint")
 
 
 @pytest.mark.parametrize(("inputs", "name"), [(384, "Fill transformer"), (128, "Depth or Canny transformer")])
@@ -106,20 +132,22 @@ def lone_file(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("part", "text"), [("vae", "an autoencoder"), ("text_encoder", "a CLIP text encoder"), ("lora", "a LoRA")]
+    ("component", "text"), [("vae", "an autoencoder"), ("text_encoder", "a CLIP text encoder"), ("lora", "a LoRA")]
 )
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
-def test_the_message_says_what_the_file_is(copy_checkpoint: Copy, family: ModelFamily, part: str, text: str) -> None:
+def test_the_message_says_what_the_file_is(
+    copy_checkpoint: Copy, family: ModelFamily, component: str, text: str
+) -> None:
     folder = copy_checkpoint(DEV)
-    if part == "lora":
+    if component == "lora":
         names = (f"{LORA}.lora_down.weight", f"{LORA}.lora_up.weight")
         tensors = {name: torch.zeros(4, 4) for name in names}
     else:
-        tensors = load_file(next((folder / part).glob("*.safetensors")))
+        tensors = load_file(next((folder / component).glob("*.safetensors")))
     file = lone_file(folder, tensors)
     with pytest.raises(CheckpointError) as refused:
         check_source(str(file), family, device="cpu")
-    needed = f"the endpoint needs a FLUX.1 {family} transformer in plain numbers"
+    needed = f"the endpoint needs a FLUX.1 {family} transformer"
     assert str(refused.value) == f"Model {file}: {file} is {text}; {needed}"
 
 
@@ -147,7 +175,7 @@ def test_a_wrapped_dev_file_is_dev(copy_checkpoint: Copy, wrapping: str) -> None
         ),
     ],
 )
-def test_a_part_in_the_place_of_another(copy_checkpoint: Copy, place: str, given: str, text: str) -> None:
+def test_a_component_in_the_place_of_another(copy_checkpoint: Copy, place: str, given: str, text: str) -> None:
     folder = copy_checkpoint(DEV)
     shutil.copyfile(folder / f"{given}.safetensors", folder / f"{place}.safetensors")
     with pytest.raises(CheckpointError, match=f"{text}$"):
@@ -157,7 +185,7 @@ def test_a_part_in_the_place_of_another(copy_checkpoint: Copy, place: str, given
 @pytest.mark.parametrize(
     ("start", "text"),
     [
-        (b"GGUF\x03\x00\x00\x00", "is a GGUF file, not a safetensors file"),
+        (b"GGUF\x03\x00\x00\x00", "is a GGUF file, damaged or not fully downloaded"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a clone without git-lfs leaves"),
         (b"\n<!DOCTYPE html><html>", "is a web page: the download went wrong"),
         (b"PK\x03\x04", "is a PyTorch file"),

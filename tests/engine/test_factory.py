@@ -1,12 +1,15 @@
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.engine import FluxEngine
-from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.factory import build_engines, name_component, refuse_unloadable
 from flux_endpoint.engine.fake import FakeEngine
 
 
@@ -43,3 +46,35 @@ slow &= sys.modules.keys()
 sys.exit(f"imported {slow}" if slow else 0)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_looking_at_headers_imports_no_torch(copy_checkpoint: Callable[[ModelFamily], Path]) -> None:
+    folder = copy_checkpoint(ModelFamily.DEV)
+    program = f"""
+import sys
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.engine.factory import name_component, refuse_unloadable
+refuse_unloadable({str(folder)!r}, ModelFamily.DEV)
+assert name_component({str(folder / "vae/diffusion_pytorch_model.safetensors")!r})
+sys.exit("imported torch" if "torch" in sys.modules else 0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_is_refused_by_its_headers(copy_checkpoint: Callable[[ModelFamily], Path]) -> None:
+    folder = copy_checkpoint(ModelFamily.DEV)
+    for source in ("demo", "fake", "black-forest-labs/FLUX.1-dev"):
+        refuse_unloadable(source, ModelFamily.SCHNELL)
+    with pytest.raises(CheckpointError, match=f"^Model {folder}: this is a dev checkpoint .* needs schnell"):
+        refuse_unloadable(str(folder), ModelFamily.SCHNELL)
+    shutil.copyfile(folder / "vae/diffusion_pytorch_model.safetensors", folder / "text_encoder/model.safetensors")
+    with pytest.raises(CheckpointError, match="text_encoder is an autoencoder, not a CLIP text encoder"):
+        refuse_unloadable(str(folder), ModelFamily.DEV)
+
+
+def test_a_component_says_how_to_use_it(copy_checkpoint: Callable[[ModelFamily], Path]) -> None:
+    folder = copy_checkpoint(ModelFamily.DEV)
+    file = folder / "vae/diffusion_pytorch_model.safetensors"
+    assert name_component(str(file)) == f"an autoencoder, diffusers names, bf16: use it as vae={file}"
+    assert name_component(str(folder)) is None
+    assert name_component("demo") is None

@@ -55,18 +55,18 @@ def shapes_of(module: nn.Module, without: Iterable[str] = ()) -> Shapes:
 @pytest.fixture
 def full_size(copy_checkpoint: Callable[[ModelFamily], Path]) -> Path:
     folder = copy_checkpoint(ModelFamily.DEV)
-    for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
-        shutil.rmtree(folder / part)
-        (folder / part).mkdir()
+    for component in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        shutil.rmtree(folder / component)
+        (folder / component).mkdir()
     transformer, vae = meta_transformer(TRUE_SIZES, ModelFamily.DEV), meta_vae(TRUE_SIZES)
     with torch.device("meta"):
         clip = CLIPTextModel(CLIPTextConfig(**TRUE_SIZES.clip))
         t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **TRUE_SIZES.t5))
-    for part, module in (("transformer", transformer), ("vae", vae)):
-        module.save_config(folder / part)
-    for part, module in (("text_encoder", clip), ("text_encoder_2", t5)):
+    for component, module in (("transformer", transformer), ("vae", vae)):
+        module.save_config(folder / component)
+    for component, module in (("text_encoder", clip), ("text_encoder_2", t5)):
         config = module.config.to_dict() | {"architectures": [type(module).__name__]}
-        (folder / part / "config.json").write_text(json.dumps(config))
+        (folder / component / "config.json").write_text(json.dumps(config))
     write_shards(folder / "transformer", "diffusion_pytorch_model", shapes_of(transformer), 3)
     write_holes(folder / "vae/diffusion_pytorch_model.safetensors", shapes_of(vae))
     write_holes(folder / "text_encoder/model.safetensors", shapes_of(clip))

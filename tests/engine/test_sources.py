@@ -6,13 +6,16 @@ from typing import Any
 import httpx
 import pytest
 from huggingface_hub import errors
+from safetensors.torch import save_file
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import sources
+from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.factory import check_source, list_local_models
 from flux_endpoint.engine.sources import SourceKind, locate, parse_source
 from tests.engine.conftest import open_engine
+from tests.engine.test_original_layout import read_transformer
 
 HUB_ID = "black-forest-labs/FLUX.1-dev"
 NO_NETWORK = httpx.ConnectError("connection refused")
@@ -165,18 +168,41 @@ def test_a_missing_embedded_model_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
         check_source("demo", ModelFamily.DEV, device="cpu")
 
 
-def test_a_lone_file_needs_exactly_one_folder_for_the_rest(
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("transformer=nowhere.safetensors", "nowhere.safetensors: no such file or folder"),
+        ("demo demo kind=dev", "it names two places, demo and demo"),
+        ("demo kind=dev 'x", "No closing quotation"),
+        ("demo kind=sdxl", "kind= is one of dev, schnell, krea, kontext, fill"),
+    ],
+)
+def test_words_that_make_no_sense(text: str, problem: str) -> None:
+    with pytest.raises(CheckpointError, match=f"^Model {text}: .*{problem}"):
+        parse_source(text)
+
+
+def test_a_place_with_spaces_and_signs_is_a_place(tmp_path: Path) -> None:
+    folder = tmp_path / "my vae=best models"
+    folder.mkdir()
+    source = parse_source(str(folder))
+    assert (source.kind, source.base, source.components) == (SourceKind.FOLDER, str(folder), {})
+
+
+def test_a_lone_file_needs_one_folder_for_the_rest(
     copy_checkpoint: Callable[[ModelFamily], Path], tmp_path: Path
 ) -> None:
+    folder = copy_checkpoint(ModelFamily.DEV)
     alone = tmp_path / "alone/flux.safetensors"
     alone.parent.mkdir()
-    alone.touch()
-    with pytest.raises(CheckpointError, match=r"must hold vae, .* and scheduler; none does"):
+    save_file(read_transformer(folder), alone)
+    with pytest.raises(CheckpointError, match=r"no file in .*alone that is an autoencoder; name one: vae=FILE"):
         locate(parse_source(str(alone)), ModelFamily.DEV, download=False)
-    folder = copy_checkpoint(ModelFamily.DEV)
-    (tmp_path / "flux.safetensors").touch()
-    lone = parse_source(str(tmp_path / "flux.safetensors"))
-    assert locate(lone, ModelFamily.DEV, download=False).folder == folder
+    beside = tmp_path / "flux.safetensors"
+    alone.rename(beside)
+    lone = parse_source(str(beside))
+    located = locate(lone, ModelFamily.DEV, download=False)
+    assert (located.places[Component.TRANSFORMER], located.places[Component.VAE]) == (beside, folder / "vae")
     copy_checkpoint(ModelFamily.SCHNELL)
-    with pytest.raises(CheckpointError, match=r"FLUX\.1-dev, .*FLUX\.1-schnell do"):
+    with pytest.raises(CheckpointError, match=r"may be in .*FLUX\.1-dev, .*FLUX\.1-schnell: name its components"):
         locate(lone, ModelFamily.DEV, download=False)

@@ -346,3 +346,25 @@ def test_check_tells_what_a_model_is(run):
     code, out, _ = run("models", "check", "fake")
     assert code == 0
     assert out.endswith("ok: this model runs here\n")
+
+
+def test_check_looks_at_each_of_several_and_names_what_is_wrong(run, tmp_path):
+    pointer, page = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    page.write_bytes(b"<html>")
+    code, out, err = run("models", "check", str(pointer), "fake", str(page))
+    assert code == 78
+    assert out.count("ok: this model runs here") == 1
+    assert err.splitlines() == [
+        f"flux-endpoint: {pointer} is the pointer that a clone without git-lfs leaves, not a safetensors or GGUF file",
+        f"flux-endpoint: {page} is a web page: the download went wrong, not a safetensors or GGUF file",
+    ]
+
+
+def test_serve_refuses_a_model_by_name_before_it_starts(run, tmp_path):
+    file = tmp_path / "flux.safetensors"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    code, out, err = run("serve", "--data-dir", str(tmp_path / "data"), "--model", str(file))
+    assert (code, out) == (78, "")
+    assert "is the pointer that a clone without git-lfs leaves" in err
+    assert not (tmp_path / "data").exists()

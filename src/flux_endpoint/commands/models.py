@@ -1,5 +1,6 @@
 """`flux-endpoint models`: which models are here, and whether one would run."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -8,8 +9,8 @@ from rich.table import Table
 
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.engine.factory import check_source, list_local_models
+from flux_endpoint.core.errors import CheckpointError, SettingsError
+from flux_endpoint.engine.factory import check_source, list_local_models, name_component
 from flux_endpoint.settings import WorkerSettings, is_fake
 
 app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
@@ -26,25 +27,47 @@ def list_models() -> None:
 
 @app.command("check")
 @with_settings(WorkerSettings, "model", "schnell_model", "device")
-def check_model(
-    source: Annotated[str | None, typer.Argument(help="As the setting MODEL; that setting if not given.")] = None,
+def check_models(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="As the setting MODEL; that setting if not given.")
+    ] = None,
     *,
     settings: WorkerSettings,
     schnell: Annotated[bool, typer.Option("--schnell", help="Check it for the Flux Schnell endpoint.")] = False,
 ) -> None:
-    """Check that a model is complete, of the right kind, and fits into the memory of this machine.
+    """Say what files are, and whether a model is complete, of the right kind, and fits into the memory of this machine.
 
     Examples:
     - `flux-endpoint models check demo`
 
     - `flux-endpoint models check black-forest-labs/FLUX.1-schnell --schnell` (downloads what is missing)
+
+    - `flux-endpoint models check ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf`
+
+    - `flux-endpoint models check "transformer=flux1-dev.gguf vae=ae.safetensors clip=clip_l.safetensors t5=t5xxl.gguf"`
     """
-    wanted = source or (settings.schnell_source if schnell else settings.model)
-    if wanted is None:
+    default = settings.schnell_source if schnell else settings.model
+    if not sources and default is None:
         raise SettingsError("no Flux Schnell checkpoint: name one, or set FLUX_ENDPOINT_SCHNELL_MODEL")
+    refused = []
+    for source in sources or [str(default)]:
+        try:
+            _check(source, ModelFamily.SCHNELL if schnell else ModelFamily.DEV, settings.device)
+        except CheckpointError as error:
+            refused.append(error)
+    for earlier in refused[:-1]:
+        print(f"flux-endpoint: {earlier}", file=sys.stderr)
+    if refused:
+        raise refused[-1]
+
+
+def _check(source: str, family: ModelFamily, device: str | None) -> None:
+    component = None if is_fake(source) else name_component(source)
+    if component is not None:
+        print(f"ok: {source} is {component}")
+        return
     table = Table.grid(padding=(0, 2))
-    family = ModelFamily.SCHNELL if schnell else ModelFamily.DEV
-    for name, value in _rows(wanted, family, settings.device):
+    for name, value in _rows(source, family, device):
         table.add_row(name, value)
     Console().print(table, markup=False)
     print("ok: this model runs here")
@@ -57,15 +80,13 @@ def _rows(source: str, family: ModelFamily, device: str | None) -> list[tuple[st
     rows = [
         ("source", report.source),
         ("files", report.location),
+        ("model", f"FLUX.1 {report.variant}"),
         ("family", report.family.value),
         ("device", report.device),
         ("memory needed", f"{report.needed_bytes / 1e9:.2f} GB"),
     ]
-    rows += [
-        (
-            component.name,
-            f"{component.parameters / 1e6:.1f} M parameters, {component.files} files, {', '.join(component.dtypes)}",
-        )
-        for component in report.components
-    ]
+    for component in report.components:
+        size = f"{component.parameters / 1e6:.1f} M parameters, {component.files} files"
+        stored = ", ".join(component.ways or component.dtypes)
+        rows.append((component.name, f"{component.kind}; {size}, {stored}"))
     return [*rows, ("note", report.notice)] if report.notice else rows

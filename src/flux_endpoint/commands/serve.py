@@ -3,7 +3,9 @@
 import typer
 
 from flux_endpoint.commands.options import with_settings
-from flux_endpoint.settings import Settings
+from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.engine.factory import refuse_unloadable
+from flux_endpoint.settings import EMBEDDED, Settings
 
 
 @with_settings(Settings)
@@ -21,5 +23,10 @@ def serve(*, settings: Settings) -> None:
     """
     from flux_endpoint.wiring.gateway import serve as run
 
+    if settings.workers:
+        # Before anything is started: a worker would say the same after it has taken seconds to import torch.
+        for endpoint_id, source in settings.sources.items():
+            if source != EMBEDDED:
+                refuse_unloadable(source, CATALOG[endpoint_id].family)
     if code := run(settings):
         raise typer.Exit(code)

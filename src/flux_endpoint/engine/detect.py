@@ -1,19 +1,42 @@
 """What a file of weights is, by the names and shapes in its header: people have many that have to do with FLUX.1."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.headers import TensorHeader
 
-# Some tools wrap all names of a file in one of these.
-WRAPPINGS: Final = ("model.diffusion_model.", "diffusion_model.", "base_model.model.", "transformer.", "model.")
+
+class Component(StrEnum):
+    """The four models that FLUX.1 is made of, under the names of their folders in the layout of diffusers."""
+
+    TRANSFORMER = "transformer"
+    VAE = "vae"
+    CLIP = "text_encoder"
+    T5 = "text_encoder_2"
+
+
+# Some tools put one or more of these before all names of a component.
+_WRAPPINGS: Final[Mapping[str, Component | None]] = {
+    "model.diffusion_model.": Component.TRANSFORMER,
+    "diffusion_model.": Component.TRANSFORMER,
+    "base_model.model.": None,
+    "transformer.": None,
+    "model.": None,
+    "vae.": Component.VAE,
+    "first_stage_model.": Component.VAE,
+    "text_encoders.clip_l.": Component.CLIP,
+    "text_encoders.t5xxl.": Component.T5,
+}
 GUIDANCE: Final = ("guidance_in.", "time_text_embed.guidance_embedder.")
 # Guidance lies beside it: where this is missing, too, nothing can be said.
 _TIME: Final = ("time_in.", "time_text_embed.timestep_embedder.")
-_BLOCKS: Final = ("double_blocks.", "single_blocks.", "transformer_blocks.", "single_transformer_blocks.")
+_DOUBLE: Final = re.compile(r"(?:double_blocks|transformer_blocks)\.(\d+)\.")
+_SINGLE: Final = re.compile(r"(?:single_blocks|single_transformer_blocks)\.(\d+)\.")
 _ADAPTER: Final = re.compile(
     r"(^|\.)(lora_(A|B|down|up)(\.\w+)?\.(weight|bias)|(down|up)\.weight|alpha|dora_scale|lora_magnitude_vector"
     r"|hada_\w+|lokr_\w+|diff(_b)?)$"
@@ -21,6 +44,12 @@ _ADAPTER: Final = re.compile(
 _ADAPTERS: Final = {"lokr_": "a LoKr", "hada_": "a LoHa", "dora_scale": "a DoRA", "lora_magnitude_vector": "a DoRA"}
 _T5: Final = ("encoder.block.0.layer.0.SelfAttention.", "shared.weight")
 _CLIP: Final = ("text_model.", "embeddings.token_embedding.", "encoder.layers.0.self_attn.")
+KIND_TEXTS: Final = {
+    Component.TRANSFORMER: "a FLUX.1 transformer",
+    Component.VAE: "an autoencoder",
+    Component.CLIP: "a CLIP text encoder",
+    Component.T5: "a T5 text encoder",
+}
 
 # In this order: the first of them whose mark begins a name is it.
 _OTHERS: Final = (
@@ -29,23 +58,23 @@ _OTHERS: Final = (
     ("controlnet_", "a ControlNet"),
     ("input_hint_block.", "a ControlNet"),
     ("distilled_guidance_layer.", "a Chroma transformer"),
+    ("early_stream_modulations.", "a FLUX.3 transformer"),
     ("single_stream_modulation.", "a FLUX.2 transformer"),
     ("double_stream_modulation", "a FLUX.2 transformer"),
     ("joint_blocks.", "a Stable Diffusion 3 transformer"),
     ("input_blocks.", "the U-Net of a Stable Diffusion model"),
     ("down_blocks.", "the U-Net of a Stable Diffusion model"),
 )
+_NUNCHAKU: Final = (".qweight", ".wscales")
 _QUANTISED: Final = (
     (".scale_weight", "scaled fp8"),
-    ("scaled_fp8", "scaled fp8"),
-    (".comfy_quant", "scaled fp8"),
     (".weight_scale", "scaled fp8"),
-    (".wscales", "SVDQuant"),
     (".absmax", "4-bit bitsandbytes"),
     (".SCB", "8-bit bitsandbytes"),
     ("_weight_qdata", "torchao"),
     (".weight._data", "quanto"),
 )
+_PLAIN_NUMBERS: Final = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8 (e5m2)"}
 # How many times wider the input of these is than the output: what they read beside the noisy picture.
 _WIDER: Final = {1: "", 2: "Depth or Canny ", 6: "Fill "}
 
@@ -56,11 +85,15 @@ class FileKind:
 
     Attributes:
         text: for people, with its article: `an autoencoder`.
-        family: of a FLUX.1 transformer that draws from text alone, in plain numbers; None for everything else.
+        components: of FLUX.1 that it holds and that can be loaded; none, one, or all four.
+        family: of a transformer that draws from text alone; None for everything else.
+        details: more about a component: names, numbers, how many blocks.
     """
 
     text: str
+    components: frozenset[Component] = frozenset()
     family: ModelFamily | None = None
+    details: tuple[str, ...] = ()
 
 
 def detect(tensors: Mapping[str, TensorHeader]) -> FileKind:
@@ -69,46 +102,90 @@ def detect(tensors: Mapping[str, TensorHeader]) -> FileKind:
     Args:
         tensors: as its header names them.
     """
-    if _has(tensors, "text_encoders.", "conditioner.") and _has(tensors, "vae.", "first_stage_model."):
-        return FileKind("an all-in-one checkpoint: transformer, text encoders and autoencoder in one file")
     adapting = [name for name in tensors if _ADAPTER.search(name)]
     if 2 * len(adapting) > len(tensors):
         return FileKind(next((kind for mark, kind in _ADAPTERS.items() if any(mark in n for n in adapting)), "a LoRA"))
-    plain = {unwrapped(name): tensor for name, tensor in tensors.items()}
-    for mark, text in _OTHERS:
-        if _has(plain, mark):
-            return FileKind(text)
-    if _has(plain, *_BLOCKS):
-        return _transformer(plain)
-    if _has(plain, "encoder.down", "decoder.up"):
-        return FileKind("an autoencoder")
-    if _has(plain, *_T5):
-        return FileKind("a T5 text encoder")
-    if _has(tensors, *_CLIP):
-        return FileKind("a CLIP text encoder")
-    return FileKind("of a kind unknown here" if tensors else "empty")
+    by_component = split_components(tensors)
+    if len(by_component) == len(Component):
+        transformer = _kind_of(by_component[Component.TRANSFORMER])
+        if transformer.components:
+            text = "an all-in-one checkpoint: transformer, text encoders and autoencoder in one file"
+            return FileKind(text, frozenset(Component), transformer.family, (transformer.text, *transformer.details))
+        return FileKind(f"an all-in-one checkpoint with {transformer.text}")
+    return _kind_of({unwrapped(name): tensor for name, tensor in tensors.items()})
 
 
 def unwrapped(name: str) -> str:
-    """A tensor's name without the wrapping some tools add."""
-    for wrapping in WRAPPINGS:
+    """A tensor's name without what some tools put before it."""
+    for wrapping in _WRAPPINGS:
         if name.startswith(wrapping):
-            return name.removeprefix(wrapping)
+            return unwrapped(name.removeprefix(wrapping))
     return name
 
 
-def _transformer(tensors: Mapping[str, TensorHeader]) -> FileKind:
-    family = ModelFamily.DEV if _has(tensors, *GUIDANCE) else ModelFamily.SCHNELL
-    quantised = next((way for end, way in _QUANTISED if any(name.endswith(end) for name in tensors)), None)
-    if quantised:
-        return FileKind(f"a FLUX.1 transformer in {quantised}")
+def split_components(tensors: Mapping[str, TensorHeader]) -> dict[Component, dict[str, TensorHeader]]:
+    """The tensors whose names say which component they belong to, as in all-in-one checkpoints, by component."""
+    components: dict[Component, dict[str, TensorHeader]] = {}
+    for name, tensor in tensors.items():
+        component = next(
+            (component for wrapping, component in _WRAPPINGS.items() if component and name.startswith(wrapping)), None
+        )
+        if component is not None:
+            components.setdefault(component, {})[unwrapped(name)] = tensor
+    return components
+
+
+def _kind_of(plain: Mapping[str, TensorHeader]) -> FileKind:
+    other = next((text for mark, text in _OTHERS if _has(plain, mark)), None)
+    if other is not None:
+        return FileKind(other)
+    doubles, singles = ({found[1] for name in plain if (found := block.match(name))} for block in (_DOUBLE, _SINGLE))
+    if doubles or singles:
+        return _transformer(plain, f"{len(doubles)} double and {len(singles)} single blocks")
+    numbers = numbers_of(plain)
+    if _has(plain, "encoder.down", "decoder.up"):
+        names = "BFL names" if _has(plain, "encoder.down.") else "diffusers names"
+        return _component(Component.VAE, names, numbers)
+    if _has(plain, *_T5):
+        return _component(Component.T5, numbers)
+    if _has(plain, *_CLIP):
+        return _component(Component.CLIP, numbers)
+    return FileKind("of a kind unknown here" if plain else "empty")
+
+
+def _component(component: Component, *details: str) -> FileKind:
+    return FileKind(KIND_TEXTS[component], frozenset({component}), None, details)
+
+
+def _transformer(tensors: Mapping[str, TensorHeader], blocks: str) -> FileKind:
+    if any(name.endswith(_NUNCHAKU) for name in tensors):
+        return FileKind("a FLUX.1 transformer in SVDQuant, which only Nunchaku's own kernels read")
+    numbers = numbers_of(tensors)
+    if numbers == "quanto":
+        return FileKind("a FLUX.1 transformer in quanto, whose files do not read back as they were")
     if not _has(tensors, *_TIME):
         return FileKind("a part of a FLUX.1 transformer")
     wider = _wider(tensors)
     if wider != 1:
         kind = _WIDER.get(wider, "")
         return FileKind(f"a FLUX.1 {kind}transformer that reads {wider} times as much as it draws")
-    return FileKind(f"a FLUX.1 {family} transformer", family)
+    family = ModelFamily.DEV if _has(tensors, *GUIDANCE) else ModelFamily.SCHNELL
+    names = "BFL names" if _has(tensors, "double_blocks.", "single_blocks.") else "diffusers names"
+    return FileKind(
+        f"a FLUX.1 {family} transformer", frozenset({Component.TRANSFORMER}), family, (names, numbers, blocks)
+    )
+
+
+def numbers_of(tensors: Mapping[str, TensorHeader]) -> str:
+    """How most of a file's numbers are stored: `bf16`, `scaled fp8`, `GGUF Q4_K`."""
+    for ending, way in _QUANTISED:
+        if any(name.endswith(ending) for name in tensors):
+            return way
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.dtype] += tensor.size_bytes
+    most = sizes.most_common(1)[0][0] if sizes else ""
+    return _PLAIN_NUMBERS.get(most, f"GGUF {most}" if re.match(r"I?Q\d", most) else most)
 
 
 def _wider(tensors: Mapping[str, TensorHeader]) -> int:

@@ -19,6 +19,7 @@ from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.schedule import make_scheduler
+from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
 from flux_endpoint.engine.text import cut_warning
 from flux_endpoint.engine.weights import LoadedModel, check_checkpoint, load_checkpoint, notice_for
@@ -33,6 +34,7 @@ class FluxEngine:
         device: where to.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         available_bytes: free memory of the device; None to ask it.
+        shared: what other engines of this process have loaded; None for an engine by itself.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class FluxEngine:
         device: torch.device,
         threads: int | None = None,
         available_bytes: int | None = None,
+        shared: SharedComponents | None = None,
     ) -> None:
         self._spec = spec
         self._source = source
         self._device = device
         self._threads = threads
         self._available_bytes = available_bytes
+        self._shared = shared or SharedComponents()
         self._model: LoadedModel | None = None
         self._info = ModelInfo(source.name, spec.family, str(device), notice_for(source, spec.family))
 
@@ -61,14 +65,19 @@ class FluxEngine:
         if self._model is not None:
             return
         checkpoint = check_checkpoint(
-            self._source, self._spec.family, self._device, download=True, available=self._available_bytes
+            self._source,
+            self._spec.family,
+            self._device,
+            download=True,
+            available=self._available_bytes,
+            shared=self._shared,
         )
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         if self._device.type == "cpu":
             keep_freed_memory()
         with naming(self._source):
-            self._model = load_checkpoint(checkpoint, self._device)
+            self._model = load_checkpoint(checkpoint, self._device, self._shared)
         parts = fingerprint_parts(self._device, self._model.dtype)
         self._info = replace(self._info, fingerprint=fingerprint_of(parts))
 

@@ -23,11 +23,11 @@ def build_engines(
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
-    Every engine loads weights of its own, also where two endpoints have the same source.
+    Text encoders and autoencoders whose weights are equal are loaded once, transformers never are shared.
 
     Args:
-        sources: endpoint id to model: `demo`, a Hugging Face id, a folder in the layout of diffusers, a
-            `.safetensors` file of the transformer, `fake`, or `fake:0.02` for 20 ms a step.
+        sources: endpoint id to model: `demo`, a Hugging Face id, a folder, a file, places of single components (see
+            `sources.parse_source`), `fake`, or `fake:0.02` for 20 ms a step.
         catalog: limits and families by endpoint id.
         device: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
@@ -62,10 +62,44 @@ def check_source(source: str, family: ModelFamily, *, device: str | None = None,
     return report
 
 
+def refuse_unloadable(source: str, family: ModelFamily) -> None:
+    """Look at the headers of a model that is on this machine; torch is not imported.
+
+    Args:
+        source: as in `build_engines`.
+        family: which the endpoint needs.
+
+    Raises:
+        CheckpointError: it could not be loaded; the text is one line that says what it is.
+    """
+    if not _is_fake(source):
+        _header_side().refuse_unloadable(source, family)
+
+
+def name_component(source: str) -> str | None:
+    """What a file is that holds one component of FLUX.1 and no transformer, and how to use it; None for all else.
+
+    Args:
+        source: as in `build_engines`.
+
+    Raises:
+        CheckpointError: it is a file, and damaged.
+    """
+    text: str | None = _header_side().name_component(source)
+    return text
+
+
 def list_local_models() -> list[LocalModel]:
     """The embedded model, and FLUX repositories that were downloaded before."""
     models: list[LocalModel] = _torch_side().list_local_models()
     return models
+
+
+def _header_side() -> ModuleType:
+    try:
+        return importlib.import_module("flux_endpoint.engine.identify")
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"models need the extra `engine`, which is not installed here ({error})") from error
 
 
 def _torch_side() -> ModuleType:

@@ -1,4 +1,4 @@
-"""The part of `factory.py` that needs torch."""
+"""The component of `factory.py` that needs torch."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.report import CheckReport
+from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import list_local_models, parse_source
 
 __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_models"]
@@ -18,9 +19,9 @@ def build_flux_engines(
     sources: Mapping[str, str], catalog: Mapping[str, ModelSpec], *, device: str | None, threads: int | None
 ) -> dict[str, FluxEngine]:
     """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
-    chosen = choose_device(device)
+    chosen, shared = choose_device(device), SharedComponents()
     return {
-        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads)
+        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads, shared=shared)
         for endpoint_id, text in sources.items()
     }
 

@@ -8,9 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from flux_endpoint.engine.detect import unwrapped
-
-Shape = tuple[int, ...]
+from flux_endpoint.engine.headers import Shape
 
 # diffusers' module -> original module, and its place among the modules that are stacked in one original tensor.
 _OUTER: Final[Mapping[str, tuple[str, int]]] = {
@@ -74,8 +72,8 @@ class OriginalTensor:
 
 
 def is_original(name: str) -> bool:
-    """Whether only the original layout has such a name."""
-    return unwrapped(name).startswith(("double_blocks.", "single_blocks.", "img_in.", "guidance_in."))
+    """Whether only the original layout has such a name, which is without prefix."""
+    return name.startswith(("double_blocks.", "single_blocks.", "img_in.", "guidance_in."))
 
 
 def original_tensors(expected: Mapping[str, Shape]) -> dict[str, OriginalTensor]:

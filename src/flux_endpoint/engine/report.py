@@ -14,7 +14,9 @@ class ComponentReport:
         files: number of weight files.
         parameters: number of elements of all its tensors.
         size_bytes: on the disk.
-        dtypes: in the files, as safetensors writes them.
+        dtypes: in the files, as safetensors or GGUF writes them.
+        kind: what the file or folder is that holds it, for people.
+        ways: in which numbers that are not plain are stored: `scaled fp8`.
     """
 
     name: str
@@ -23,6 +25,8 @@ class ComponentReport:
     parameters: int
     size_bytes: int
     dtypes: tuple[str, ...]
+    kind: str
+    ways: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class CheckReport:
         name: as written into pictures.
         location: folder or file on this machine.
         family: its architecture; the embedded model has dev's and may serve schnell's endpoint too.
+        variant: what it was trained for: `dev`, `schnell`, `krea`.
         needed_bytes: memory for weights and one 1024x1024 picture on the device.
         device: where it would run.
         notice: a licence or limitation to show; may be empty.
@@ -43,6 +48,7 @@ class CheckReport:
     name: str
     location: str
     family: ModelFamily
+    variant: str
     components: tuple[ComponentReport, ...]
     needed_bytes: int
     device: str

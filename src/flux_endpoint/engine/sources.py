@@ -1,10 +1,11 @@
-"""Where a model's files are: embedded, on the hub, in a folder, or a single file beside a folder."""
+"""Where a model's files are: embedded, on the hub, in a folder, in a single file, or in several."""
 
 import importlib.resources
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -22,40 +23,45 @@ from huggingface_hub.errors import (
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.headers import listing
+from flux_endpoint.engine.components import (
+    COMPONENT_WORDS,
+    INDEX_FILE,
+    Located,
+    locate_components,
+    locate_file,
+    locate_folder,
+)
+from flux_endpoint.engine.detect import Component
+from flux_endpoint.engine.headers import WEIGHT_ENDINGS
 from flux_endpoint.engine.report import LocalModel
 from flux_endpoint.engine.trouble import reading
+from flux_endpoint.engine.variants import Variant
 
 DEMO: Final = "demo"
-INDEX_FILE: Final = "model_index.json"
-TRANSFORMER: Final = "transformer"
-TRANSFORMER_CONFIG: Final = f"{TRANSFORMER}/config.json"
+# Has what FLUX.1's single files come without: tokenizers.
+FLUX1: Final = "flux1"
+TRANSFORMER_CONFIG: Final = f"{Component.TRANSFORMER}/config.json"
 # The embedded model is two: text encoders and autoencoder serve both of its transformers.
 DEMO_SCHNELL_TRANSFORMER: Final = "transformer_schnell"
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_PART_FOLDERS: Final = (
-    "scheduler",
-    "text_encoder",
-    "text_encoder_2",
-    "tokenizer",
-    "tokenizer_2",
-    TRANSFORMER,
-    "vae",
-)
+_COMPONENT_FOLDERS: Final = (*Component, "scheduler", "tokenizer", "tokenizer_2")
+_KIND: Final = "kind"
+_HAS_WORDS: Final = re.compile(rf"(^|\s)({'|'.join([*COMPONENT_WORDS, _KIND])})=")
 # The repositories also hold the same weights in another layout, twice the download for nothing.
 _HUB_FILES: Final = (
     INDEX_FILE,
-    *(f"{folder}/*{ending}" for folder in _PART_FOLDERS for ending in (".json", ".txt", ".model", ".safetensors")),
+    *(f"{folder}/*{ending}" for folder in _COMPONENT_FOLDERS for ending in (".json", ".txt", ".model", ".safetensors")),
 )
 
 
 class SourceKind(Enum):
-    """The four ways to name a model."""
+    """The ways to name a model."""
 
     DEMO = auto()
     HUB = auto()
     FOLDER = auto()
     FILE = auto()
+    COMPONENTS = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,52 +71,87 @@ class Source:
     Attributes:
         text: as given.
         name: short, without folders: as written into pictures.
+        base: what it is before components are replaced: `demo`, a hub id, a folder, a file; empty for COMPONENTS.
+        components: places of those that were named.
+        variant: what the operator says that it is; None if nothing was said.
     """
 
     kind: SourceKind
     text: str
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A model's files on this machine.
-
-    Attributes:
-        folder: in the layout of diffusers; may lack the transformer's weights when there is a file for them.
-        transformer_file: replaces the folder's transformer weights; None to use those.
-        transformer_name: of the folder in `folder` that holds the transformer.
-    """
-
-    folder: Path
-    transformer_file: Path | None = None
-    transformer_name: str = TRANSFORMER
-
-    @property
-    def transformer_folder(self) -> Path:
-        """Where the transformer's config is, and its weights if no file replaces them."""
-        return self.folder / self.transformer_name
+    base: str
+    components: Mapping[Component, Path] = field(default_factory=dict)
+    variant: Variant | None = None
 
 
 def parse_source(text: str) -> Source:
-    """Tell which kind of source a text names. A folder that exists wins over a hub id.
+    """Tell what a text names: one place, perhaps followed by words such as `vae=FILE` and `kind=krea`.
+
+    A folder that exists wins over a hub id.
 
     Raises:
         CheckpointError: it names none.
     """
-    if text == DEMO:
-        return Source(SourceKind.DEMO, text, DEMO)
-    path = Path(text).expanduser()
-    if text.endswith(".safetensors"):
-        return Source(SourceKind.FILE, text, path.stem)
-    if text and path.is_dir():
-        return Source(SourceKind.FOLDER, text, path.resolve().name)
-    if _HUB_ID.fullmatch(text):
-        return Source(SourceKind.HUB, text, text)
+    base, words = _split(text)
+    components = {
+        COMPONENT_WORDS[word]: Path(place).expanduser() for word, place in words.items() if word in COMPONENT_WORDS
+    }
+    absent = next((place for place in components.values() if not place.exists()), None)
+    if absent is not None:
+        raise CheckpointError(f"Model {text}: {absent}: no such file or folder")
+    variant = _variant(text, words)
+    if not base and components:
+        place = components.get(Component.TRANSFORMER, next(iter(components.values())))
+        return Source(
+            SourceKind.COMPONENTS, text, place.stem if place.is_file() else place.name, "", components, variant
+        )
+    kind, name = _kind_and_name(base, text)
+    return Source(kind, text, name, base, components, variant)
+
+
+def _kind_and_name(base: str, text: str) -> tuple[SourceKind, str]:
+    if base == DEMO:
+        return SourceKind.DEMO, DEMO
+    path = Path(base).expanduser()
+    if base and path.is_dir():
+        return SourceKind.FOLDER, path.resolve().name
+    if base.lower().endswith(WEIGHT_ENDINGS) or (base and path.is_file()):
+        return SourceKind.FILE, path.stem
+    if _HUB_ID.fullmatch(base):
+        return SourceKind.HUB, base
     raise CheckpointError(
         f"Model {text}: no such folder, and neither `demo`, a Hugging Face id such as black-forest-labs/FLUX.1-dev "
-        "nor a .safetensors file"
+        "nor a file of weights"
     )
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    """The place and the words behind it; a place may have spaces as long as there are no words."""
+    if not _HAS_WORDS.search(text) or Path(text).expanduser().exists():
+        return text, {}
+    base, words = "", {}
+    try:
+        pieces = shlex.split(text)
+    except ValueError as error:
+        raise CheckpointError(f"Model {text}: {error}") from None
+    for piece in pieces:
+        word, has_value, value = piece.partition("=")
+        if has_value and (word in COMPONENT_WORDS or word == _KIND):
+            words[word] = value
+        elif base:
+            raise CheckpointError(f"Model {text}: it names two places, {base} and {piece}; quote what has spaces")
+        else:
+            base = piece
+    return base, words
+
+
+def _variant(text: str, words: Mapping[str, str]) -> Variant | None:
+    if _KIND not in words:
+        return None
+    try:
+        return Variant(words[_KIND])
+    except ValueError:
+        raise CheckpointError(f"Model {text}: {_KIND}= is one of {', '.join(Variant)}") from None
 
 
 @contextmanager
@@ -134,19 +175,24 @@ def locate(source: Source, family: ModelFamily, *, download: bool) -> Located:
     Raises:
         CheckpointError: they are not there and could not be fetched.
     """
-    match source.kind:
-        case SourceKind.DEMO:
-            is_schnell = family is ModelFamily.SCHNELL
-            return Located(_demo_folder(), transformer_name=DEMO_SCHNELL_TRANSFORMER if is_schnell else TRANSFORMER)
-        case SourceKind.HUB:
-            return Located(_hub_folder(source.text, _HUB_FILES, download=download))
-        case SourceKind.FOLDER:
-            return Located(Path(source.text).expanduser())
-        case SourceKind.FILE:
-            file = Path(source.text).expanduser()
-            if not file.is_file():
-                raise CheckpointError(f"Model {source.text}: no such file")
-            return Located(_folder_beside(file, source.text), file)
+    with naming(source):
+        match source.kind:
+            case SourceKind.DEMO:
+                is_schnell = family is ModelFamily.SCHNELL
+                transformer = DEMO_SCHNELL_TRANSFORMER if is_schnell else Component.TRANSFORMER
+                return locate_folder(_demo_folder(), family, source.components, transformer)
+            case SourceKind.HUB:
+                folder = _hub_folder(source.base, _HUB_FILES, download=download)
+                return locate_folder(folder, family, source.components, Component.TRANSFORMER)
+            case SourceKind.FOLDER:
+                return locate_folder(Path(source.base).expanduser(), family, source.components, Component.TRANSFORMER)
+            case SourceKind.FILE:
+                file = Path(source.base).expanduser()
+                if not file.is_file():
+                    raise CheckpointError("no such file")
+                return locate_file(file, family, source.components)
+            case SourceKind.COMPONENTS:
+                return locate_components(source.components, family)
 
 
 def fetch_kind(source: Source) -> Path:
@@ -158,7 +204,8 @@ def fetch_kind(source: Source) -> Path:
     Raises:
         CheckpointError: they could not be fetched.
     """
-    return _hub_folder(source.text, (INDEX_FILE, TRANSFORMER_CONFIG), download=True)
+    with naming(source):
+        return _hub_folder(source.base, (INDEX_FILE, TRANSFORMER_CONFIG), download=True)
 
 
 def list_local_models() -> list[LocalModel]:
@@ -184,8 +231,13 @@ def _is_flux(folder: Path) -> bool:
     return index.is_file() and '"FluxPipeline"' in index.read_text("utf-8")
 
 
+def packaged_folder(name: str) -> Path:
+    """One of the folders of models that our package has."""
+    return Path(str(importlib.resources.files("flux_endpoint"))) / "models" / name
+
+
 def _demo_folder() -> Path:
-    return Path(str(importlib.resources.files("flux_endpoint"))) / "models" / DEMO
+    return packaged_folder(DEMO)
 
 
 def _hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Path:
@@ -208,17 +260,4 @@ def _hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Pa
         problem = f"the Hugging Face hub answered HTTP {error.response.status_code}"
     except (httpx.HTTPError, OSError) as error:
         problem = f"the download broke off ({type(error).__name__}: {error}); starting again resumes it"
-    raise CheckpointError(f"Model {hub_id}: {problem}")
-
-
-def _folder_beside(file: Path, text: str) -> Path:
-    """The folder with the text encoders, tokenizers, autoencoder and scheduler for a lone transformer file."""
-    near = [file.parent, file.parent.parent, *sorted(path for path in file.parent.iterdir() if path.is_dir())]
-    found = [folder for folder in near if (folder / "vae").is_dir() and (folder / "text_encoder_2").is_dir()]
-    if len(found) != 1:
-        problem = "none does" if not found else f"{listing([str(folder) for folder in found])} do"
-        raise CheckpointError(
-            f"Model {text}: a single file holds the transformer only, so exactly one folder at, above or beside it "
-            f"must hold vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2 and scheduler; {problem}"
-        )
-    return found[0]
+    raise CheckpointError(problem)

@@ -1,36 +1,35 @@
 """Reads a checked checkpoint onto its device."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-from safetensors import safe_open
 from torch import Tensor, nn
-from transformers.models.clip.modeling_clip import CLIPTextModel
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
-from transformers.models.t5.modeling_t5 import T5EncoderModel
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
-from transformers.utils import logging as transformers_logging
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.detect import unwrapped
-from flux_endpoint.engine.headers import TensorHeader
-from flux_endpoint.engine.layout import ATTENTION, CLIP, T5, VAE, Checkpoint, check_kind, check_layout
+from flux_endpoint.engine.detect import Component
+from flux_endpoint.engine.identify import check_kind
+from flux_endpoint.engine.layout import CheckedComponent, Checkpoint, check_layout
 from flux_endpoint.engine.memory import available_bytes
-from flux_endpoint.engine.original_layout import original_tensors, split_original
+from flux_endpoint.engine.original_layout import split_original
 from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import TRANSFORMER, Source, SourceKind, fetch_kind, locate, naming, parse_source
+from flux_endpoint.engine.sharing import SharedComponents
+from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
+from flux_endpoint.engine.stored import TensorReader
 from flux_endpoint.engine.text import TextEncoder
 from flux_endpoint.engine.trouble import reading
+from flux_endpoint.engine.variants import Variant
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class LoadedModel:
         return bool(self.transformer.config.guidance_embeds)
 
 
-def notice_for(source: Source, family: ModelFamily) -> str:
+def notice_for(source: Source, family: ModelFamily, variant: Variant | None = None) -> str:
     """What a user must be told when a model is loaded."""
     if source.kind is SourceKind.DEMO:
         return (
@@ -92,12 +91,21 @@ def dtype_for(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def needed_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Memory for all weights and for drawing one 1024x1024 picture."""
-    channels = checkpoint.vae.config.block_out_channels
+def needed_bytes(
+    checkpoint: Checkpoint, dtype: torch.dtype, components: Iterable[CheckedComponent] | None = None
+) -> int:
+    """Memory for weights and for drawing one 1024x1024 picture.
+
+    Args:
+        checkpoint: what is drawn with.
+        dtype: of all numbers.
+        components: those to be loaded; None for all.
+    """
+    channels = checkpoint.vae_config.block_out_channels
     widest_at_full_size = int(channels[min(1, len(channels) - 1)])
     working = _DECODER_MAPS * widest_at_full_size * _PIXELS
-    return (checkpoint.parameters + working) * dtype.itemsize
+    loaded = checkpoint.components.values() if components is None else components
+    return (sum(component.parameters for component in loaded) + working) * dtype.itemsize
 
 
 def check_source(
@@ -106,7 +114,7 @@ def check_source(
     """Check that a model could be loaded, without reading its weights.
 
     Args:
-        text: a source: `demo`, a hub id, a folder or a .safetensors file.
+        text: a source, see `sources.parse_source`.
         family: which the endpoint needs.
         device: where it would run.
         download: whether missing files are fetched from the hub first.
@@ -120,19 +128,26 @@ def check_source(
     return CheckReport(
         source=text,
         name=source.name,
-        location=str(checkpoint.located.transformer_file or checkpoint.located.folder),
+        location=str(checkpoint.located.folder),
         family=checkpoint.family,
+        variant=checkpoint.variant,
         components=checkpoint.component_reports(),
         needed_bytes=needed_bytes(checkpoint, dtype_for(device)),
         device=str(device),
-        notice=notice_for(source, checkpoint.family),
+        notice=notice_for(source, checkpoint.family, checkpoint.variant),
     )
 
 
 def check_checkpoint(
-    source: Source, family: ModelFamily, device: torch.device, *, download: bool, available: int | None = None
+    source: Source,
+    family: ModelFamily,
+    device: torch.device,
+    *,
+    download: bool,
+    available: int | None = None,
+    shared: SharedComponents | None = None,
 ) -> Checkpoint:
-    """Find a model's files, check them, and check that it fits into memory.
+    """Find a model's files, check them, and check that what is not loaded yet fits into memory.
 
     Raises:
         CheckpointError: the first problem found.
@@ -145,53 +160,82 @@ def check_checkpoint(
     with naming(source):
         checkpoint = check_layout(source, located, family)
         free = available_bytes(device) if available is None else available
-        needed = needed_bytes(checkpoint, dtype_for(device))
+        dtype = dtype_for(device)
+        components = (shared or SharedComponents()).missing(checkpoint.components.values(), device, dtype)
+        needed = needed_bytes(checkpoint, dtype, components)
         if needed > free:
             memory = f"memory on {device}" if device.type == "cuda" else "memory"
             raise CheckpointError(f"it needs {_gib(needed)} of {memory} and {_gib(free)} are available")
     return checkpoint
 
 
-def load_checkpoint(checkpoint: Checkpoint, device: torch.device) -> LoadedModel:
-    """Read all weights of a checked checkpoint onto a device. The checkpoint's own modules are filled.
+def load_checkpoint(checkpoint: Checkpoint, device: torch.device, shared: SharedComponents) -> LoadedModel:
+    """Read a checked checkpoint onto a device. The checkpoint's own modules are filled.
+
+    Args:
+        checkpoint: what to read.
+        device: where to.
+        shared: text encoders and autoencoders that are there already.
 
     Raises:
-        CheckpointError: a file changed since it was checked, or a tokenizer does not know ordinary words.
+        CheckpointError: a file changed since it was checked, a number is NaN or infinite, or a tokenizer does not
+            know ordinary words.
     """
     dtype = dtype_for(device)
-    folder = checkpoint.located.folder
+    components = checkpoint.components
     size_gb = sum(component.size_bytes for component in checkpoint.component_reports()) / 1e9
     _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
-    with reading(checkpoint.located.transformer_file or checkpoint.located.transformer_folder):
-        _fill(checkpoint.transformer, _transformer_tensors(checkpoint, device, dtype))
-        checkpoint.transformer.pos_embed = RopeCache(checkpoint.transformer.pos_embed, device)
-    with reading(folder / VAE):
-        _fill(checkpoint.vae, dict(_tensors(checkpoint.headers[VAE], device, dtype)))
-    clip = _text_encoder(CLIPTextModel, folder / CLIP, device, dtype)
-    t5 = _text_encoder(T5EncoderModel, folder / T5, device, dtype)
-    clip_tokenizer = _tokenizer(CLIPTokenizer, folder / "tokenizer")
-    t5_tokenizer = _tokenizer(T5Tokenizer, folder / "tokenizer_2")
+    transformer, vae, clip, t5 = (
+        shared.get(components[component], device, dtype, partial(load_component, components[component], device, dtype))
+        for component in Component
+    )
+    transformer.pos_embed = RopeCache(transformer.pos_embed, device)
+    clip_tokenizer, t5_tokenizer = (
+        _tokenizer(kind, folder)
+        for kind, folder in zip((CLIPTokenizer, T5Tokenizer), checkpoint.tokenizers, strict=True)
+    )
     if t5_tokenizer.unk_token_id in t5_tokenizer(_ORDINARY_WORDS).input_ids:
-        raise CheckpointError(f"{folder}/tokenizer_2/tokenizer.json does not know ordinary English words")
+        raise CheckpointError(f"{checkpoint.tokenizers[1]}/tokenizer.json does not know ordinary English words")
+    for component, tokenizer, encoder in ((Component.CLIP, clip_tokenizer, clip), (Component.T5, t5_tokenizer, t5)):
+        words = encoder.config.vocab_size
+        if len(tokenizer) > words:
+            raise CheckpointError(
+                f"{component} knows {words} words and its tokenizer {len(tokenizer)}: they do not fit"
+            )
     return LoadedModel(
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
-        transformer=checkpoint.transformer,
-        vae=checkpoint.vae,
-        previewer=Previewer(checkpoint.vae),
+        transformer=transformer,
+        vae=vae,
+        previewer=Previewer(vae),
         scheduler_config=checkpoint.scheduler_config,
         device=device,
         dtype=dtype,
     )
 
 
-def _text_encoder(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    with reading(folder), _no_progress_bars():
-        module = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **ATTENTION)
+def load_component(checked: CheckedComponent, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Read one component onto a device; its own module gets the numbers.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    module: nn.Module = checked.module
+    reader = TensorReader(device)
+    with reading(checked.place):
+        tensors: dict[str, Tensor] = {}
+        for name, layout in checked.layout.items():
+            tensors |= split_original(name, checked.tensors[name].read(reader, dtype), layout)
+        for again, first in getattr(module, "all_tied_weights_keys", {}).items():
+            tensors[again] = tensors[first]
+        module.load_state_dict(tensors, strict=True, assign=True)
         module.to(device).eval().requires_grad_(False)
+        if checked.component in (Component.CLIP, Component.T5):
+            checked.module.tie_weights()
         _align(module)
-        with torch.inference_mode():
-            # What is wrong in its config would else be found by the first job.
-            module(torch.ones(1, 8, dtype=torch.long, device=device))
+        if checked.component in (Component.CLIP, Component.T5):
+            with torch.inference_mode():
+                # What is wrong in its config would else be found by the first job.
+                module(torch.ones(1, 8, dtype=torch.long, device=device))
     return module
 
 
@@ -206,52 +250,11 @@ def _tokenizer(kind: Any, folder: Path) -> Any:
     return tokenizer
 
 
-def _transformer_tensors(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    tensors = _tensors(checkpoint.headers[TRANSFORMER], device, dtype)
-    if not checkpoint.is_original:
-        return dict(tensors)
-    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.transformer.state_dict().items()}
-    layout = original_tensors(shapes)
-    converted: dict[str, Tensor] = {}
-    for name, tensor in tensors:
-        converted |= split_original(name, tensor, layout[name])
-    return converted
-
-
-def _tensors(
-    headers: Mapping[str, TensorHeader], device: torch.device, dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    """Read tensors one by one, file by file, under the names of `headers`."""
-    files: dict[Path, None] = dict.fromkeys(header.file for header in headers.values())
-    for file in files:
-        with safe_open(file, framework="pt", device=str(device)) as stream:
-            for stored_name in stream.keys():  # noqa: SIM118 (the object is no mapping)
-                yield unwrapped(stored_name), stream.get_tensor(stored_name).to(dtype)
-
-
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    module.load_state_dict(tensors, strict=True, assign=True)
-    module.eval().requires_grad_(False)
-    _align(module)
-
-
 def _align(module: nn.Module) -> None:
     """Copy weights out of mapped files: there they start at any address, which changes the last bits of a product."""
     for parameter in module.parameters():
         if parameter.data_ptr() % _ALIGNMENT_BYTES:
             parameter.data = parameter.data.clone()
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing one bar per text encoder into the worker's log."""
-    was_enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            transformers_logging.enable_progress_bar()
 
 
 def _gib(count: int) -> str:

@@ -1,0 +1,117 @@
+"""Whether a model is what an endpoint needs, by headers and small files alone; importing it does not import torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.components import COMPONENT_WORDS, INDEX_FILE, SCHEDULER, Located, read_component
+from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect
+from flux_endpoint.engine.headers import TensorHeader, read_header, read_json
+from flux_endpoint.engine.sources import TRANSFORMER_CONFIG, Source, SourceKind, locate, naming, parse_source
+from flux_endpoint.engine.variants import Variant, variant_of
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A model whose components are of the right kinds.
+
+    Attributes:
+        found: what each component's place holds, and the component's tensors under its module's names.
+        variant: what its transformer was trained for.
+    """
+
+    found: Mapping[Component, tuple[FileKind, Mapping[str, TensorHeader]]]
+    variant: Variant
+
+
+def refuse_unloadable(text: str, family: ModelFamily) -> None:
+    """Look at a model that is on this machine as a whole: the embedded one and those of the hub are not looked at.
+
+    Args:
+        text: a source, see `sources.parse_source`.
+        family: which the endpoint needs.
+
+    Raises:
+        CheckpointError: its headers say that it could not be loaded.
+    """
+    source = parse_source(text)
+    if source.kind not in (SourceKind.DEMO, SourceKind.HUB):
+        located = locate(source, family, download=False)
+        with naming(source):
+            identify(source, located, family)
+
+
+def name_component(text: str) -> str | None:
+    """What a file is that holds one component and no transformer, and how to use it; None for all else.
+
+    Raises:
+        CheckpointError: it is a file, and damaged.
+    """
+    file = Path(text).expanduser()
+    kind = detect(read_header(file)) if file.is_file() else FileKind("")
+    if not kind.components or Component.TRANSFORMER in kind.components:
+        return None
+    words = " ".join(f"{word}={text}" for word, component in COMPONENT_WORDS.items() if component in kind.components)
+    return f"{', '.join((kind.text, *kind.details))}: use it as {words}"
+
+
+def identify(source: Source, located: Located, family: ModelFamily) -> Identified:
+    """Tell what a model's components are.
+
+    Raises:
+        CheckpointError: one is missing, damaged or something else, or the transformer is of the other family.
+    """
+    if source.kind in (SourceKind.DEMO, SourceKind.HUB, SourceKind.FOLDER) and SCHEDULER in located.others:
+        check_index(located.folder)
+    found = {component: read_component(located, component) for component in Component}
+    place, (kind, _) = located.places[Component.TRANSFORMER], found[Component.TRANSFORMER]
+    if kind.family is None:
+        raise CheckpointError(f"{place} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer")
+    check_family(family, has_guidance=kind.family is ModelFamily.DEV)
+    for component, (kind, _) in found.items():
+        # Another part of FLUX.1 in this place; what is of no known kind may be this one with tensors missing.
+        if kind.components and component not in kind.components:
+            raise CheckpointError(f"{component} is {kind.text}, not {KIND_TEXTS[component]}")
+    return Identified(found, variant_of(place, located.folder, family, source.variant))
+
+
+def check_index(folder: Path) -> None:
+    """Check what the small file says that describes a folder in the layout of diffusers.
+
+    Raises:
+        CheckpointError: it is no model that draws from text alone.
+    """
+    kind = read_json(folder / INDEX_FILE).get("_class_name")
+    if kind not in ("FluxPipeline", "FluxKontextPipeline"):
+        raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
+
+
+def check_kind(folder: Path, family: ModelFamily) -> None:
+    """Check what can be known from two small files, before gigabytes of weights are fetched.
+
+    Args:
+        folder: with `model_index.json` and `transformer/config.json`.
+        family: which the endpoint needs.
+
+    Raises:
+        CheckpointError: it is no FLUX model, or of the other family.
+    """
+    check_index(folder)
+    has_guidance = bool(read_json(folder / TRANSFORMER_CONFIG).get("guidance_embeds", False))
+    check_family(family, has_guidance=has_guidance)
+
+
+def check_family(family: ModelFamily, *, has_guidance: bool) -> None:
+    """Refuse a dev checkpoint, whose transformer reads a distilled guidance, for schnell and the other way round.
+
+    Raises:
+        CheckpointError: it is of the other family.
+    """
+    if has_guidance == (family is ModelFamily.DEV):
+        return
+    kind, mark = ("dev", "a") if has_guidance else ("schnell", "no")
+    raise CheckpointError(
+        f"this is a {kind} checkpoint (it has {mark} guidance input), and the endpoint needs {family}"
+    )
