@@ -15,6 +15,7 @@ from obstore.store import S3Store
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
 from flux_endpoint.stores.connect import Stores, open_stores
+from tests.contract.samples import until
 
 OpenStore = Callable[[], Awaitable[Stores]]
 
@@ -54,7 +55,10 @@ async def open_another(database_url: str, clock: ManualClock) -> AsyncIterator[O
 
 @pytest.fixture
 async def stores(open_another: OpenStore) -> Stores:
-    return await open_another()
+    stores = await open_another()
+    # When notifications come for the first time, everybody who waits is woken: not in the middle of a test.
+    await until(stores, lambda recheck_s: recheck_s > 1)
+    return stores
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Records the contract tests are made of."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -7,6 +8,7 @@ from flux_endpoint.api.dialects.runpod.ids import new_job_id
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.stores.connect import Stores
 
 DEV = "black-forest-labs-flux-1-dev"
 SCHNELL = "black-forest-labs-flux-1-schnell"
@@ -32,3 +34,11 @@ def sample_job(clock: ManualClock, **changes: Any) -> Job:
 
 def sample_bucket(secret: str = "secret") -> Bucket:
     return Bucket("https://s3.example", "pictures", "their-id", secret, path="2026", field="s3Config")
+
+
+async def until(stores: Stores, is_so: Callable[[float], bool]) -> None:
+    """Wait until sleepers look as often as that; everybody is woken when it changes."""
+    signals = stores.database.signals
+    with signals.listen(timeout_s=20) as listener:
+        while not is_so(signals.recheck_s):
+            assert await listener.sleep()

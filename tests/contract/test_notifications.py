@@ -1,25 +1,16 @@
 """What one gateway commits to PostgreSQL wakes those who sleep in another, and not only after a while."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.connect import Stores, open_stores
-from tests.contract.samples import LEASE_S, sample_job
+from tests.contract.samples import LEASE_S, sample_job, until
 
 pytestmark = pytest.mark.anyio
 
 NEVER_S = 3_600
-
-
-async def until(stores: Stores, is_so: Callable[[float], bool]) -> None:
-    """Wait until sleepers look as often as that; everybody is woken when it changes."""
-    signals = stores.database.signals
-    with signals.listen(timeout_s=20) as listener:
-        while not is_so(signals.recheck_s):
-            assert await listener.sleep()
 
 
 async def hear_only(stores: Stores) -> None:
