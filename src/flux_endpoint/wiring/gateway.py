@@ -29,7 +29,6 @@ from flux_endpoint.fleet.local import LocalFleet, node_name
 from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
 from flux_endpoint.service.images import ImageService
-from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
 from flux_endpoint.stores.connect import Stores, open_stores
@@ -265,11 +264,6 @@ def _secrets(settings: Settings) -> _Secrets:
 
 def _fixed_or_kept(fixed: SecretStr | None, file: Path, draw: Callable[[], str]) -> tuple[str, bool]:
     return (fixed.get_secret_value(), False) if fixed is not None else keep_secret(file, draw)
-
-
-def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: ImageService) -> Janitor:
-    history_days = settings.job_history_days
-    return Janitor(stores.retention, stores.pictures, workforce, images, stores.clock, stores.timekeeper, history_days)
 
 
 def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce) -> LocalFleet:
