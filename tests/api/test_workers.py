@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from flux_endpoint.core.job import Completed
 from flux_endpoint.service.workforce import Workforce
 from tests.api.asking import status, submit, workers
 from tests.api.conftest import DEV, ECHO, Gateway, ThirdPartyWorker
@@ -186,3 +187,32 @@ async def test_several_gateways_agree_on_the_workers(gateway: Gateway, third_par
     await submit(gateway)
     gateway.clock.advance(s=6)
     assert (await third_party.get("job-take")).status_code == 204
+
+
+async def test_a_busy_worker_is_handed_a_job_that_is_short_enough_past_longer_ones(gateway: Gateway) -> None:
+    sizes = [{"width": 1536, "height": 1536, "num_inference_steps": 50}, {"width": 256, "height": 256}]
+    inputs = [{"prompt": "a lake", "num_inference_steps": 4, **size} for size in sizes]
+    long, short = [await submit(gateway, DEV, input=fields) for fields in inputs]
+    worker = ThirdPartyWorker(gateway, endpoint=DEV)
+    assert (await worker.get("job-take", "&job_in_progress=1&atMost=1&holdMs=1")).status_code == 204
+    reply = await worker.get("job-take", "&job_in_progress=1&atMost=10000&holdMs=1")
+    assert reply.json()["id"] == short
+    assert (await worker.get("job-take", "&job_in_progress=1&atMost=10000&holdMs=1")).status_code == 204
+    assert (await worker.get("job-take", "&job_in_progress=1&atMost=-1")).status_code == 400
+    assert (await worker.take())["id"] == long
+
+
+async def test_an_idle_worker_comes_before_a_busy_one(gateway: Gateway) -> None:
+    workforce = gateway.services.workforce
+    for number in range(10):
+        busy = asyncio.create_task(workforce.take("busy", ["echo"], 60, is_free=False))
+        await asyncio.sleep(0.01)
+        idle = asyncio.create_task(workforce.take("idle", ["echo"], 60, is_free=True))
+        await asyncio.sleep(0.01)
+        first = await submit(gateway)
+        assert [claim.job.id for claim in await idle] == [first]
+        # Nobody else is there for the next one.
+        assert not busy.done()
+        second = await submit(gateway)
+        assert [claim.job.id for claim in await busy] == [second], number
+        await workforce.done(["echo"], "idle", first, None, Completed(1))

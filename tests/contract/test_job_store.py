@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
-from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned, SweepResult
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy, Returned, SweepResult
+from flux_endpoint.core.picture_work import picture_work
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +135,55 @@ async def test_a_claim_is_empty_when_nothing_waits_or_nothing_is_asked_for(store
     assert await stores.claims.claim("worker-a", [DEV], 0, LEASE_S) == []
     assert await stores.claims.claim("worker-a", [], 1, LEASE_S) == []
     assert await stores.claims.claim("worker-a", [SCHNELL], 1, LEASE_S) == []
+
+
+def sized(side, steps):
+    return {"width": side, "height": side, "num_inference_steps": steps}
+
+
+async def test_a_busy_worker_gets_the_oldest_job_of_those_that_are_short_enough(stores, clock):
+    at_most = round(picture_work(sized(512, 8)))
+    long, low, short, shorter = [
+        (await enqueue_some(stores, clock, 1, input=sized(side, steps), policy=Policy(low_priority=is_low)))[0]
+        for side, steps, is_low in ((512, 9, False), (256, 4, True), (512, 7, False), (256, 4, False))
+    ]
+    assert await stores.claims.wait_for_jobs([DEV], 0, at_most)
+    (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S, at_most)
+    assert (claim.job.id, claim.token) == (short.id, 1)
+    assert [claim.job.id for claim in await stores.claims.claim("w", [DEV], 9, LEASE_S, at_most)] == [shorter.id]
+    assert not await stores.claims.wait_for_jobs([DEV], 0, at_most)
+    assert await stores.claims.claim("w", [DEV], 9, LEASE_S, at_most) == []
+    assert [claim.job.id for claim in await stores.claims.claim("w", [DEV], 9, LEASE_S)] == [long.id, low.id]
+
+
+async def test_a_job_without_a_size_is_never_short(stores, clock):
+    await enqueue_some(stores, clock, 1)
+    await enqueue_some(stores, clock, 1, input={"width": "512", "height": 512, "num_inference_steps": 4})
+    assert not await stores.claims.wait_for_jobs([DEV], 0, 10**9)
+    assert await stores.claims.claim("w", [DEV], 9, LEASE_S, 10**9) == []
+
+
+async def test_a_short_job_wakes_a_busy_worker_that_waits_for_one(stores, clock):
+    waiting = asyncio.create_task(stores.claims.wait_for_jobs([DEV], 60, round(picture_work(sized(256, 4)))))
+    async with asyncio.timeout(20):
+        await enqueue_some(stores, clock, 1, input=sized(1536, 50))
+        await enqueue_some(stores, clock, 1, input=sized(256, 4))
+        assert await waiting
+
+
+@pytest.mark.parametrize("number_of_gateways", [1, 2])
+async def test_twenty_busy_workers_get_every_short_job_once(stores, open_another, clock, number_of_gateways):
+    jobs = await enqueue_some(stores, clock, 100, input=sized(256, 4))
+    gateways = [stores, *[await open_another() for _ in range(number_of_gateways - 1)]]
+    claimed = []
+
+    async def work(number):
+        gateway = gateways[number % number_of_gateways]
+        while claims := await gateway.claims.claim(f"worker-{number}", [DEV], 3, LEASE_S, 10**9):
+            claimed.extend(claim.job.id for claim in claims)
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+    assert sorted(claimed) == sorted(job.id for job in jobs)
 
 
 @pytest.mark.parametrize("number_of_gateways", [1, 2])

@@ -50,6 +50,7 @@ class KnownWorker:
             got one.
         jobs: what this gateway handed to it and it has not ended, by id, as it was then.
         takes: how many `job-take` of it are held now.
+        idle_takes: how many of them say that it runs no job.
         quiet_since_ms: when the last of them ended.
         free_since_ms: since when it neither holds a job nor asks for one; a sweep old at most.
         stops: how many calls on the stop channel are held now.
@@ -79,6 +80,7 @@ class KnownWorker:
     handed_ms: int | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
     takes: int = 0
+    idle_takes: int = 0
     quiet_since_ms: int = -RESTART_MS
     stops: int = 0
     stops_ended_ms: int | None = None

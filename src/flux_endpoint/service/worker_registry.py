@@ -150,12 +150,13 @@ class WorkerRegistry:
         return worker
 
     @contextlib.contextmanager
-    def holding(self, worker: KnownWorker, *, is_take: bool) -> Iterator[None]:
+    def holding(self, worker: KnownWorker, *, is_take: bool, is_free: bool = False) -> Iterator[None]:
         """While a call of a worker is held. When a leaving worker drops one, its process has ended."""
         if is_take and worker.takes and not worker.is_shared:
             worker.is_shared = True
             logger.warning("worker %s asks for jobs twice at once: do two processes use its name?", worker.id)
         worker.takes += is_take
+        worker.idle_takes += is_free
         worker.stops += not is_take
         try:
             yield
@@ -165,6 +166,7 @@ class WorkerRegistry:
             raise
         finally:
             worker.takes -= is_take
+            worker.idle_takes -= is_free
             worker.stops -= not is_take
             worker.seen_ms = self._clock.monotonic_ms()
             if not is_take:
@@ -173,6 +175,11 @@ class WorkerRegistry:
                 worker.quiet_since_ms = worker.seen_ms
                 if worker.handed_ms is None:
                     worker.asked_ms = self._clock.now_ms()
+
+    def is_idle(self, endpoint_ids: Collection[str]) -> bool:
+        """Whether a worker of one of these endpoints waits here for a job, and runs none."""
+        idle = (worker for worker in self._workers.values() if worker.idle_takes)
+        return any(not worker.endpoint_ids.isdisjoint(endpoint_ids) for worker in idle)
 
     async def has_hung_up(self, worker: KnownWorker) -> bool:
         """Whether a worker that pings dropped its call a lease ago and has not called since: then it is lost."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
@@ -21,6 +21,9 @@ from flux_endpoint.stores.jobs.protocol import ClaimStore
 from flux_endpoint.stores.workers.protocol import WorkerStore
 
 logger = logging.getLogger(__name__)
+
+# An idle worker that waits here has claimed a new job by then.
+_IDLE_FIRST_S: Final = 0.02
 
 
 class Workforce:
@@ -75,10 +78,12 @@ class Workforce:
         check_right: Callable[[], Awaitable[object]] | None = None,
         fingerprint: str = "",
         is_free: bool = False,
+        at_most: int | None = None,
     ) -> list[Claim]:
         """Up to `limit` of the oldest waiting jobs of these endpoints, as soon as there is one; or none in the end.
 
-        A worker that is unhealthy, or was to be restarted and was not, gets none.
+        A worker that is unhealthy, or was to be restarted and was not, gets none. One that is busy gets what idle ones
+        leave.
 
         Args:
             worker_id: who asks.
@@ -88,6 +93,7 @@ class Workforce:
             check_right: awaited before each claim; raises when the worker's token is revoked meanwhile.
             fingerprint: of the kind of worker it is; empty when it does not say.
             is_free: the worker says that it runs no job: what it was handed before, it has ended without a report.
+            at_most: see `ClaimStore.claim`.
 
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
@@ -98,15 +104,14 @@ class Workforce:
             await self._losses.take_back_unreported(worker, job_ids)
         began_ms = worker.called_ms
         deadline_ms = began_ms + round(hold_s * 1_000)
-        with self._registry.holding(worker, is_take=True):
+        with self._registry.holding(worker, is_take=True, is_free=is_free):
             while worker_id not in self._lost:
                 left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
                 if not worker.available.is_set():
                     if await happens(worker.available, left_s):
                         continue
                     break
-                # Looking costs a fraction of a claim that finds nothing, which is a transaction.
-                if not await self._store.wait_for_jobs(endpoint_ids, max(0.0, left_s)):
+                if not await self._wait_for_work(endpoint_ids, deadline_ms, is_free, at_most):
                     break
                 if not worker.available.is_set():
                     continue
@@ -114,7 +119,7 @@ class Workforce:
                     break
                 if check_right:
                     await check_right()
-                claims = await self._claim_or_give_back(worker, endpoint_ids, limit)
+                claims = await self._claim_or_give_back(worker, endpoint_ids, limit, at_most)
                 if claims:
                     return claims
         return []
@@ -340,8 +345,25 @@ class Workforce:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         return await self._registry.serves(endpoint_id)
 
-    async def _claim_or_give_back(self, worker: KnownWorker, endpoint_ids: Collection[str], limit: int) -> list[Claim]:
-        claiming = asyncio.ensure_future(self._store.claim(worker.id, endpoint_ids, limit, self._lease_s))
+    async def _wait_for_work(
+        self, endpoint_ids: Collection[str], ends_ms: int, is_free: bool, at_most: int | None
+    ) -> bool:
+        """Whether a job waits that is for this worker, in time."""
+        while True:
+            left_s = (ends_ms - self._clock.monotonic_ms()) / 1_000
+            # Looking costs a fraction of a claim that finds nothing, which is a transaction.
+            if not await self._store.wait_for_jobs(endpoint_ids, max(0.0, left_s), at_most):
+                return False
+            if is_free or not self._registry.is_idle(endpoint_ids):
+                return True
+            await asyncio.sleep(_IDLE_FIRST_S)
+            if await self._store.wait_for_jobs(endpoint_ids, 0.0, at_most):
+                return True
+
+    async def _claim_or_give_back(
+        self, worker: KnownWorker, endpoint_ids: Collection[str], limit: int, at_most: int | None
+    ) -> list[Claim]:
+        claiming = asyncio.ensure_future(self._store.claim(worker.id, endpoint_ids, limit, self._lease_s, at_most))
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@ from typing import Any
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned, SweepResult
+from flux_endpoint.core.picture_work import picture_work
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.accounts.budget import charge
 from flux_endpoint.stores.jobs import chunk_statements as chunk_sql
@@ -18,6 +19,8 @@ from flux_endpoint.stores.sql.database import Connection, Database, Row, Transac
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
+# Among so many a short job is looked for. Their inputs are read at each look: a millisecond.
+_FIRST_FEW = 64
 
 
 class SqlClaims:
@@ -27,7 +30,14 @@ class SqlClaims:
         self._database = database
         self._clock = clock
 
-    async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self,
+        worker_id: str,
+        endpoint_ids: Collection[str],
+        limit: int,
+        lease_s: float,
+        at_most: int | None = None,
+    ) -> list[Claim]:
         """See `ClaimStore.claim`."""
         if limit <= 0 or not endpoint_ids:
             return []
@@ -42,7 +52,11 @@ class SqlClaims:
         }
 
         def claim(transaction: Transaction) -> Sequence[Row]:
-            claimed = transaction.connection.execute(sql.CLAIM, values).all()
+            if at_most is None:
+                claimed = transaction.connection.execute(sql.CLAIM, values).all()
+            else:
+                seqs = _short_ones(transaction.connection, values["endpoints"], now_ms, at_most)
+                claimed = transaction.connection.execute(sql.CLAIM_OF, values | {"seqs": seqs}).all() if seqs else []
             for row in claimed:
                 transaction.wake(channels.move_of(row.id))
             return claimed
@@ -50,7 +64,7 @@ class SqlClaims:
         for _ in range(_CLAIM_ATTEMPTS):
             rows = await self._database.write(claim, is_heavy=self._database.has_big_rows)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
-            if rows or not await self._is_work_waiting(values["endpoints"]):
+            if rows or not await self._is_work_waiting(values["endpoints"], at_most):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
             self._database.has_big_rows = True
@@ -71,17 +85,22 @@ class SqlClaims:
             raise UnknownJob(f"There is no job {values['job']}")
         return to_job(row)
 
-    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
         endpoints = [storable(endpoint_id) for endpoint_id in endpoint_ids]
         with self._database.signals.listen(*map(channels.jobs_on, endpoints), timeout_s=timeout_s) as listener:
-            while not await self._is_work_waiting(endpoints):
+            while not await self._is_work_waiting(endpoints, at_most):
                 if not await listener.sleep():
                     return False
         return True
 
-    async def _is_work_waiting(self, endpoints: Sequence[str]) -> bool:
-        values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
+    async def _is_work_waiting(self, endpoints: Sequence[str], at_most: int | None) -> bool:
+        now_ms = self._clock.now_ms()
+        if at_most is not None:
+            return await self._database.read(
+                lambda connection: bool(_short_ones(connection, endpoints, now_ms, at_most))
+            )
+        values = {"endpoints": endpoints, "now_ms": now_ms}
         return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_JOB_WAITING, values)))
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
@@ -248,6 +267,13 @@ class SqlClaims:
             return dataclasses.replace(result, timed_out=tuple(timed_out))
 
         return await self._database.write(sweep, is_long=True)
+
+
+def _short_ones(connection: Connection, endpoints: Sequence[str], now_ms: int, at_most: int) -> list[int]:
+    """Of the first few jobs that wait, the sequence numbers of those with at most so much to compute."""
+    values = {"endpoints": endpoints, "now_ms": now_ms, "max_jobs": _FIRST_FEW}
+    works = ((row.seq, picture_work(row.input)) for row in connection.execute(sql.FIRST_WAITING, values))
+    return [seq for seq, work in works if work is not None and work <= at_most]
 
 
 def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row:

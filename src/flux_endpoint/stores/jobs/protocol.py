@@ -168,11 +168,19 @@ class JobStore(Protocol):
 class ClaimStore(Protocol):
     """The durable queue, for those who work on jobs, and for those who take jobs back from the lost."""
 
-    async def claim(self, worker_id: str, endpoint_ids: Collection[str], limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self,
+        worker_id: str,
+        endpoint_ids: Collection[str],
+        limit: int,
+        lease_s: float,
+        at_most: int | None = None,
+    ) -> list[Claim]:
         """Hand up to `limit` waiting jobs to one worker, oldest first.
 
         No job is ever held by two workers. A claim not renewed within `lease_s` seconds is taken back by `sweep`.
-        Empty when nothing waits; never blocks.
+        Empty when nothing waits; never blocks. With `at_most`, only jobs of at most so much `picture_work` and not of
+        low priority, and only among the first few that wait.
         """
         ...
 
@@ -184,8 +192,10 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float) -> bool:
+    async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """Return True when a job may be waiting on one of the endpoints, False after `timeout_s` seconds.
+
+        With `at_most`, a job that `claim` would then hand out.
 
         A job enqueued after the call began is never missed; one enqueued before it must be found with `claim` first.
         """

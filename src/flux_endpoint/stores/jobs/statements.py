@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Select,
     Text,
     and_,
     bindparam,
@@ -87,26 +88,38 @@ ENQUEUE: Final = insert(jobs).inline()
 
 # IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
 # are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.
-_oldest = (
+_waiting = (
     select(jobs.c.seq)
     .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired)
     .order_by(*_claim_order)
     .limit(bindparam("max_jobs", type_=Integer))
-    .with_for_update(skip_locked=True)
-    .cte("oldest")
 )
-CLAIM: Final = (
-    update(jobs)
-    .where(jobs.c.seq.in_(select(_oldest.c.seq)))
-    .values(
-        status=JobStatus.IN_PROGRESS.value,
-        worker_id=bindparam("worker"),
-        drawn_by=None,
-        claim_token=jobs.c.claim_token + 1,
-        started_ms=_now_ms,
-        lease_expires_ms=_expires_ms,
+
+
+def _claim(waiting: Select[Any]) -> ReturningUpdate[Any]:
+    oldest = waiting.with_for_update(skip_locked=True).cte("oldest")
+    return (
+        update(jobs)
+        .where(jobs.c.seq.in_(select(oldest.c.seq)))
+        .values(
+            status=JobStatus.IN_PROGRESS.value,
+            worker_id=bindparam("worker"),
+            drawn_by=None,
+            claim_token=jobs.c.claim_token + 1,
+            started_ms=_now_ms,
+            lease_expires_ms=_expires_ms,
+        )
+        .returning(jobs)
     )
-    .returning(jobs)
+
+
+CLAIM: Final = _claim(_waiting)
+# The same, of some that were read before; and what is read, which may be a few of very many.
+CLAIM_OF: Final = _claim(_waiting.where(jobs.c.seq.in_(bindparam("seqs", expanding=True))))
+FIRST_WAITING: Final = (
+    select(jobs.c.seq, jobs.c.input)
+    .where(jobs.c.seq.in_(_waiting.where(jobs.c.low_priority == 0)))
+    .order_by(*_claim_order)
 )
 
 # IN_PROGRESS stays IN_PROGRESS, for longer.

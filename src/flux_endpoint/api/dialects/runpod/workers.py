@@ -95,14 +95,17 @@ async def _take(call: Call, worker: Worker, limit: int) -> list[Claim]:
     cold_start_ms = _number(call, "coldStart", 0, _MAX_NUMBER)
     if cold_start_ms is not None:
         await services.activity.note_cold_start(worker.id, worker.endpoint_ids, cold_start_ms)
+    # Said by our own workers while they draw: for what they have room, and for how long that holds.
+    at_most, hold_ms = _number(call, "atMost", 0, _MAX_NUMBER), _number(call, "holdMs", 0, _MAX_NUMBER)
     taking = services.workforce.take(
         worker.id,
         worker.endpoint_ids,
-        services.hold_s,
+        services.hold_s if hold_ms is None else min(services.hold_s, hold_ms / 1_000),
         limit,
         worker.check_right,
         _fingerprint(call) if "fingerprint" in call.query_params else "",
         is_free=call.query_params.get("job_in_progress") == "0",
+        at_most=at_most,
     )
     return await unless_client_leaves(call, taking)
 

@@ -1,0 +1,42 @@
+"""How much there is to compute for one picture, told from its input alone: comparable between sizes and models."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flux_endpoint.core.raw_json import RawJson
+
+# A token of the picture is 16 x 16 pixels.
+_TOKEN_PX: Final = 16
+# What the prompt adds at most; with schnell it is half of that.
+_TEXT_TOKENS: Final = 512
+# A layer costs a token 24 x width^2 operations for its products, and 4 x width for each token it attends to.
+_TRANSFORMER_WIDTH: Final = 3072
+# Encoding the prompt and decoding the pixels, in forward passes.
+_ENDS_PASSES: Final = 1
+
+
+def step_work(width_px: int, height_px: int) -> float:
+    """One forward pass: a x tokens + b x tokens^2, where a is 1."""
+    tokens = _TEXT_TOKENS + -(-width_px // _TOKEN_PX) * -(-height_px // _TOKEN_PX)
+    return tokens + tokens**2 / (6 * _TRANSFORMER_WIDTH)
+
+
+def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
+    """All forward passes of a picture in the unit of `step_work`; None for an input that is none of FLUX.
+
+    Args:
+        fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
+    """
+    if isinstance(fields, RawJson):
+        # No input of FLUX is so long.
+        return None
+    numbers = [fields.get(name) for name in ("width", "height", "num_inference_steps")]
+    width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
+    if not (width and height and steps):
+        return None
+    return step_work(width, height) * (steps * passes_of(fields) + _ENDS_PASSES)
+
+
+def passes_of(fields: Mapping[str, Any]) -> int:
+    """Forward passes a step: two where a negative prompt acts."""
+    return 2 if fields.get("negative_prompt") and fields.get("true_cfg_scale", 1) != 1 else 1

@@ -1,0 +1,240 @@
+"""Whose step is next, of the pictures that a worker draws at once (docs/decisions/0032-whose-step-is-next.md).
+
+Pure: it is told what was drawn and how long that took, and has no clock of its own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flux_endpoint.core.picture_work import passes_of, step_work
+
+# A picture may lose this much of its own run time to pictures that were taken after it. The promise.
+LATENESS_SHARE: Final = 0.3
+# What is let past must fit into so much, so that it is not stopped halfway by an estimate that was a little wrong.
+_PLANNED_SHARE: Final = 0.25
+# So near its end, a worker asks for its next picture, whatever its size.
+_LOOKAHEAD_S: Final = 0.1
+# Of what is known of a cost, one more measurement changes so much.
+_WEIGHT: Final = 0.3
+# Until anything was measured only ratios count.
+_UNSEEN_S_PER_WORK: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the costs of a picture's steps depend on.
+
+    Attributes:
+        passes: forward passes a step.
+        level: speed level asked for.
+    """
+
+    endpoint_id: str
+    width: int
+    height: int
+    passes: int
+    level: str
+
+    @classmethod
+    def of(cls, endpoint_id: str, fields: Mapping[str, Any]) -> "Shape":
+        """That of a job, by its input."""
+        level = fields.get("acceleration", "none")
+        return cls(endpoint_id, fields["width"], fields["height"], passes_of(fields), level)
+
+    @property
+    def work(self) -> float:
+        """Of one step."""
+        return step_work(self.width, self.height) * self.passes
+
+
+class StepCosts:
+    """The table of what slices took, in seconds, by shape. What was never seen is computed from the nearest shape."""
+
+    def __init__(self) -> None:
+        self._step_s: dict[Shape, float] = {}
+        # All that is not steps: at the start the prompt, at the end the pixels.
+        self._start_s: dict[Shape, float] = {}
+        self._end_s: dict[Shape, float] = {}
+
+    def note(self, shape: Shape, slice_number: int, steps: int, seconds: float) -> None:
+        """One slice was drawn: number 1 has the prompt and the first step, number steps + 1 the pixels."""
+        if slice_number > steps:
+            _mix(self._end_s, shape, seconds)
+        elif slice_number > 1 or steps == 1:
+            _mix(self._step_s, shape, seconds)
+        elif shape in self._step_s:
+            # The least of all: now and then a model is loaded here.
+            extra_s = max(0.0, seconds - self._step_s[shape])
+            self._start_s[shape] = min(self._start_s.get(shape, extra_s), extra_s)
+
+    def is_seen(self, shape: Shape) -> bool:
+        """Whether a step of this shape was measured."""
+        return shape in self._step_s
+
+    def step_s(self, shape: Shape) -> float:
+        """One step."""
+        return self._step_s.get(shape) or shape.work * self._nearest_s_per_work(shape)
+
+    def slice_s(self, shape: Shape, slice_number: int, steps: int) -> float:
+        """One slice, see `note`."""
+        if slice_number > steps:
+            return self._end_of(shape)
+        return self.step_s(shape) + (self._start_s.get(shape, 0.0) if slice_number == 1 else 0.0)
+
+    def left_s(self, shape: Shape, slices_done: int, steps: int) -> float:
+        """All slices that are left."""
+        start_s = self._start_s.get(shape, 0.0) if slices_done == 0 else 0.0
+        end_s = self._end_of(shape) if slices_done <= steps else 0.0
+        return start_s + max(0, steps - slices_done) * self.step_s(shape) + end_s
+
+    @property
+    def slowest_s_per_work(self) -> float | None:
+        """Seconds for one unit of `step_work`, of the slowest shape that was seen; None while none was."""
+        return max(map(self._s_per_work, self._step_s), default=None)
+
+    def _end_of(self, shape: Shape) -> float:
+        return self._end_s.get(shape) or self.step_s(shape) / shape.passes
+
+    def _s_per_work(self, shape: Shape) -> float:
+        return self._step_s[shape] / shape.work
+
+    def _nearest_s_per_work(self, shape: Shape) -> float:
+        alike = [seen for seen in self._step_s if seen.endpoint_id == shape.endpoint_id] or list(self._step_s)
+        if not alike:
+            return _UNSEEN_S_PER_WORK
+        return self._s_per_work(min(alike, key=lambda seen: max(seen.work, shape.work) / min(seen.work, shape.work)))
+
+
+@dataclass(slots=True)
+class _Picture:
+    number: int
+    shape: Shape
+    steps: int
+    is_low: bool
+    done: int = 0
+    spent_s: float = 0.0
+    late_s: float = 0.0
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        """Where it would be if nobody ever went before another: one of low priority behind all, until it has begun."""
+        return self.is_low and not self.done, self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """For what there is room in a worker.
+
+    Attributes:
+        at_most: the `picture_work` of one more picture; None for any, 0 for none as yet.
+        for_s: when the worker will have room for any; None when it has now.
+    """
+
+    at_most: int | None = None
+    for_s: float | None = None
+
+
+class Turns:
+    """The pictures that a worker draws at once, and whose slice is next.
+
+    Shortest first, and of equal ones the first taken; those of low priority last. But nobody goes before a picture that
+    was taken earlier, unless that one can afford it: it loses at most `LATENESS_SHARE` of its own run time so, whatever
+    else comes. The first one can always go: nobody starves.
+
+    Args:
+        slots: how many pictures may be drawn at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._taken = 0
+        self._costs = StepCosts()
+        self._pictures: dict[str, _Picture] = {}
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their ids, the first taken first."""
+        return iter(list(self._pictures))
+
+    def add(self, job_id: str, shape: Shape, steps: int, *, is_low: bool = False) -> None:
+        """One more picture, taken now."""
+        self._taken += 1
+        self._pictures[job_id] = _Picture(self._taken, shape, steps, is_low)
+
+    def remove(self, job_id: str) -> None:
+        """A picture is done, or is to be drawn no further."""
+        self._pictures.pop(job_id, None)
+
+    def next(self) -> str:
+        """Whose slice is next, of one picture at least."""
+        ranked = sorted(
+            self._pictures.items(), key=lambda item: (item[1].is_low, self._left_s(item[1]), item[1].number)
+        )
+        return next(job_id for job_id, picture in ranked if self._may_go(picture))
+
+    def drawn(self, job_id: str, seconds: float) -> None:
+        """A slice of a picture was drawn, and took so long."""
+        picture = self._pictures[job_id]
+        for other in self._pictures.values():
+            if other.number < picture.number:
+                other.late_s += seconds
+        picture.done += 1
+        picture.spent_s += seconds
+        self._costs.note(picture.shape, picture.done, picture.steps, seconds)
+
+    def room(self) -> Room | None:
+        """What would be drawn at once, or very soon, if it were taken now; None for nothing."""
+        if not self._pictures:
+            return Room()
+        s_per_work = self._costs.slowest_s_per_work
+        if len(self._pictures) >= self._slots or s_per_work is None:
+            return None
+        lefts_s = [self._left_s(picture) for picture in self._pictures.values()]
+        for_s = sum(lefts_s) - _LOOKAHEAD_S
+        if for_s <= 0:
+            return Room()
+        # It goes before the picture that was taken first, and after the others, which have gone before that, too.
+        first = next(iter(self._pictures.values()))
+        spare_s = min(_PLANNED_SHARE * self._own_s(first) - first.late_s, lefts_s[0]) - sum(lefts_s[1:])
+        return Room(max(0, int(spare_s / s_per_work)), for_s)
+
+    def _rank(self, job_id: str) -> tuple[bool, float, int]:
+        picture = self._pictures[job_id]
+        return picture.is_low, self._left_s(picture), picture.number
+
+    def _may_go(self, picture: _Picture) -> bool:
+        left_s = self._left_s(picture)
+        slice_s = self._costs.slice_s(picture.shape, picture.done + 1, picture.steps)
+        for other in self._before(picture):
+            own_s = self._own_s(other)
+            if other.late_s + slice_s > LATENESS_SHARE * own_s:
+                return False
+            if not picture.done and other.late_s + left_s + self._let_past_s(other) > _PLANNED_SHARE * own_s:
+                return False
+        return True
+
+    def _before(self, picture: _Picture) -> Iterator[_Picture]:
+        return (other for other in self._pictures.values() if other.place < picture.place)
+
+    def _let_past_s(self, picture: _Picture) -> float:
+        """What is left of those that were taken later and have begun all the same."""
+        others = self._pictures.values()
+        return sum(self._left_s(other) for other in others if other.done and other.place > picture.place)
+
+    def _left_s(self, picture: _Picture) -> float:
+        return self._costs.left_s(picture.shape, picture.done, picture.steps)
+
+    def _own_s(self, picture: _Picture) -> float:
+        """Its run time as far as that is known: no guess may make others late."""
+        if not self._costs.is_seen(picture.shape):
+            return picture.spent_s
+        return picture.spent_s + max(0, picture.steps - picture.done) * self._costs.step_s(picture.shape)
+
+
+def _mix(table: dict[Shape, float], shape: Shape, seconds: float) -> None:
+    known_s = table.get(shape, seconds)
+    table[shape] = known_s + _WEIGHT * (seconds - known_s)
