@@ -191,7 +191,7 @@ async def shouter(scene: Scene) -> None:
     elif kind == "long":
         wish["seconds"] = 600
         body["policy"] = {"executionTimeout": 5_000}
-        expected = {"ends": frozenset({"TIMED_OUT"}), "reason": "the job ran longer than its policy.executionTimeout"}
+        expected = {"ends": frozenset({"TIMED_OUT"}), "reason": "the job ran longer than its execution timeout"}
     job = await caller.ask("run", "POST", f"/v2/{SHOUT}/run", body=body)
     if job is not None:
         caller.journal.promise("shouter", job["id"], SHOUT, **expected)
