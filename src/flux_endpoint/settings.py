@@ -171,6 +171,13 @@ class Settings(_EngineSettings):
         "own.",
         "origins such as https://app.example.org joined by commas, or *",
     )
+    dialects: str = _setting(
+        "all",
+        "Wire formats that are spoken beside Runpod's, which the playground and the workers speak: all, none, or some "
+        "(docs/guides/dialects.md).",
+        "all, none, or names such as openai joined by commas",
+        min_length=1,
+    )
     api_key: _Secret | None = _setting(
         None,
         "Fixes the first API key. Default: one is drawn and kept in DATA_DIR/api-key, readable by the owner only.",
@@ -303,6 +310,7 @@ class Settings(_EngineSettings):
             public_url=None if self.public_url is None else self.public_url.rstrip("/"),
             trusted_proxies=[ip_network(network, strict=False) for network in _parts_of(self.trusted_proxies)],
             cors_origins=_parts_of(self.cors_origins),
+            dialects={"all": None, "none": ()}.get(self.dialects, _parts_of(self.dialects)),
         )
 
 

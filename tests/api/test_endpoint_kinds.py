@@ -31,7 +31,7 @@ class PoemEndpoint:
     accepted_schema = input_schema
     example_input: Mapping[str, Any] = {"lines": 4}
 
-    def accept(self, fields: Mapping[str, Any]) -> PricedInput:
+    def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         if "lines" not in fields:
             raise InvalidParameter("lines", "is required")
         return PricedInput({"lines": fields["lines"]}, self.price.usd)

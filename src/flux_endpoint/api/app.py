@@ -1,6 +1,7 @@
 """The HTTP server: the table of operations, and what is around it."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -8,7 +9,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flux_endpoint.api import catalogue, images, pages, ready
-from flux_endpoint.api.dialects.registry import DIALECTS
+from flux_endpoint.api.dialects.protocol import Dialect
+from flux_endpoint.api.dialects.registry import DIALECTS, spoken
 from flux_endpoint.api.dialects.runpod.operations import WORKER_OPERATIONS
 from flux_endpoint.api.document import Document
 from flux_endpoint.api.drain import drain
@@ -20,14 +22,14 @@ from flux_endpoint.api.services import Services
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
 
-# Every operation of this server, in the order in which the document tells them.
-ROUTES: Final[tuple[Route, ...]] = (
-    *(route for dialect in DIALECTS.values() for route in dialect.routes),
-    *images.ROUTES,
-    *catalogue.ROUTES,
-    *ready.ROUTES,
-    *pages.ROUTES,
-)
+
+def routes_of(dialects: Iterable[Dialect]) -> tuple[Route, ...]:
+    """Every operation of a server that speaks some dialects, in the order in which the document tells them."""
+    spoken_ones = (route for dialect in dialects for route in dialect.routes)
+    return (*spoken_ones, *images.ROUTES, *catalogue.ROUTES, *ready.ROUTES, *pages.ROUTES)
+
+
+ROUTES: Final = routes_of(DIALECTS.values())
 
 # Who sends none of them has no body.
 _BODY_HEADERS: Final = frozenset((b"content-length", b"transfer-encoding"))
@@ -39,6 +41,9 @@ def create_app(services: Services, front: Front) -> ASGIApp:
     Args:
         services: what answers are made of.
         front: how clients see this server.
+
+    Raises:
+        SettingsError: it names a dialect that there is not.
     """
     pages.read_files()
     app: ASGIApp = Dispatch(services, front)
@@ -53,8 +58,9 @@ class Dispatch:
     def __init__(self, services: Services, front: Front) -> None:
         self._services = services
         self._front = RequestFront(front)
-        self._table = Table(ROUTES)
-        self._document = Document(ROUTES, services.endpoints.specs).read
+        routes = routes_of(spoken(front.dialects))
+        self._table = Table(routes)
+        self._document = Document(routes, services.endpoints.specs).read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

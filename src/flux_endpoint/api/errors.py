@@ -15,6 +15,7 @@ from flux_endpoint.core.errors import (
     FluxEndpointError,
     Forbidden,
     ImagesRefused,
+    InvalidParameter,
     InvalidQuery,
     InvalidRequest,
     LeaseLost,
@@ -76,7 +77,8 @@ def refusal(call: Call, error: Exception, words: WordsOfErrors) -> Response:
             return json_reply({name: value for name, value in body.items() if value is not None}, http_status_of(error))
         case FluxEndpointError():
             problems = error.problems if isinstance(error, InvalidQuery) else ()
-            return _reply(call, words, http_status_of(error), str(error), _headers_of(error), problems)
+            field = error.field if isinstance(error, InvalidParameter) else None
+            return _reply(call, words, http_status_of(error), str(error), _headers_of(error), problems, field)
     logger.error("%s %s: a bug", call.method, call.url.path[:200], exc_info=error)
     # The client learns that it is not at fault.
     return _reply(call, words, 500, "internal error: the server's log has the details", {})
@@ -89,8 +91,9 @@ def _reply(
     text: str,
     headers: dict[str, str],
     problems: Sequence[str] = (),
+    field: str | None = None,
 ) -> Response:
-    body, media_type = words(status_code, text, made_id=call.made_id, problems=problems)
+    body, media_type = words(status_code, text, made_id=call.made_id, problems=problems, field=field)
     return json_reply(body, status_code, headers, media_type)
 
 

@@ -29,7 +29,9 @@ def json_reply(
     return Response(write_json(body).encode(), status_code, headers, media_type)
 
 
-def error_object(status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]) -> tuple[object, str]:
+def error_object(
+    status_code: int, text: str, *, made_id: str | None, problems: Sequence[str], field: str | None
+) -> tuple[object, str]:
     """An error as `{"error": text}`, with the id of what was made all the same. Implements `WordsOfErrors`."""
     return {"error": text} | ({} if made_id is None else {"id": made_id}), "application/json"
 

@@ -53,7 +53,7 @@ class WordsOfErrors(Protocol):
     """How the errors of an operation are told."""
 
     def __call__(
-        self, status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]
+        self, status_code: int, text: str, *, made_id: str | None, problems: Sequence[str], field: str | None
     ) -> tuple[object, str]:
         """The JSON value of an error, and its media type.
 
@@ -62,6 +62,7 @@ class WordsOfErrors(Protocol):
             text: a sentence a person can act on.
             made_id: the job or batch that the call has made all the same; None for none.
             problems: the sentences that `text` is made of, where there are several.
+            field: the one that is wrong; None where that is not known.
         """
         ...
 

@@ -80,8 +80,12 @@ class EndpointSpec(Protocol):
         """An `input` that is accepted; None where none is known."""
         ...
 
-    def accept(self, fields: Mapping[str, Any]) -> PricedInput:
+    def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         """Check a client's `input` and price it.
+
+        Args:
+            fields: as they were sent.
+            any_size: whether the sides of a picture need be no multiple of anything, as in most dialects.
 
         Raises:
             InvalidParameter: the first field that is wrong, with its limit.
@@ -164,9 +168,9 @@ class FluxEndpoint:
         shown = {name: preset[name] for name in ("width", "height", "num_inference_steps")}
         return {"prompt": "A serene mountain landscape at sunset"} | shown | {"seed": 42}
 
-    def accept(self, fields: Mapping[str, Any]) -> PricedInput:
+    def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""
-        request = parse_input(fields, self.model)
+        request = parse_input(fields, self.model, any_size=any_size)
         return PricedInput(request.to_input(), image_cost_usd(self.model, request.width, request.height))
 
     def conclude(self, output: Any) -> Completed | Failed:

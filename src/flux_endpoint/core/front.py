@@ -15,12 +15,14 @@ class Front:
         public_url: how every client reaches it, without a slash at the end; None: each as it asked.
         trusted_proxies: whose `X-Forwarded-Proto`, `-Host` and `-Prefix` are believed.
         cors_origins: of whose pages a browser may call; "*" for all.
+        dialects: names of the wire formats that are spoken beside the first; None for all that there are.
     """
 
     local_url: str = "http://127.0.0.1:8000"
     public_url: str | None = None
     trusted_proxies: Sequence[Network] = ()
     cors_origins: Sequence[str] = ()
+    dialects: Sequence[str] | None = None
 
     def base_url_of(self, job_origin: str | None) -> str:
         """What the links to a job's picture start with where no request is at hand.

@@ -56,7 +56,11 @@ def random_seed() -> int:
 
 
 def parse_input(
-    fields: Mapping[str, Any], spec: ModelSpec, draw_seed: Callable[[], int] = random_seed
+    fields: Mapping[str, Any],
+    spec: ModelSpec,
+    draw_seed: Callable[[], int] = random_seed,
+    *,
+    any_size: bool = False,
 ) -> GenerationRequest:
     """Check a client's `input` against a model's limits and fill in its defaults.
 
@@ -68,7 +72,7 @@ def parse_input(
     """
     sent: dict[str, Kind] = {}
     complete: dict[str, Any] = {}
-    for row, kind in inputs_of(spec.family):
+    for row, kind in inputs_of(spec.family, any_size=any_size):
         value = fields.get(row.name)
         for alias in row.aliases:
             value = fields.get(alias) if value is None else value

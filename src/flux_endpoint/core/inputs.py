@@ -149,6 +149,11 @@ class Side(IntRange):
             return int(fields[name])
         return super().read(name, fields)
 
+    @property
+    def any_size(self) -> IntRange:
+        """The same without the need of a multiple: what does not fit is rendered larger and cropped."""
+        return IntRange(self.minimum, self.maximum, self.default)
+
 
 @dataclass(frozen=True, slots=True)
 class FloatRange:
@@ -305,9 +310,10 @@ INPUTS: Final = (
 
 
 @functools.cache
-def inputs_of(family: ModelFamily) -> tuple[tuple[Input, Kind], ...]:
-    """The inputs that a model takes, with its kind of each."""
-    return tuple((row, row.kinds.get(family, row.kind)) for row in INPUTS)
+def inputs_of(family: ModelFamily, *, any_size: bool = False) -> tuple[tuple[Input, Kind], ...]:
+    """The inputs that a model takes, with its kind of each; with `any_size` sides need be no multiple of anything."""
+    rows = ((row, row.kinds.get(family, row.kind)) for row in INPUTS)
+    return tuple((row, kind.any_size if any_size and isinstance(kind, Side) else kind) for row, kind in rows)
 
 
 @functools.cache

@@ -98,7 +98,7 @@ class CustomEndpoint:
         parts = (self._endpoint_id, self._display_name, self.description, self.price.usd, self._input_schema)
         return CustomEndpoint, parts
 
-    def accept(self, fields: Mapping[str, Any]) -> PricedInput:
+    def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         """See `EndpointSpec.accept`; the worker gets what the client sent, unchanged."""
         if self._validator is not None:
             try:

@@ -16,9 +16,9 @@ class Dialect:
         name: what jobs that came by it remember (`Job.dialect`).
         routes: its part of the table of operations.
         webhook_body: what the webhook of a job is told at its end, given its endpoint (None for one that is no longer
-            served), the job and what links start with.
+            served), the job and what links start with; None where jobs of this dialect have no webhooks.
     """
 
     name: str
     routes: Sequence[Route]
-    webhook_body: Callable[[EndpointSpec | None, Job, str], JsonObject]
+    webhook_body: Callable[[EndpointSpec | None, Job, str], JsonObject] | None = None

@@ -75,7 +75,7 @@ _TITLES: Final = {422: "Unprocessable Entity"}
 
 
 def problem_document(
-    status_code: int, text: str, *, made_id: str | None, problems: Sequence[str]
+    status_code: int, text: str, *, made_id: str | None, problems: Sequence[str], field: str | None
 ) -> tuple[object, str]:
     """An error as a problem document (RFC 9457). Implements `WordsOfErrors`."""
     title = _TITLES.get(status_code, HTTPStatus(status_code).phrase)

@@ -1,0 +1,197 @@
+"""Pictures as clients of this dialect ask for them: held until they are drawn, or streamed as they form."""
+
+import asyncio
+import base64
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Final, NoReturn
+
+from anyio import CancelScope
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+
+from flux_endpoint.api.dialects.openai.requests import ImagesRequest, read_request
+from flux_endpoint.api.dialects.openai.words import DIALECT, endpoint_of, error_body
+from flux_endpoint.api.errors import http_status_of
+from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.errors import FluxEndpointError, NotFound
+from flux_endpoint.core.ids import is_image_key
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.progress import PREVIEW, read_progress
+from flux_endpoint.core.raw_json import write_json
+from flux_endpoint.core.submission import Receipt
+from flux_endpoint.service.endpoint import Endpoint
+
+# OpenAI's clients give up after 600 s and ask again: they must have an answer before.
+_LONGEST_S: Final = 590.0
+# These clients ask again after a 5xx, for another picture; what has failed would fail again.
+_DO_NOT_RETRY: Final = {"x-should-retry": "false"}
+_TOO_LATE: Final = "the picture was not ready in time, or the server is about to stop; its job was cancelled"
+_EVENTS: Final = "text/event-stream"
+# Proxies must pass each message on at once; the second header says so to nginx.
+_STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def generations(call: Call, key: ApiKey) -> Response:
+    """Draw pictures and answer when they are done. A client that hangs up cancels them.
+
+    Beside OpenAI's fields every input of FLUX is taken at the same level: `seed`, `negative_prompt`,
+    `num_inference_steps` or `steps`, `guidance` or `guidance_scale`, `width` and `height`. Of `n` pictures the seeds
+    follow one another. Without `response_format` each has both `b64_json` and `url`.
+    """
+    data = await read_body(call, call.body_limit_bytes)
+    asked = await call.services.bodies.read(data, read_request)
+    endpoint = endpoint_of(call.services.endpoints, key, asked.model)
+    key.require(endpoint.id, Operation.RUNSYNC)
+    jobs = await _submit(call, endpoint, asked)
+    if asked.is_streamed:
+        return StreamingResponse(_events(call, endpoint, asked, jobs), headers=_STREAM_HEADERS, media_type=_EVENTS)
+    try:
+        waits = (endpoint.wait(job.id, _LONGEST_S) for job in jobs)
+        ended = await unless_client_leaves(call, _together(waits))
+        if not all(job.status.is_terminal for job in ended):
+            raise HTTPException(503, _TOO_LATE, _DO_NOT_RETRY)
+        return json_reply(await _answer(call, endpoint, asked, ended))
+    except BaseException:
+        await _cancel(endpoint, jobs)
+        raise
+
+
+async def edits(_call: Call, _key: ApiKey) -> NoReturn:
+    """Refused: this server draws from text only."""
+    raise NotFound("pictures cannot be edited here yet: ask /v1/images/generations for a new one")
+
+
+async def variations(_call: Call, _key: ApiKey) -> NoReturn:
+    """Refused: this server draws from text only."""
+    raise NotFound("variations of pictures are not made here")
+
+
+async def _submit(call: Call, endpoint: Endpoint, asked: ImagesRequest) -> list[Job]:
+    """Queue the jobs of a request: all of them or none."""
+    jobs: list[Job] = []
+    try:
+        for submission in asked.submissions(endpoint.spec):
+            receipt = Receipt(f"img_{uuid.uuid4()}", DIALECT, is_held=True, origin=call.origin)
+            jobs.append(await endpoint.submit(submission, receipt))
+    except BaseException:
+        await _cancel(endpoint, jobs)
+        raise
+    call.made_id = jobs[0].id
+    return jobs
+
+
+async def _cancel(endpoint: Endpoint, jobs: Sequence[Job]) -> None:
+    """Stop what still runs for a client that has no use for it, also while its own request is being cancelled."""
+    with CancelScope(shield=True):
+        for job in jobs:
+            await endpoint.cancel(job.id)
+
+
+async def _together(waits: Iterable[Awaitable[Job]]) -> list[Job]:
+    return await asyncio.gather(*waits)
+
+
+async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job]) -> JsonObject:
+    """The pictures of the jobs that are COMPLETED.
+
+    Raises:
+        HTTPException: there is none.
+    """
+    done = [job for job in jobs if job.status is JobStatus.COMPLETED]
+    failures = [_problem_of(job) for job in jobs if job.status is not JobStatus.COMPLETED]
+    if not done:
+        raise HTTPException(500, failures[0], _DO_NOT_RETRY)
+    warnings = [*asked.warnings, *failures]
+    data = []
+    for job in done:
+        shown = endpoint.spec.present(job, str)
+        warnings += shown.get("warnings", ())
+        data.append(await _picture(call, asked, shown))
+    body: JsonObject = {"created": _created_s(done[0]), "data": data} | _form_of(done[0])
+    body["cost"] = float(sum((job.cost_usd for job in done), Decimal(0)))
+    return body | ({"warnings": warnings} if warnings else {})
+
+
+async def _picture(call: Call, asked: ImagesRequest, shown: JsonObject) -> JsonObject:
+    """One entry of `data`: the picture in the forms that were asked for, and its seed."""
+    where = str(shown["image_url"])
+    is_here = is_image_key(where)
+    picture: JsonObject = {}
+    # A worker of somebody else's may keep its pictures elsewhere: then there is a link and nothing more.
+    if asked.with_bytes and is_here:
+        pieces = [piece async for piece in call.services.images.read(where)]
+        picture["b64_json"] = base64.b64encode(b"".join(pieces)).decode()
+    if asked.with_link or not is_here:
+        picture["url"] = f"{call.origin}/images/{where}" if is_here else where
+    return picture | {"seed": shown.get("seed")}
+
+
+async def _events(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job]) -> AsyncIterator[str]:
+    """The pictures one after another, each after at most `partial_images` previews. Comments keep proxies patient."""
+    try:
+        for job in jobs:
+            last, sent = job, 0
+            async for view in call.services.job_views.follow(job):
+                if view is None:
+                    yield ": still there\n\n"
+                    continue
+                last = view.job
+                preview = _preview_due(last, sent, asked.partial_images)
+                if preview is not None:
+                    yield _event("image_generation.partial_image", last, b64_json=preview, partial_image_index=sent)
+                    sent += 1
+            if last.status is not JobStatus.COMPLETED:
+                raise HTTPException(500, _problem_of(last))
+            picture = await _picture(call, replace(asked, with_bytes=True), endpoint.spec.present(last, str))
+            yield _event("image_generation.completed", last, **picture, cost=float(last.cost_usd))
+        yield "data: [DONE]\n\n"
+    except (FluxEndpointError, HTTPException) as error:
+        status_code = error.status_code if isinstance(error, HTTPException) else http_status_of(error)
+        text = error.detail if isinstance(error, HTTPException) else str(error)
+        body, _ = error_body(status_code, text, made_id=None, problems=(), field=None)
+        yield f"data: {write_json(body)}\n\n"
+        await _cancel(endpoint, jobs)
+    except BaseException:
+        await _cancel(endpoint, jobs)
+        raise
+
+
+def _event(kind: str, job: Job, **more: Any) -> str:
+    body = {"type": kind, "created_at": _created_s(job)} | _form_of(job) | more
+    return f"event: {kind}\ndata: {write_json(body)}\n\n"
+
+
+def _preview_due(job: Job, sent: int, wanted: int) -> str | None:
+    """The bytes of a preview, base64, when the next of the wanted ones is due: they are spread over the steps."""
+    progress = read_progress(job.progress)
+    if progress is None or sent >= wanted or PREVIEW not in progress:
+        return None
+    if progress["step"] * (wanted + 1) < progress["total"] * (sent + 1):
+        return None
+    _, _, data = str(progress[PREVIEW]).partition(",")
+    return data
+
+
+def _form_of(job: Job) -> JsonObject:
+    """What the pictures of a request have in common, in this dialect's words."""
+    made = job.input
+    assert isinstance(made, Mapping)
+    return {
+        "size": f"{made['width']}x{made['height']}",
+        "output_format": made["image_format"],
+        "quality": "auto",
+        "background": "opaque",
+    }
+
+
+def _created_s(job: Job) -> int:
+    return job.created_ms // 1_000
+
+
+def _problem_of(job: Job) -> str:
+    return job.error or f"the job was {job.status.value.replace('_', ' ').lower()}"

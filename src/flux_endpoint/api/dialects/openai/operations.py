@@ -1,0 +1,133 @@
+"""The operations of this dialect."""
+
+from typing import Any, Final
+
+from flux_endpoint.api.admission import KeyHolders
+from flux_endpoint.api.dialects.openai import images, models
+from flux_endpoint.api.dialects.openai.requests import MAX_PARTIAL_IMAGES, MAX_PICTURES, RESPONSE_FORMATS
+from flux_endpoint.api.dialects.openai.words import ERROR_SCHEMA, error_body
+from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
+from flux_endpoint.api.schemas import json_response
+from flux_endpoint.core.account import Operation
+from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.inputs import input_schema, or_null
+
+_LIMIT_BYTES: Final = 2**20
+
+_COUNT: Final = {"type": "integer"}
+_OWN_FIELDS: Final[dict[str, JsonObject]] = {
+    "model": {"type": "string", "description": "As in /v1/models; absent for the first of them."},
+    "n": {"type": "integer", "minimum": 1, "maximum": MAX_PICTURES, "default": 1},
+    "size": {"type": "string", "default": "auto", "description": "Width and height in pixels: 1024x768; or auto."},
+    "response_format": {"type": "string", "enum": list(RESPONSE_FORMATS), "description": "Absent for bytes and link."},
+    "output_format": {"type": "string", "default": "png"},
+    "stream": {"type": "boolean", "default": False},
+    "partial_images": {"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES, "default": 0},
+}
+
+
+def _body_schema() -> JsonObject:
+    schema = input_schema(FLUX_DEV)
+    # The sizes of this dialect are free.
+    sides = {name: {**_COUNT, "minimum": 256, "maximum": 1536} for name in ("width", "height")}
+    shared = {name: one for name, one in schema["properties"].items() if name not in ("prompt", "image_format")}
+    fields = {name: or_null(one) for name, one in (shared | sides | _OWN_FIELDS).items()}
+    return {"type": "object", "required": ["prompt"], "properties": {"prompt": schema["properties"]["prompt"]} | fields}
+
+
+_PICTURE: Final = {
+    "type": "object",
+    "properties": {
+        "b64_json": {"type": "string", "contentEncoding": "base64"},
+        "url": {"type": "string", "format": "uri"},
+        "seed": {"type": "integer"},
+    },
+}
+_PICTURES: Final = {
+    "type": "object",
+    "required": ["created", "data"],
+    "properties": {
+        "created": _COUNT,
+        "data": {"type": "array", "items": _PICTURE},
+        "size": {"type": "string"},
+        "output_format": {"type": "string"},
+        "cost": {"type": "number", "description": "US dollars."},
+        "warnings": {"type": "array", "items": {"type": "string"}},
+    },
+}
+_MODEL: Final = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "model"},
+        "created": _COUNT,
+        "owned_by": {"type": "string"},
+    },
+}
+_MODELS: Final = {
+    "type": "object",
+    "required": ["object", "data"],
+    "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _MODEL}},
+}
+_ERRORS: Final[dict[int | str, JsonObject]] = {
+    401: json_response("The API key is missing, unknown or revoked.", ERROR_SCHEMA),
+    403: json_response("The API key does not open this.", ERROR_SCHEMA),
+    404: json_response("There is no such thing here.", ERROR_SCHEMA),
+    429: json_response("A rate limit is reached, or the queue is full; nothing was done.", ERROR_SCHEMA),
+    503: json_response("The database did not answer, or the server is about to stop.", ERROR_SCHEMA),
+}
+_DRAWING: Final = _ERRORS | {
+    200: json_response("The pictures.", _PICTURES),
+    400: json_response("The input is wrong: the error names the field and its limit.", ERROR_SCHEMA),
+    402: json_response("The pictures are beyond the API key's monthly budget.", ERROR_SCHEMA),
+    415: json_response("The body is packed in a way that is not understood.", ERROR_SCHEMA),
+    500: json_response("The picture could not be drawn.", ERROR_SCHEMA),
+}
+
+
+def _route(name: str, methods: str, path: str, operation: Operation, handler: Handler, **others: Any) -> Route:
+    return Route(
+        name=f"openai_{name}",
+        methods=methods,
+        path=f"/v1{path}",
+        access=KeyHolders(operation, has_endpoint=False),
+        handler=handler,
+        tag="OpenAI",
+        words_of_errors=error_body,
+        **others,
+    )
+
+
+ROUTES: Final = (
+    _route(
+        "images_generations",
+        "POST",
+        "/images/generations",
+        Operation.RUNSYNC,
+        images.generations,
+        summary="Draw pictures (OpenAI)",
+        body=Body(_LIMIT_BYTES, _body_schema(), {"model": "flux-dev", "prompt": "a lighthouse", "size": "512x512"}),
+        answers=_DRAWING,
+    ),
+    _route("images_edits", "POST", "/images/edits", Operation.RUNSYNC, images.edits, is_described=False),
+    _route("images_variations", "POST", "/images/variations", Operation.RUNSYNC, images.variations, is_described=False),
+    _route(
+        "models",
+        "GET",
+        "/models",
+        Operation.STATUS,
+        models.models,
+        summary="The models served here (OpenAI)",
+        answers=_ERRORS | {200: json_response("The models.", _MODELS)},
+    ),
+    _route(
+        "model",
+        "GET",
+        "/models/{model}",
+        Operation.STATUS,
+        models.model,
+        summary="One model (OpenAI)",
+        answers=_ERRORS | {200: json_response("The model.", _MODEL)},
+    ),
+)

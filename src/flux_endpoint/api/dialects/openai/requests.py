@@ -1,0 +1,141 @@
+"""Reads what clients of this dialect send: OpenAI's own fields, and those of FLUX at the same level."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.generation import random_seed
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, either, format_ending_in
+from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED
+from flux_endpoint.core.raw_json import decode_json
+from flux_endpoint.core.submission import Submission
+
+MAX_PICTURES: Final = 10
+MAX_PARTIAL_IMAGES: Final = 3
+_SIZE: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
+_AUTO: Final = "auto"
+# Of the field `response_format`: whether the answer has the bytes, and whether it has a link.
+RESPONSE_FORMATS: Final[Mapping[str, tuple[bool, bool]]] = {
+    "b64_json": (True, False),
+    "base64": (True, False),  # Together's word
+    "url": (False, True),
+}
+# What other servers of this dialect call the inputs.
+_OTHER_NAMES: Final[Mapping[str, str]] = {"guidance_scale": "guidance", "output_format": "image_format"}
+# What OpenAI's models do and FLUX does not: said in the answer, unless it is a value that changes nothing.
+_WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
+    "quality": (_AUTO, "standard"),
+    "background": (_AUTO, "opaque"),
+    "style": (),
+    "output_compression": (100,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRequest:
+    """What one request asks for.
+
+    Attributes:
+        model: as the client named it; None for the server's choice.
+        inputs: what FLUX is told, in the names of the table of inputs.
+        pictures: how many.
+        with_bytes, with_link: what the answer has for each picture.
+        is_streamed: whether the answer comes as events.
+        partial_images: how many previews a streamed picture has at most.
+        warnings: what was asked for and will not be.
+    """
+
+    model: str | None
+    inputs: Mapping[str, Any]
+    pictures: int
+    with_bytes: bool
+    with_link: bool
+    is_streamed: bool
+    partial_images: int
+    warnings: tuple[str, ...]
+
+    def submissions(self, spec: EndpointSpec) -> list[Submission]:
+        """One request for a job per picture; their seeds follow one another.
+
+        Raises:
+            InvalidParameter: the first field that is wrong, with its limit.
+        """
+        first = self.inputs.get("seed", RANDOM_SEED)
+        if first == RANDOM_SEED:
+            first = random_seed()
+        submissions = []
+        for number in range(self.pictures):
+            # Other servers take 64 bits. What is no seed at all is refused with the other inputs.
+            seed = (first + number) % (MAX_SEED + 1) if type(first) is int and first >= 0 else first
+            accepted = spec.accept({**self.inputs, "seed": seed}, any_size=True)
+            submissions.append(Submission(accepted.input, accepted.cost_usd))
+        return submissions
+
+
+def read_request(data: bytes) -> ImagesRequest:
+    """What a body of `/images/generations` asks for. Unknown keys are ignored; null counts as absent.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field and its limit.
+    """
+    body = decode_json(data)
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
+    fields = {name: value for name, value in body.items() if value is not None}
+    model = fields.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidParameter("model", "must be a string")
+    form = fields.get("response_format")
+    if form is not None and not (isinstance(form, str) and form in RESPONSE_FORMATS):
+        raise InvalidParameter("response_format", f"must be {either([repr(known) for known in RESPONSE_FORMATS])}")
+    # Some clients need the one and some the other, and most do not say which.
+    with_bytes, with_link = (True, True) if form is None else RESPONSE_FORMATS[form]
+    is_streamed = fields.get("stream", False)
+    if not isinstance(is_streamed, bool):
+        raise InvalidParameter("stream", "must be true or false")
+    return ImagesRequest(
+        model=model,
+        inputs=_inputs_of(fields),
+        pictures=_whole(fields, "n", 1, MAX_PICTURES, 1),
+        with_bytes=with_bytes,
+        with_link=with_link,
+        is_streamed=is_streamed,
+        partial_images=_whole(fields, "partial_images", 0, MAX_PARTIAL_IMAGES, 0),
+        warnings=tuple(
+            f"{name} has no effect on FLUX"
+            for name, harmless in _WITHOUT_EFFECT.items()
+            if name in fields and fields[name] not in harmless
+        ),
+    )
+
+
+def _inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    names = {alias: row.name for row in INPUTS for alias in (*row.aliases, row.name)}
+    inputs: dict[str, Any] = {"image_format": PNG.name} | _size(fields.get("size", _AUTO))
+    for name, meaning in {**_OTHER_NAMES, **names}.items():
+        if name in fields:
+            inputs[meaning] = fields[name]
+    wanted = inputs["image_format"]
+    image_format = format_ending_in(wanted) if isinstance(wanted, str) else None
+    if image_format is None:
+        raise InvalidParameter("output_format", f"must be {either([repr(known) for known in IMAGE_FORMATS])}")
+    return inputs | {"image_format": image_format.name}
+
+
+def _size(value: object) -> dict[str, int]:
+    if value == _AUTO:
+        return {}
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidParameter("size", f"must be '{_AUTO}', or width and height in pixels such as '1024x768'")
+    return {"width": int(found[1]), "height": int(found[2])}
+
+
+def _whole(fields: Mapping[str, Any], name: str, minimum: int, maximum: int, default: int) -> int:
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise InvalidParameter(name, f"must be a whole number from {minimum} to {maximum}")
+    return value
