@@ -174,7 +174,7 @@ class Settings(_EngineSettings):
     dialects: str = _setting(
         "all",
         "Wire formats that are spoken beside Runpod's, which the playground and the workers speak: all, none, or some "
-        "(docs/guides/dialects.md).",
+        "(docs/guides/openai.md).",
         "all, none, or names such as openai joined by commas",
         min_length=1,
     )

@@ -47,6 +47,9 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/health": ["get"],
         "/v2/billing": ["get"],
         "/v2/billing/endpoints": ["get"],
+        "/v1/images/generations": ["post"],
+        "/v1/models": ["get"],
+        "/v1/models/{model}": ["get"],
         "/images/{key}": ["get"],
         "/ready": ["get"],
     }

@@ -100,7 +100,7 @@ async def test_sizes_are_free_and_cost_what_they_show(gateway: Gateway, worker: 
 
 @pytest.mark.parametrize(
     "model",
-    ["flux-schnell", "black-forest-labs-flux-1-schnell", "black-forest-labs/FLUX.1-schnell", "FLUX.1 [schnell]"],,
+    ["flux-schnell", "black-forest-labs-flux-1-schnell", "black-forest-labs/FLUX.1-schnell", "FLUX.1 [schnell]"],
 )
 async def test_a_model_goes_by_several_names(gateway: Gateway, model: str) -> None:
     schnell = HandWorker(gateway.client, endpoint=SCHNELL)

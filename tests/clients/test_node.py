@@ -110,3 +110,40 @@ def test_ai_sdk_tells_the_reason_of_a_refusal(server: Server) -> None:
         "message": "Invalid parameter: num_inference_steps must be between 1 and 50",
         "status": 400,
     }
+
+
+def test_openai_draws_several_pictures(server: Server) -> None:
+    answer = run_scenario(server, "openaiImages")
+    assert [picture["seed"] for picture in answer["data"]] == [5, 6]
+    for picture in answer["data"]:
+        assert picture["url"].startswith(server.url)
+        assert parameters_of({"base64": picture["b64_json"]})["steps"] == 2
+
+
+def test_openai_streams_and_ends(server: Server) -> None:
+    types = run_scenario(server, "openaiStream")
+    assert types[-1] == "image_generation.completed"
+
+
+def test_openai_tells_the_reason_of_a_refusal(server: Server) -> None:
+    refusal = run_scenario(server, "openaiRefused")
+    assert (refusal["status"], refusal["param"]) == (400, "n")
+    assert "must be between 1 and 10" in refusal["message"]
+
+
+def test_ai_sdk_draws_by_its_openai_provider(server: Server) -> None:
+    [image] = run_scenario(server, "aiSdkOpenai")["images"]
+    assert image["mediaType"] == "image/png"
+    assert parameters_of(image)["steps"] == 4
+
+
+def test_ai_sdk_draws_by_its_compatible_provider(server: Server) -> None:
+    images = run_scenario(server, "aiSdkOpenaiCompatible")["images"]
+    # Its own option `seed` is not sent, and the SDK warns of that: among the options of the provider it is.
+    assert [parameters_of(image)["seed"] for image in images] == [9, 10]
+
+
+def test_ai_sdk_tells_the_reason_of_an_openai_refusal(server: Server) -> None:
+    refusal = run_scenario(server, "aiSdkOpenaiRefused")
+    assert refusal["statusCode"] == 400
+    assert "width must be between 256 and 1536" in refusal["message"]

@@ -1,6 +1,9 @@
 // One scenario per run, named by the first argument; prints what the client returned as one line of JSON.
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { createRunpod } from "@runpod/ai-sdk-provider";
-import { experimental_generateImage as generateImage } from "ai";
+import { generateImage } from "ai";
+import OpenAI from "openai";
 import runpodSdk from "runpod-sdk";
 
 const { BASE_URL, API_KEY, ENDPOINT } = process.env;
@@ -18,6 +21,17 @@ async function image(options) {
     ...options,
   });
   return { mediaType: image.mediaType, base64: image.base64, warnings, metadata: providerMetadata.runpod.images[0] };
+}
+
+const openaiBase = BASE_URL.replace(/v2$/, "v1");
+
+function openai() {
+  return new OpenAI({ baseURL: openaiBase, apiKey: API_KEY });
+}
+
+async function imageOf(model, options) {
+  const { images, warnings } = await generateImage({ model, prompt: "a lake", size: "256x256", ...options });
+  return { warnings, images: images.map(({ mediaType, base64 }) => ({ mediaType, base64 })) };
 }
 
 const scenarios = {
@@ -55,6 +69,34 @@ const scenarios = {
       await image({ size: "512x512", providerOptions: { runpod: { num_inference_steps: 99 } } });
     } catch (error) {
       return { message: error.message, status: error.statusCode };
+    }
+  },
+  openaiImages: () =>
+    openai().images.generate({ model: "flux-dev", prompt: "a lake", size: "256x256", n: 2, seed: 5, steps: 2 }),
+  async openaiStream() {
+    const stream = await openai().images.generate({ prompt: "a lake", size: "256x256", stream: true, partial_images: 1 });
+    const types = [];
+    for await (const event of stream) types.push(event.type);
+    return types;
+  },
+  async openaiRefused() {
+    try {
+      await openai().images.generate({ prompt: "a lake", n: 11 });
+    } catch ({ status, message, param }) {
+      return { status, message, param };
+    }
+  },
+  aiSdkOpenai: () => imageOf(createOpenAI({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-schnell"), {}),
+  aiSdkOpenaiCompatible: () =>
+    imageOf(
+      createOpenAICompatible({ name: "flux", baseURL: openaiBase, apiKey: API_KEY }).imageModel("flux-dev"),
+      { n: 2, providerOptions: { flux: { seed: 9, steps: 3 } } },
+    ),
+  async aiSdkOpenaiRefused() {
+    try {
+      await imageOf(createOpenAI({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), { size: "100x100" });
+    } catch ({ statusCode, message }) {
+      return { statusCode, message };
     }
   },
 };

@@ -1,7 +1,7 @@
 // Visits for as long as lines come in: each names a scenario and its prompt; answers each with a line of JSON.
 import { createInterface } from "node:readline";
 import { createRunpod } from "@runpod/ai-sdk-provider";
-import { experimental_generateImage as generateImage } from "ai";
+import { generateImage } from "ai";
 import runpodSdk from "runpod-sdk";
 
 const { BASE_URL, API_KEY, ENDPOINT } = process.env;

@@ -109,7 +109,7 @@ function aiSdk({ url, input }) {
   const { prompt, seed, ...options } = input;
   return `import { writeFile } from "node:fs/promises";
 import { createRunpod } from "@runpod/ai-sdk-provider";
-import { experimental_generateImage as generateImage } from "ai";
+import { generateImage } from "ai";
 
 const runpod = createRunpod({ apiKey: process.env.RUNPOD_API_KEY });
 const { image, providerMetadata } = await generateImage({

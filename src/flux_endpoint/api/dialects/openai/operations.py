@@ -4,25 +4,39 @@ from typing import Any, Final
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.openai import images, models
-from flux_endpoint.api.dialects.openai.requests import MAX_PARTIAL_IMAGES, MAX_PICTURES, RESPONSE_FORMATS
+from flux_endpoint.api.dialects.openai.requests import (
+    DEFAULT_FORMAT,
+    PARTIAL_IMAGES,
+    PICTURES,
+    RESPONSE_FORMATS,
+)
 from flux_endpoint.api.dialects.openai.words import ERROR_SCHEMA, error_body
 from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
 from flux_endpoint.api.schemas import json_response
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.inputs import input_schema, or_null
 
 _LIMIT_BYTES: Final = 2**20
 
+# 256 to 1536.
+_SIDE: Final = "(25[6-9]|2[6-9][0-9]|[3-9][0-9]{2}|1[0-4][0-9]{2}|15[0-2][0-9]|153[0-6])"
 _COUNT: Final = {"type": "integer"}
 _OWN_FIELDS: Final[dict[str, JsonObject]] = {
     "model": {"type": "string", "description": "As in /v1/models; absent for the first of them."},
-    "n": {"type": "integer", "minimum": 1, "maximum": MAX_PICTURES, "default": 1},
-    "size": {"type": "string", "default": "auto", "description": "Width and height in pixels: 1024x768; or auto."},
+    "n": PICTURES.schema("Pictures; their seeds follow one another."),
+    "size": {
+        "type": "string",
+        "default": "auto",
+        "pattern": f"^(auto|{_SIDE}[x*]{_SIDE})$",
+        "description": "Width and height in pixels, 256 to 1536 each: 1024x768; or auto.",
+    },
     "response_format": {"type": "string", "enum": list(RESPONSE_FORMATS), "description": "Absent for bytes and link."},
-    "output_format": {"type": "string", "default": "png"},
+    "output_format": {"type": "string", "enum": list(IMAGE_FORMATS), "default": DEFAULT_FORMAT.name},
     "stream": {"type": "boolean", "default": False},
-    "partial_images": {"type": "integer", "minimum": 0, "maximum": MAX_PARTIAL_IMAGES, "default": 0},
+    "partial_images": PARTIAL_IMAGES.schema("Previews of a streamed picture."),
+    "seed": {"type": "integer", "minimum": -1, "default": -1, "description": "Same seed, same picture. -1 draws one."},
 }
 
 
@@ -77,8 +91,13 @@ _ERRORS: Final[dict[int | str, JsonObject]] = {
     429: json_response("A rate limit is reached, or the queue is full; nothing was done.", ERROR_SCHEMA),
     503: json_response("The database did not answer, or the server is about to stop.", ERROR_SCHEMA),
 }
+_DRAWN: Final = json_response("The pictures; with `stream` as events.", _PICTURES)
+_DRAWN["content"]["text/event-stream"] = {
+    # OpenAPI 3.1 has no word for a stream: this is one message of it. The last has no name, and says [DONE].
+    "schema": {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": {}}}
+}
 _DRAWING: Final = _ERRORS | {
-    200: json_response("The pictures.", _PICTURES),
+    200: _DRAWN,
     400: json_response("The input is wrong: the error names the field and its limit.", ERROR_SCHEMA),
     402: json_response("The pictures are beyond the API key's monthly budget.", ERROR_SCHEMA),
     415: json_response("The body is packed in a way that is not understood.", ERROR_SCHEMA),

@@ -9,12 +9,13 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, either, format_ending_in
-from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED
+from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED, IntRange
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 
-MAX_PICTURES: Final = 10
-MAX_PARTIAL_IMAGES: Final = 3
+DEFAULT_FORMAT: Final = PNG
+PICTURES: Final = IntRange(minimum=1, maximum=10, default=1)
+PARTIAL_IMAGES: Final = IntRange(minimum=0, maximum=3, default=0)
 _SIZE: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
 _AUTO: Final = "auto"
 # Of the field `response_format`: whether the answer has the bytes, and whether it has a link.
@@ -99,11 +100,11 @@ def read_request(data: bytes) -> ImagesRequest:
     return ImagesRequest(
         model=model,
         inputs=_inputs_of(fields),
-        pictures=_whole(fields, "n", 1, MAX_PICTURES, 1),
+        pictures=PICTURES.read("n", {"n": PICTURES.default} | fields),
         with_bytes=with_bytes,
         with_link=with_link,
         is_streamed=is_streamed,
-        partial_images=_whole(fields, "partial_images", 0, MAX_PARTIAL_IMAGES, 0),
+        partial_images=PARTIAL_IMAGES.read("partial_images", {"partial_images": PARTIAL_IMAGES.default} | fields),
         warnings=tuple(
             f"{name} has no effect on FLUX"
             for name, harmless in _WITHOUT_EFFECT.items()
@@ -114,7 +115,7 @@ def read_request(data: bytes) -> ImagesRequest:
 
 def _inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     names = {alias: row.name for row in INPUTS for alias in (*row.aliases, row.name)}
-    inputs: dict[str, Any] = {"image_format": PNG.name} | _size(fields.get("size", _AUTO))
+    inputs: dict[str, Any] = {"image_format": DEFAULT_FORMAT.name} | _size(fields.get("size", _AUTO))
     for name, meaning in {**_OTHER_NAMES, **names}.items():
         if name in fields:
             inputs[meaning] = fields[name]
@@ -132,10 +133,3 @@ def _size(value: object) -> dict[str, int]:
     if found is None:
         raise InvalidParameter("size", f"must be '{_AUTO}', or width and height in pixels such as '1024x768'")
     return {"width": int(found[1]), "height": int(found[2])}
-
-
-def _whole(fields: Mapping[str, Any], name: str, minimum: int, maximum: int, default: int) -> int:
-    value = fields.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise InvalidParameter(name, f"must be a whole number from {minimum} to {maximum}")
-    return value
