@@ -54,7 +54,7 @@ from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sources import Source, SourceKind
 from flux_endpoint.engine.text import TextEncoder
-from flux_endpoint.engine.weights import LoadedModel, dtype_for
+from flux_endpoint.engine.weights import LoadedModel
 
 PROMPT = "A serene mountain landscape at sunset, with a house by the lake"
 GUIDANCE = 3.5
@@ -146,7 +146,7 @@ class Contest:
 
     def __init__(self, sizes: Sizes, device: torch.device) -> None:
         self.device = device
-        self._dtype = dtype_for(device)
+        self._dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self._text = text_parts(sizes, device, self._dtype)
         self._vae = fill(meta_vae(sizes), device, self._dtype)
         dev = fill(meta_transformer(sizes, ModelFamily.DEV), device, self._dtype)

@@ -27,6 +27,7 @@ _RETENTION: Final = f"a whole number from 0 to {_MAX_RETENTION_S}"
 EMBEDDED: Final = "demo"
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+Memory = Literal["auto", "full", "offload", "low"]
 
 
 def _setting(default: Any, description: str, allowed: str, *, is_secret: bool = False, **limits: Any) -> Any:
@@ -100,9 +101,15 @@ class _EngineSettings(BaseSettings):
         "cpu, cuda, cuda:<number>",
         pattern=r"^(cpu|cuda(:[0-9]+)?)$",
     )
+    memory: Memory = _setting(
+        "auto",
+        "How models are kept in memory: 'full' all on the device, 'offload' without the text encoders, 'low' block by "
+        "block; 'auto' takes the first that fits (docs/guides/real-weights.md).",
+        "auto, full, offload, low",
+    )
     log_level: LogLevel = _setting("info", "How much is logged.", "debug, info, warning, error")
 
-    @field_validator("log_level", "device", mode="before")
+    @field_validator("log_level", "device", "memory", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -71,8 +71,9 @@ def rewrite_file(file: Path, change: Change, pad: int = 0) -> None:
     save_file(change(load_file(file)), file, metadata={"format": "pt", "pad": "x" * pad})
 
 
-def open_engine(source: Path | str, spec: ModelSpec) -> FluxEngine:
-    engine = build_engines({spec.endpoint_id: str(source)}, {spec.endpoint_id: spec}, device="cpu")[spec.endpoint_id]
+def open_engine(source: Path | str, spec: ModelSpec, memory: str = "auto") -> FluxEngine:
+    sources, catalog = {spec.endpoint_id: str(source)}, {spec.endpoint_id: spec}
+    engine = build_engines(sources, catalog, device="cpu", memory=memory)[spec.endpoint_id]
     assert isinstance(engine, FluxEngine)
     engine.load()
     return engine

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
 from flux_endpoint.engine.factory import check_source
+from flux_endpoint.engine.memory_plan import MemoryMode
 from flux_endpoint.engine.stored import StoredTensor
 from tests.engine.conftest import SPECS, open_engine, rewrite_file
 
@@ -61,7 +63,7 @@ def test_a_good_checkpoint_passes(checkpoints: dict[ModelFamily, Path], family: 
     assert report.components[0].files > 1
     assert report.components[3].files > 1
     assert report.size_bytes == 2 * report.parameters
-    assert report.needed_bytes > 4 * report.parameters
+    assert report.memory.peak_bytes > 4 * report.parameters
 
 
 def test_the_embedded_model_serves_both_families() -> None:
@@ -282,11 +284,15 @@ def test_a_tokenizer_without_words(copy_checkpoint: Copy) -> None:
 
 def test_too_little_memory(checkpoints: dict[ModelFamily, Path]) -> None:
     source = str(checkpoints[DEV])
-    needed = check_source(source, DEV, device="cpu").needed_bytes
     cpu = torch.device("cpu")
-    weights.check_source(source, DEV, device=cpu, download=False, available=needed)
+    check = partial(weights.check_source, source, DEV, device=cpu, download=False)
+    plans = [check(memory=mode).memory for mode in MemoryMode]
+    for plan in plans:
+        assert check(memory="auto", available=plan.peak_bytes).memory.placement == plan.placement
     with pytest.raises(CheckpointError, match=r"^Model .*: it needs 0\.\d GiB of memory and 0\.\d GiB are available$"):
-        weights.check_source(source, DEV, device=cpu, download=False, available=needed - 1)
+        check(memory="auto", available=plans[-1].peak_bytes - 1)
+    with pytest.raises(CheckpointError, match=r"are available \(MEMORY=full; offload would fit\)$"):
+        check(memory="full", available=plans[0].peak_bytes - 1)
 
 
 def test_no_such_path(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_generate_before_load_is_refused(checkpoints: dict[ModelFamily, Path]) -
 def test_too_little_memory_is_told_at_load(checkpoints: dict[ModelFamily, Path]) -> None:
     source = parse_source(str(checkpoints[DEV]))
     engine = FluxEngine(FLUX_DEV, source, torch.device("cpu"), available_bytes=1_000_000)
-    with pytest.raises(CheckpointError, match=r"it needs 0\.\d GiB of memory and 0\.0 GiB are available"):
+    with pytest.raises(CheckpointError, match=r"it needs 0\.0 GiB of memory and 0\.0 GiB are available"):
         engine.load()
 
 

@@ -87,17 +87,46 @@ def test_a_full_size_checkpoint_is_checked_in_a_moment(full_size: Path) -> None:
     }
     assert [component.files for component in report.components] == [3, 1, 1, 2]
     # Float32 on the CPU: 4 bytes for each of 16.9 billion, and room to decode a picture.
-    assert 4 * report.parameters < report.needed_bytes < 4 * report.parameters + 5 * 10**9
+    assert 4 * report.parameters < report.memory.peak_bytes < 4 * report.parameters + 5 * 10**9
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_full_size_checkpoint_does_not_fit_everywhere(full_size: Path, device: str) -> None:
     with pytest.raises(CheckpointError) as refused:
         weights.check_source(
-            str(full_size), ModelFamily.DEV, device=torch.device(device), download=False, available=24 * 2**30
+            str(full_size),
+            ModelFamily.DEV,
+            device=torch.device(device),
+            download=False,
+            available=24 * 2**30,
+            memory="full",
         )
-    needed = {"cpu": "65.8 GiB of memory", "cuda": "32.9 GiB of memory on cuda"}[device]
-    assert str(refused.value) == f"Model {full_size}: it needs {needed} and 24.0 GiB are available"
+    needed, advice = {
+        "cpu": ("65.8 GiB of memory", "low would fit"),
+        "cuda": ("32.9 GiB of memory on cuda", "offload would fit"),
+    }[device]
+    text = f"it needs {needed} and 24.0 GiB are available (MEMORY=full; {advice})"
+    assert str(refused.value) == f"Model {full_size}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("device", "gib", "mode", "peak_gib"),
+    [
+        ("cpu", 22, "low", 1.7),
+        ("cpu", 64, "offload", 48.3),
+        ("cpu", 66, "full", 65.8),
+        ("cuda", 7.3, "low", 3.0),
+        ("cuda", 24, "offload", 23.8),
+        ("cuda", 33, "full", 32.9),
+    ],
+)
+def test_how_a_full_size_checkpoint_is_kept(
+    full_size: Path, device: str, gib: float, mode: str, peak_gib: float
+) -> None:
+    plan = weights.check_source(
+        str(full_size), ModelFamily.DEV, device=torch.device(device), download=False, available=int(gib * 2**30)
+    ).memory
+    assert (plan.placement.mode, round(plan.peak_bytes / 2**30, 1)) == (mode, peak_gib)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])

@@ -48,7 +48,7 @@ def test_the_picture_is_nearly_the_cpus(cuda_engine: Engine, engines: dict[Model
 def test_the_check_asks_the_device_for_its_memory(checkpoints: dict[ModelFamily, Path]) -> None:
     report = check_source(str(checkpoints[ModelFamily.DEV]), ModelFamily.DEV, device="cuda")
     on_cpu = check_source(str(checkpoints[ModelFamily.DEV]), ModelFamily.DEV, device="cpu")
-    assert 2 * report.needed_bytes == on_cpu.needed_bytes
+    assert 2 * report.memory.peak_bytes == on_cpu.memory.peak_bytes
 
 
 def test_closing_frees_the_memory(checkpoints: dict[ModelFamily, Path]) -> None:

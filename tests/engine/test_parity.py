@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.engine import weights
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.sources import DEMO_SCHNELL_TRANSFORMER
@@ -116,10 +115,9 @@ def test_interleaved_pictures_equal_the_pipelines(
 # torch's fused attention in bfloat16 needs instructions that not every processor has.
 @sdpa_kernel([SDPBackend.MATH])
 def test_bfloat16_as_on_cuda_equals_the_pipeline_from_the_same_noise(
-    checkpoints: dict[ModelFamily, Path], monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[ModelFamily, Path],
 ) -> None:
-    monkeypatch.setattr(weights, "dtype_for", lambda _: torch.bfloat16)
-    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    engine = open_engine(checkpoints[DEV], FLUX_DEV, memory="low")
     pipeline = FluxPipeline.from_pretrained(checkpoints[DEV], dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):

@@ -119,11 +119,13 @@ def test_what_is_loaded_needs_no_memory_again(copy_checkpoint: Copy) -> None:
     # Room to draw in, and for the transformer.
     room = 3 * 4 * 1024 * 1024 * 4 + 4 * sum(p.numel() for p in modules(first)[Component.TRANSFORMER].parameters())
     with pytest.raises(CheckpointError, match="it needs"):
-        FluxEngine(FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room).load()
-    FluxEngine(FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room, shared=shared).load()
+        FluxEngine(FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room, memory="full").load()
+    FluxEngine(FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room, memory="full", shared=shared).load()
     first.close()
     with pytest.raises(CheckpointError, match="it needs"):
-        FluxEngine(FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room, shared=shared).load()
+        FluxEngine(
+            FLUX_SCHNELL, parse_source(str(schnell)), cpu, available_bytes=room, memory="full", shared=shared
+        ).load()
 
 
 def test_prompts_of_two_threads_are_cut_each_at_its_own_limit(copy_checkpoint: Copy) -> None:

@@ -15,6 +15,7 @@ from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import check_source
+from flux_endpoint.engine.memory_plan import placements_on
 from flux_endpoint.engine.published import config_from_shapes
 from flux_endpoint.engine.sources import parse_source
 from flux_endpoint.engine.weights import check_checkpoint, load_component
@@ -61,8 +62,8 @@ def loaded(engine: FluxEngine) -> dict[Component, Mapping[str, Tensor]]:
 def transformer_of(source: str) -> Mapping[str, Tensor]:
     """Its numbers alone, as the engine reads them."""
     cpu = torch.device("cpu")
-    checkpoint = check_checkpoint(parse_source(source), DEV, cpu, download=False)
-    return load_component(checkpoint.components[Component.TRANSFORMER], cpu, torch.float32).state_dict()
+    checkpoint = check_checkpoint(parse_source(source), DEV, download=False)
+    return load_component(checkpoint.components[Component.TRANSFORMER], cpu, placements_on("cpu")[0]).state_dict()
 
 
 def assert_loads(source: Path | str, family: ModelFamily, expected: Mapping[Component, Tensors]) -> None:

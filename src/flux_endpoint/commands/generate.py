@@ -30,7 +30,7 @@ class Endpoint(StrEnum):
     SCHNELL = "schnell"
 
 
-@with_settings(WorkerSettings, "model", "schnell_model", "device", "threads")
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads")
 @with_inputs(image_format="by the name of the file")
 def generate(
     *,
@@ -96,9 +96,9 @@ def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
     let_threads_sleep()
     # As many as `serve` gives its only worker: another number would draw other last bits.
     threads = settings.threads or threads_per_worker(1)
-    return build_engines({endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=threads)[
-        endpoint_id
-    ]
+    return build_engines(
+        {endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=threads, memory=settings.memory
+    )[endpoint_id]
 
 
 def _format_of(output: Path) -> ImageFormat:

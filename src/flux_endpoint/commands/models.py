@@ -26,7 +26,7 @@ def list_models() -> None:
 
 
 @app.command("check")
-@with_settings(WorkerSettings, "model", "schnell_model", "device")
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory")
 def check_models(
     sources: Annotated[
         list[str] | None, typer.Argument(help="As the setting MODEL; that setting if not given.")
@@ -52,7 +52,7 @@ def check_models(
     refused = []
     for source in sources or [str(default)]:
         try:
-            _check(source, ModelFamily.SCHNELL if schnell else ModelFamily.DEV, settings.device)
+            _check(source, ModelFamily.SCHNELL if schnell else ModelFamily.DEV, settings)
         except CheckpointError as error:
             refused.append(error)
     for earlier in refused[:-1]:
@@ -61,29 +61,29 @@ def check_models(
         raise refused[-1]
 
 
-def _check(source: str, family: ModelFamily, device: str | None) -> None:
+def _check(source: str, family: ModelFamily, settings: WorkerSettings) -> None:
     component = None if is_fake(source) else name_component(source)
     if component is not None:
         print(f"ok: {source} is {component}")
         return
     table = Table.grid(padding=(0, 2))
-    for name, value in _rows(source, family, device):
+    for name, value in _rows(source, family, settings):
         table.add_row(name, value)
     Console().print(table, markup=False)
     print("ok: this model runs here")
 
 
-def _rows(source: str, family: ModelFamily, device: str | None) -> list[tuple[str, str]]:
+def _rows(source: str, family: ModelFamily, settings: WorkerSettings) -> list[tuple[str, str]]:
     if is_fake(source):
         return [("source", source), ("family", family.value), ("note", "no model: flat colours, for tests")]
-    report = check_source(source, family, device=device, download=True)
+    report = check_source(source, family, device=settings.device, download=True, memory=settings.memory)
     rows = [
         ("source", report.source),
         ("files", report.location),
         ("model", f"FLUX.1 {report.variant}"),
         ("family", report.family.value),
         ("device", report.device),
-        ("memory needed", f"{report.needed_bytes / 1e9:.2f} GB"),
+        ("memory", str(report.memory)),
     ]
     for component in report.components:
         size = f"{component.parameters / 1e6:.1f} M parameters, {component.files} files"

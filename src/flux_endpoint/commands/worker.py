@@ -55,7 +55,7 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
 
     try:
         threads = settings.threads or threads_per_worker(1)
-        engines = build_engines(sources, CATALOG, device=settings.device, threads=threads)
+        engines = build_engines(sources, CATALOG, device=settings.device, threads=threads, memory=settings.memory)
         load_engines(engines)
     except (FluxEndpointError, MemoryError) as error:
         raise CheckpointError(str(error) or "this machine has not enough memory for the model") from error

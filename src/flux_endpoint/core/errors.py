@@ -25,6 +25,7 @@
     ├── NotDelivered           the gateway did not take a worker's report, however often it was sent
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
+    ├── OutOfMemory            a picture needs more memory than the device has, in every mode that draws the same bytes
     ├── NonFinite              a model's numbers became NaN or infinite: there is no picture
     └── GenerationStopped      a running generation was told to stop
 
@@ -204,6 +205,10 @@ class NonFinite(FluxEndpointError):
             f"the model's {component} produced NaN or infinite numbers: "
             "its weights are damaged, or the device is faulty"
         )
+
+
+class OutOfMemory(FluxEndpointError):
+    """A picture needs more memory than the device has, however thriftily the model is kept."""
 
 
 class GenerationStopped(FluxEndpointError):

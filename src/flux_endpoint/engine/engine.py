@@ -1,6 +1,7 @@
 """The FLUX.1 engine: the numbered story of one picture."""
 
 import gc
+import logging
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
@@ -16,13 +17,23 @@ from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
 from flux_endpoint.engine.text import cut_warning
-from flux_endpoint.engine.weights import LoadedModel, check_checkpoint, load_checkpoint, notice_for
+from flux_endpoint.engine.weights import (
+    LoadedModel,
+    check_checkpoint,
+    load_checkpoint,
+    needs_of,
+    notice_for,
+    plan_memory,
+)
+
+_LOG = logging.getLogger(__name__)
 
 
 class FluxEngine:
@@ -34,6 +45,7 @@ class FluxEngine:
         device: where to.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         available_bytes: free memory of the device; None to ask it.
+        memory: how the model is kept: a mode of `MemoryMode`, or `auto`.
         shared: what other engines of this process have loaded; None for an engine by itself.
     """
 
@@ -44,6 +56,7 @@ class FluxEngine:
         device: torch.device,
         threads: int | None = None,
         available_bytes: int | None = None,
+        memory: str = AUTO,
         shared: SharedComponents | None = None,
     ) -> None:
         self._spec = spec
@@ -51,6 +64,7 @@ class FluxEngine:
         self._device = device
         self._threads = threads
         self._available_bytes = available_bytes
+        self._memory = memory
         self._shared = shared or SharedComponents()
         self._model: LoadedModel | None = None
         self._info = ModelInfo(source.name, spec.family, str(device), notice_for(source, spec.family))
@@ -64,22 +78,18 @@ class FluxEngine:
         """See `Engine.load`."""
         if self._model is not None:
             return
-        checkpoint = check_checkpoint(
-            self._source,
-            self._spec.family,
-            self._device,
-            download=True,
-            available=self._available_bytes,
-            shared=self._shared,
-        )
+        checkpoint = check_checkpoint(self._source, self._spec.family, download=True)
+        needs = needs_of(checkpoint, self._device, self._shared)
+        plan = plan_memory(checkpoint, needs, self._device, self._memory, self._available_bytes)
+        _LOG.info("%s is kept in memory mode %s", self._source.name, plan)
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         if self._device.type == "cpu":
             keep_freed_memory()
         with naming(self._source):
-            self._model = load_checkpoint(checkpoint, self._device, self._shared)
+            self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
         parts = fingerprint_parts(self._device, self._model.dtype)
-        self._info = replace(self._info, fingerprint=fingerprint_of(parts))
+        self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
     def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
         """See `Engine.generate`."""

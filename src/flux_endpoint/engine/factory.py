@@ -8,6 +8,7 @@ from types import ModuleType
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.fake import FakeEngine
+from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.engine.report import CheckReport, LocalModel
 
@@ -20,6 +21,7 @@ def build_engines(
     *,
     device: str | None = None,
     threads: int | None = None,
+    memory: str = AUTO,
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
@@ -31,6 +33,7 @@ def build_engines(
         catalog: limits and families by endpoint id.
         device: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
+        memory: how models are kept: `full`, `offload`, `low`, or `auto`, see `memory_plan.py`.
 
     Raises:
         CheckpointError: a source or the device does not exist.
@@ -42,11 +45,13 @@ def build_engines(
         if _is_fake(source)
     }
     if real:
-        engines |= _torch_side().build_flux_engines(real, catalog, device=device, threads=threads)
+        engines |= _torch_side().build_flux_engines(real, catalog, device=device, threads=threads, memory=memory)
     return {endpoint_id: engines[endpoint_id] for endpoint_id in sources}
 
 
-def check_source(source: str, family: ModelFamily, *, device: str | None = None, download: bool = False) -> CheckReport:
+def check_source(
+    source: str, family: ModelFamily, *, device: str | None = None, download: bool = False, memory: str = AUTO
+) -> CheckReport:
     """Check that a model could be loaded, reading no weights.
 
     Args:
@@ -54,11 +59,12 @@ def check_source(source: str, family: ModelFamily, *, device: str | None = None,
         family: which the endpoint needs.
         device: where it would run; None takes CUDA where there is one.
         download: whether missing files are fetched from the Hugging Face hub first.
+        memory: as in `build_engines`.
 
     Raises:
         CheckpointError: it could not; the text is one line that says why.
     """
-    report: CheckReport = _torch_side().check_source(source, family, device=device, download=download)
+    report: CheckReport = _torch_side().check_source(source, family, device=device, download=download, memory=memory)
     return report
 
 

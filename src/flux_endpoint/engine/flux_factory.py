@@ -16,19 +16,24 @@ __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_mo
 
 
 def build_flux_engines(
-    sources: Mapping[str, str], catalog: Mapping[str, ModelSpec], *, device: str | None, threads: int | None
+    sources: Mapping[str, str],
+    catalog: Mapping[str, ModelSpec],
+    *,
+    device: str | None,
+    threads: int | None,
+    memory: str,
 ) -> dict[str, FluxEngine]:
     """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
     chosen, shared = choose_device(device), SharedComponents()
     return {
-        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads, shared=shared)
+        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads, memory=memory, shared=shared)
         for endpoint_id, text in sources.items()
     }
 
 
-def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool) -> CheckReport:
+def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str) -> CheckReport:
     """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
-    return weights.check_source(text, family, device=choose_device(device), download=download)
+    return weights.check_source(text, family, device=choose_device(device), download=download, memory=memory)
 
 
 def choose_device(name: str | None) -> torch.device:

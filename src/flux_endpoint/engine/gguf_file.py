@@ -46,6 +46,11 @@ class GgufFile:
             outlines[name] = (kind, tuple(int(length) for length in reversed(tensor.shape)), int(tensor.n_bytes))
         return outlines
 
+    def place_of(self, name: str) -> tuple[int, int]:
+        """Where the bytes of one tensor begin in the file, and how many they are."""
+        tensor = self._tensors[name]
+        return int(tensor.data_offset), int(tensor.n_bytes)
+
     def get_tensor(self, name: str) -> NDArray[np.float32]:
         """The numbers of one tensor, in its shape."""
         tensor = self._tensors[name]

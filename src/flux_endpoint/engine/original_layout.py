@@ -112,6 +112,11 @@ def split_original(name: str, tensor: Tensor, layout: OriginalTensor) -> dict[st
     return {part: piece for (part, _), piece in zip(layout.parts, pieces, strict=True)}
 
 
+def moves_rows(name: str, layout: OriginalTensor) -> bool:
+    """Whether `split_original` cuts a tensor or changes the order of its rows."""
+    return len(layout.parts) > 1 or name.startswith(_SWAPPED)
+
+
 def _original_name(name: str) -> tuple[str, int]:
     module, _, kind = name.rpartition(".")
     block = _BLOCK.fullmatch(module)

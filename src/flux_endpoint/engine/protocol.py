@@ -49,6 +49,7 @@ class ModelInfo:
         name: as written into pictures and listings, e.g. `black-forest-labs/FLUX.1-dev` or `demo`.
         notice: one line a user must see when the model is loaded (a licence, a limitation); may be empty.
         fingerprint: of the kind of worker that this process is, see `fingerprint.py`; known once the model is loaded.
+        memory: how the model is kept in memory, and why, in one line; empty where there is none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelInfo:
     device: str
     notice: str = ""
     fingerprint: str = ""
+    memory: str = ""
 
 
 class Engine(Protocol):

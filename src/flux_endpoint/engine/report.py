@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.engine.memory_plan import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class CheckReport:
         location: folder or file on this machine.
         family: its architecture; the embedded model has dev's and may serve schnell's endpoint too.
         variant: what it was trained for: `dev`, `schnell`, `krea`.
-        needed_bytes: memory for weights and one 1024x1024 picture on the device.
+        memory: how it would be kept there.
         device: where it would run.
         notice: a licence or limitation to show; may be empty.
     """
@@ -50,7 +51,7 @@ class CheckReport:
     family: ModelFamily
     variant: str
     components: tuple[ComponentReport, ...]
-    needed_bytes: int
+    memory: MemoryPlan
     device: str
     notice: str
 

@@ -17,6 +17,8 @@ from flux_endpoint.engine.detect import unwrapped
 from flux_endpoint.engine.headers import GGUF_TYPES, Shape, TensorHeader, is_gguf
 
 _PLAIN: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+# Quantised by GGUF.
+GGUF_BLOCKS: Final = GGUF_TYPES - _PLAIN
 _FP8: Final = frozenset({"F8_E4M3", "F8_E5M2"})
 _SCALES: Final = frozenset({"F32", "F16", "BF16"})
 # Both kinds of scaled fp8 that ComfyUI writes.
@@ -54,6 +56,16 @@ class TensorReader:
     def read(self, header: TensorHeader) -> Tensor:
         """The tensor as the file has it, blocks of GGUF as float32."""
         return torch.as_tensor(self._opened(header.file).get_tensor(header.name)).to(self._device)
+
+    def read_packed(self, header: TensorHeader) -> Tensor:
+        """The tensor as the file has it, blocks of GGUF as rows of bytes; mapped, where the device is the CPU."""
+        if header.dtype not in GGUF_BLOCKS:
+            return self.read(header)
+        # Who has no such file need not wait for the import.
+        from flux_endpoint.engine.gguf_blocks import map_blocks
+
+        begin, count = self._opened(header.file).place_of(header.name)
+        return map_blocks(header.file, begin, count, header.shape[0]).to(self._device)
 
     def read_json(self, header: TensorHeader) -> dict[str, Any]:
         """A small table of text that some tools keep in a tensor of bytes.
@@ -111,11 +123,31 @@ class StoredTensor:
         Raises:
             CheckpointError: one of them is NaN or infinite: a picture would be black, and nothing would say why.
         """
-        main = self.headers[0]
         numbers = self.combine(*(reader.read(header) for header in self.headers)).to(dtype)
-        if not torch.isfinite(numbers).all():
-            raise CheckpointError(f"{main.file}: {main.name} holds numbers that are NaN or infinite")
+        self.check_finite(numbers)
         return numbers.reshape(self.shape)
+
+    def read_packed(self, reader: TensorReader) -> tuple[Tensor, ...]:
+        """What `unpack` makes plain numbers of."""
+        return tuple(reader.read_packed(header) for header in self.headers)
+
+    def unpack(self, *packed: Tensor) -> Tensor:
+        """The numbers of the tensor, or of some of its rows, in the precision that they are stored with."""
+        if self.headers[0].dtype in GGUF_BLOCKS:
+            from flux_endpoint.engine.gguf_blocks import unpack_blocks
+
+            return unpack_blocks(packed[0], self.headers[0].dtype)
+        return self.combine(*packed)
+
+    def check_finite(self, numbers: Tensor) -> None:
+        """Look at the tensor's numbers.
+
+        Raises:
+            CheckpointError: one of them is NaN or infinite.
+        """
+        if not torch.isfinite(numbers).all():
+            main = self.headers[0]
+            raise CheckpointError(f"{main.file}: {main.name} holds numbers that are NaN or infinite")
 
 
 def gather(headers: Mapping[str, TensorHeader]) -> dict[str, StoredTensor]:
@@ -151,7 +183,7 @@ def _stored(name: str, header: TensorHeader, plain: Mapping[str, TensorHeader]) 
     scale = next((plain[f"{module}.{key}"] for key in _SCALE_NAMES if f"{module}.{key}" in plain), None)
     if scale is not None and name.endswith(".weight"):
         return _scaled(header, scale, plain.get(f"{module}.comfy_quant"))
-    way = f"GGUF {header.dtype}" if header.dtype in GGUF_TYPES - _PLAIN else ""
+    way = f"GGUF {header.dtype}" if header.dtype in GGUF_BLOCKS else ""
     return StoredTensor(header.shape, (header,), way)
 
 

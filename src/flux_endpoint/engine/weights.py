@@ -1,7 +1,7 @@
 """Reads a checked checkpoint onto its device."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,15 @@ from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.identify import check_kind
 from flux_endpoint.engine.layout import CheckedComponent, Checkpoint, check_layout
 from flux_endpoint.engine.memory import available_bytes
+from flux_endpoint.engine.memory_plan import (
+    AUTO,
+    ComponentSize,
+    MemoryPlan,
+    Needs,
+    Placement,
+    choose_placement,
+    placements_on,
+)
 from flux_endpoint.engine.original_layout import split_original
 from flux_endpoint.engine.preview import Previewer
 from flux_endpoint.engine.report import CheckReport
@@ -27,6 +36,8 @@ from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
 from flux_endpoint.engine.stored import TensorReader
+from flux_endpoint.engine.stored_layers import ALIGNMENT_BYTES, keep_stored, size_of
+from flux_endpoint.engine.streaming import stream
 from flux_endpoint.engine.text import TextEncoder
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.engine.variants import Variant
@@ -36,8 +47,7 @@ _LOG = logging.getLogger(__name__)
 # Decoding at 1024x1024 is the peak: about this many feature maps of the second level at full size live at once.
 _DECODER_MAPS = 3
 _PIXELS = 1024 * 1024
-# torch's own allocations on the CPU start at multiples of this.
-_ALIGNMENT_BYTES = 64
+_TEXT = (Component.CLIP, Component.T5)
 # transformers makes a tokenizer that knows nothing, without a word, when it does not like the file.
 _LONGEST_PROMPT = 10_000
 _ORDINARY_WORDS = "a photo of a house and a tree"
@@ -86,30 +96,14 @@ def notice_for(source: Source, family: ModelFamily, variant: Variant | None = No
     return ""
 
 
-def dtype_for(device: torch.device) -> torch.dtype:
-    """bfloat16 on CUDA, as FLUX.1 was trained; float32 on the CPU, where it is exact and fast everywhere."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
-def needed_bytes(
-    checkpoint: Checkpoint, dtype: torch.dtype, components: Iterable[CheckedComponent] | None = None
-) -> int:
-    """Memory for weights and for drawing one 1024x1024 picture.
-
-    Args:
-        checkpoint: what is drawn with.
-        dtype: of all numbers.
-        components: those to be loaded; None for all.
-    """
-    channels = checkpoint.vae_config.block_out_channels
-    widest_at_full_size = int(channels[min(1, len(channels) - 1)])
-    working = _DECODER_MAPS * widest_at_full_size * _PIXELS
-    loaded = checkpoint.components.values() if components is None else components
-    return (sum(component.parameters for component in loaded) + working) * dtype.itemsize
-
-
 def check_source(
-    text: str, family: ModelFamily, *, device: torch.device, download: bool, available: int | None = None
+    text: str,
+    family: ModelFamily,
+    *,
+    device: torch.device,
+    download: bool,
+    available: int | None = None,
+    memory: str = AUTO,
 ) -> CheckReport:
     """Check that a model could be loaded, without reading its weights.
 
@@ -119,12 +113,15 @@ def check_source(
         device: where it would run.
         download: whether missing files are fetched from the hub first.
         available: bytes free on the device; None to ask it.
+        memory: a mode of keeping it, or `auto`.
 
     Raises:
         CheckpointError: it could not be loaded.
     """
     source = parse_source(text)
-    checkpoint = check_checkpoint(source, family, device, download=download, available=available)
+    checkpoint = check_checkpoint(source, family, download=download)
+    needs = needs_of(checkpoint, device, SharedComponents())
+    plan = plan_memory(checkpoint, needs, device, memory, available)
     return CheckReport(
         source=text,
         name=source.name,
@@ -132,22 +129,14 @@ def check_source(
         family=checkpoint.family,
         variant=checkpoint.variant,
         components=checkpoint.component_reports(),
-        needed_bytes=needed_bytes(checkpoint, dtype_for(device)),
+        memory=plan,
         device=str(device),
         notice=notice_for(source, checkpoint.family, checkpoint.variant),
     )
 
 
-def check_checkpoint(
-    source: Source,
-    family: ModelFamily,
-    device: torch.device,
-    *,
-    download: bool,
-    available: int | None = None,
-    shared: SharedComponents | None = None,
-) -> Checkpoint:
-    """Find a model's files, check them, and check that what is not loaded yet fits into memory.
+def check_checkpoint(source: Source, family: ModelFamily, *, download: bool) -> Checkpoint:
+    """Find a model's files and check them.
 
     Raises:
         CheckpointError: the first problem found.
@@ -158,36 +147,68 @@ def check_checkpoint(
             check_kind(kind_folder, family)
     located = locate(source, family, download=download)
     with naming(source):
-        checkpoint = check_layout(source, located, family)
-        free = available_bytes(device) if available is None else available
-        dtype = dtype_for(device)
-        components = (shared or SharedComponents()).missing(checkpoint.components.values(), device, dtype)
-        needed = needed_bytes(checkpoint, dtype, components)
-        if needed > free:
-            memory = f"memory on {device}" if device.type == "cuda" else "memory"
-            raise CheckpointError(f"it needs {_gib(needed)} of {memory} and {_gib(free)} are available")
-    return checkpoint
+        return check_layout(source, located, family)
 
 
-def load_checkpoint(checkpoint: Checkpoint, device: torch.device, shared: SharedComponents) -> LoadedModel:
+def needs_of(checkpoint: Checkpoint, device: torch.device, shared: SharedComponents) -> Needs:
+    """What a model needs on a device, as far as it is not loaded yet."""
+    sizes: dict[str, dict[str, ComponentSize]] = {}
+    for name in {placement.dtype for placement in placements_on(device.type)}:
+        dtype = dtype_named(name)
+        missing = shared.missing(checkpoint.components.values(), device, dtype)
+        sizes[name] = {checked.component: size_of(checked, device, dtype) for checked in missing}
+    channels = checkpoint.vae_config.block_out_channels
+    widest_at_full_size = int(channels[min(1, len(channels) - 1)])
+    return Needs(sizes, _DECODER_MAPS * widest_at_full_size * _PIXELS)
+
+
+def plan_memory(
+    checkpoint: Checkpoint, needs: Needs, device: torch.device, wanted: str, available: int | None = None
+) -> MemoryPlan:
+    """How to keep a model in the memory that a device has free.
+
+    Args:
+        checkpoint: whose name is told when it does not fit.
+        needs: of the model.
+        device: where to.
+        wanted: a mode, or `auto`.
+        available: bytes free on the device; None to ask it.
+
+    Raises:
+        CheckpointError: it does not fit.
+    """
+    free = available_bytes(device) if available is None else available
+    with naming(checkpoint.source):
+        return choose_placement(wanted, needs, device.type, free)
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The dtype of a placement."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def load_checkpoint(
+    checkpoint: Checkpoint, device: torch.device, shared: SharedComponents, placement: Placement
+) -> LoadedModel:
     """Read a checked checkpoint onto a device. The checkpoint's own modules are filled.
 
     Args:
         checkpoint: what to read.
         device: where to.
         shared: text encoders and autoencoders that are there already.
+        placement: how the weights are kept.
 
     Raises:
         CheckpointError: a file changed since it was checked, a number is NaN or infinite, or a tokenizer does not
             know ordinary words.
     """
-    dtype = dtype_for(device)
+    dtype = dtype_named(placement.dtype)
     components = checkpoint.components
     size_gb = sum(component.size_bytes for component in checkpoint.component_reports()) / 1e9
     _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
     transformer, vae, clip, t5 = (
-        shared.get(components[component], device, dtype, partial(load_component, components[component], device, dtype))
-        for component in Component
+        shared.get(checked, device, dtype, partial(load_component, checked, device, placement))
+        for checked in (components[component] for component in Component)
     )
     transformer.pos_embed = RopeCache(transformer.pos_embed, device)
     clip_tokenizer, t5_tokenizer = (
@@ -213,26 +234,41 @@ def load_checkpoint(checkpoint: Checkpoint, device: torch.device, shared: Shared
     )
 
 
-def load_component(checked: CheckedComponent, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def load_component(checked: CheckedComponent, device: torch.device, placement: Placement) -> nn.Module:
     """Read one component onto a device; its own module gets the numbers.
+
+    Args:
+        checked: what to read.
+        device: where it works.
+        placement: how its weights are kept.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
     module: nn.Module = checked.module
-    reader = TensorReader(device)
+    dtype = dtype_named(placement.dtype)
+    is_streamed = checked.component in placement.streamed
+    home = torch.device("cpu") if is_streamed else device
+    reader = TensorReader(home)
     with reading(checked.place):
+        kept: frozenset[str] = frozenset()
+        if checked.component in placement.stored:
+            kept = keep_stored(checked, module, device, dtype, home)
         tensors: dict[str, Tensor] = {}
         for name, layout in checked.layout.items():
-            tensors |= split_original(name, checked.tensors[name].read(reader, dtype), layout)
+            if name not in kept:
+                tensors |= split_original(name, checked.tensors[name].read(reader, dtype), layout)
         for again, first in getattr(module, "all_tied_weights_keys", {}).items():
             tensors[again] = tensors[first]
         module.load_state_dict(tensors, strict=True, assign=True)
-        module.to(device).eval().requires_grad_(False)
-        if checked.component in (Component.CLIP, Component.T5):
+        module.to(home).eval().requires_grad_(False)
+        if checked.component in _TEXT:
             checked.module.tie_weights()
-        _align(module)
-        if checked.component in (Component.CLIP, Component.T5):
+        if dtype == torch.float32:
+            _align(module)
+        if is_streamed:
+            stream(module, device)
+        if checked.component in _TEXT:
             with torch.inference_mode():
                 # What is wrong in its config would else be found by the first job.
                 module(torch.ones(1, 8, dtype=torch.long, device=device))
@@ -253,9 +289,5 @@ def _tokenizer(kind: Any, folder: Path) -> Any:
 def _align(module: nn.Module) -> None:
     """Copy weights out of mapped files: there they start at any address, which changes the last bits of a product."""
     for parameter in module.parameters():
-        if parameter.data_ptr() % _ALIGNMENT_BYTES:
+        if parameter.data_ptr() % ALIGNMENT_BYTES:
             parameter.data = parameter.data.clone()
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

@@ -274,6 +274,7 @@ def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforc
         "MODEL": settings.model,
         "SCHNELL_MODEL": settings.schnell_source,
         "DEVICE": settings.device,
+        "MEMORY": settings.memory,
         "LOG_LEVEL": settings.log_level,
         "THREADS": str(threads),
     }

@@ -1,0 +1,122 @@
+"""However a model is kept in memory, its pictures are the same to the last byte where its numbers are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
+from flux_endpoint.engine.detect import Component
+from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.memory_plan import MemoryMode, Placement, placements_on
+from flux_endpoint.engine.sources import parse_source
+from flux_endpoint.engine.stored_layers import StoredLinear, size_of
+from flux_endpoint.engine.streaming import stream
+from flux_endpoint.engine.weights import check_checkpoint, load_component
+from tests.engine import single_files
+from tests.engine.conftest import draw, make_request, open_engine
+from tests.engine.single_files import in_original_names, save, write_single_files
+from tests.engine.test_single_files import COMFY, WAYS, in_every_way
+
+CPU = torch.device("cpu")
+DEV = ModelFamily.DEV
+
+
+def layers(module: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, kind)]
+
+
+def test_the_embedded_model_without_its_text_encoders_in_memory(demo_engine: FluxEngine) -> None:
+    engine = open_engine("demo", FLUX_DEV, memory="offload")
+    model = engine._loaded()
+    assert layers(model.text._t5, StoredLinear)
+    assert not layers(model.text._t5, nn.Linear)
+    assert not layers(model.transformer, StoredLinear)
+    request = make_request(width=256, height=256, negative_prompt="night")
+    assert draw(engine, request).data == draw(demo_engine, request).data
+    assert engine.info.fingerprint == demo_engine.info.fingerprint
+    assert engine.info.memory.startswith("offload (as MEMORY says; it takes ")
+    assert demo_engine.info.memory.startswith("full (it takes ")
+
+
+def test_weights_in_bfloat16_on_the_cpu_stay_in_the_mapped_file(checkpoints: dict[ModelFamily, Path]) -> None:
+    model = open_engine(checkpoints[DEV], FLUX_DEV, memory="low")._loaded()
+    assert model.dtype == torch.bfloat16
+    files = [str(file) for file in checkpoints[DEV].rglob("*.safetensors")]
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    spans = [line.split()[0].split("-") for line in maps if line.endswith(tuple(files))]
+    for module in (model.transformer, model.text._t5, model.text._clip):
+        for parameter in module.parameters():
+            assert any(int(begin, 16) <= parameter.data_ptr() < int(end, 16) for begin, end in spans)
+
+
+def stored_layers_of(source: str) -> tuple[dict[str, StoredLinear], nn.Module]:
+    """A transformer that is kept as its file has it, and the same in plain numbers."""
+    stored, plain = (
+        load_component(
+            check_checkpoint(parse_source(source), DEV, download=False).components[component], CPU, placement
+        )
+        for component, placement in (
+            (Component.TRANSFORMER, placements_on("cpu")[-1]),
+            (Component.TRANSFORMER, Placement(MemoryMode.FULL, "bfloat16")),
+        )
+    )
+    return {name: layer for name, layer in stored.named_modules() if isinstance(layer, StoredLinear)}, plain
+
+
+@pytest.mark.parametrize("original", [True, False], ids=["BFL names", "diffusers names"])
+@pytest.mark.parametrize("way", [way for way in WAYS if "bfloat16" not in way])
+def test_layers_keep_what_the_file_has(tmp_path: Path, way: str, original: bool) -> None:
+    components = single_files.random_components(DEV)
+    write_single_files(tmp_path, components, COMFY)
+    tensors = components[Component.TRANSFORMER]
+    tensors = in_original_names(Component.TRANSFORMER, tensors) if original else tensors
+    stored, _ = in_every_way(tensors)[way]
+    save(stored, tmp_path / COMFY[Component.TRANSFORMER])
+    layers, plain = stored_layers_of(str(tmp_path))
+    # What lies flat in blocks cannot be cut into the layers of diffusers.
+    assert len(layers) >= (4 if "nf4" in way and original else 20)
+    for name, layer in layers.items():
+        linear = plain.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        assert torch.equal(layer.plain_weight(), linear.weight)
+        numbers = torch.randn(3, linear.in_features, dtype=torch.bfloat16)
+        assert torch.equal(layer(numbers), functional.linear(numbers, linear.weight, linear.bias))
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K"])
+def test_layers_keep_the_blocks_of_gguf(tmp_path: Path, kind: str) -> None:
+    components = single_files.random_components(DEV)
+    write_single_files(tmp_path, components, {c: name for c, name in COMFY.items() if c is not Component.TRANSFORMER})
+    original = in_original_names(Component.TRANSFORMER, components[Component.TRANSFORMER])
+    single_files.write_gguf(tmp_path / "unet/flux1-dev.gguf", original, kind)
+    layers, plain = stored_layers_of(str(tmp_path))
+    packed = [layer for layer in layers.values() if layer.packed_0.dtype == torch.uint8]
+    assert len(packed) > 10
+    for name, layer in layers.items():
+        assert torch.equal(layer.plain_weight(), plain.get_submodule(name).weight)
+
+
+def test_a_packed_transformer_takes_less_of_a_gpu(tmp_path: Path) -> None:
+    components = single_files.random_components(DEV)
+    write_single_files(tmp_path, components, COMFY)
+    original = in_original_names(Component.TRANSFORMER, components[Component.TRANSFORMER])
+    save(single_files.in_scaled_fp8(original, newer=False)[0], tmp_path / COMFY[Component.TRANSFORMER])
+    checked = check_checkpoint(parse_source(str(tmp_path)), DEV, download=False).components[Component.TRANSFORMER]
+    on_gpu, on_cpu = (size_of(checked, torch.device(kind), torch.bfloat16) for kind in ("cuda", "cpu"))
+    assert on_gpu.plain == on_cpu.plain == 2 * checked.parameters
+    assert on_gpu.stored < 0.6 * on_gpu.plain
+    assert on_cpu.stored < 0.01 * on_cpu.plain
+    assert on_gpu.streamed <= on_gpu.stored
+
+
+@torch.inference_mode()
+def test_weights_that_come_block_by_block(checkpoints: dict[ModelFamily, Path], demo_engine: FluxEngine) -> None:
+    engine = open_engine("demo", FLUX_DEV)
+    model = engine._loaded()
+    for module in (model.transformer, model.text._t5, model.text._clip):
+        stream(module, CPU)
+    request = make_request(negative_prompt="night")
+    assert draw(engine, request).data == draw(demo_engine, request).data
