@@ -1,13 +1,17 @@
 """However a model is kept in memory, its pictures are the same to the last byte where its numbers are."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 from torch import nn
 from torch.nn import functional
 
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
+from flux_endpoint.core.errors import OutOfMemory
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.memory_plan import MemoryMode, Placement, placements_on
@@ -120,3 +124,94 @@ def test_weights_that_come_block_by_block(checkpoints: dict[ModelFamily, Path], 
         stream(module, CPU)
     request = make_request(negative_prompt="night")
     assert draw(engine, request).data == draw(demo_engine, request).data
+
+
+class Shortage:
+    """A device that has too little memory while the mode of an engine is one of some: a hook of torch's own."""
+
+    def __init__(self, engine: FluxEngine, *modes: str) -> None:
+        self.refusals = 0
+
+        def refuse(module: nn.Module, _: object) -> None:
+            if isinstance(module, FluxTransformer2DModel) and engine._mode in modes:
+                self.refusals += 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+        self._hook = nn.modules.module.register_module_forward_pre_hook(refuse)
+
+    def __enter__(self) -> "Shortage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+def test_out_of_memory_is_met_by_the_next_thriftier_mode(checkpoints: dict[ModelFamily, Path]) -> None:
+    request = make_request()
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    expected = draw(engine, request).data
+    with Shortage(engine, "full") as shortage:
+        assert draw(engine, request).data == expected
+        assert shortage.refusals == 1
+        assert layers(engine._loaded().text.encoders[1], StoredLinear)
+        assert engine.info.memory.startswith("offload (the device ran out of memory in full mode")
+        # It stays there: later pictures need not fail first.
+        assert draw(engine, make_request(prompt="a red house")).data
+        assert shortage.refusals == 1
+    engine.release()
+    engine.load()
+    assert engine.info.memory.startswith("full")
+
+
+def test_a_picture_that_does_not_fit_in_any_mode_fails_and_the_engine_lives(
+    checkpoints: dict[ModelFamily, Path],
+) -> None:
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    with (
+        Shortage(engine, *MemoryMode),
+        pytest.raises(OutOfMemory, match=r"cpu has too little memory .* in offload mode"),
+    ):
+        draw(engine, make_request())
+    assert draw(engine, make_request()).data
+
+
+def test_other_errors_are_not_tried_again(checkpoints: dict[ModelFamily, Path]) -> None:
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    hook = engine._loaded().transformer.register_forward_pre_hook(lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        draw(engine, make_request())
+    hook.remove()
+    assert engine.info.memory.startswith("full")
+
+
+def test_a_released_engine_loads_again_and_draws_the_same_bytes(checkpoints: dict[ModelFamily, Path]) -> None:
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    expected, fingerprint = draw(engine, make_request()).data, engine.info.fingerprint
+    transformer = weakref.ref(engine._loaded().transformer)
+    engine.release(idle_s=3600)
+    assert transformer() is not None
+    engine.release()
+    assert transformer() is None
+    assert engine.info.memory.startswith("unloaded")
+    assert draw(engine, make_request()).data == expected
+    assert engine.info.fingerprint == fingerprint
+    assert engine.info.memory.startswith("full")
+
+
+def test_weights_go_when_the_last_picture_is_done(checkpoints: dict[ModelFamily, Path]) -> None:
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    expected = draw(engine, make_request()).data
+    transformer = weakref.ref(engine._loaded().transformer)
+    first, second = (engine.generate(make_request()) for _ in range(2))
+    next(first)
+    next(second)
+    engine.release()
+    first.close()
+    assert transformer() is not None
+    with pytest.raises(StopIteration) as done:
+        while True:
+            next(second)
+    assert done.value.value.data == expected
+    del second
+    gc.collect()
+    assert transformer() is None

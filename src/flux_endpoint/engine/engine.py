@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import torch
 
 from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.errors import OutOfMemory
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.decode import crop_to, decode_latents
@@ -20,6 +22,7 @@ from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack
 from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.residence import Residence, is_out_of_memory
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
@@ -67,6 +70,11 @@ class FluxEngine:
         self._memory = memory
         self._shared = shared or SharedComponents()
         self._model: LoadedModel | None = None
+        self._residence: Residence | None = None
+        self._is_released = False
+        # Pictures that have begun and not ended: their generators hold the weights.
+        self._drawing = 0
+        self._idle_since_s = time.monotonic()
         self._info = ModelInfo(source.name, spec.family, str(device), notice_for(source, spec.family))
 
     @property
@@ -88,12 +96,39 @@ class FluxEngine:
             keep_freed_memory()
         with naming(self._source):
             self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
+        self._residence = Residence(checkpoint, needs, plan)
+        self._is_released, self._idle_since_s = False, time.monotonic()
         parts = fingerprint_parts(self._device, self._model.dtype)
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
     def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
         """See `Engine.generate`."""
-        model = self._loaded()
+        if self._is_released:
+            self.load()
+        model, is_retry = self._loaded(), False
+        self._drawing += 1
+        try:
+            while True:
+                try:
+                    return (yield from self._draw(model, request))
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    problem = str(error)
+                # Here and not above: the error holds the tensors of the picture that did not fit.
+                if is_retry or not self._be_thriftier():
+                    raise OutOfMemory(
+                        f"{self._device} has too little memory for this picture, also in {self._mode} mode"
+                    )
+                _LOG.warning("out of memory, tried again in %s mode (%s)", self._mode, problem.partition("\n")[0])
+                is_retry = True
+        finally:
+            self._drawing -= 1
+            self._idle_since_s = time.monotonic()
+            if self._is_released:
+                self._free()
+
+    def _draw(self, model: LoadedModel, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
@@ -133,11 +168,42 @@ class FluxEngine:
         clean = unpack_latents(predict_clean(latents, velocity, sigma), size)
         return model.previewer.encode(clean, request.width, request.height)
 
+    def release(self, idle_s: float = 0) -> None:
+        """See `Engine.release`."""
+        if self._model is None or time.monotonic() - self._idle_since_s < idle_s:
+            return
+        if self._drawing and idle_s:
+            return
+        self._is_released = True
+        self._info = replace(self._info, memory="unloaded: the next picture loads it again")
+        if not self._drawing:
+            _LOG.info("%s is unloaded until the next picture", self._source.name)
+            self._free()
+
     def close(self) -> None:
         """See `Engine.close`."""
-        if self._model is None:
-            return
-        self._model = None
+        if self._model is not None:
+            self._free()
+
+    @property
+    def _mode(self) -> str:
+        return str(self._residence.plan.placement.mode) if self._residence else "no"
+
+    def _be_thriftier(self) -> bool:
+        """Keep less of the model on the device, until it is loaded anew; False where no thriftier way is left."""
+        if self._residence is None or self._model is None:
+            return False
+        if not self._residence.be_thriftier(self._model, self._device):
+            return False
+        self._info = replace(self._info, memory=str(self._residence.plan))
+        self._collect()
+        return True
+
+    def _free(self) -> None:
+        self._model = self._residence = None
+        self._collect()
+
+    def _collect(self) -> None:
         # Modules refer to each other in circles, which only the collector takes apart.
         gc.collect()
         if self._device.type == "cuda":

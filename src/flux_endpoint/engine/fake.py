@@ -51,6 +51,9 @@ class FakeEngine:
         data = draw(request.width, request.height, request.seed, picture_parameters(request, self._info))
         return EncodedImage(data, request.image_format, request.width, request.height)
 
+    def release(self, idle_s: float = 0) -> None:
+        """Do nothing: there is nothing to free."""
+
     def close(self) -> None:
         """Do nothing: there is nothing to free."""
 

@@ -146,7 +146,7 @@ def thriftier(plan: MemoryPlan, needs: Needs, device_kind: str) -> MemoryPlan | 
     for placement in placements[placements.index(plan.placement) + 1 :]:
         peak = needs.peak_bytes(placement)
         if placement.dtype == plan.placement.dtype and peak < plan.peak_bytes:
-            return MemoryPlan(placement, peak, f"the device ran out of memory in the mode {plan.placement.mode}")
+            return MemoryPlan(placement, peak, f"the device ran out of memory in {plan.placement.mode} mode")
     return None
 
 

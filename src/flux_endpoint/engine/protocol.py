@@ -87,6 +87,16 @@ class Engine(Protocol):
         """
         ...
 
+    def release(self, idle_s: float = 0) -> None:
+        """Free the weights until the next picture, which loads them again and has the same bytes.
+
+        While pictures are drawn, that waits for their end.
+
+        Args:
+            idle_s: only if no picture has been drawn for so long.
+        """
+        ...
+
     def close(self) -> None:
         """Free the weights; the engine cannot be used afterwards."""
         ...

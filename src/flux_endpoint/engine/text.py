@@ -52,6 +52,11 @@ class TextEncoder:
         self._t5_tokenizer = t5_tokenizer
         self._remembered = functools.lru_cache(maxsize=_REMEMBERED_PROMPTS)(self._encode)
 
+    @property
+    def encoders(self) -> tuple[CLIPTextModel, T5EncoderModel]:
+        """CLIP and T5."""
+        return self._clip, self._t5
+
     def encode(self, prompt: str, max_tokens: int) -> PromptEmbeds:
         """Encode one prompt on the encoders' device and in their dtype.
 
