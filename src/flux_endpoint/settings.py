@@ -107,6 +107,14 @@ class _EngineSettings(BaseSettings):
         "block; 'auto' takes the first that fits (docs/guides/real-weights.md).",
         "auto, full, offload, low",
     )
+    idle_unload_s: float = _setting(
+        0,
+        "Seconds without a picture after which a worker takes its model out of memory; the next job loads it again. 0 "
+        "keeps it.",
+        f"a number from 0 to {_MAX_LEASE_S}",
+        ge=0,
+        le=_MAX_LEASE_S,
+    )
     log_level: LogLevel = _setting("info", "How much is logged.", "debug, info, warning, error")
 
     @field_validator("log_level", "device", "memory", mode="before")

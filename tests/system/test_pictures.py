@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.servers import SCHNELL, run_command
+from tests.servers import SCHNELL, run_command, wait_until
 
 SMALL = {"width": 256, "height": 256, "image_format": "png", "seed": 7}
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -22,3 +22,40 @@ def test_both_endpoints_draw_with_the_embedded_model(servers, tmp_path):
     done = run_command("generate", "a lake", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lake.png").read_bytes() == picture.content
+
+
+def test_a_model_that_was_unloaded_draws_the_same_bytes_again(servers):
+    server = servers.start(model="demo")
+
+    def picture():
+        job = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
+        return httpx.get(job["output"]["image_url"]).content
+
+    def memory():
+        workers = server.client.get(f"{server.url}/v2/{SCHNELL}/health?details=true").json()["details"]
+        return workers[0].get("memory", "")
+
+    first = picture()
+    assert memory().startswith("full (it takes ")
+    before = server.workers()[0].memory_info().rss
+    assert len(server.client.post(f"{server.url}/v2/gpu/release").json()["workers"]) == 1
+    wait_until(lambda: memory().startswith("unloaded"), "the model is unloaded")
+    assert server.workers()[0].memory_info().rss < before
+    assert picture() == first
+    wait_until(lambda: memory().startswith("full (it takes "), "the model is loaded again")
+
+
+def test_a_model_without_jobs_is_unloaded(servers):
+    server = servers.start(model="demo", idle_unload_s="0.2")
+    job = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
+    wait_until(
+        lambda: (
+            server.client.get(f"{server.url}/v2/{SCHNELL}/health?details=true")
+            .json()["details"][0]
+            .get("memory", "")
+            .startswith("unloaded")
+        ),
+        "the model is unloaded",
+    )
+    again = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
+    assert httpx.get(again["output"]["image_url"]).content == httpx.get(job["output"]["image_url"]).content

@@ -28,6 +28,7 @@ class Operation(StrEnum):
     ESTIMATE = "estimate"
     BILLING = "billing"
     USAGE = "usage"
+    GPU_RELEASE = "gpu-release"
     BATCH = "batch"  # all that changes a batch, but for `finalize`, which is a `run`
 
 

@@ -35,6 +35,7 @@ DEFAULT_RULES: Final[Mapping[Operation, RateRule]] = {
     Operation.BILLING: RateRule(100, 20),
     Operation.USAGE: RateRule(100, 20),
     Operation.PURGE_QUEUE: RateRule(2, None),
+    Operation.GPU_RELEASE: RateRule(2, None),
     Operation.REQUESTS: RateRule(10, 2),
     Operation.BATCH: RateRule(1_000, 200),
 }

@@ -44,6 +44,8 @@ class KnownWorker:
         since_ms: when it came into its state, by `Clock.now_ms`: the gateways compare it.
         seen_ms: its last sign of life here.
         called_ms: when it last began a call. The end of one that was held is no sign of a process that is stopped.
+        memory: how it keeps its models in memory; empty when it has not said so here.
+        can_unload: it listens for being asked to give its memory back.
         is_ours: this gateway starts and ends its process.
         asked_ms: when a take of its was last open here, by `Clock.now_ms`; 0 for never.
         handed_ms: when this gateway handed it a job, by `Clock.now_ms`; None when it has asked here since, or never
@@ -62,6 +64,7 @@ class KnownWorker:
         written_ms: when the database was last told.
         is_unwritten: the database does not know its state yet.
         leaves: set while it is leaving.
+        unloads: set while it is to be asked to give its memory back.
         available: set while it may be given jobs.
         writing: held while the database is told.
     """
@@ -75,6 +78,8 @@ class KnownWorker:
     called_ms: int = 0
     reason: str = ""
     fingerprint: str = ""
+    memory: str = ""
+    can_unload: bool = False
     is_ours: bool = False
     asked_ms: int = 0
     handed_ms: int | None = None
@@ -91,6 +96,7 @@ class KnownWorker:
     written_ms: int | None = None
     is_unwritten: bool = False
     leaves: asyncio.Event = field(default_factory=asyncio.Event)
+    unloads: asyncio.Event = field(default_factory=asyncio.Event)
     available: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 

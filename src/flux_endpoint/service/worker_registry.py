@@ -50,12 +50,14 @@ class WorkerView:
     Attributes:
         reason: why it does what it does; empty when there is nothing to say.
         fingerprint: of the kind of worker it is; empty when it does not say.
+        memory: how it keeps its models in memory; empty when it has not said so to this gateway.
     """
 
     id: str
     condition: Condition
     reason: str
     fingerprint: str
+    memory: str = ""
 
 
 class WorkerRegistry:
@@ -101,6 +103,10 @@ class WorkerRegistry:
         if is_news or worker.written_ms is None or worker.seen_ms - worker.written_ms >= self._write_period_ms:
             await self._write(worker)
         return worker
+
+    def known(self) -> Sequence[KnownWorker]:
+        """All workers that this gateway has heard of."""
+        return list(self._workers.values())
 
     def hear(self, worker_id: str) -> KnownWorker | None:
         """Note that a worker reports something; None for one that this gateway has not heard of."""
@@ -258,7 +264,9 @@ class WorkerRegistry:
                 continue
             worker, jobs = self._workers.get(record.id), running_jobs.get(record.id, 0)
             condition = condition_of(record, worker, jobs, now_ms, passed_ms, self._patience_ms)
-            views.append(WorkerView(record.id, condition, record.reason, record.fingerprint))
+            views.append(
+                WorkerView(record.id, condition, record.reason, record.fingerprint, worker.memory if worker else "")
+            )
         return views
 
     async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:

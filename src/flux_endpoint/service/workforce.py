@@ -16,6 +16,7 @@ from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.waiting import happens, unless
+from flux_endpoint.service.worker_memory import WorkerMemory
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerRegistry, WorkerView
 from flux_endpoint.stores.jobs.protocol import ClaimStore
 from flux_endpoint.stores.workers.protocol import WorkerStore
@@ -64,6 +65,7 @@ class Workforce:
         self.lease_ms = round(lease_s * 1_000)
         self._on_leaving = on_leaving
         self._registry = WorkerRegistry(workers, clock, self.lease_ms)
+        self.memory = WorkerMemory(self._registry)
         self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
         self._lost: set[str] = set()
         # By `monotonic_ms`.
@@ -265,20 +267,27 @@ class Workforce:
         worker.jobs.clear()
         await self._losses.release(worker_id)
 
-    async def stops(self, worker_id: str, endpoint_ids: Collection[str], hold_s: float) -> list[str]:
+    async def stops(
+        self, worker_id: str, endpoint_ids: Collection[str], hold_s: float, can_unload: bool = False
+    ) -> list[str]:
         """Jobs this worker must stop, each told once; waits up to `hold_s` seconds for the first.
+
+        The wait also ends when the worker is to be asked to unload and says that it can: see `WorkerMemory`.
 
         Raises:
             UnknownEndpoint: one of the endpoints is not served here.
         """
         self._check_endpoints(endpoint_ids)
         worker = await self._registry.see(worker_id, endpoint_ids)
+        worker.can_unload = can_unload
         with self._registry.holding(worker, is_take=False):
             if worker.state is WorkerState.LEAVING:
                 stops = await self._store.wait_for_stops(worker_id, hold_s)
             else:
                 # A process that ends after its job is held up by this call.
-                stops = await unless(worker.leaves, self._store.wait_for_stops(worker_id, hold_s)) or []
+                waiting = unless(worker.unloads, self._store.wait_for_stops(worker_id, hold_s))
+                found = await unless(worker.leaves, waiting)
+                stops = found or []
         for job_id in stops:
             worker.jobs.pop(job_id, None)
         return stops

@@ -275,6 +275,7 @@ def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforc
         "SCHNELL_MODEL": settings.schnell_source,
         "DEVICE": settings.device,
         "MEMORY": settings.memory,
+        "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "LOG_LEVEL": settings.log_level,
         "THREADS": str(threads),
     }

@@ -62,6 +62,8 @@ class Gateway:
         sleep: waits between tries; tests hand in their own.
         age_ms: how long ago this process started; told with the first take, which is its first free slot.
         fingerprint: of the kind of worker this is; told with the first take, too.
+        memory: how its models are kept, told with pings.
+        on_unload: awaited when the gateway asks this worker to give its memory back.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Gateway:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         age_ms: Callable[[], int] | None = None,
         fingerprint: str = "",
+        memory: Callable[[], str] = str,
+        on_unload: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._connection = connection
         self._all = ",".join(sorted(endpoint_ids))
@@ -81,6 +85,8 @@ class Gateway:
         self._sleep = sleep
         self._age_ms = age_ms
         self._fingerprint = fingerprint
+        self._memory = memory
+        self._on_unload = on_unload
         self._is_answering = True
 
     async def take(self, *, is_busy: bool) -> TakenJob | None:
@@ -140,12 +146,17 @@ class Gateway:
 
     async def stops(self) -> list[str]:
         """Ids of jobs to stop; empty when there was none for as long as the gateway holds the question."""
-        body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", _HOLD)
+        query = [("unload", "1")] if self._on_unload else []
+        body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", _HOLD, query=query)
+        if body and body.get("unload") and self._on_unload:
+            await self._on_unload()
         return list(body["jobsToStop"]) if body else []
 
     async def ping(self, job_ids: Collection[str]) -> list[str]:
         """Renew the leases of these jobs. Returns those that are no longer this worker's."""
         query = [("job_id", ",".join(job_ids))] if job_ids else []
+        if memory := self._memory():
+            query.append(("memory", memory))
         body = await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
         return list(body["jobsToStop"]) if body else []
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -21,6 +22,7 @@ from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
 from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
+from flux_endpoint.worker.unload import memory_of_all, unload, unload_when_idle
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +73,24 @@ def tell_unwell(gateway_url: str, token: str, worker_id: str, endpoint_ids: Coll
         asyncio.run(asyncio.wait_for(tell(), _TELL_S))
 
 
-def run_worker(gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine]) -> NoReturn:
+def run_worker(
+    gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine], idle_unload_s: float = 0
+) -> NoReturn:
     """Work on loaded engines until SIGTERM or SIGINT, give the running job back, and end the process.
+
+    Args:
+        gateway_url: where jobs come from.
+        token: the worker token.
+        worker_id: its name.
+        engines: by endpoint id.
+        idle_unload_s: seconds without a picture after which an engine is unloaded; 0 for never.
 
     Raises:
         Unauthenticated: the worker token is wrong.
         NotFound: the gateway does not serve these endpoints.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(gateway_url, token, worker_id, engines, EngineThread()))
+        runner.run(_work(gateway_url, token, worker_id, engines, EngineThread(), idle_unload_s))
     # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
     # apart, seconds. The job has been given back, and the system frees what a process held.
     logging.shutdown()
@@ -106,7 +117,12 @@ def leave_with_parent() -> None:
 
 
 async def _work(
-    gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine], thread: EngineThread
+    gateway_url: str,
+    token: str,
+    worker_id: str,
+    engines: Mapping[str, Engine],
+    thread: EngineThread,
+    idle_unload_s: float,
 ) -> None:
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -115,8 +131,20 @@ async def _work(
     device, fingerprint = next(iter(engines.values())).info.device, fingerprint_of_all(engines)
     async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
-        gateway = Gateway(connection, list(engines), worker_id, device, age_ms=age_ms, fingerprint=fingerprint)
+        gateway = Gateway(
+            connection,
+            list(engines),
+            worker_id,
+            device,
+            age_ms=age_ms,
+            fingerprint=fingerprint,
+            memory=partial(memory_of_all, engines),
+            on_unload=partial(unload, engines, thread),
+        )
+        idle = asyncio.create_task(unload_when_idle(engines, thread, idle_unload_s)) if idle_unload_s else None
         await Worker(gateway, engines, thread).run(leave)
+        if idle:
+            idle.cancel()
     logger.info("worker %s left", worker_id)
 
 

@@ -46,6 +46,10 @@ class EngineThread:
             self._executor, generate_until_stopped, engine, request, stop, on_step
         )
 
+    async def call(self, function: Callable[[], object]) -> None:
+        """Call something in the engine's thread, between two steps."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
     def close(self, timeout_s: float) -> bool:
         """Take no more work. False when the last step still runs after `timeout_s` seconds."""
         closer = threading.Thread(target=self._executor.shutdown, daemon=True)

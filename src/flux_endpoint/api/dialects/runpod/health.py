@@ -13,7 +13,9 @@ from flux_endpoint.service.endpoint import Endpoint
 from flux_endpoint.service.known_worker import Condition
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerView, count_workers
 
-_DETAILS: Final = Flag("details", "Add what each worker does, why it does not work, and its fingerprint.")
+_DETAILS: Final = Flag(
+    "details", "Add what each worker does, why it does not work, its fingerprint, and how it keeps its models."
+)
 _COUNT: Final[JsonObject] = {"type": "integer"}
 _TEXT: Final[JsonObject] = {"type": "string"}
 
@@ -29,6 +31,7 @@ _WORKER_SCHEMA: Final[JsonObject] = {
         "state": {"type": "string", "enum": [condition.value for condition in Condition]},
         "reason": _TEXT,
         "fingerprint": _TEXT,
+        "memory": _TEXT | {"description": "How it keeps its models; of workers that ask this gateway for jobs."},
     },
     "required": ["id", "state"],
 }
@@ -85,5 +88,5 @@ def _body(jobs: JobCounts, workers: WorkerCounts) -> JsonObject:
 
 def _details(worker: WorkerView) -> JsonObject:
     body = {"id": worker.id, "state": worker.condition.value}
-    more = {"reason": worker.reason, "fingerprint": worker.fingerprint}
+    more = {"reason": worker.reason, "fingerprint": worker.fingerprint, "memory": worker.memory}
     return body | {name: text for name, text in more.items() if text}

@@ -10,6 +10,7 @@ from flux_endpoint.api.dialects.runpod import (
     billing,
     estimate,
     events,
+    gpu,
     health,
     job_schemas,
     jobs,
@@ -385,6 +386,7 @@ _SERVER_ROUTES: Final = (
         parameters=activity.PARAMETERS,
         answers=activity.ANSWERS,
     ),
+    gpu.ROUTE,
 )
 
 ROUTES: Final = (*_WORKER_ROUTES, *_JOB_ROUTES, *_BATCH_ROUTES, *_SERVER_ROUTES)

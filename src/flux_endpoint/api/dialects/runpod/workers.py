@@ -20,7 +20,7 @@ _MAX_BATCH = 100
 # A worker holds as many jobs as its handler runs at once: tens, in rare cases hundreds.
 _MAX_PINGED = 1_000
 _MAX_REASON_CHARS = 256
-_MAX_FINGERPRINT_CHARS = 1_000
+_MAX_LINE_CHARS = 1_000
 _MAX_NUMBER = 10**9
 
 
@@ -66,14 +66,23 @@ async def job_stream(call: Call, worker: Worker, job_id: str) -> Response:
 
 
 async def job_stop(call: Call, worker: Worker) -> Response:
-    """Jobs to stop, as soon as there are any; 204 when none came in time: ask again."""
-    waiting = worker.workforce.stops(worker.id, worker.endpoint_ids, call.services.hold_s)
+    """Jobs to stop, as soon as there are any; 204 when none came in time: ask again.
+
+    Our own workers say `unload=1`: they may be told to give their memory back, too.
+    """
+    can_unload = call.query_params.get("unload") == "1"
+    waiting = worker.workforce.stops(worker.id, worker.endpoint_ids, call.services.hold_s, can_unload)
     stops = await unless_client_leaves(call, waiting)
-    return json_reply({"jobsToStop": stops}) if stops else Response(status_code=204)
+    body: dict[str, Any] = {"jobsToStop": stops} if stops else {}
+    if can_unload and worker.workforce.memory.is_to_unload(worker.id):
+        body = {"jobsToStop": stops, "unload": True}
+    return json_reply(body) if body else Response(status_code=204)
 
 
 async def ping(call: Call, worker: Worker) -> Response:
     """Renew the leases of the named jobs; the answer lists those that are no longer the worker's.
+
+    Our own workers add how they keep their models.
 
     With `status=unhealthy`, the worker says that it cannot work, and in `check` and `reason` why.
     """
@@ -86,6 +95,9 @@ async def ping(call: Call, worker: Worker) -> Response:
     if len(job_ids) > _MAX_PINGED:
         raise InvalidRequest(f"Invalid request: job_id names {len(job_ids)} jobs; a ping may name {_MAX_PINGED}")
     not_held = await worker.workforce.ping(worker.id, worker.endpoint_ids, job_ids)
+    memory = _line(call, "memory")
+    if memory is not None:
+        worker.workforce.memory.note(worker.id, memory)
     return json_reply({"jobsToStop": sorted(not_held)})
 
 
@@ -103,7 +115,7 @@ async def _take(call: Call, worker: Worker, limit: int) -> list[Claim]:
         services.hold_s if hold_ms is None else min(services.hold_s, hold_ms / 1_000),
         limit,
         worker.check_right,
-        _fingerprint(call) if "fingerprint" in call.query_params else "",
+        (_line(call, "fingerprint") or "") if "fingerprint" in call.query_params else "",
         is_free=call.query_params.get("job_in_progress") == "0",
         at_most=at_most,
     )
@@ -160,12 +172,12 @@ async def _take_report(worker: Worker, job_id: str, token: int | None, report: M
             await workforce.let_leave(worker.id, worker.endpoint_ids)
 
 
-def _fingerprint(call: Call) -> str:
-    """The kind of worker, told by our own with their first take."""
-    text = call.query_params["fingerprint"]
-    if len(text) > _MAX_FINGERPRINT_CHARS or not (text.isascii() and text.isprintable()):
-        problem = f"must be at most {_MAX_FINGERPRINT_CHARS} printable ASCII characters"
-        raise InvalidRequest(f"Invalid request: fingerprint {problem}")
+def _line(call: Call, name: str) -> str | None:
+    """What our own workers tell of themselves; None when they do not."""
+    text = call.query_params.get(name)
+    if text is not None and (len(text) > _MAX_LINE_CHARS or not (text.isascii() and text.isprintable())):
+        problem = f"must be at most {_MAX_LINE_CHARS} printable ASCII characters"
+        raise InvalidRequest(f"Invalid request: {name} {problem}")
     return text
 
 
