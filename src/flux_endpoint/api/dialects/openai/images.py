@@ -1,36 +1,32 @@
 """Pictures as clients of this dialect ask for them: held until they are drawn, or streamed as they form."""
 
-import asyncio
 import base64
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
-from anyio import CancelScope
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, cancel, drawn, link_to, problem_of, submit
+from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.openai.requests import ImagesRequest, read_request
-from flux_endpoint.api.dialects.openai.words import DIALECT, endpoint_of, error_body
+from flux_endpoint.api.dialects.openai.words import DIALECT, error_body
 from flux_endpoint.api.errors import http_status_of
-from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import FluxEndpointError, NotFound
-from flux_endpoint.core.ids import is_image_key
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress
 from flux_endpoint.core.raw_json import write_json
-from flux_endpoint.core.submission import Receipt
 from flux_endpoint.service.endpoint import Endpoint
 
 # OpenAI's clients give up after 600 s and ask again: they must have an answer before.
 _LONGEST_S: Final = 590.0
 # These clients ask again after a 5xx, for another picture; what has failed would fail again.
 _DO_NOT_RETRY: Final = {"x-should-retry": "false"}
-_TOO_LATE: Final = "the picture was not ready in time, or the server is about to stop; its job was cancelled"
 _EVENTS: Final = "text/event-stream"
 # Proxies must pass each message on at once; the second header says so to nginx.
 _STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -46,19 +42,13 @@ async def generations(call: Call, key: ApiKey) -> Response:
     data = await read_body(call, call.body_limit_bytes)
     asked = await call.services.bodies.read(data, read_request)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model)
-    key.require(endpoint.id, Operation.RUNSYNC)
-    jobs = await _submit(call, endpoint, asked)
+    jobs = await submit(call, endpoint, DIALECT, asked.submissions(endpoint.spec), is_held=True)
     if asked.is_streamed:
         return StreamingResponse(_events(call, endpoint, asked, jobs), headers=_STREAM_HEADERS, media_type=_EVENTS)
-    try:
-        waits = (endpoint.wait(job.id, _LONGEST_S) for job in jobs)
-        ended = await unless_client_leaves(call, _together(waits))
-        if not all(job.status.is_terminal for job in ended):
-            raise HTTPException(503, _TOO_LATE, _DO_NOT_RETRY)
-        return json_reply(await _answer(call, endpoint, asked, ended))
-    except BaseException:
-        await _cancel(endpoint, jobs)
-        raise
+    ended = await drawn(call, endpoint, jobs, _LONGEST_S)
+    if not all(job.status.is_terminal for job in ended):
+        raise HTTPException(503, TOO_LATE, _DO_NOT_RETRY)
+    return json_reply(await _answer(call, endpoint, asked, ended))
 
 
 async def edits(_call: Call, _key: ApiKey) -> NoReturn:
@@ -71,31 +61,6 @@ async def variations(_call: Call, _key: ApiKey) -> NoReturn:
     raise NotFound("variations of pictures are not made here")
 
 
-async def _submit(call: Call, endpoint: Endpoint, asked: ImagesRequest) -> list[Job]:
-    """Queue the jobs of a request: all of them or none."""
-    jobs: list[Job] = []
-    try:
-        for submission in asked.submissions(endpoint.spec):
-            receipt = Receipt(f"img_{uuid.uuid4()}", DIALECT, is_held=True, origin=call.origin)
-            jobs.append(await endpoint.submit(submission, receipt))
-    except BaseException:
-        await _cancel(endpoint, jobs)
-        raise
-    call.made_id = jobs[0].id
-    return jobs
-
-
-async def _cancel(endpoint: Endpoint, jobs: Sequence[Job]) -> None:
-    """Stop what still runs for a client that has no use for it, also while its own request is being cancelled."""
-    with CancelScope(shield=True):
-        for job in jobs:
-            await endpoint.cancel(job.id)
-
-
-async def _together(waits: Iterable[Awaitable[Job]]) -> list[Job]:
-    return await asyncio.gather(*waits)
-
-
 async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job]) -> JsonObject:
     """The pictures of the jobs that are COMPLETED.
 
@@ -103,7 +68,7 @@ async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
         HTTPException: there is none.
     """
     done = [job for job in jobs if job.status is JobStatus.COMPLETED]
-    failures = [_problem_of(job) for job in jobs if job.status is not JobStatus.COMPLETED]
+    failures = [problem_of(job) for job in jobs if job.status is not JobStatus.COMPLETED]
     if not done:
         raise HTTPException(500, failures[0], _DO_NOT_RETRY)
     warnings = [*asked.warnings, *failures]
@@ -119,15 +84,13 @@ async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
 
 async def _picture(call: Call, asked: ImagesRequest, shown: JsonObject) -> JsonObject:
     """One entry of `data`: the picture in the forms that were asked for, and its seed."""
-    where = str(shown["image_url"])
-    is_here = is_image_key(where)
     picture: JsonObject = {}
+    data = await bytes_of(call, shown) if asked.with_bytes else None
+    if data is not None:
+        picture["b64_json"] = base64.b64encode(data).decode()
     # A worker of somebody else's may keep its pictures elsewhere: then there is a link and nothing more.
-    if asked.with_bytes and is_here:
-        pieces = [piece async for piece in call.services.images.read(where)]
-        picture["b64_json"] = base64.b64encode(b"".join(pieces)).decode()
-    if asked.with_link or not is_here:
-        picture["url"] = f"{call.origin}/images/{where}" if is_here else where
+    if asked.with_link or data is None:
+        picture["url"] = link_to(call, shown)
     return picture | {"seed": shown.get("seed")}
 
 
@@ -146,7 +109,7 @@ async def _events(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
                     yield _event("image_generation.partial_image", last, b64_json=preview, partial_image_index=sent)
                     sent += 1
             if last.status is not JobStatus.COMPLETED:
-                raise HTTPException(500, _problem_of(last))
+                raise HTTPException(500, problem_of(last))
             picture = await _picture(call, replace(asked, with_bytes=True), endpoint.spec.present(last, str))
             yield _event("image_generation.completed", last, **picture, cost=float(last.cost_usd))
         yield "data: [DONE]\n\n"
@@ -155,9 +118,9 @@ async def _events(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
         text = error.detail if isinstance(error, HTTPException) else str(error)
         body, _ = error_body(status_code, text, made_id=None, problems=(), field=None)
         yield f"data: {write_json(body)}\n\n"
-        await _cancel(endpoint, jobs)
+        await cancel(endpoint, jobs)
     except BaseException:
-        await _cancel(endpoint, jobs)
+        await cancel(endpoint, jobs)
         raise
 
 
@@ -191,7 +154,3 @@ def _form_of(job: Job) -> JsonObject:
 
 def _created_s(job: Job) -> int:
     return job.created_ms // 1_000
-
-
-def _problem_of(job: Job) -> str:
-    return job.error or f"the job was {job.status.value.replace('_', ' ').lower()}"

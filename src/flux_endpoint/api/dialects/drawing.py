@@ -1,0 +1,80 @@
+"""What dialects have in common that hold a request until its pictures are drawn."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from anyio import CancelScope
+
+from flux_endpoint.api.dialects.models import new_job_id
+from flux_endpoint.api.http import unless_client_leaves
+from flux_endpoint.api.operations import Call
+from flux_endpoint.core.ids import is_image_key
+from flux_endpoint.core.job import Job
+from flux_endpoint.core.submission import Receipt, Submission
+from flux_endpoint.service.endpoint import Endpoint
+
+TOO_LATE: Final = "the picture was not ready in time, or the server is about to stop; its job was cancelled"
+
+
+async def submit(
+    call: Call, endpoint: Endpoint, dialect: str, submissions: Iterable[Submission], *, is_held: bool
+) -> list[Job]:
+    """Queue the jobs of one request: all of them or none."""
+    jobs: list[Job] = []
+    try:
+        for submission in submissions:
+            receipt = Receipt(new_job_id(endpoint.spec), dialect, is_held, origin=call.origin)
+            jobs.append(await endpoint.submit(submission, receipt))
+    except BaseException:
+        await cancel(endpoint, jobs)
+        raise
+    call.made_id = jobs[0].id
+    return jobs
+
+
+async def drawn(call: Call, endpoint: Endpoint, jobs: Sequence[Job], longest_s: float) -> list[Job]:
+    """The jobs at their end. Those that still run when the time is over, or the client leaves, are cancelled."""
+    try:
+        ended = await unless_client_leaves(call, _together(endpoint.wait(job.id, longest_s) for job in jobs))
+    except BaseException:
+        await cancel(endpoint, jobs)
+        raise
+    if not all(job.status.is_terminal for job in ended):
+        await cancel(endpoint, jobs)
+    return ended
+
+
+async def cancel(endpoint: Endpoint, jobs: Sequence[Job]) -> None:
+    """Stop what still runs for a client that has no use for it, also while its own request is being cancelled."""
+    with CancelScope(shield=True):
+        for job in jobs:
+            await endpoint.cancel(job.id)
+
+
+async def bytes_of(call: Call, shown: Mapping[str, Any]) -> bytes | None:
+    """The file of a picture; None where a worker of somebody else's keeps it elsewhere.
+
+    Args:
+        call: who asks.
+        shown: what the endpoint presents of its job, with the picture's key for a link.
+    """
+    where = str(shown["image_url"])
+    if not is_image_key(where):
+        return None
+    return b"".join([piece async for piece in call.services.images.read(where)])
+
+
+def link_to(call: Call, shown: Mapping[str, Any]) -> str:
+    """Where a picture can be fetched; else as `bytes_of`."""
+    where = str(shown["image_url"])
+    return f"{call.origin}/images/{where}" if is_image_key(where) else where
+
+
+def problem_of(job: Job) -> str:
+    """Why a job has no picture."""
+    return job.error or f"the job was {job.status.value.replace('_', ' ').lower()}"
+
+
+async def _together(waits: Iterable[Awaitable[Job]]) -> list[Job]:
+    return await asyncio.gather(*waits)

@@ -1,0 +1,68 @@
+"""What models are called in dialects that name them in a word, and ids that tell the model of their job."""
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import UnknownEndpoint, UnknownJob
+from flux_endpoint.core.job import Job
+from flux_endpoint.service.endpoint import Endpoint, Endpoints
+
+# Between the model and the rest of an id.
+_MARK: Final = "_"
+
+
+def new_job_id(spec: EndpointSpec) -> str:
+    """An id that begins with the model, for dialects whose clients name a job by nothing else."""
+    return f"{model_name(spec)}{_MARK}{uuid.uuid4()}"
+
+
+async def job_of(endpoints: Endpoints, key: ApiKey, job_id: str, dialect: str) -> tuple[Endpoint, Job]:
+    """The job of an id that `new_job_id` has made, as a key may see it.
+
+    Raises:
+        UnknownJob: there is none, or it came by another dialect.
+    """
+    model, _, _ = job_id.partition(_MARK)
+    for spec in picture_models(endpoints.specs):
+        if model == model_name(spec):
+            endpoint = endpoints.opened(spec.endpoint_id, key)
+            job = await endpoint.status(job_id)
+            if job.dialect == dialect:
+                return endpoint, job
+    raise UnknownJob.on(model, job_id)
+
+
+def model_name(spec: EndpointSpec) -> str:
+    """What an endpoint is called as a `model`: `flux-dev`."""
+    return _plain(spec.endpoint_id)
+
+
+def picture_models(specs: Iterable[EndpointSpec]) -> list[EndpointSpec]:
+    """The endpoints that draw pictures."""
+    return [spec for spec in specs if spec.makes_pictures]
+
+
+def endpoint_of(endpoints: Endpoints, key: ApiKey, model: str | None) -> Endpoint:
+    """The endpoint that a `model` means: its id, a name such as `flux-dev`, or the hub's id; None for the first.
+
+    Raises:
+        UnknownEndpoint: none of that name is served here.
+        Forbidden: the key may not draw with it.
+    """
+    served = picture_models(endpoints.specs)
+    for spec in served:
+        if model is None or _plain(model) == model_name(spec):
+            key.require(spec.endpoint_id, Operation.RUNSYNC)
+            return endpoints.opened(spec.endpoint_id, key)
+    names = ", ".join(model_name(spec) for spec in served) or "none"
+    raise UnknownEndpoint(f"the model '{str(model)[:80]}' is not served here; served: {names}")
+
+
+def _plain(name: str) -> str:
+    """`black-forest-labs/FLUX.1-dev`, `black-forest-labs-flux-1-dev` and `flux-dev` are one model: `flux-dev`."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return plain.removeprefix("black-forest-labs-").replace("flux-1-", "flux-")
