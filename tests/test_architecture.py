@@ -167,6 +167,8 @@ NAMES_FORMATS = {
     "worker/progress.py": "previews",
     "api/dialects/runpod/job_schemas.py": "previews, in an example",
     "api/dialects/openai/requests.py": "the format of OpenAI's pictures unless asked otherwise",
+    "api/dialects/huggingface/dialect.py": "the format unless asked otherwise",
+    "api/dialects/bfl/dialect.py": "the format unless asked otherwise",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
     "api/playground/history.js": "thumbnails",
     "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",

@@ -147,3 +147,20 @@ def test_ai_sdk_tells_the_reason_of_an_openai_refusal(server: Server) -> None:
     refusal = run_scenario(server, "aiSdkOpenaiRefused")
     assert refusal["statusCode"] == 400
     assert "width must be between 256 and 1536" in refusal["message"]
+
+
+def test_ai_sdk_draws_by_its_provider_of_black_forest_labs(server: Server) -> None:
+    [image] = run_scenario(server, "aiSdkBlackForestLabs")["images"]
+    assert image["mediaType"] == "image/jpeg"
+    refusal = run_scenario(server, "aiSdkBlackForestLabsRefused")
+    assert refusal["statusCode"] == 400
+    assert "width must be between 256 and 1536" in refusal["message"]
+
+
+def test_huggingface_gets_the_bytes_of_a_picture(server: Server) -> None:
+    image = run_scenario(server, "huggingface")
+    assert image["mediaType"] == "image/png"
+    assert parameters_of(image)["seed"] == 6
+    refusal = run_scenario(server, "huggingfaceRefused")
+    assert refusal["status"] == 400
+    assert "width must be between 256 and 1536" in refusal["message"]

@@ -37,8 +37,8 @@ def error_object(
 
 
 def secret_of(request: Request) -> str:
-    """The key of a request: `Authorization: Bearer KEY` and the raw `Authorization: KEY` are both in use."""
-    value = request.headers.get("authorization", "").strip()
+    """The key of a request: `Authorization: Bearer KEY`, the raw `Authorization: KEY`, or `x-key: KEY`."""
+    value = (request.headers.get("authorization") or request.headers.get("x-key", "")).strip()
     scheme, _, rest = value.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else value
 

@@ -102,6 +102,7 @@ class Route:
         words_of_errors: how its errors are told.
         made_header: where an answer has the id of what the call has made.
         is_polled: whether clients that are refused ask again at once: they are answered after a pause.
+        unavailable_status: what tells clients that the storage is away.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Route:
     words_of_errors: WordsOfErrors = error_object
     made_header: str = "X-Job-Id"
     is_polled: bool = False
+    unavailable_status: int = 503
 
 
 class Call(Request):

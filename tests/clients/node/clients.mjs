@@ -1,6 +1,9 @@
 // One scenario per run, named by the first argument; prints what the client returned as one line of JSON.
+globalThis.AI_SDK_LOG_WARNINGS = false; // They would stand among what is printed.
+import { createBlackForestLabs } from "@ai-sdk/black-forest-labs";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { textToImage } from "@huggingface/inference";
 import { createRunpod } from "@runpod/ai-sdk-provider";
 import { generateImage } from "ai";
 import OpenAI from "openai";
@@ -97,6 +100,32 @@ const scenarios = {
       await imageOf(createOpenAI({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), { size: "100x100" });
     } catch ({ statusCode, message }) {
       return { statusCode, message };
+    }
+  },
+  aiSdkBlackForestLabs: () =>
+    imageOf(createBlackForestLabs({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), {
+      seed: 4,
+      providerOptions: { blackForestLabs: { steps: 3 } },
+    }),
+  async aiSdkBlackForestLabsRefused() {
+    try {
+      await imageOf(createBlackForestLabs({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), { size: "100x100" });
+    } catch ({ statusCode, message }) {
+      return { statusCode, message };
+    }
+  },
+  async huggingface() {
+    const parameters = { width: 256, height: 256, seed: 6, num_inference_steps: 3 };
+    const endpointUrl = BASE_URL.replace(/v2$/, "hf/flux-dev");
+    const blob = await textToImage({ endpointUrl, accessToken: API_KEY, inputs: "a lake", parameters });
+    return { mediaType: blob.type, base64: Buffer.from(await blob.arrayBuffer()).toString("base64") };
+  },
+  async huggingfaceRefused() {
+    const endpointUrl = BASE_URL.replace(/v2$/, "hf/flux-dev");
+    try {
+      await textToImage({ endpointUrl, accessToken: API_KEY, inputs: "a lake", parameters: { width: 1 } });
+    } catch ({ message, httpResponse }) {
+      return { message, status: httpResponse.status };
     }
   },
 };

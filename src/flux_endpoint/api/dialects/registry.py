@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from flux_endpoint.api.dialects.bfl.dialect import BFL
+from flux_endpoint.api.dialects.huggingface.dialect import HUGGINGFACE
 from flux_endpoint.api.dialects.openai.dialect import OPENAI
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.runpod.dialect import RUNPOD
@@ -11,7 +13,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job
 
-DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNPOD, OPENAI)}
+DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL)}
 
 
 def spoken(names: Iterable[str] | None) -> list[Dialect]:

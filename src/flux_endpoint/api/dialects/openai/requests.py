@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
-from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, either, format_ending_in
-from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED, IntRange
+from flux_endpoint.core.image_formats import PNG, either
+from flux_endpoint.core.inputs import RANDOM_SEED, IntRange
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 
@@ -24,8 +25,6 @@ RESPONSE_FORMATS: Final[Mapping[str, tuple[bool, bool]]] = {
     "base64": (True, False),  # Together's word
     "url": (False, True),
 }
-# What other servers of this dialect call the inputs.
-_OTHER_NAMES: Final[Mapping[str, str]] = {"guidance_scale": "guidance", "output_format": "image_format"}
 # What OpenAI's models do and FLUX does not: said in the answer, unless it is a value that changes nothing.
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
     "quality": (_AUTO, "standard"),
@@ -67,13 +66,9 @@ class ImagesRequest:
         first = self.inputs.get("seed", RANDOM_SEED)
         if first == RANDOM_SEED:
             first = random_seed()
-        submissions = []
-        for number in range(self.pictures):
-            # Other servers take 64 bits. What is no seed at all is refused with the other inputs.
-            seed = (first + number) % (MAX_SEED + 1) if type(first) is int and first >= 0 else first
-            accepted = spec.accept({**self.inputs, "seed": seed}, any_size=True)
-            submissions.append(Submission(accepted.input, accepted.cost_usd))
-        return submissions
+        # What is no seed is refused with the other inputs.
+        seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
+        return [submission_of(spec, {**self.inputs, "seed": seed}) for seed in seeds]
 
 
 def read_request(data: bytes) -> ImagesRequest:
@@ -99,7 +94,7 @@ def read_request(data: bytes) -> ImagesRequest:
         raise InvalidParameter("stream", "must be true or false")
     return ImagesRequest(
         model=model,
-        inputs=_inputs_of(fields),
+        inputs=_size(fields.get("size", _AUTO)) | inputs_in(fields, DEFAULT_FORMAT),
         pictures=PICTURES.read("n", {"n": PICTURES.default} | fields),
         with_bytes=with_bytes,
         with_link=with_link,
@@ -111,19 +106,6 @@ def read_request(data: bytes) -> ImagesRequest:
             if name in fields and fields[name] not in harmless
         ),
     )
-
-
-def _inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    names = {alias: row.name for row in INPUTS for alias in (*row.aliases, row.name)}
-    inputs: dict[str, Any] = {"image_format": DEFAULT_FORMAT.name} | _size(fields.get("size", _AUTO))
-    for name, meaning in {**_OTHER_NAMES, **names}.items():
-        if name in fields:
-            inputs[meaning] = fields[name]
-    wanted = inputs["image_format"]
-    image_format = format_ending_in(wanted) if isinstance(wanted, str) else None
-    if image_format is None:
-        raise InvalidParameter("output_format", f"must be {either([repr(known) for known in IMAGE_FORMATS])}")
-    return inputs | {"image_format": image_format.name}
 
 
 def _size(value: object) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""The API of Black Forest Labs."""

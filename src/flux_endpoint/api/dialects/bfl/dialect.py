@@ -1,0 +1,200 @@
+"""The wire format of Black Forest Labs: a task is made, and its result polled for."""
+
+from collections.abc import Mapping, Sequence
+from math import gcd
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from flux_endpoint.api.admission import KeyHolders
+from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
+from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.api.dialects.models import endpoint_of, job_of
+from flux_endpoint.api.dialects.protocol import Dialect
+from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.operations import Body, Call, JsonObject, Route
+from flux_endpoint.api.parameters import query_parameter
+from flux_endpoint.api.schemas import json_response
+from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownJob
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG
+from flux_endpoint.core.inputs import input_schema, or_null
+from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.progress import read_progress
+from flux_endpoint.core.raw_json import decode_json
+from flux_endpoint.service.endpoint import Endpoint
+
+DIALECT: Final = "bfl"
+_LIMIT_BYTES: Final = 2**20
+_PIXELS_PER_MEGAPIXEL: Final = 1_000_000
+# Of a picture that is asked for by its shape: about a megapixel, as by its sides.
+_PIXELS: Final = 1024 * 1024
+_SIDE_STEP: Final = 64
+_SHORTEST, _LONGEST = 256, 1536
+# Pictures to start from, which this server cannot use: to draw without them would be another picture.
+_NOT_TAKEN: Final = ("image_prompt", "input_image", "mask", "webhook_url")
+_DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
+
+
+async def create(call: Call, key: ApiKey, model: str) -> Response:
+    """Queue a picture; ask `polling_url` until it is `Ready`.
+
+    `steps` and `guidance` as with every dialect; `width` and `height` win over `aspect_ratio`.
+    """
+    endpoint = endpoint_of(call.services.endpoints, key, model)
+    data = await read_body(call, call.body_limit_bytes)
+    inputs = await call.services.bodies.read(data, read_inputs)
+    [job] = await submit(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], is_held=False)
+    made = job.input
+    assert isinstance(made, Mapping)
+    return json_reply(
+        {
+            "id": job.id,
+            "polling_url": f"{call.origin}/v1/get_result?id={job.id}",
+            "cost": float(job.cost_usd),
+            "output_mp": made["width"] * made["height"] / _PIXELS_PER_MEGAPIXEL,
+        }
+    )
+
+
+async def get_result(call: Call, key: ApiKey) -> Response:
+    """Where a task stands: `Pending`, `Ready` with a link, or `Error`."""
+    job_id = call.query_params.get("id", "")
+    try:
+        endpoint, job = await job_of(call.services.endpoints, key, job_id, DIALECT)
+    except UnknownJob:
+        raise UnknownJob("Task not found") from None
+    return json_reply({"id": job.id} | _result(call, endpoint, job))
+
+
+def read_inputs(data: bytes) -> dict[str, Any]:
+    """What a body asks for, in the names of the table of inputs.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field.
+    """
+    body = decode_json(data)
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
+    for name in _NOT_TAKEN:
+        if body.get(name) is not None:
+            raise InvalidParameter(name, "is not taken here: this server draws from text, and is polled")
+    inputs = inputs_in(body, JPEG)
+    ratio = body.get("aspect_ratio")
+    if ratio is None or {"width", "height"} & inputs.keys():
+        return inputs
+    width, height = sides_of(ratio)
+    return inputs | {"width": width, "height": height}
+
+
+def sides_of(ratio: object) -> tuple[int, int]:
+    """Width and height, multiples of 64, of about a megapixel in a shape such as `16:9`.
+
+    Raises:
+        InvalidParameter: it is no shape that can be drawn.
+    """
+    parts = ratio.split(":") if isinstance(ratio, str) else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 1_000 for part in parts):
+        raise InvalidParameter("aspect_ratio", "must be two whole numbers such as '16:9'")
+    across, down = (int(part) // gcd(int(parts[0]), int(parts[1])) for part in parts)
+    unit = (_PIXELS / (across * down)) ** 0.5
+    width, height = (round(side * unit / _SIDE_STEP) * _SIDE_STEP for side in (across, down))
+    if not all(_SHORTEST <= side <= _LONGEST for side in (width, height)):
+        raise InvalidParameter("aspect_ratio", f"asks for {width}x{height}: sides are from {_SHORTEST} to {_LONGEST}")
+    return width, height
+
+
+def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:
+    if not job.status.is_terminal:
+        progress = read_progress(job.progress)
+        # A number that is not known must be absent: clients refuse null.
+        return {"status": "Pending"} | ({"progress": progress["step"] / progress["total"]} if progress else {})
+    if job.status is not JobStatus.COMPLETED:
+        return {"status": "Error", "result": None, "details": {"error": problem_of(job)}}
+    shown = endpoint.spec.present(job, str)
+    made = job.input
+    assert isinstance(made, Mapping)
+    took_s = (job.execution_time_ms or 0) / 1_000
+    sample = {"sample": link_to(call, shown), "prompt": made["prompt"], "seed": made["seed"], "duration": took_s}
+    return {"status": "Ready", "result": sample}
+
+
+def words_of_errors(
+    status_code: int, text: str, *, made_id: str | None, problems: Sequence[str], field: str | None
+) -> tuple[object, str]:
+    """An error as `{"detail": text}`. Implements `WordsOfErrors`."""
+    return {"detail": text}, "application/json"
+
+
+def _body_schema() -> JsonObject:
+    schema = input_schema(FLUX_DEV)
+    fields = {name: one for name, one in schema["properties"].items() if name not in ("image_format", "prompt")}
+    sides = {name: {"type": "integer", "minimum": _SHORTEST, "maximum": _LONGEST} for name in ("width", "height")}
+    others: dict[str, JsonObject] = {
+        "seed": {"type": "integer", "minimum": -1},
+        "aspect_ratio": {"type": "string", "enum": ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"]},
+        "output_format": {"type": "string", "enum": list(IMAGE_FORMATS), "default": JPEG.name},
+    }
+    named = {name: or_null(one) for name, one in (fields | sides | others).items()}
+    return {"type": "object", "required": ["prompt"], "properties": {"prompt": schema["properties"]["prompt"]} | named}
+
+
+_TASK: Final = {
+    "type": "object",
+    "required": ["id", "polling_url"],
+    "properties": {"id": {"type": "string"}, "polling_url": {"type": "string"}, "cost": {"type": "number"}},
+}
+_RESULT: Final = {
+    "type": "object",
+    "required": ["id", "status"],
+    "properties": {
+        "id": {"type": "string"},
+        "status": {"enum": ["Pending", "Ready", "Error"]},
+        "result": {"type": ["object", "null"]},
+        "progress": {"type": "number"},
+    },
+}
+_ERRORS: Final[dict[int | str, JsonObject]] = {
+    401: json_response("The API key is missing, unknown or revoked.", _DETAIL),
+    403: json_response("The API key does not open this.", _DETAIL),
+    404: json_response("There is no such model or task.", _DETAIL),
+    429: json_response("A rate limit is reached, or the queue is full; nothing was done.", _DETAIL),
+    503: json_response("The database did not answer.", _DETAIL),
+}
+_CREATED: Final = _ERRORS | {
+    200: json_response("The task.", _TASK),
+    400: json_response("The input is wrong: the error names the field and its limit.", _DETAIL),
+    402: json_response("The picture is beyond the API key's monthly budget.", _DETAIL),
+    415: json_response("The body is packed in a way that is not understood.", _DETAIL),
+}
+
+BFL: Final = Dialect(
+    DIALECT,
+    (
+        Route(
+            name="bfl_create",
+            methods="POST",
+            path="/v1/{model}",
+            access=KeyHolders(Operation.RUN, has_endpoint=False),
+            handler=create,
+            summary="Draw a picture (Black Forest Labs)",
+            tag="Black Forest Labs",
+            body=Body(_LIMIT_BYTES, _body_schema(), {"prompt": "a lighthouse", "width": 512, "height": 512}),
+            answers=_CREATED,
+            words_of_errors=words_of_errors,
+        ),
+        Route(
+            name="bfl_get_result",
+            methods="GET",
+            path="/v1/get_result",
+            access=KeyHolders(Operation.STATUS, has_endpoint=False),
+            handler=get_result,
+            summary="Where a task stands (Black Forest Labs)",
+            tag="Black Forest Labs",
+            parameters=[query_parameter("id", {"type": "string"}, "As answered when the task was made.")],
+            answers=_ERRORS | {200: json_response("The task.", _RESULT)},
+            words_of_errors=words_of_errors,
+        ),
+    ),
+)

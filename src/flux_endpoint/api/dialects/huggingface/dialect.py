@@ -1,0 +1,122 @@
+"""Hugging Face's wire format: one address per model, a prompt in, the bytes of a picture out."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from flux_endpoint.api.admission import KeyHolders
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of, submit
+from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.api.dialects.models import endpoint_of
+from flux_endpoint.api.dialects.protocol import Dialect
+from flux_endpoint.api.http import read_body
+from flux_endpoint.api.operations import Body, Call, JsonObject, Route
+from flux_endpoint.api.parameters import ERRORS
+from flux_endpoint.api.schemas import ERROR_SCHEMA, json_response
+from flux_endpoint.core.account import ApiKey, Operation
+from flux_endpoint.core.catalog import FLUX_DEV
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
+from flux_endpoint.core.inputs import input_schema, or_null
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.core.raw_json import decode_json
+
+DIALECT: Final = "huggingface"
+_DEFAULT_FORMAT: Final = PNG
+_LIMIT_BYTES: Final = 2**20
+_LONGEST_S: Final = 590.0
+# The JavaScript client repeats a call after a 503 for ever, without a pause.
+_UNAVAILABLE: Final = 429
+
+
+async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
+    """Draw a picture and answer its bytes, in the format that `Accept` names. A client that hangs up cancels it.
+
+    `parameters` has every input of FLUX; `guidance_scale` is `guidance`.
+    """
+    endpoint = endpoint_of(call.services.endpoints, key, model)
+    data = await read_body(call, call.body_limit_bytes)
+    inputs = await call.services.bodies.read(data, read_inputs, _accepted(call))
+    jobs = await submit(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], is_held=True)
+    [job] = await drawn(call, endpoint, jobs, _LONGEST_S)
+    if not job.status.is_terminal:
+        raise HTTPException(504, TOO_LATE)
+    if job.status is not JobStatus.COMPLETED:
+        raise HTTPException(500, problem_of(job))
+    shown = endpoint.spec.present(job, str)
+    picture = await bytes_of(call, shown)
+    if picture is None:
+        return RedirectResponse(link_to(call, shown), 303)
+    return Response(picture, media_type=IMAGE_FORMATS[inputs["image_format"]].media_type)
+
+
+def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
+    """What a body asks for, in the names of the table of inputs.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field.
+    """
+    body = decode_json(data)
+    if not isinstance(body, Mapping) or body.get("inputs") is None:
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'inputs'")
+    parameters = body.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, Mapping):
+        raise InvalidParameter("parameters", "must be a JSON object")
+    if not isinstance(body["inputs"], str):
+        raise InvalidParameter("inputs", "must be a string: the prompt")
+    return inputs_in(parameters, default_format) | {"prompt": body["inputs"]}
+
+
+def _accepted(call: Call) -> ImageFormat:
+    accepted = call.headers.get("accept", "")
+    return next((row for row in IMAGE_FORMATS.values() if row.media_type in accepted), _DEFAULT_FORMAT)
+
+
+def _body_schema() -> JsonObject:
+    fields = input_schema(FLUX_DEV)["properties"]
+    sides = {name: {"type": "integer", "minimum": 256, "maximum": 1536} for name in ("width", "height")}
+    seed = {"seed": {"type": "integer", "minimum": -1}}
+    named = {name: or_null(one) for name, one in (fields | sides | seed).items() if name != "prompt"}
+    parameters = {"type": ["object", "null"], "properties": named}
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {"inputs": fields["prompt"], "parameters": parameters},
+    }
+
+
+_PICTURE: Final[JsonObject] = {
+    "description": "The picture.",
+    "content": {row.media_type: {"schema": {"type": "string", "format": "binary"}} for row in IMAGE_FORMATS.values()},
+}
+_ANSWERS: Final = {status: told for status, told in ERRORS.items() if status != 503} | {
+    200: _PICTURE,
+    303: {"description": "The picture lies elsewhere."},
+    400: json_response("The input is wrong: the error names the field and its limit.", ERROR_SCHEMA),
+    402: json_response("The picture is beyond the API key's monthly budget.", ERROR_SCHEMA),
+    415: json_response("The body is packed in a way that is not understood.", ERROR_SCHEMA),
+    500: json_response("The picture could not be drawn.", ERROR_SCHEMA),
+    504: json_response("The picture was not ready in time.", ERROR_SCHEMA),
+}
+
+HUGGINGFACE: Final = Dialect(
+    DIALECT,
+    (
+        Route(
+            name="huggingface_text_to_image",
+            methods="POST",
+            path="/hf/{model}",
+            access=KeyHolders(Operation.RUNSYNC, has_endpoint=False),
+            handler=text_to_image,
+            summary="Draw a picture (Hugging Face)",
+            tag="Hugging Face",
+            body=Body(_LIMIT_BYTES, _body_schema(), {"inputs": "a lighthouse", "parameters": {"width": 512}}),
+            answers=_ANSWERS,
+            unavailable_status=_UNAVAILABLE,
+        ),
+    ),
+)

@@ -1,0 +1,53 @@
+"""Hugging Face's official Python client, unmodified, against a running server: only the base URL is changed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from tests.servers import Server, Servers, wait_until
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    yield servers.start(model="fake")
+    servers.close()
+
+
+@pytest.fixture
+def slow_server(tmp_path: Path) -> Iterator[Server]:
+    servers = Servers(tmp_path)
+    yield servers.start(model="fake:0.2")
+    servers.close()
+
+
+def client_of(server: Server, **options: object) -> InferenceClient:
+    key = (server.data_dir / "api-key").read_text().strip()
+    return InferenceClient(base_url=f"{server.url}/hf/flux-dev", token=key, **options)
+
+
+def test_a_picture_and_the_same_again(server: Server) -> None:
+    asked = {"width": 320, "height": 256, "num_inference_steps": 2, "seed": 7}
+    first, again = (client_of(server).text_to_image("a lake", **asked) for _ in range(2))
+    assert (first.size, first.format) == ((320, 256), "PNG")
+    assert first.text["seed"] == "7"
+    assert first.tobytes() == again.tobytes()
+
+
+def test_what_is_wrong_reaches_the_caller(server: Server) -> None:
+    with pytest.raises(HfHubHTTPError, match="width must be between 256 and 1536"):
+        client_of(server).text_to_image("a lake", width=100)
+
+
+def test_a_client_that_gives_up_takes_its_job_along(slow_server: Server) -> None:
+    with pytest.raises(Exception, match=r"(?i)time"):
+        client_of(slow_server, timeout=1).text_to_image("a lake", width=256, height=256, num_inference_steps=50)
+
+    def jobs() -> dict[str, int]:
+        return slow_server.health()["jobs"]
+
+    wait_until(lambda: jobs()["inProgress"] == jobs()["inQueue"] == 0, "the end of the job")
+    assert jobs()["completed"] == 0
