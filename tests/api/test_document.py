@@ -48,6 +48,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/billing": ["get"],
         "/v2/billing/endpoints": ["get"],
         "/v1/images/generations": ["post"],
+        "/v2/gpu/release": ["post"],
         "/v1/get_result": ["get"],
         "/v1/models": ["get"],
         "/v1/models/{model}": ["get"],
