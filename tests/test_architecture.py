@@ -161,6 +161,7 @@ def test_what_one_dialect_says_is_said_in_its_folder_only(path):
 # Who names a picture format beside the table (core/image_formats.py) and the encoders (engine/encode.py), and what of.
 NAMES_FORMATS = {
     "core/image_formats.py": "the table",
+    "engine/png.py": "what PNG is made of",
     "engine/encode.py": "the encoders",
     "engine/fake.py": "PNG and JPEG made by hand, so that a gateway needs no Pillow",
     "engine/preview.py": "previews, whatever the picture's format",

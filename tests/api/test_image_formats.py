@@ -4,12 +4,11 @@ import json
 from typing import Any, BinaryIO
 
 import pytest
-from PIL import Image
 
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, format_ending_in
-from flux_endpoint.engine.encode import ENCODERS, Encoder, Parameters
+from flux_endpoint.engine.encode import ENCODERS, Encoder, Parameters, Pixels
 from flux_endpoint.engine.fake import FakeEngine
 from tests.api.conftest import DEV, PUBLIC_URL, Gateway, HandWorker
 from tests.api.test_client_buckets import BUCKET
@@ -19,8 +18,9 @@ pytestmark = pytest.mark.anyio
 MURAL = ImageFormat("mural", "mrl", "image/x-mural", ((2, b"MURAL"),), aliases=("fresco",))
 
 
-def save_mural(image: Image.Image, parameters: Parameters, file: BinaryIO) -> None:
-    file.write(b"A MURAL " + json.dumps([*image.size, parameters]).encode())
+def save_mural(pixels: Pixels, parameters: Parameters, file: BinaryIO) -> None:
+    height, width, _ = pixels.shape
+    file.write(b"A MURAL " + json.dumps([width, height, parameters]).encode())
 
 
 @pytest.fixture(autouse=True)

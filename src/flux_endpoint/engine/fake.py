@@ -13,6 +13,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
+from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
@@ -68,23 +69,18 @@ def flat_png(width_px: int, height_px: int, seed: int, texts: Mapping[str, Param
         texts: keywords and values; written as UTF-8.
     """
     # 1 bit a pixel, colours from a palette: the smallest form PNG has.
-    header = struct.pack(">IIBBBBB", width_px, height_px, 1, 3, 0, 0, 0)
     palette = (seed & 0xFFFFFF).to_bytes(3, "big") + b"\xff\xff\xff"
-    chunks = [_png_chunk(b"IHDR", header), _png_chunk(b"PLTE", palette)]
+    chunks = [png_header(width_px, height_px, bit_depth=1, colour_type=3), png_chunk(b"PLTE", palette)]
     # iTXt: keyword, end, not compressed, method, no language, no translated keyword, text.
-    chunks += [_png_chunk(b"iTXt", f"{name}\0\0\0\0\0{value}".encode()) for name, value in texts.items()]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + _png_tail(width_px, height_px)
+    chunks += [png_chunk(b"iTXt", f"{name}\0\0\0\0\0{value}".encode()) for name, value in texts.items()]
+    return SIGNATURE + b"".join(chunks) + _png_tail(width_px, height_px)
 
 
 @functools.lru_cache(maxsize=64)
 def _png_tail(width_px: int, height_px: int) -> bytes:
     # Each row: one byte for "no filter", then its pixels, all of palette entry 0.
     rows = bytes((1 + -(-width_px // 8)) * height_px)
-    return _png_chunk(b"IDAT", zlib.compress(rows, 9)) + _png_chunk(b"IEND", b"")
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return png_chunk(b"IDAT", zlib.compress(rows, 9)) + png_chunk(b"IEND", b"")
 
 
 def flat_jpeg(width_px: int, height_px: int, seed: int, _: Mapping[str, ParameterValue]) -> bytes:
