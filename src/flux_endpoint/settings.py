@@ -10,6 +10,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.front import Front
@@ -142,6 +143,11 @@ class Settings(_EngineSettings):
     host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "a host name or address", min_length=1)
     port: int = _setting(
         8000, "Port to listen on; 0 takes any free one.", f"a whole number from 0 to {_MAX_PORT}", ge=0, le=_MAX_PORT
+    )
+    acceleration: Acceleration = _setting(
+        Acceleration.NONE,
+        "Speed level of requests that name none (docs/concepts/speed-levels.md).",
+        "none, regular, high",
     )
     data_dir: Path = _setting(
         Path("data"), "Folder for the database, the pictures and the keys. One server at a time.", "a writable folder"

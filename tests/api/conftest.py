@@ -133,11 +133,14 @@ class HandWorker:
         assert reply.status_code in (200, 204), reply.text
         return reply.json() if reply.status_code == 200 else None
 
-    async def deliver(self, job: dict[str, Any], data: bytes = PNG_BYTES, *warnings: str) -> httpx.Response:
+    async def deliver(
+        self, job: dict[str, Any], data: bytes = PNG_BYTES, *warnings: str, **said: str
+    ) -> httpx.Response:
         """End a job with its picture, as our own worker does."""
+        told = [*(("warning", warning) for warning in warnings), *said.items()]
         return await self.client.post(
             f"{self.endpoint}/job-done/{self.id}/{job['id']}",
-            params=[("claimToken", job["claimToken"]), ("isStream", "false"), *(("warning", w) for w in warnings)],
+            params=[("claimToken", job["claimToken"]), ("isStream", "false"), *told],
             content=data,
             headers=self.headers | {"Content-Type": "image/png"},
         )

@@ -128,6 +128,7 @@ async def test_defaults_are_the_documented_ones(gateway: Gateway, worker: HandWo
         "guidance": 7.5,
         "true_cfg_scale": 3.0,
         "image_format": "jpeg",
+        "acceleration": "none",
     }
 
 

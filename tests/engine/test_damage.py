@@ -110,7 +110,7 @@ def test_no_config_chooses_code(
     config.write_text(json.dumps(json.loads(config.read_text()) | {key: "some-org/some-repo"}))
     check_source(str(folder), ModelFamily.DEV, device=torch.device("cpu"), download=False)
     engine = open_engine(folder, FLUX_DEV)
-    encoder = engine._loaded().text
+    encoder = engine._loaded()[0].text
     assert [module.config._attn_implementation for module in (encoder._clip, encoder._t5)] == ["sdpa", "sdpa"]
     assert fetched == []
     engine.close()

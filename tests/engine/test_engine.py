@@ -163,8 +163,8 @@ def test_the_embedded_model_has_a_transformer_of_its_own_for_schnell() -> None:
     assert isinstance(schnell, FluxEngine)
     dev.load()
     schnell.load()
-    assert dev._loaded().has_guidance
-    assert not schnell._loaded().has_guidance
+    assert dev._loaded()[0].has_guidance
+    assert not schnell._loaded()[0].has_guidance
     dev.close()
     dev.close()
     with pytest.raises(RuntimeError, match="after close"):
@@ -206,7 +206,7 @@ def test_numbers_that_are_none_are_no_picture(
 def test_closing_frees_the_weights(checkpoints: dict[ModelFamily, Path]) -> None:
     engine = open_engine(checkpoints[SCHNELL], FLUX_SCHNELL)
     draw(engine, make_request(num_inference_steps=1))
-    model = engine._loaded()
+    model, _ = engine._loaded()
     watched = [weakref.ref(module) for module in (model.transformer, model.vae, model.text._t5, model.text._clip)]
     del model
     engine.close()

@@ -20,7 +20,7 @@ def test_the_catalogue_holds_both_models_under_their_wire_ids():
 
 @pytest.mark.parametrize("spec", CATALOG.values(), ids=CATALOG)
 def test_every_default_is_an_input_that_is_accepted(spec):
-    preset = {row.name: kind.default for row, kind in inputs_of(spec.family) if kind.default is not None}
+    preset = {row.name: kind.default for row, kind in inputs_of(spec) if kind.default is not None}
     request = parse_input({"prompt": "a fox"} | preset, spec, draw_seed=lambda: RANDOM_SEED)
     assert request.to_input() == {"prompt": "a fox"} | preset
     assert isinstance(spec.usd_per_megapixel, Decimal)

@@ -1,11 +1,13 @@
 """`core.generation`: every rule and message of a client's `input`."""
 
+import dataclasses
 import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, random_seed
@@ -48,11 +50,27 @@ def test_every_parameter_is_taken_as_it_was_sent():
         "true_cfg_scale": 10,
         "seed": MAX_SEED,
         "image_format": "png",
+        "acceleration": "high",
     }
     request = parse_input(fields, FLUX_DEV)
     assert request.to_input() == fields
     assert isinstance(request.guidance, float)
     assert parse_input(request.to_input(), FLUX_DEV) == request
+
+
+def test_who_names_no_level_gets_the_endpoints():
+    spec = dataclasses.replace(FLUX_DEV, acceleration=Acceleration.REGULAR)
+    assert parse_input({"prompt": "a fox"}, spec).acceleration is Acceleration.REGULAR
+    assert parse_input({"prompt": "a fox", "acceleration": "none"}, spec).acceleration is Acceleration.NONE
+    assert problem_with(acceleration="fast") == "Invalid parameter: acceleration must be 'none', 'regular' or 'high'"
+    assert problem_with(acceleration=1) == "Invalid parameter: acceleration must be 'none', 'regular' or 'high'"
+
+
+def test_a_job_from_before_there_were_levels_is_exact():
+    fields = parse_input({"prompt": "a fox", "acceleration": "high"}, FLUX_DEV).to_input()
+    assert GenerationRequest.from_input(fields).acceleration is Acceleration.HIGH
+    del fields["acceleration"]
+    assert GenerationRequest.from_input(fields).acceleration is Acceleration.NONE
 
 
 def test_unknown_keys_are_ignored():
@@ -218,6 +236,7 @@ def test_the_first_wrong_field_is_named():
         "true_cfg_scale": 0,
         "seed": -2,
         "image_format": "gif",
+        "acceleration": "fast",
     }
     right = {name: value for name, value in parse_input({"prompt": "a fox"}, FLUX_DEV).to_input().items()}
     named = []

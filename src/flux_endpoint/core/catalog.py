@@ -6,6 +6,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from flux_endpoint.core.acceleration import Acceleration
+
 
 class ModelFamily(StrEnum):
     """Which of the two FLUX.1 architectures a checkpoint has."""
@@ -23,6 +25,7 @@ class ModelSpec:
         description: one sentence for people.
         max_text_tokens: T5 tokens the transformer reads; a longer prompt is cut, with a warning.
         usd_per_megapixel: price of 1,000,000 pixels.
+        acceleration: of requests that name none.
     """
 
     endpoint_id: str
@@ -31,6 +34,7 @@ class ModelSpec:
     family: ModelFamily
     max_text_tokens: int
     usd_per_megapixel: Decimal
+    acceleration: Acceleration = Acceleration.NONE
 
 
 FLUX_DEV: Final = ModelSpec(

@@ -164,7 +164,7 @@ class FluxEndpoint:
     @property
     def example_input(self) -> Mapping[str, Any]:
         """See `EndpointSpec.example_input`."""
-        preset = {row.name: kind.default for row, kind in inputs_of(self.model.family)}
+        preset = {row.name: kind.default for row, kind in inputs_of(self.model)}
         shown = {name: preset[name] for name in ("width", "height", "num_inference_steps")}
         return {"prompt": "A serene mountain landscape at sunset"} | shown | {"seed": 42}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
@@ -21,6 +22,7 @@ class GenerationRequest:
         guidance: distilled guidance; without effect on schnell.
         true_cfg_scale: strength of the negative prompt; without effect when that is empty.
         seed: concrete, 0 to `MAX_SEED`: the same request always draws the same picture.
+        acceleration: none in jobs from before there were levels.
     """
 
     prompt: str
@@ -32,10 +34,12 @@ class GenerationRequest:
     true_cfg_scale: float
     seed: int
     image_format: ImageFormat
+    acceleration: Acceleration = Acceleration.NONE
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"image_format": self.image_format.name}
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
@@ -45,7 +49,8 @@ class GenerationRequest:
             InvalidRequest: a field is missing or unknown, or the format is none of ours: this is no such object.
         """
         try:
-            return cls(**{**fields, "image_format": IMAGE_FORMATS[fields["image_format"]]})
+            level = Acceleration(fields.get("acceleration", Acceleration.NONE))
+            return cls(**{**fields, "image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 
@@ -72,7 +77,7 @@ def parse_input(
     """
     sent: dict[str, Kind] = {}
     complete: dict[str, Any] = {}
-    for row, kind in inputs_of(spec.family, any_size=any_size):
+    for row, kind in inputs_of(spec, any_size=any_size):
         value = fields.get(row.name)
         for alias in row.aliases:
             value = fields.get(alias) if value is None else value
@@ -83,7 +88,7 @@ def parse_input(
         if value is not None or row.name in fields:
             complete[row.name] = value
     # Defaults are right: only what was sent is checked.
-    values = {**defaults_of(spec.family), **{name: kind.read(name, complete) for name, kind in sent.items()}}
+    values = {**defaults_of(spec), **{name: kind.read(name, complete) for name, kind in sent.items()}}
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
     return GenerationRequest(**values)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either
@@ -230,6 +231,30 @@ class FormatName:
         return {"type": "string", "enum": list(IMAGE_FORMATS), "default": self.default, "description": help}
 
 
+@dataclass(frozen=True, slots=True)
+class LevelName:
+    """The name of one of the speed levels."""
+
+    default: Acceleration = Acceleration.NONE
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return either(list(Acceleration))
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> Acceleration:
+        """See `Kind.read`."""
+        value = fields[name]
+        if not isinstance(value, str) or value not in list(Acceleration):
+            raise InvalidParameter(name, f"must be {either([repr(level.value) for level in Acceleration])}")
+        return Acceleration(value)
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        names = [level.value for level in Acceleration]
+        return {"type": "string", "enum": names, "default": self.default.value, "description": help}
+
+
 def _integer(name: str, value: Any) -> int:
     # 1024.0 is what some JSON writers make of 1024; true is a bool, which Python counts as an int.
     if isinstance(value, float) and value.is_integer():
@@ -306,27 +331,34 @@ INPUTS: Final = (
     ),
     Input("seed", "Same seed, same picture. -1 draws one.", Seed(), in_file="seed"),
     Input("image_format", "Of the picture's file.", FormatName(default=DEFAULT_FORMAT.name)),
+    Input(
+        "acceleration",
+        "How much faster than exact: `regular` is never more than 1 of 255 off, `high` looks the same.",
+        LevelName(),
+        in_file="acceleration",
+    ),
 )
 
 
 @functools.cache
-def inputs_of(family: ModelFamily, *, any_size: bool = False) -> tuple[tuple[Input, Kind], ...]:
+def inputs_of(spec: ModelSpec, *, any_size: bool = False) -> tuple[tuple[Input, Kind], ...]:
     """The inputs that a model takes, with its kind of each; with `any_size` sides need be no multiple of anything."""
-    rows = ((row, row.kinds.get(family, row.kind)) for row in INPUTS)
+    chosen = {"acceleration": LevelName(spec.acceleration)}
+    rows = ((row, chosen.get(row.name) or row.kinds.get(spec.family, row.kind)) for row in INPUTS)
     return tuple((row, kind.any_size if any_size and isinstance(kind, Side) else kind) for row, kind in rows)
 
 
 @functools.cache
-def defaults_of(family: ModelFamily) -> Mapping[str, Any]:
+def defaults_of(spec: ModelSpec) -> Mapping[str, Any]:
     """What the inputs that need not be sent are read as when they are absent."""
-    rows = [(row.name, kind) for row, kind in inputs_of(family) if kind.default is not None]
+    rows = [(row.name, kind) for row, kind in inputs_of(spec) if kind.default is not None]
     fields = {name: kind.default for name, kind in rows}
     return {name: kind.read(name, fields) for name, kind in rows}
 
 
 def input_schema(spec: ModelSpec) -> JsonSchema:
     """JSON schema of a model's `input`."""
-    rows = inputs_of(spec.family)
+    rows = inputs_of(spec)
     return {
         "type": "object",
         "title": f"{spec.display_name} input",

@@ -1,5 +1,7 @@
 """Latents to pixels."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -8,13 +10,23 @@ from torch import Tensor
 
 from flux_endpoint.core.errors import NonFinite
 
+# Normalised latents, (1, latent_channels, h, w), to pixels, (1, 3, height, width), about -1 to 1.
+Decoder = Callable[[Tensor], Tensor]
+
+
+def exact_decoder(vae: AutoencoderKL) -> Decoder:
+    """The decoder as diffusers runs it, of latents that were normalised with the scale and shift of its config."""
+    return lambda latents: vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[
+        0
+    ]
+
 
 @torch.inference_mode()
-def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
+def decode_latents(decoder: Decoder, latents: Tensor) -> NDArray[np.uint8]:
     """Decode one picture.
 
     Args:
-        vae: its config holds the scale and shift that the transformer's latents were normalised with.
+        decoder: makes pixels of about -1 to 1.
         latents: (1, latent_channels, h, w).
 
     Returns:
@@ -25,8 +37,7 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
     """
     # Once a picture and not once a step: such numbers never go away again.
     _check_finite(latents, "transformer")
-    latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-    pixels = vae.decode(latents, return_dict=False)[0]  # (1, 3, height, width), about -1 to 1
+    pixels = decoder(latents)
     _check_finite(pixels, "autoencoder")
     pixels = (pixels * 0.5 + 0.5).clamp(0, 1)
     pixels = pixels.permute(0, 2, 3, 1)[0].float()

@@ -1,14 +1,20 @@
-"""One denoising step: ask the transformer, move along the schedule."""
+"""Which way a picture moves in each of its steps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from flux_endpoint.engine.text import PromptEmbeds
+
+# The number of a step, 0 for the first, and packed latents at its noise level, to the velocity from data to noise.
+Velocity = Callable[[int, Tensor], Tensor]
+
+# Where most of a picture is decided: with 4 the worst of 12 prompts was 3 dB further off.
+_FIRST_STEPS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,34 +37,6 @@ class Conditions:
 
 
 @torch.inference_mode()
-def denoise_step(
-    transformer: FluxTransformer2DModel,
-    scheduler: FlowMatchEulerDiscreteScheduler,
-    latents: Tensor,
-    timestep: Tensor,
-    conditions: Conditions,
-) -> tuple[Tensor, Tensor]:
-    """Move a picture from one noise level to the next.
-
-    Args:
-        transformer: predicts the velocity from data to noise.
-        scheduler: of this picture alone; it counts the step.
-        latents: packed latents, (1, image tokens, in_channels).
-        timestep: scalar, float32, 1000 to 0: the next of `scheduler.timesteps`.
-        conditions: of this picture.
-
-    Returns:
-        Packed latents at the next noise level, and the velocity that led there; both of the same shape and dtype.
-    """
-    prediction = predict(transformer, latents, timestep, conditions.positive, conditions)
-    if conditions.negative is not None:
-        away = predict(transformer, latents, timestep, conditions.negative, conditions)
-        prediction = away + conditions.true_cfg_scale * (prediction - away)
-    moved: Tensor = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-    return moved, prediction
-
-
-@torch.inference_mode()
 def predict_clean(latents: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
     """Where the picture would end if the velocity stayed as it is: the latents without their noise.
 
@@ -70,24 +48,72 @@ def predict_clean(latents: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
     return latents - sigma.to(latents.dtype) * velocity
 
 
-def predict(
-    transformer: FluxTransformer2DModel, latents: Tensor, timestep: Tensor, prompt: PromptEmbeds, conditions: Conditions
-) -> Tensor:
-    """One forward pass.
+def exact_velocity(
+    transformer: FluxTransformer2DModel, timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions
+) -> Velocity:
+    """The velocity as `diffusers.FluxPipeline` computes it, of the shape and dtype of the latents.
 
-    Returns:
-        The predicted velocity, shape and dtype of `latents`.
+    Args:
+        transformer: predicts it.
+        timesteps: (steps,), float32, 1000 to 0.
+        prompt: the one that steers.
+        conditions: of the picture; its prompts are not read.
     """
-    arguments: dict[str, Any] = {
-        "hidden_states": latents,
-        # Cast before the division: FluxPipeline's order, which bfloat16 can tell from the other one.
-        "timestep": timestep.expand(1).to(latents.dtype) / 1000,
-        "guidance": conditions.guidance,
-        "pooled_projections": prompt.pooled,
-        "encoder_hidden_states": prompt.sequence,
-        # Text tokens have no place in the picture.
-        "txt_ids": torch.zeros(prompt.limit, 3),
-        "img_ids": conditions.image_ids,
-    }
-    velocity: Tensor = transformer(**arguments, return_dict=False)[0]
+
+    @torch.inference_mode()
+    def velocity(step: int, latents: Tensor) -> Tensor:
+        arguments: dict[str, Any] = {
+            "hidden_states": latents,
+            # Cast before the division: FluxPipeline's order, which bfloat16 can tell from the other one.
+            "timestep": timesteps[step].expand(1).to(latents.dtype) / 1000,
+            "guidance": conditions.guidance,
+            "pooled_projections": prompt.pooled,
+            "encoder_hidden_states": prompt.sequence,
+            # Text tokens have no place in the picture.
+            "txt_ids": torch.zeros(prompt.limit, 3),
+            "img_ids": conditions.image_ids,
+        }
+        result: Tensor = transformer(**arguments, return_dict=False)[0]
+        return result
+
     return velocity
+
+
+def guided(towards: Velocity, away: Velocity, scale: float) -> Velocity:
+    """True classifier-free guidance: the velocity of a prompt, pushed away from that of a negative prompt."""
+
+    @torch.inference_mode()
+    def velocity(step: int, latents: Tensor) -> Tensor:
+        prediction = towards(step, latents)
+        negative = away(step, latents)
+        return negative + scale * (prediction - negative)
+
+    return velocity
+
+
+def extrapolated(velocity: Velocity, timesteps: Tensor) -> Velocity:
+    """Every second velocity from the straight line through the two before it, but for the first six and the last.
+
+    What it remembers belongs to the one picture it is made for.
+
+    Args:
+        velocity: of that picture.
+        timesteps: (steps,), of that picture.
+    """
+    known: list[tuple[Tensor, Tensor]] = []
+
+    @torch.inference_mode()
+    def mostly(step: int, latents: Tensor) -> Tensor:
+        if is_extrapolated(step, len(timesteps)):
+            (time_before, before), (time_last, last) = known
+            return last + (last - before) * ((timesteps[step] - time_last) / (time_last - time_before))
+        known.append((timesteps[step], velocity(step, latents)))
+        del known[:-2]
+        return known[-1][1]
+
+    return mostly
+
+
+def is_extrapolated(step: int, steps: int) -> bool:
+    """Whether `extrapolated` asks no transformer in this step, 0 for the first."""
+    return _FIRST_STEPS <= step < steps - 1 and (step - _FIRST_STEPS) % 2 == 0

@@ -14,11 +14,12 @@ from flux_endpoint.core.errors import OutOfMemory
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.decode import crop_to, decode_latents
-from flux_endpoint.engine.denoise import Conditions, denoise_step, predict_clean
+from flux_endpoint.engine.denoise import Conditions, predict_clean
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.levels import Levels
 from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
@@ -70,6 +71,7 @@ class FluxEngine:
         self._memory = memory
         self._shared = shared or SharedComponents()
         self._model: LoadedModel | None = None
+        self._levels: Levels | None = None
         self._residence: Residence | None = None
         self._is_released = False
         # Pictures that have begun and not ended: their generators hold the weights.
@@ -98,6 +100,7 @@ class FluxEngine:
             self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
         self._residence = Residence(checkpoint, needs, plan)
         self._is_released, self._idle_since_s = False, time.monotonic()
+        self._levels = Levels(self._model.transformer, self._model.vae, self._device)
         parts = fingerprint_parts(self._device, self._model.dtype)
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
@@ -105,12 +108,12 @@ class FluxEngine:
         """See `Engine.generate`."""
         if self._is_released:
             self.load()
-        model, is_retry = self._loaded(), False
+        (model, levels), is_retry = self._loaded(), False
         self._drawing += 1
         try:
             while True:
                 try:
-                    return (yield from self._draw(model, request))
+                    return (yield from self._draw(model, levels, request))
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -128,7 +131,9 @@ class FluxEngine:
             if self._is_released:
                 self._free()
 
-    def _draw(self, model: LoadedModel, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+    def _draw(
+        self, model: LoadedModel, levels: Levels, request: GenerationRequest
+    ) -> Generator[StepDone, None, EncodedImage]:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
@@ -142,19 +147,23 @@ class FluxEngine:
         conditions = Conditions(
             positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size)
         )
-        # 4. From noise to latents, step by step.
+        # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
+        level = levels.level_for(request.acceleration, has_negative=has_negative)
+        velocity_at = level.velocity(scheduler.timesteps, conditions)
         for step, timestep in enumerate(scheduler.timesteps, start=1):
-            latents, velocity = denoise_step(model.transformer, scheduler, latents, timestep, conditions)
+            velocity = velocity_at(step - 1, latents)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             sigma = scheduler.sigmas[step]
             preview = partial(self._preview, model, request, size, latents, velocity, sigma)
             yield StepDone(step, request.num_inference_steps, preview)
         # 5. Latents to pixels, of the size asked for.
-        pixels = crop_to(decode_latents(model.vae, unpack_latents(latents, size)), request.width, request.height)
+        pixels = crop_to(decode_latents(level.decoder, unpack_latents(latents, size)), request.width, request.height)
         # 6. Pixels to a file that says how it was made.
-        data = encode_image(pixels, request.image_format, picture_parameters(request, self._info))
+        drawn = replace(request, acceleration=level.name)
+        data = encode_image(pixels, request.image_format, picture_parameters(drawn, self._info))
         prompts = (("prompt", positive), ("negative_prompt", negative))
         warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
-        return EncodedImage(data, request.image_format, request.width, request.height, warnings)
+        return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
 
     @staticmethod
     def _preview(
@@ -200,7 +209,7 @@ class FluxEngine:
         return True
 
     def _free(self) -> None:
-        self._model = self._residence = None
+        self._model = self._residence = self._levels = None
         self._collect()
 
     def _collect(self) -> None:
@@ -210,10 +219,10 @@ class FluxEngine:
             torch.cuda.empty_cache()
         give_back_freed_memory()
 
-    def _loaded(self) -> LoadedModel:
-        if self._model is None:
+    def _loaded(self) -> tuple[LoadedModel, Levels]:
+        if self._model is None or self._levels is None:
             raise RuntimeError("generate() before load() or after close()")
-        return self._model
+        return self._model, self._levels
 
     @staticmethod
     def _guidance(request: GenerationRequest, model: LoadedModel) -> torch.Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flux_endpoint.engine.encode import ENCODERS
+from flux_endpoint.engine.linear import Linear, fast_dtype
 from flux_endpoint.engine.parameters import SOFTWARE
 
 # Settings of the libraries themselves by which an operator chooses other sums. torch's own is part of its capability.
@@ -79,3 +80,10 @@ def _results(device: torch.device, dtype: torch.dtype) -> Iterator[Tensor]:
     yield functional.layer_norm(hidden, (width,))
     yield functional.gelu(hidden, approximate="tanh")
     yield functional.silu(hidden).cumsum(1)
+    if device.type == "cpu":
+        # What the speed levels do.
+        weight, bias = numbers(2 * width, width), numbers(2 * width)
+        for level_dtype in (dtype, fast_dtype()):
+            yield Linear(weight, bias, level_dtype).gelu(hidden[0].to(level_dtype))
+            lying = picture.to(level_dtype, memory_format=torch.channels_last)
+            yield functional.conv2d(lying, numbers(48, 32, 3, 3).to(level_dtype), padding=1)

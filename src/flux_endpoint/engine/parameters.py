@@ -2,13 +2,14 @@
 
 from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.core.inputs import INPUTS, Text
+from flux_endpoint.core.inputs import INPUTS, LevelName, Text
 from flux_endpoint.engine.protocol import ModelInfo
 
 ParameterValue = str | int | float
 
 SOFTWARE = f"flux-endpoint {__version__}"
-_TEXTS = {row.in_file for row in INPUTS if isinstance(row.kind, Text)} | {"model", "software", "fingerprint"}
+_TEXTS = {"model", "software", "fingerprint"}
+_TEXTS |= {row.in_file for row in INPUTS if isinstance(row.kind, Text | LevelName)}
 
 
 def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str, ParameterValue]:
@@ -17,7 +18,8 @@ def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str
     Nothing in it depends on the time, and on the machine no more than the pixels do: the same request must give the
     same bytes on every worker of one kind.
     """
-    shown = {row.in_file: getattr(request, row.name) for row in INPUTS if row.in_file}
+    fields = request.to_input()
+    shown = {row.in_file: fields[row.name] for row in INPUTS if row.in_file}
     return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import ImageFormat
@@ -32,6 +33,7 @@ class EncodedImage:
     Attributes:
         data: the bytes of the file, request parameters inside.
         warnings: sentences for the client, e.g. that the prompt was cut; usually empty.
+        acceleration: the level it was drawn at.
     """
 
     data: bytes
@@ -39,6 +41,7 @@ class EncodedImage:
     width: int
     height: int
     warnings: tuple[str, ...] = ()
+    acceleration: Acceleration = Acceleration.NONE
 
 
 @dataclass(frozen=True, slots=True)

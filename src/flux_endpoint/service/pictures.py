@@ -1,6 +1,7 @@
 """Where the picture of a job goes: to this server, or to the bucket that its client named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
@@ -28,7 +29,7 @@ class Pictures:
         self._images = images
         self._uploads = uploads
 
-    async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, warnings: Sequence[str]) -> None:
+    async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, said: Mapping[str, Any]) -> None:
         """Take the picture of a job. One kept here ends it; another one does when it is in its bucket.
 
         Args:
@@ -36,7 +37,7 @@ class Pictures:
             worker_id: who has drawn it.
             token: see `JobStore.finish`.
             data: the file.
-            warnings: sentences for the client; usually none.
+            said: of the picture, for the client; see `EncodedImage`.
 
         Raises:
             InvalidRequest: the bytes are no picture of a known format.
@@ -48,7 +49,7 @@ class Pictures:
         if image_format is None:
             raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
         if job.bucket is not None:
-            await self._uploads.take(job, worker_id, token, image_format, data, warnings)
+            await self._uploads.take(job, worker_id, token, image_format, data, said)
             return
         # Known before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own, and
         # what a killed process leaves behind must be found.
@@ -57,5 +58,4 @@ class Pictures:
         if key is None:
             return
         await self._images.save(key, data)
-        output = {"image_key": key} | ({"warnings": list(warnings)} if warnings else {})
-        await self._claims.finish(job.id, worker_id, token, Completed(output, picture=key))
+        await self._claims.finish(job.id, worker_id, token, Completed({"image_key": key, **said}, picture=key))

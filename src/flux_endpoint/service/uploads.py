@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.errors import BucketFailed, FluxEndpointError, LeaseLost, StoreUnavailable, UnknownJob
@@ -40,7 +40,7 @@ class _Upload:
     job: Job
     image_format: ImageFormat
     data: bytes
-    warnings: Sequence[str]
+    said: Mapping[str, Any]
 
 
 class Uploads:
@@ -82,7 +82,7 @@ class Uploads:
         token: int | None,
         image_format: ImageFormat,
         data: bytes,
-        warnings: Sequence[str],
+        said: Mapping[str, Any],
     ) -> None:
         """Take the picture of a job for the bucket that the job names; on return its worker is free.
 
@@ -104,7 +104,7 @@ class Uploads:
             logger.warning("job %s: %s", held.id, reason)
             await self._end(held, Failed(f"{_bucket_of(held).field}: {reason}"))
             return
-        self._uploads[held.id] = _Upload(held, image_format, data, warnings)
+        self._uploads[held.id] = _Upload(held, image_format, data, said)
         task = self._tasks[held.id] = asyncio.create_task(self._carry(self._uploads[held.id]))
         task.add_done_callback(lambda _: self._forget(held.id, task))
 
@@ -144,8 +144,7 @@ class Uploads:
             logger.exception("job %s: its picture could not be carried to its client's bucket", job.id)
             outcome = Failed(f"{bucket.field}: the picture could not be stored: internal error, see the server's log")
         else:
-            warnings = {"warnings": list(upload.warnings)} if upload.warnings else {}
-            outcome = Completed({"image_url": url} | warnings)
+            outcome = Completed({"image_url": url, **upload.said})
         await self._end(job, outcome)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:

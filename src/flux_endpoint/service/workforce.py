@@ -150,7 +150,7 @@ class Workforce:
         job_id: str,
         token: int | None,
         data: bytes,
-        warnings: Sequence[str],
+        said: Mapping[str, Any],
     ) -> None:
         """Take the picture that ends a job; see `Pictures.deliver`.
 
@@ -160,7 +160,7 @@ class Workforce:
             job_id: the claimed job.
             token: see `JobStore.finish`.
             data: the file.
-            warnings: sentences for the client; usually none.
+            said: of the picture, for the client.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
@@ -171,7 +171,7 @@ class Workforce:
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
-        await self._pictures.deliver(job, worker_id, token, data, warnings)
+        await self._pictures.deliver(job, worker_id, token, data, said)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -242,7 +242,9 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
 
 def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
     catalog: dict[str, EndpointSpec] = {
-        endpoint_id: FluxEndpoint(CATALOG[endpoint_id], is_embedded=source == EMBEDDED)
+        endpoint_id: FluxEndpoint(
+            replace(CATALOG[endpoint_id], acceleration=settings.acceleration), is_embedded=source == EMBEDDED
+        )
         for endpoint_id, source in settings.sources.items()
     }
     if settings.endpoints_file is not None:

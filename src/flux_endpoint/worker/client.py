@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,15 +113,23 @@ class Gateway:
             lease_s=body["leaseMs"] / 1_000,
         )
 
-    async def deliver(self, job: TakenJob, data: bytes, image_format: ImageFormat, warnings: Sequence[str]) -> None:
+    async def deliver(
+        self, job: TakenJob, data: bytes, image_format: ImageFormat, said: Iterable[tuple[str, str]]
+    ) -> None:
         """End a job with its picture.
+
+        Args:
+            job: the one it is of.
+            data: the file.
+            image_format: of the file.
+            said: what the result says beside it: `warning` any number of times, and `acceleration`.
 
         Raises:
             LeaseLost: the job is no longer this worker's.
             InvalidRequest: the gateway does not want these bytes.
             NotDelivered: the gateway did not take them for a minute.
         """
-        query = [*_claim(job), *(("warning", warning) for warning in warnings)]
+        query = [*_claim(job), *said]
         await self._ask(
             "POST", self._path_of(job, "job-done"), _REPORT, query=query, body=data, media_type=image_format.media_type
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import (
     FluxEndpointError,
     GenerationStopped,
@@ -157,7 +158,7 @@ class Worker:
                 await self._gateway.report(job, {"error": drawn.error})
                 return
             try:
-                await self._gateway.deliver(job, drawn.data, drawn.image_format, drawn.warnings)
+                await self._gateway.deliver(job, drawn.data, drawn.image_format, _said(job, drawn))
             except (InvalidRequest, NotDelivered) as error:
                 logger.error("job %s: %s", job.id, error)
                 await self._gateway.report(job, {"error": str(error)})
@@ -231,6 +232,14 @@ class Worker:
             held.stop.set()
             if held.report:
                 held.report.cancel()
+
+
+def _said(job: TakenJob, image: EncodedImage) -> list[tuple[str, str]]:
+    """What the output says beside the picture. The level only to who asked for one: others get what they always got."""
+    said = [("warning", warning) for warning in image.warnings]
+    if job.input.get("acceleration", Acceleration.NONE) != Acceleration.NONE:
+        said.append(("acceleration", image.acceleration))
+    return said
 
 
 def _sentence_of(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """JSON schemas of what clients send and get."""
 
 from flux_endpoint.api.schemas import JsonObject
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.bucket import BUCKET_PATTERN, REGION_PATTERN
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.inputs import or_null
@@ -116,6 +117,10 @@ _PICTURE_SCHEMA: JsonObject = _object(
         "cost": {"type": "number", "description": "US dollars."},
         "seed": _INTEGER | {"description": "The seed used; draws the same picture again."},
         "warnings": {"type": "array", "items": _STRING},
+        "acceleration": {
+            "enum": [level.value for level in Acceleration],
+            "description": "The level it was drawn at; absent where none was asked for.",
+        },
     }
 )
 

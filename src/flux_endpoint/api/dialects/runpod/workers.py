@@ -11,6 +11,7 @@ from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
 from flux_endpoint.api.dialects.runpod.reports import outcome_of, read_report
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.operations import Call
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Claim, JobStatus, Policy
 
@@ -40,15 +41,15 @@ async def job_take_batch(call: Call, worker: Worker) -> Response:
 async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
     """The end of a job, or what it has got so far (`"status": "IN_PROGRESS"`).
 
-    Our own worker may send the picture's file instead, with each `warning` in the query.
+    Our own worker may send the picture's file instead, with each `warning` and the `acceleration` in the query.
     """
     # Third-party workers have none: their protocol has no place for it.
     token = _number(call, "claimToken", 0, _MAX_NUMBER)
     async with _failing_job(worker, job_id, token, "the worker's result was refused"):
         if call.headers.get("content-type", "").startswith("image/"):
             data = await read_body(call, _IMAGE_LIMIT_BYTES)
-            warnings = call.query_params.getlist("warning")
-            await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, data, warnings)
+            said = _said_of_picture(call)
+            await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, data, said)
         else:
             # Official workers send JSON under a form's content type.
             await _take_report(worker, job_id, token, await _report_in(call))
@@ -170,6 +171,18 @@ async def _take_report(worker: Worker, job_id: str, token: int | None, report: M
     finally:
         if report.get("stopPod") is True:
             await workforce.let_leave(worker.id, worker.endpoint_ids)
+
+
+def _said_of_picture(call: Call) -> dict[str, Any]:
+    """What our own worker says of a picture, as it goes into the output."""
+    said: dict[str, Any] = {}
+    if warnings := call.query_params.getlist("warning"):
+        said["warnings"] = warnings
+    if (level := call.query_params.get("acceleration")) is not None:
+        if level not in list(Acceleration):
+            raise InvalidRequest("Invalid request: acceleration is none of the levels")
+        said["acceleration"] = level
+    return said
 
 
 def _line(call: Call, name: str) -> str | None:
