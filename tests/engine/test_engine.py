@@ -187,7 +187,7 @@ def test_numbers_that_are_none_are_no_picture(
     checkpoints: dict[ModelFamily, Path], name: str, number: float, part: str
 ) -> None:
     engine = open_engine(checkpoints[DEV], FLUX_DEV)
-    model = engine._loaded()
+    model, _ = engine._loaded()
     spoilt = {
         "transformer": model.transformer.x_embedder.bias,
         "text_encoder": model.text._clip.final_layer_norm.bias,

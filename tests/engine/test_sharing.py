@@ -35,7 +35,7 @@ def open_pair(dev: Path | str, schnell: Path | str) -> list[FluxEngine]:
 
 
 def modules(engine: FluxEngine) -> dict[Component, torch.nn.Module]:
-    model = engine._loaded()
+    model, _ = engine._loaded()
     return {
         Component.TRANSFORMER: model.transformer,
         Component.VAE: model.vae,
@@ -58,7 +58,7 @@ def with_components_of(folder: Path, other: Path) -> None:
 def test_the_embedded_pair_needs_one_set() -> None:
     engines = open_pair("demo", "demo")
     assert shared_by(engines) == set(SHARED)
-    dev, schnell = (engine._loaded().text for engine in engines)
+    dev, schnell = (engine._loaded()[0].text for engine in engines)
     assert dev._t5_tokenizer is not schnell._t5_tokenizer
     assert dev._clip_tokenizer is not schnell._clip_tokenizer
     together = {p.data_ptr(): p.nbytes for e in engines for m in modules(e).values() for p in m.parameters()}
@@ -136,7 +136,7 @@ def test_prompts_of_two_threads_are_cut_each_at_its_own_limit(copy_checkpoint: C
     lengths: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
 
     def encode(number: int) -> None:
-        text, limit = engines[number]._loaded().text, (512, 256)[number]
+        text, limit = engines[number]._loaded()[0].text, (512, 256)[number]
         for prompt in words:
             embeds = text.encode(prompt, limit)
             lengths[number].add((embeds.sequence.shape[1], embeds.limit))

@@ -49,7 +49,7 @@ def without(absent: Component) -> dict[Component, str]:
 
 
 def loaded(engine: FluxEngine) -> dict[Component, Mapping[str, Tensor]]:
-    model = engine._loaded()
+    model, _ = engine._loaded()
     modules = {
         Component.TRANSFORMER: model.transformer,
         Component.VAE: model.vae,
