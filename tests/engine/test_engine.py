@@ -187,7 +187,7 @@ def test_numbers_that_are_none_are_no_picture(
     checkpoints: dict[ModelFamily, Path], name: str, number: float, part: str
 ) -> None:
     engine = open_engine(checkpoints[DEV], FLUX_DEV)
-    model, _ = engine._loaded()
+    model = engine._loaded()[0]
     spoilt = {
         "transformer": model.transformer.x_embedder.bias,
         "text_encoder": model.text._clip.final_layer_norm.bias,
@@ -206,7 +206,7 @@ def test_numbers_that_are_none_are_no_picture(
 def test_closing_frees_the_weights(checkpoints: dict[ModelFamily, Path]) -> None:
     engine = open_engine(checkpoints[SCHNELL], FLUX_SCHNELL)
     draw(engine, make_request(num_inference_steps=1))
-    model, _ = engine._loaded()
+    model = engine._loaded()[0]
     watched = [weakref.ref(module) for module in (model.transformer, model.vae, model.text._t5, model.text._clip)]
     del model
     engine.close()

@@ -35,7 +35,7 @@ def open_pair(dev: Path | str, schnell: Path | str) -> list[FluxEngine]:
 
 
 def modules(engine: FluxEngine) -> dict[Component, torch.nn.Module]:
-    model, _ = engine._loaded()
+    model = engine._loaded()[0]
     return {
         Component.TRANSFORMER: model.transformer,
         Component.VAE: model.vae,

@@ -49,7 +49,7 @@ def without(absent: Component) -> dict[Component, str]:
 
 
 def loaded(engine: FluxEngine) -> dict[Component, Mapping[str, Tensor]]:
-    model, _ = engine._loaded()
+    model = engine._loaded()[0]
     modules = {
         Component.TRANSFORMER: model.transformer,
         Component.VAE: model.vae,

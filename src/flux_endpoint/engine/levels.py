@@ -65,7 +65,7 @@ class Level:
 
 
 class Levels:
-    """What a loaded model offers. On a GPU and for large models that is `none` alone.
+    """What a loaded model offers. On a GPU, for large models and for those not in float32 that is `none` alone.
 
     Args:
         transformer: of the model.
@@ -80,7 +80,7 @@ class Levels:
         none = Level(Acceleration.NONE, exact, exact_decoder(vae))
         self._levels: dict[Acceleration, Level] = {none.name: none}
         parameters = sum(parameter.numel() for parameter in transformer.parameters())
-        if device.type != "cpu" or parameters > _MOST_PARAMETERS:
+        if device.type != "cpu" or parameters > _MOST_PARAMETERS or transformer.dtype != torch.float32:
             _LOG.info("Acceleration: only none is offered for this model on %s", device)
             return
         for name, dtype in ((Acceleration.REGULAR, torch.float32), (Acceleration.HIGH, fast_dtype())):
