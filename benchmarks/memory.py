@@ -46,7 +46,7 @@ def embedded_pair() -> dict[str, object]:
     for engine in engines.values():
         assert isinstance(engine, FluxEngine)
         engine.load()
-        model = engine._loaded()
+        model = engine._loaded()[0]
         modules += [model.transformer, model.vae, model.text._clip, model.text._t5]
     after = psutil.Process().memory_info().rss
     together = {parameter.data_ptr(): parameter.nbytes for module in modules for parameter in module.parameters()}

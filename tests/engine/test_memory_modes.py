@@ -34,7 +34,7 @@ def layers(module: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
 
 def test_the_embedded_model_without_its_text_encoders_in_memory(demo_engine: FluxEngine) -> None:
     engine = open_engine("demo", FLUX_DEV, memory="offload")
-    model = engine._loaded()
+    model = engine._loaded()[0]
     assert layers(model.text._t5, StoredLinear)
     assert not layers(model.text._t5, nn.Linear)
     assert not layers(model.transformer, StoredLinear)
@@ -46,7 +46,7 @@ def test_the_embedded_model_without_its_text_encoders_in_memory(demo_engine: Flu
 
 
 def test_weights_in_bfloat16_on_the_cpu_stay_in_the_mapped_file(checkpoints: dict[ModelFamily, Path]) -> None:
-    model = open_engine(checkpoints[DEV], FLUX_DEV, memory="low")._loaded()
+    model = open_engine(checkpoints[DEV], FLUX_DEV, memory="low")._loaded()[0]
     assert model.dtype == torch.bfloat16
     files = [str(file) for file in checkpoints[DEV].rglob("*.safetensors")]
     maps = Path("/proc/self/maps").read_text().splitlines()
@@ -119,7 +119,7 @@ def test_a_packed_transformer_takes_less_of_a_gpu(tmp_path: Path) -> None:
 @torch.inference_mode()
 def test_weights_that_come_block_by_block(checkpoints: dict[ModelFamily, Path], demo_engine: FluxEngine) -> None:
     engine = open_engine("demo", FLUX_DEV)
-    model = engine._loaded()
+    model = engine._loaded()[0]
     for module in (model.transformer, model.text._t5, model.text._clip):
         stream(module, CPU)
     request = make_request(negative_prompt="night")
@@ -153,7 +153,7 @@ def test_out_of_memory_is_met_by_the_next_thriftier_mode(checkpoints: dict[Model
     with Shortage(engine, "full") as shortage:
         assert draw(engine, request).data == expected
         assert shortage.refusals == 1
-        assert layers(engine._loaded().text.encoders[1], StoredLinear)
+        assert layers(engine._loaded()[0].text.encoders[1], StoredLinear)
         assert engine.info.memory.startswith("offload (the device ran out of memory in full mode")
         # It stays there: later pictures need not fail first.
         assert draw(engine, make_request(prompt="a red house")).data
@@ -177,7 +177,7 @@ def test_a_picture_that_does_not_fit_in_any_mode_fails_and_the_engine_lives(
 
 def test_other_errors_are_not_tried_again(checkpoints: dict[ModelFamily, Path]) -> None:
     engine = open_engine(checkpoints[DEV], FLUX_DEV)
-    hook = engine._loaded().transformer.register_forward_pre_hook(lambda *_: torch.ones(2) @ torch.ones(3))
+    hook = engine._loaded()[0].transformer.register_forward_pre_hook(lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         draw(engine, make_request())
     hook.remove()
@@ -187,7 +187,7 @@ def test_other_errors_are_not_tried_again(checkpoints: dict[ModelFamily, Path]) 
 def test_a_released_engine_loads_again_and_draws_the_same_bytes(checkpoints: dict[ModelFamily, Path]) -> None:
     engine = open_engine(checkpoints[DEV], FLUX_DEV)
     expected, fingerprint = draw(engine, make_request()).data, engine.info.fingerprint
-    transformer = weakref.ref(engine._loaded().transformer)
+    transformer = weakref.ref(engine._loaded()[0].transformer)
     engine.release(idle_s=3600)
     assert transformer() is not None
     engine.release()
@@ -201,7 +201,7 @@ def test_a_released_engine_loads_again_and_draws_the_same_bytes(checkpoints: dic
 def test_weights_go_when_the_last_picture_is_done(checkpoints: dict[ModelFamily, Path]) -> None:
     engine = open_engine(checkpoints[DEV], FLUX_DEV)
     expected = draw(engine, make_request()).data
-    transformer = weakref.ref(engine._loaded().transformer)
+    transformer = weakref.ref(engine._loaded()[0].transformer)
     first, second = (engine.generate(make_request()) for _ in range(2))
     next(first)
     next(second)
