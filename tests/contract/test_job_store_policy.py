@@ -181,13 +181,13 @@ async def test_erasing_leaves_figures_only_and_forgetting_takes_them_too(stores,
     assert await stores.retention.erase_expired() == 0
     assert (await stores.jobs.counts(DEV)).failed == 1
     # Asked of the database itself: no verb shows an erased job.
-    rows = await stores.database.read(lambda c: c.execute(text("SELECT * FROM jobs")).all())
+    rows = await stores.database.read(lambda c: c.execute(text("SELECT * FROM jobs")))
     assert len(rows) == 1
     left = str(tuple(rows[0]))
     for private in ("猫", "secret", "a.example", "order-1"):
         assert private not in left
     assert rows[0].error == "no memory"
-    assert (await stores.database.read(lambda c: c.execute(text("SELECT * FROM chunks")).all())) == []
+    assert (await stores.database.read(lambda c: c.execute(text("SELECT * FROM chunks")))) == []
     assert (await stores.retention.forget(clock.now_ms() - 60_000)).jobs == 0
     assert (await stores.retention.forget(clock.now_ms())).jobs == 1
     assert (await stores.jobs.counts(DEV)).failed == 0

@@ -52,7 +52,7 @@ async def test_the_snapshot_holds_no_credentials(stores, clock):
     await stores.jobs.enqueue(job, IdempotencyKey("order-1", "hash"))
     (held,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
     await stores.claims.finish(job.id, "worker-a", held.token, Failed("x"))
-    rows = await stores.database.read(lambda c: c.execute(text("SELECT job FROM webhook_deliveries")).all())
+    rows = await stores.database.read(lambda c: c.execute(text("SELECT job FROM webhook_deliveries")))
     assert "their-secret" not in str(rows)
     assert "order-1" not in str(rows)
 
@@ -163,7 +163,7 @@ async def test_what_arrived_is_erased_with_its_job_and_what_did_not_is_kept(stor
     # Delivered after its job had gone.
     await stores.webhooks.report(third, DELIVERED)
     rows = await stores.database.read(
-        lambda c: c.execute(text("SELECT id, job, url FROM webhook_deliveries ORDER BY seq")).all()
+        lambda c: c.execute(text("SELECT id, job, url FROM webhook_deliveries ORDER BY seq"))
     )
     assert [(row.id, row.job is None, row.url is None) for row in rows] == [
         (first.id, True, True),

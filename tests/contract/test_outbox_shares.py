@@ -235,6 +235,6 @@ async def test_receivers_nobody_sends_to_are_forgotten(stores, clock):
     await pause(stores, clock, "http://other.example/")
     clock.advance(days=31)
     await stores.retention.forget(clock.now_ms() - 1)
-    rows = await stores.database.read(lambda c: c.execute(text("SELECT origin FROM webhook_receivers")).all())
+    rows = await stores.database.read(lambda c: c.execute(text("SELECT origin FROM webhook_receivers")))
     # Something waits for it.
     assert [row.origin for row in rows] == ["http://other.example:80"]

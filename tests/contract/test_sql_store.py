@@ -52,7 +52,9 @@ async def test_migrations_make_exactly_the_tables_of_the_schema(stores, database
         with create_engine(database_url, poolclass=NullPool).begin() as connection:
             differences, migrated, created = work(connection)
     else:
-        differences, migrated, created = await stores.database.write(lambda transaction: work(transaction.connection))
+        differences, migrated, created = await stores.database.write(
+            lambda transaction: work(transaction.connection.raw)
+        )
     assert differences == []
     assert migrated == created
 

@@ -183,7 +183,7 @@ async def test_a_clock_that_is_set_prolongs_nothing(open_gateway: OpenGateway, d
     assert await gateway.status(slow) is JobStatus.TIMED_OUT
     # Nobody can read it any more.
     by_id = {"job": old.id}
-    row = await gateway.stores.database.read(lambda connection: connection.execute(sql.GET_JOB_BY_ID, by_id).one())
+    row = await gateway.stores.database.read(lambda connection: connection.execute(sql.GET_JOB_BY_ID, by_id).first)
     assert row.status == JobStatus.TIMED_OUT
     assert await gateway.status(ended) is JobStatus.COMPLETED
     day.pass_s(10)

@@ -26,11 +26,11 @@ def require_budget_for(connection: Connection, key_id: str, cost_usd: Decimal, n
             its limit. The transaction must be rolled back.
     """
     key = {"key": storable(key_id)}
-    limited = connection.execute(sql.LOCK_BUDGET, key).one_or_none()
+    limited = connection.execute(sql.LOCK_BUDGET, key).first
     if limited is None:
         return
     month = Period.MONTH.start_of(from_ms(now_ms))
-    sums = connection.execute(sql.COUNT_BUDGET, key | {"month_ms": to_ms(month)}).one()
+    sums = connection.execute(sql.COUNT_BUDGET, key | {"month_ms": to_ms(month)}).first
     spent_units, promised_units = int(sums.spent), int(sums.promised)
     if spent_units + promised_units <= limited.units_per_month:
         return

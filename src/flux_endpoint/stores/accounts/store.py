@@ -48,12 +48,12 @@ class SqlAccounts:
     async def find_key(self, secret_hash: str) -> ApiKey | None:
         """See `AccountStore.find_key`."""
         values = {"hash": storable(secret_hash)}
-        row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).one_or_none())
+        row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).first)
         return None if row is None else _to_key(row)
 
     async def list_keys(self) -> Sequence[ApiKey]:
         """See `AccountStore.list_keys`."""
-        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS).all())
+        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_KEYS))
         return [_to_key(row) for row in rows]
 
     async def limit_key(self, key_id: str, limits: KeyLimits) -> bool:
@@ -81,7 +81,7 @@ class SqlAccounts:
         """See `AccountStore.entries`."""
         query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
         values = {} if key_id is None else {"key": storable(key_id)}
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
+        rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [_to_entry(row) for row in rows]
 
     async def charges(
@@ -92,7 +92,7 @@ class SqlAccounts:
         query = sql.SUM_CHARGES if key_id is None else sql.SUM_CHARGES_OF_KEY
         if key_id is not None:
             values["key"] = storable(key_id)
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
+        rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [ChargeSum(row.start_ms, int(row.charges), units_to_usd(int(row.units))) for row in rows]
 
     async def usage(self, since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None) -> Sequence[UsageSum]:
@@ -101,7 +101,7 @@ class SqlAccounts:
         query = sql.SUM_USAGE if key_id is None else sql.SUM_USAGE_OF_KEY
         if key_id is not None:
             values["key"] = storable(key_id)
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
+        rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [
             UsageSum(row.start_ms, row.key_id, row.endpoint_id, int(row.charges), units_to_usd(int(row.units)))
             for row in rows

@@ -24,17 +24,17 @@ class SqlActivity:
         figures = sql.FIGURES if key_id is None else sql.FIGURES_OF_KEY
 
         def activity(connection: Connection) -> Activity:
-            outcomes = connection.execute(figures.outcomes, ended | {"unit_ms": unit_ms}).all()
+            outcomes = connection.execute(figures.outcomes, ended | {"unit_ms": unit_ms})
             unfinished: dict[str, int] = {
                 row.status: row.jobs
                 for row in connection.execute(figures.waiting_and_running, endpoints | of_key(key_id))
             }
-            starts = connection.execute(sql.COLD_START_PERCENTILES, endpoints | times).one()
+            starts = connection.execute(sql.COLD_START_PERCENTILES, endpoints | times).first
             return Activity(
                 [OutcomeCount(row.start_ms, JobStatus(row.status), row.jobs) for row in outcomes],
                 sum(int(row.retries) for row in outcomes),
-                _percentiles(connection.execute(figures.execution, ended).one()),
-                _percentiles(connection.execute(figures.delay, ended).one()),
+                _percentiles(connection.execute(figures.execution, ended).first),
+                _percentiles(connection.execute(figures.delay, ended).first),
                 int(starts.total or 0),
                 _percentiles(starts),
                 unfinished.get(JobStatus.IN_QUEUE, 0),
@@ -63,7 +63,7 @@ class SqlActivity:
         """See `ActivityStore.load`."""
         values = {"endpoint": storable(endpoint_id)}
         rows = await self._database.read(
-            lambda connection: connection.execute(sql.COUNT_UNFINISHED, values).all(), is_heavy=True
+            lambda connection: connection.execute(sql.COUNT_UNFINISHED, values), is_heavy=True
         )
         counts: dict[str, int] = {row.status: row.jobs for row in rows}
         return EndpointLoad(counts.get(JobStatus.IN_QUEUE, 0), counts.get(JobStatus.IN_PROGRESS, 0))
@@ -71,7 +71,7 @@ class SqlActivity:
     async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
         """See `ActivityStore.past_runs`."""
         values = {"endpoint": storable(endpoint_id), "max_runs": limit}
-        rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values).all())
+        rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values))
         return [PastRun(row.execution_ms, row.work) for row in rows]
 
 

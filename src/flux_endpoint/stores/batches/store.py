@@ -78,7 +78,7 @@ class SqlBatches:
         page = whose | {"skip": offset, "max_rows": limit}
 
         def list_batches(connection: Connection) -> tuple[list[Batch], int]:
-            rows = connection.execute(sql.LIST_BATCHES if key_id is None else sql.LIST_BATCHES_OF_KEY, page).all()
+            rows = connection.execute(sql.LIST_BATCHES if key_id is None else sql.LIST_BATCHES_OF_KEY, page)
             total = connection.scalar(sql.COUNT_BATCHES if key_id is None else sql.COUNT_BATCHES_OF_KEY, whose)
             return _to_batches(connection, rows), total or 0
 
@@ -104,7 +104,7 @@ class SqlBatches:
         def add_requests(transaction: Transaction) -> Batch:
             connection = transaction.connection
             _lock_draft(connection, reference, "added to")
-            present = connection.execute(sql.SUM_REQUESTS, reference).one().requests
+            present = connection.execute(sql.SUM_REQUESTS, reference).first.requests
             if present + len(requests) > MAX_BATCH_REQUESTS:
                 raise Conflict(
                     f"a batch has at most {MAX_BATCH_REQUESTS} requests; "
@@ -165,7 +165,7 @@ class SqlBatches:
             if row.status == BatchStatus.FINALIZED:
                 return _get(connection, reference)
             _require_draft(row, "finalized")
-            sums = connection.execute(sql.SUM_REQUESTS, reference).one()
+            sums = connection.execute(sql.SUM_REQUESTS, reference).first
             if sums.requests == 0:
                 raise Conflict(f"batch {row.id} has no requests; add some before it is finalized")
             _require_room(connection, row.endpoint_id, sums.requests)
@@ -178,7 +178,7 @@ class SqlBatches:
             connection.execute(sql.DROP_REQUESTS, reference)
             connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.FINALIZED.value})
             require_budget_for(connection, key_id, units_to_usd(int(sums.cost_units)), now_ms, "batch")
-            transaction.wake(channels.jobs_on(row.endpoint_id))
+            transaction.news[channels.jobs_on(row.endpoint_id)] = None
             return _get(connection, reference)
 
         return await self._database.write(finalize_batch, is_long=True)
@@ -191,7 +191,7 @@ class SqlBatches:
         def cancel_batch(transaction: Transaction) -> Batch:
             connection = transaction.connection
             row = _lock(connection, reference)
-            cancelled = connection.execute(job_sql.CANCEL_OF_BATCH, values).all()
+            cancelled = connection.execute(job_sql.CANCEL_OF_BATCH, values)
             for job_row in cancelled:
                 ended(transaction, job_row)
             if cancelled or row.status == BatchStatus.DRAFT:
@@ -213,7 +213,7 @@ def _found(row: Row, reference: dict[str, Any]) -> Row:
 
 
 def _lock(connection: Connection, reference: dict[str, Any]) -> Row:
-    return _found(connection.execute(sql.LOCK_BATCH, reference).one_or_none(), reference)
+    return _found(connection.execute(sql.LOCK_BATCH, reference).first, reference)
 
 
 def _lock_draft(connection: Connection, reference: dict[str, Any], what: str) -> Row:
@@ -239,7 +239,7 @@ def _require_room(connection: Connection, endpoint_id: str, requests: int) -> No
 
 
 def _get(connection: Connection, reference: dict[str, Any]) -> Batch:
-    row = _found(connection.execute(sql.GET_BATCH, reference).one_or_none(), reference)
+    row = _found(connection.execute(sql.GET_BATCH, reference).first, reference)
     return _to_batches(connection, [row])[0]
 
 

@@ -52,13 +52,14 @@ class SqlClaims:
         }
 
         def claim(transaction: Transaction) -> Sequence[Row]:
+            claimed: Sequence[Row]
             if at_most is None:
-                claimed = transaction.connection.execute(sql.CLAIM, values).all()
+                claimed = transaction.connection.execute(sql.CLAIM, values)
             else:
                 seqs = _short_ones(transaction.connection, values["endpoints"], now_ms, at_most)
-                claimed = transaction.connection.execute(sql.CLAIM_OF, values | {"seqs": seqs}).all() if seqs else []
+                claimed = transaction.connection.execute(sql.CLAIM_OF, values | {"seqs": seqs}) if seqs else []
             for row in claimed:
-                transaction.wake(channels.move_of(row.id))
+                transaction.news[channels.move_of(row.id)] = None
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
@@ -80,7 +81,7 @@ class SqlClaims:
             "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
             "now_ms": self._clock.now_ms(),
         }
-        row = await self._database.read(lambda connection: connection.execute(sql.GET_JOB_ON, values).one_or_none())
+        row = await self._database.read(lambda connection: connection.execute(sql.GET_JOB_ON, values).first)
         if row is None:
             raise UnknownJob(f"There is no job {values['job']}")
         return to_job(row)
@@ -158,7 +159,7 @@ class SqlClaims:
             transaction.connection.execute(chunk_sql.APPEND, values)
             if progress is not None:
                 transaction.connection.execute(sql.SET_PROGRESS, reporter | {"news": dict(progress)})
-            transaction.wake(channels.chunk_of(values["job_id"]))
+            transaction.news[channels.chunk_of(values["job_id"])] = None
 
         await self._database.write(append_chunk, is_heavy=isinstance(output, RawJson) or self._database.has_big_rows)
 
@@ -170,7 +171,7 @@ class SqlClaims:
         def set_progress(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
                 raise _not_held(transaction.connection, reporter)
-            transaction.wake(channels.chunk_of(storable(job_id)))
+            transaction.news[channels.chunk_of(storable(job_id))] = None
 
         await self._database.write(set_progress, is_heavy=self._database.has_big_rows)
 
@@ -183,7 +184,7 @@ class SqlClaims:
 
         def hand_over(transaction: Transaction) -> Job | None:
             values = reporter | {"holder": holder, "until_ms": until_ms}
-            row = transaction.connection.execute(sql.HAND_OVER, values).one_or_none()
+            row = transaction.connection.execute(sql.HAND_OVER, values).first
             if row is None:
                 require_taken_before(transaction.connection, reporter)
                 return None
@@ -218,7 +219,7 @@ class SqlClaims:
 
         def release(transaction: Transaction) -> SweepResult:
             transaction.connection.execute(sql.FORGET_STOPS_OF_GONE, workers)
-            return _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM_GONE, values).all())
+            return _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM_GONE, values))
 
         return await self._database.write(release, is_long=True)
 
@@ -231,7 +232,7 @@ class SqlClaims:
             "max_retries": max_retries,
         }
         return await self._database.write(
-            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM, values).all())
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_FROM, values))
         )
 
     async def release_jobs(
@@ -247,7 +248,7 @@ class SqlClaims:
             "reason": error,
         }
         return await self._database.write(
-            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_JOBS, values).all())
+            lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_JOBS, values))
         )
 
     async def sweep(self, max_retries: int) -> SweepResult:
@@ -263,7 +264,7 @@ class SqlClaims:
                 for statement in (sql.END_OUTLIVED, sql.TIME_OUT_RUNNING)
                 for row in transaction.connection.execute(statement, now)
             ]
-            result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values).all())
+            result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values))
             return dataclasses.replace(result, timed_out=tuple(timed_out))
 
         return await self._database.write(sweep, is_long=True)
@@ -281,17 +282,17 @@ def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcom
     match outcome:
         case Completed(output=output):
             values = reporter | {"result": output, "now_ms": now_ms}
-            return connection.execute(sql.COMPLETE, values).one_or_none()
+            return connection.execute(sql.COMPLETE, values).first
         case Failed(error=error, output=output):
             values = reporter | {"reason": storable(error), "result": output, "now_ms": now_ms}
-            return connection.execute(sql.FAIL, values).one_or_none()
+            return connection.execute(sql.FAIL, values).first
         case Returned():
-            return connection.execute(sql.GIVE_BACK, reporter).one_or_none()
+            return connection.execute(sql.GIVE_BACK, reporter).first
 
 
 def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcome: Outcome) -> Job:
     """The job, when the same report was written earlier: its answer was lost on the way to the worker."""
-    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).first
     if row is None:
         raise UnknownJob(f"There is no job {reporter['job']}")
     is_same_outcome = (isinstance(outcome, Completed) and row.status == JobStatus.COMPLETED) or (
@@ -304,7 +305,7 @@ def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcom
 
 def _not_held(connection: Connection, reporter: dict[str, Any]) -> LeaseLost | UnknownJob:
     """Why a report is refused."""
-    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).first
     if row is None:
         return UnknownJob(f"There is no job {reporter['job']}")
     if _is_held(row, reporter):
@@ -319,7 +320,7 @@ def require_taken_before(connection: Connection, reporter: dict[str, Any]) -> No
         LeaseLost: the reporter has lost the job.
         UnknownJob: no such job.
     """
-    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).one_or_none()
+    row = connection.execute(sql.GET_JOB_BY_ID, {"job": reporter["job"]}).first
     if row is not None and reporter["token"] in (None, row.claim_token):
         is_completed = row.worker_id == reporter["worker"] and row.status == JobStatus.COMPLETED
         if is_completed or row.drawn_by == reporter["worker"]:

@@ -18,10 +18,10 @@ def ended(transaction: Transaction, row: Row) -> Job:
         row: the job afterwards, all columns of `schema.jobs`.
     """
     job = to_job(row)
-    transaction.wake(channels.end_of(row.id), job)
+    transaction.news[channels.end_of(row.id)] = job
     if row.lease_expires_ms is not None:
         # It ended under its worker's hands.
-        transaction.wake(channels.stop_for(row.worker_id))
+        transaction.news[channels.stop_for(row.worker_id)] = None
     if row.webhook is not None:
         add_delivery(transaction, row)
     return job
@@ -46,5 +46,5 @@ def waits_again(transaction: Transaction, row: Row) -> None:
         row: the job afterwards.
     """
     transaction.connection.execute(FORGET, {"job_ids": [row.id]})
-    transaction.wake(channels.jobs_on(row.endpoint_id))
-    transaction.wake(channels.move_of(row.id))
+    transaction.news[channels.jobs_on(row.endpoint_id)] = None
+    transaction.news[channels.move_of(row.id)] = None

@@ -36,10 +36,10 @@ def sent_before(connection: Connection, key_id: str, endpoint_id: str, key: Idem
         Conflict: the name came with another request.
         ResultErased: the job can no longer be read.
     """
-    row = connection.execute(_FIND, _reference(key_id, endpoint_id, key)).one_or_none()
+    row = connection.execute(_FIND, _reference(key_id, endpoint_id, key)).first
     if row is None:
         return None
-    job_row = connection.execute(sql.GET_JOB_BY_ID, {"job": row.job_id}).one_or_none()
+    job_row = connection.execute(sql.GET_JOB_BY_ID, {"job": row.job_id}).first
     job = None if job_row is None else to_job(job_row)
     is_readable = job is not None and job.is_readable(now_ms)
     if not is_readable and row.created_ms <= now_ms - IDEMPOTENCY_KEY_LIFE_MS:

@@ -45,7 +45,7 @@ class SqlJobs:
             connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
                 require_budget(connection, job, self._clock.now_ms())
-                transaction.wake(channels.jobs_on(job.endpoint_id))
+                transaction.news[channels.jobs_on(job.endpoint_id)] = None
             return job
 
         is_big = isinstance(job.input, RawJson)
@@ -71,7 +71,7 @@ class SqlJobs:
         values = reference | {"until_ms": reference["now_ms"] + ttl_ms}
 
         def set_ttl(transaction: Transaction) -> Job:
-            row = transaction.connection.execute(sql.SET_TTL, values).one_or_none()
+            row = transaction.connection.execute(sql.SET_TTL, values).first
             return get_job(transaction.connection, reference) if row is None else to_job(row)
 
         return await self._database.write(set_ttl, is_heavy=self._database.has_big_rows)
@@ -92,7 +92,7 @@ class SqlJobs:
         reference = self._reference(endpoint_id, job_id)
 
         def cancel(transaction: Transaction) -> Job:
-            row = transaction.connection.execute(sql.CANCEL, reference).one_or_none()
+            row = transaction.connection.execute(sql.CANCEL, reference).first
             return get_job(transaction.connection, reference) if row is None else ended(transaction, row)
 
         return await self._database.write(cancel, is_heavy=self._database.has_big_rows)
@@ -102,7 +102,7 @@ class SqlJobs:
         reference = self._reference(endpoint_id, job_id)
 
         def retry(transaction: Transaction) -> Job:
-            row = transaction.connection.execute(sql.RETRY, reference).one_or_none()
+            row = transaction.connection.execute(sql.RETRY, reference).first
             if row is None:
                 raise Conflict(_why_no_retry(get_job(transaction.connection, reference)))
             job = to_job(row)
@@ -118,7 +118,7 @@ class SqlJobs:
 
         def purge(transaction: Transaction) -> int:
             statement = sql.PURGE if key_id is None else sql.PURGE_OF_KEY
-            purged = transaction.connection.execute(statement, values).all()
+            purged = transaction.connection.execute(statement, values)
             for row in purged:
                 ended(transaction, row)
             return len(purged)
@@ -223,7 +223,7 @@ class SqlJobs:
             connection = transaction.connection
             connection.execute(chunk_sql.ADD_READER, reader)
             last = connection.scalar(chunk_sql.LOCK_POSITION, reader)
-            rows = connection.execute(chunk_sql.READ, {"job": reader["job"], "after": last}).all()
+            rows = connection.execute(chunk_sql.READ, {"job": reader["job"], "after": last})
             if rows:
                 connection.execute(chunk_sql.MOVE, reader | {"last": rows[-1].seq})
             return [row.output for row in rows]
@@ -238,7 +238,7 @@ class SqlJobs:
         """See `JobStore.chunks_after`."""
         job, _ = await self._wait_for_chunk(endpoint_id, job_id, lambda _: position, timeout_s)
         unread = {"job": storable(job_id), "after": position}
-        rows = await self._database.read(lambda connection: connection.execute(chunk_sql.READ, unread).all())
+        rows = await self._database.read(lambda connection: connection.execute(chunk_sql.READ, unread))
         return job, [row.output for row in rows], rows[-1].seq if rows else position
 
     async def _wait_for_chunk(
@@ -270,7 +270,7 @@ def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
     Raises:
         UnknownJob: there is none, or its time is over.
     """
-    row = connection.execute(sql.GET_JOB, reference).one_or_none()
+    row = connection.execute(sql.GET_JOB, reference).first
     if row is None:
         raise UnknownJob.on(reference["endpoint"], reference["job"])
     return to_job(row)

@@ -23,12 +23,12 @@ class SqlPictures:
 
         def reserve_picture(transaction: Transaction) -> str | None:
             connection = transaction.connection
-            held = connection.execute(LOCK_HELD_BY_REPORTER, reporter).one_or_none()
+            held = connection.execute(LOCK_HELD_BY_REPORTER, reporter).first
             if held is None:
                 require_taken_before(connection, reporter)
                 return None
             claim = {"job": reporter["job"], "claim": held.claim_token, "now_ms": now_ms}
-            reserved = connection.execute(sql.RESERVE_AGAIN, claim).one_or_none()
+            reserved = connection.execute(sql.RESERVE_AGAIN, claim).first
             if reserved is not None:
                 return str(reserved.key)
             values = {"key": key, "job_id": reporter["job"], "claim_token": held.claim_token, "reserved_ms": now_ms}

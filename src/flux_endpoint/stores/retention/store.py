@@ -62,7 +62,7 @@ class SqlRetention:
         """Run a statement that returns job ids until it finds no more; what those jobs had sent is deleted."""
 
         def clear_jobs(transaction: Transaction) -> int:
-            job_ids = transaction.connection.scalars(statement, values | {"max_jobs": _AT_ONCE}).all()
+            job_ids = transaction.connection.scalars(statement, values | {"max_jobs": _AT_ONCE})
             if job_ids:
                 for forget in (chunk_sql.FORGET, chunk_sql.FORGET_READERS):
                     transaction.connection.execute(forget, {"job_ids": job_ids})

@@ -8,11 +8,10 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Dialect, Executable
 from sqlalchemy.dialects import sqlite as sqlite_dialect
-from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import ReturnsRows
@@ -20,7 +19,7 @@ from sqlalchemy.types import TypeEngine
 
 from flux_endpoint.core.raw_json import read_json, write_json
 from flux_endpoint.stores.sql.columns import JsonText
-from flux_endpoint.stores.sql.database import Parameters
+from flux_endpoint.stores.sql.database import Connection, Parameters, Rows
 
 Convert = Callable[[Any], Any]
 
@@ -46,36 +45,7 @@ class _Compiled:
     row: Callable[[Iterable[Any]], Any] | None
 
 
-class CompiledRows(list[Any]):
-    """The rows of one statement, all of them read, with the verbs of SQLAlchemy's result that the store uses."""
-
-    rowcount = -1
-    all = list.copy
-
-    def one_or_none(self) -> Any:
-        """The only row, or None.
-
-        Raises:
-            MultipleResultsFound: there are several.
-        """
-        if len(self) > 1:
-            raise MultipleResultsFound("Multiple rows were found when one or none was required")
-        return self[0] if self else None
-
-    def one(self) -> Any:
-        """The only row.
-
-        Raises:
-            NoResultFound: there is none.
-            MultipleResultsFound: there are several.
-        """
-        row = self.one_or_none()
-        if row is None:
-            raise NoResultFound("No row was found when one was required")
-        return row
-
-
-class CompiledConnection:
+class CompiledConnection(Connection):
     """One connection, for one thread at a time.
 
     Attributes:
@@ -83,7 +53,7 @@ class CompiledConnection:
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
-        self.dialect: Final[Dialect] = sqlite_dialect.dialect(paramstyle="named")
+        self.dialect: Dialect = sqlite_dialect.dialect(paramstyle="named")
         self.raw = raw
         # By the statement itself, the names of its parameters, and the lengths of lists, which the first look leaves
         # out. All statements are constants of their modules, and stay as long as the process.
@@ -95,22 +65,20 @@ class CompiledConnection:
 
     def execute(
         self, statement: Executable, parameters: Parameters | Sequence[Parameters] = MappingProxyType({}), /
-    ) -> CompiledRows:
+    ) -> Rows:
         """Run a statement: once, or for each of several sets of parameters, which returns no rows.
 
         Raises:
             ValueError: a value cannot be written as JSON.
             sqlite3.Error: what the driver says.
         """
+        rows = Rows()
         if not isinstance(parameters, Mapping):
             for each in parameters:
                 self.execute(statement, each)
-            return CompiledRows()
+            return rows
         values = parameters
-        key = (statement, tuple(values), ())
-        compiled = self._compiled.get(key)
-        if compiled is None:
-            compiled = self._compiled[key] = self._compile(statement, values)
+        compiled = self._compiled.get((statement, tuple(values), ())) or self._compile(statement, values, ())
         if compiled.lists:
             compiled, values = self._expand(compiled, statement, values)
         bound = dict(compiled.constants)
@@ -122,31 +90,17 @@ class CompiledConnection:
             raise ValueError(f"The database refuses the value: {error}") from error
         cursor = self.raw.execute(compiled.text, bound)
         if cursor.description is None:
-            changed = CompiledRows()
-            changed.rowcount = cursor.rowcount
-            return changed
-        return self._fetch(cursor, compiled)
-
-    def _fetch(self, cursor: sqlite3.Cursor, compiled: _Compiled) -> CompiledRows:
+            rows.rowcount = cursor.rowcount
+            return rows
         make = compiled.row or _row_type([column[0] for column in cursor.description])._make
-        rows = CompiledRows()
         for row in cursor:
             cells = list(row)
             for index, read in compiled.readers:
                 if (cell := cells[index]) is not None:
                     cells[index] = read(cell)
             rows.append(make(cells))
-        rows.rowcount = len(rows)
+        rows.first, rows.rowcount = next(iter(rows), None), len(rows)
         return rows
-
-    def scalar(self, statement: Executable, parameters: Parameters = MappingProxyType({}), /) -> Any:
-        """The first cell of the first row; None when there is no row."""
-        rows = self.execute(statement, parameters)
-        return rows[0][0] if rows else None
-
-    def scalars(self, statement: Executable, parameters: Parameters = MappingProxyType({}), /) -> CompiledRows:
-        """The first cell of every row."""
-        return CompiledRows(row[0] for row in self.execute(statement, parameters))
 
     def _expand(self, compiled: _Compiled, statement: Executable, values: Parameters) -> tuple[_Compiled, Parameters]:
         """The statement for lists as long as these, and the values with a name for each that is in a list.
@@ -159,16 +113,15 @@ class CompiledConnection:
             length = 1 << (len(listed) - 1).bit_length() if listed else 0
             given[name] = listed + listed[-1:] * (length - len(listed))
         values = {**values, **given}
-        key = (statement, tuple(values), tuple(map(len, given.values())))
-        expanded = self._compiled.get(key)
-        if expanded is None:
-            expanded = self._compiled[key] = self._compile(statement, values)
+        lengths = tuple(map(len, given.values()))
+        key = (statement, tuple(values), lengths)
+        expanded = self._compiled.get(key) or self._compile(statement, values, lengths)
         for name, names in expanded.lists.items():
             cells = [cell for each in given[name] for cell in (each if isinstance(each, tuple) else (each,))]
             values.update(zip(names, cells, strict=True))
         return expanded, values
 
-    def _compile(self, statement: Executable, values: Parameters) -> _Compiled:
+    def _compile(self, statement: Executable, values: Parameters, lengths: tuple[int, ...]) -> _Compiled:
         assert isinstance(statement, ClauseElement)
         compiler = statement.compile(dialect=self.dialect, column_keys=list(values))
         assert isinstance(compiler, SQLCompiler)
@@ -181,7 +134,7 @@ class CompiledConnection:
         constants = {name: value for name, value in state.parameters.items() if name not in of_call}
         columns: list[Any] = list(statement.exported_columns) if isinstance(statement, ReturnsRows) else []
         readers = [_reader(column.type.dialect_impl(self.dialect), self.dialect) for column in columns]
-        return _Compiled(
+        compiled = self._compiled[statement, tuple(values), lengths] = _Compiled(
             text=state.statement,
             constants={
                 name: value if (write := writers.get(name)) is None or value is None else write(value)
@@ -192,6 +145,7 @@ class CompiledConnection:
             readers=[(index, read) for index, read in enumerate(readers) if read is not None],
             row=_row_type([getattr(column, "name", "") for column in columns])._make if columns else None,
         )
+        return compiled
 
 
 def _row_type(names: Sequence[str]) -> Any:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Dialect, Executable
@@ -18,7 +19,7 @@ T = TypeVar("T")
 Parameters = Mapping[str, Any]
 # What a statement returns of a row: its cells, as attributes that are called like their columns.
 Row = Any
-
+_NONE: Final[Parameters] = MappingProxyType({})
 
 # Whoever asks gets an answer or a refusal within 5 s: a database that has been silent for so long is taken for gone.
 ANSWER_S: Final = 3.5
@@ -39,78 +40,53 @@ class Patience:
         return min(time.monotonic() + limit_s, self._ends_s)
 
 
-class Rows(Protocol):
-    """What a statement has returned: rows, whose cells are called by the names of their columns."""
+class Rows(list[Row]):
+    """What a statement has returned: all its rows, whose cells are called by the names of their columns.
 
-    @property
-    def rowcount(self) -> int:
-        """How many rows it has changed."""
-        ...
+    Attributes:
+        first: the first of them; None for none.
+        rowcount: how many rows the statement has changed.
+    """
 
-    def __iter__(self) -> Iterator[Row]: ...
-
-    def all(self) -> Sequence[Row]:
-        """Every row."""
-        ...
-
-    def one(self) -> Row:
-        """The only row.
-
-        Raises:
-            InvalidRequestError: there is none, or there are several.
-        """
-        ...
-
-    def one_or_none(self) -> Row | None:
-        """The only row, or None.
-
-        Raises:
-            InvalidRequestError: there are several.
-        """
-        ...
-
-
-class Cells(Protocol):
-    """The first cell of each row that a statement has returned."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def all(self) -> Sequence[Any]:
-        """Every one."""
-        ...
+    first: Row = None
+    rowcount: int = 0
 
 
 class Connection(Protocol):
-    """What work asks of a connection to either database: SQLAlchemy's has it, and `compiled.CompiledConnection`."""
+    """What work asks of a connection to either database.
 
-    @property
-    def dialect(self) -> Dialect:
-        """Tells which database it is."""
+    Attributes:
+        dialect: tells which one it is.
+    """
+
+    dialect: Dialect
+
+    def execute(self, statement: Executable, parameters: Parameters | Sequence[Parameters] = _NONE, /) -> Rows:
+        """Run a statement: once, or for each of several sets of parameters, which returns no rows."""
         ...
 
-    def execute(self, statement: Executable, parameters: Parameters | Sequence[Parameters] = ..., /) -> Rows:
-        """Run a statement: once, or for each of several sets of parameters."""
-        ...
-
-    def scalar(self, statement: Executable, parameters: Parameters = ..., /) -> Any:
+    def scalar(self, statement: Executable, parameters: Parameters = _NONE, /) -> Any:
         """The first cell of the first row; None when there is no row."""
-        ...
+        first = self.execute(statement, parameters).first
+        return None if first is None else first[0]
 
-    def scalars(self, statement: Executable, parameters: Parameters = ..., /) -> Cells:
+    def scalars(self, statement: Executable, parameters: Parameters = _NONE, /) -> list[Any]:
         """The first cell of every row."""
-        ...
+        return [row[0] for row in self.execute(statement, parameters)]
 
 
 @dataclass(slots=True)
 class Transaction:
-    """What a piece of work gets: the connection, and the way to say who must wake once it is committed."""
+    """What a piece of work gets.
+
+    Attributes:
+        connection: runs its statements.
+        news: channels to be fired after the commit, and never when the work is rolled back; with the job as it then
+            is, where that is known.
+    """
 
     connection: Connection
     news: dict[Channel, Job | None] = field(default_factory=dict)
-
-    def wake(self, channel: Channel, job: Job | None = None) -> None:
-        """Fire the channel after the commit, with the job as it then is; never when the work is rolled back."""
-        self.news[channel] = job
 
 
 class Database(Protocol):

@@ -3,20 +3,30 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import event
+import sqlalchemy
+from sqlalchemy import Executable, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.core.raw_json import read_json, write_json
-from flux_endpoint.stores.sql.database import ANSWER_S, Connection, Patience, Transaction, errors_translated
+from flux_endpoint.stores.sql.database import (
+    ANSWER_S,
+    Connection,
+    Parameters,
+    Patience,
+    Rows,
+    Transaction,
+    errors_translated,
+)
 from flux_endpoint.stores.sql.migrate import upgrade
 from flux_endpoint.stores.sql.notifications import DEAF_RECHECK_S, Notifications
 from flux_endpoint.stores.sql.signals import Signals
@@ -53,6 +63,27 @@ class _Call:
 
 
 _call: ContextVar[_Call] = ContextVar("_call")
+
+
+class PostgresConnection(Connection):
+    """SQLAlchemy's connection, with all rows read at once.
+
+    Attributes:
+        raw: of SQLAlchemy.
+    """
+
+    def __init__(self, raw: sqlalchemy.Connection) -> None:
+        self.raw = raw
+        self.dialect = raw.dialect
+
+    def execute(
+        self, statement: Executable, parameters: Parameters | Sequence[Parameters] = MappingProxyType({}), /
+    ) -> Rows:
+        """Run a statement; see `Connection.execute`."""
+        result = self.raw.execute(statement, parameters)
+        rows = Rows(result if result.returns_rows else ())
+        rows.first, rows.rowcount = (rows[0] if rows else None), result.rowcount
+        return rows
 
 
 class PostgresDatabase:
@@ -139,7 +170,7 @@ class PostgresDatabase:
         async def run() -> T:
             assert self._reader is not None
             async with self._reader.connect() as connection:
-                return await connection.run_sync(work)
+                return await connection.run_sync(lambda raw: work(PostgresConnection(raw)))
 
         with self._outage.observe("reading"), _errors_translated():
             return await self._answer(run, ANSWER_S)
@@ -158,11 +189,11 @@ class PostgresDatabase:
         with self._outage.observe("writing"), _errors_translated():
             return await self._answer(run, _LONG_S if is_long else ANSWER_S)
 
-    def _transact(self, connection: Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
-        transaction = Transaction(connection)
+    def _transact(self, raw: sqlalchemy.Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
+        transaction = Transaction(PostgresConnection(raw))
         result = work(transaction)
         if transaction.news and self._notifications is not None:
-            self._notifications.tell(connection, transaction.news)
+            self._notifications.tell(transaction.connection, transaction.news)
         return transaction, result
 
     async def scrub(self, *, has_deleted: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flux_endpoint.core.job import Job
@@ -19,41 +20,35 @@ class Channel(NamedTuple):
 News = Mapping[Channel, Job | None]
 
 
+@dataclass(eq=False, slots=True)
 class Listener:
     """One sleeper. It hears every signal fired since it began to listen or since it last woke.
 
-    Args:
-        signals: say how long it may sleep without a look.
-        timeout_s: its patience from now.
-
     Attributes:
+        signals: say how long it may sleep without a look.
+        ends_s: when its patience is over, by the time of the event loop.
+        heard: set to wake the sleeper now or, if it is busy, as soon as it sleeps.
         job: as the latest signal that carried one had it.
     """
 
-    def __init__(self, signals: "Signals", timeout_s: float) -> None:
-        self._signals = signals
-        self._ends_s = asyncio.get_running_loop().time() + timeout_s
-        self._heard = asyncio.Event()
-        self.job: Job | None = None
-
-    def hear(self, job: Job | None = None) -> None:
-        """Wake the sleeper now or, if it is busy, as soon as it sleeps."""
-        self.job = job or self.job
-        self._heard.set()
+    signals: "Signals"
+    ends_s: float
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    job: Job | None = None
 
     def hurry(self, seconds: float) -> None:
         """Let its patience be over in so many seconds, unless that is earlier anyhow."""
-        self._ends_s = min(self._ends_s, asyncio.get_running_loop().time() + seconds)
+        self.ends_s = min(self.ends_s, asyncio.get_running_loop().time() + seconds)
 
     async def sleep(self) -> bool:
         """Sleep until it is worth looking again; False, without sleep, when the patience is over or all is draining."""
-        left_s = self._ends_s - asyncio.get_running_loop().time()
-        if left_s <= 0 or self._signals.is_draining:
+        left_s = self.ends_s - asyncio.get_running_loop().time()
+        if left_s <= 0 or self.signals.is_draining:
             return False
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(left_s, self._signals.recheck_s)):
-                await self._heard.wait()
-            self._heard.clear()
+            async with asyncio.timeout(min(left_s, self.signals.recheck_s)):
+                await self.heard.wait()
+            self.heard.clear()
         return True
 
 
@@ -73,7 +68,7 @@ class Signals:
     @contextlib.contextmanager
     def listen(self, *channels: Channel, timeout_s: float) -> Iterator[Listener]:
         """Hear the channels until the block ends. Look at the database inside the block: nothing is missed between."""
-        listener = Listener(self, timeout_s)
+        listener = Listener(self, asyncio.get_running_loop().time() + timeout_s)
         wanted = frozenset(channels)
         for channel in wanted:
             self._listeners.setdefault(channel, set()).add(listener)
@@ -90,7 +85,8 @@ class Signals:
         """Wake everybody who listens to one of the channels. Only from the event loop's thread."""
         for channel, job in news.items():
             for listener in self._listeners.get(channel, ()):
-                listener.hear(job)
+                listener.job = job or listener.job
+                listener.heard.set()
 
     def drain(self) -> None:
         """Wake everybody who sleeps to look once more, and from now on let nobody fall asleep."""

@@ -138,14 +138,16 @@ class SqliteDatabase:
             self._write_thread.submit(self._checkpoint)
         if not (is_heavy or is_long or self._here is None):
             try:
-                if _begins(self._here):
-                    result, news = _transact(self._here, work)
-                    if self._outage.is_on:
-                        self._outage.answered("writing")
-                    self.signals.fire(news)
-                    return result
+                done = _transact(self._here, work)
             except sqlite3.Error as error:
                 raise self._told("writing", error) from error
+            if done is not None:
+                if self._outage.is_on:
+                    self._outage.answered("writing")
+                result, news = done
+                if news:
+                    self.signals.fire(news)
+                return result
         # Also what waits behind others in the thread has its answer in time.
         give_up_s = self._patience.until_s()
         with self._outage.observe("writing"):
@@ -162,10 +164,10 @@ class SqliteDatabase:
     def _write_in_thread(self, work: Callable[[Transaction], T], give_up_s: float) -> T:
         # Tried once in any case: when this thread comes late, the file need not be held by anybody.
         left_ms = max(1, round((give_up_s - time.monotonic()) * 1_000))
-        writer = self._patient_writer(left_ms)
-        if not _begins(writer):
+        done = _transact(self._patient_writer(left_ms), work)
+        if done is None:
             raise StoreUnavailable("The database did not answer: it is locked by another process")
-        result, news = _transact(writer, work)
+        result, news = done
         if news:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
             self._loop.call_soon_threadsafe(self.signals.fire, news)
@@ -220,20 +222,16 @@ class SqliteDatabase:
             connection.close()
 
 
-def _begins(connection: CompiledConnection) -> bool:
-    """Begin a transaction that may write; False when another connection is writing for longer than this one waits."""
+def _transact(connection: CompiledConnection, work: Callable[[Transaction], T]) -> tuple[T, News] | None:
+    """Run work in one transaction; None, and nothing run, when another connection writes for longer than this waits."""
     try:
         # A plain BEGIN would take the lock at the first change, and fail if another process changed something between.
         connection.raw.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
         # The low byte: above it stands why.
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            return False
+            return None
         raise
-    return True
-
-
-def _transact(connection: CompiledConnection, work: Callable[[Transaction], T]) -> tuple[T, News]:
     transaction = Transaction(connection)
     try:
         result = work(transaction)

@@ -91,7 +91,7 @@ class SqlTimekeeper:
         if last is None:
             # Not noted down: who has just come cannot tell whether the clock was set since the last reading.
             reading = await self._database.read(
-                lambda connection: self._read(connection, connection.execute(_READ).one())
+                lambda connection: self._read(connection, connection.execute(_READ).first)
             )
         else:
             reading = await self._database.write(
@@ -102,7 +102,7 @@ class SqlTimekeeper:
         return 0 if last is None else reading.moved_ms - last.moved_ms
 
     def _read(self, connection: Connection, row: Row = None) -> _Reading:
-        row = row or connection.execute(_READ).one()
+        row = row or connection.execute(_READ).first
         before_ms = self._clock.monotonic_ms()
         is_shared = connection.dialect.name == "postgresql"
         now_ms = connection.scalar(_NOW) if is_shared else self._clock.wall_ms()
@@ -110,7 +110,7 @@ class SqlTimekeeper:
         return _Reading(int(now_ms or 0), before_ms + taken_ms // 2, taken_ms, row.moved_ms)
 
     def _compare(self, connection: Connection, last: _Reading) -> _Reading:
-        row = connection.execute(_LOCK).one()
+        row = connection.execute(_LOCK).first
         reading = self._read(connection, row)
         passed_ms = reading.at_ms - last.at_ms
         # Whoever noted a reading last did so at some time since this gateway did.

@@ -13,7 +13,7 @@ _MAX_SHOWN = 200
 
 def first_due_ms(connection: Connection, key_id: str, origin: str, now_ms: int) -> int:
     """When something new may be sent to a receiver: now, or after its pause."""
-    receiver = connection.execute(sql.GET_RECEIVER, {"key": key_id, "place": origin}).one_or_none()
+    receiver = connection.execute(sql.GET_RECEIVER, {"key": key_id, "place": origin}).first
     return now_ms if receiver is None else max(now_ms, receiver.paused_until_ms or 0)
 
 
@@ -60,13 +60,13 @@ def _note_success(transaction: Transaction, values: dict[str, Any]) -> Turn:
     if transaction.connection.scalar(sql.FORGIVE, values) is None:
         return Turn.NONE
     transaction.connection.execute(sql.RESUME, values)
-    transaction.wake(channels.webhook_due())
+    transaction.news[channels.webhook_due()] = None
     return Turn.BACK
 
 
 def _note_failure(connection: Connection, values: dict[str, Any], problem: str) -> Turn:
     connection.execute(sql.ADD_RECEIVER, values)
-    receiver = connection.execute(sql.LOCK_RECEIVER, values).one()
+    receiver = connection.execute(sql.LOCK_RECEIVER, values).first
     now_ms, until_ms = values["now_ms"], receiver.paused_until_ms
     was_paused = until_ms is not None
     # What was on its way when the pause began says nothing new.

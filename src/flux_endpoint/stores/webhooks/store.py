@@ -63,7 +63,7 @@ def add_delivery(transaction: Transaction, row: Row) -> None:
         "claim_token": 0,
     }
     transaction.connection.execute(sql.ADD, values)
-    transaction.wake(channels.webhook_due())
+    transaction.news[channels.webhook_due()] = None
 
 
 def _snapshot(row: Row) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class SqlWebhooks:
 
         def report(transaction: Transaction) -> Turn | None:
             connection = transaction.connection
-            told = connection.execute(sql.REPORT, values).one_or_none()
+            told = connection.execute(sql.REPORT, values).first
             if told is None:
                 return None
             job = {"job": told.job_id, "now_ms": now_ms}
@@ -163,7 +163,7 @@ class SqlWebhooks:
         else:
             query = sql.LOG_FAILED_OF_JOB if failed else sql.LOG_OF_JOB
             values["job"] = storable(job_id)
-        rows = await self._database.read(lambda connection: connection.execute(query, values).all(), is_heavy=True)
+        rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [_to_record(row) for row in rows]
 
     async def paused_receivers(self, key_id: str | None = None) -> list[PausedReceiver]:
@@ -176,9 +176,9 @@ class SqlWebhooks:
 
         def replay(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.REPLAY, values).rowcount:
-                transaction.wake(channels.webhook_due())
+                transaction.news[channels.webhook_due()] = None
                 return
-            row = transaction.connection.execute(sql.GET, values).one_or_none()
+            row = transaction.connection.execute(sql.GET, values).first
             if row is None:
                 raise NotFound(f"there is no webhook delivery with the id '{delivery_id}'; see webhooks list")
             if row.state == DeliveryState.WAITING:
@@ -192,7 +192,7 @@ class SqlWebhooks:
         values = {"now_ms": self._clock.now_ms()}
 
         def replay_failed(transaction: Transaction) -> int:
-            transaction.wake(channels.webhook_due())
+            transaction.news[channels.webhook_due()] = None
             return transaction.connection.execute(sql.REPLAY_FAILED, values).rowcount
 
         return await self._database.write(replay_failed, is_heavy=True)
@@ -233,7 +233,7 @@ def erase_delivered(connection: Connection, job_ids: Sequence[str]) -> None:
 def _shares(connection: Connection, free: int, per_host: int, now_ms: int) -> Shares:
     """Who holds what, on all gateways, beside so many free places on one."""
     shares = Shares(free, per_host)
-    for row in connection.execute(sql.HELD, {"now_ms": now_ms}).all():
+    for row in connection.execute(sql.HELD, {"now_ms": now_ms}):
         shares.count(_receiver(row), row.places, is_on_probation=row.is_on_probation)
     return shares
 
@@ -250,9 +250,9 @@ def _full(shares: Shares) -> dict[str, Any]:
 def _claim(connection: Connection, shares: Shares, values: dict[str, Any]) -> Sequence[Row]:
     """Claim of what is longest overdue what its receivers may have. Whoever was refused is passed over next time."""
     limits = _full(shares) | {"now_ms": values["now_ms"], "max_deliveries": _LOOK_AT}
-    due = connection.execute(sql.CANDIDATES, limits).all()
+    due = connection.execute(sql.CANDIDATES, limits)
     taken = [row.seq for row in due if shares.take(_receiver(row), is_on_probation=row.is_on_probation)]
-    return connection.execute(sql.CLAIM, values | {"seqs": taken}).all()
+    return connection.execute(sql.CLAIM, values | {"seqs": taken})
 
 
 def _receiver(row: Row) -> Receiver:
@@ -262,11 +262,11 @@ def _receiver(row: Row) -> Receiver:
 def _secrets_of(connection: Connection, key_ids: set[str], now_ms: int) -> dict[str, WebhookSecret]:
     """The secrets of keys, drawn where there are none yet."""
     keys = {"keys": sorted(key_ids)}
-    rows = connection.execute(sql.GET_SECRETS, keys).all()
+    rows = connection.execute(sql.GET_SECRETS, keys)
     if len(rows) < len(key_ids):
         for key_id in sorted(key_ids - {row.key_id for row in rows}):
             add_secret(connection, key_id)
-        rows = connection.execute(sql.GET_SECRETS, keys).all()
+        rows = connection.execute(sql.GET_SECRETS, keys)
     return {row.key_id: _to_secret(row, now_ms) for row in rows}
 
 

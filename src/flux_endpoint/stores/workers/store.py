@@ -33,12 +33,12 @@ class SqlWorkers:
     async def find_worker_token(self, secret_hash: str) -> WorkerToken | None:
         """See `WorkerStore.find_worker_token`."""
         values = {"hash": storable(secret_hash)}
-        row = await self._database.read(lambda connection: connection.execute(sql.FIND_TOKEN, values).one_or_none())
+        row = await self._database.read(lambda connection: connection.execute(sql.FIND_TOKEN, values).first)
         return None if row is None else _to_token(row)
 
     async def list_worker_tokens(self) -> Sequence[WorkerToken]:
         """See `WorkerStore.list_worker_tokens`."""
-        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_TOKENS).all())
+        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_TOKENS))
         return [_to_token(row) for row in rows]
 
     async def revoke_worker_token(self, token_id: str, now_ms: int) -> bool:
@@ -51,7 +51,7 @@ class SqlWorkers:
     async def get_worker(self, worker_id: str) -> WorkerRecord | None:
         """See `WorkerStore.get_worker`."""
         values = {"worker": storable(worker_id)}
-        row = await self._database.read(lambda connection: connection.execute(sql.GET_WORKER, values).one_or_none())
+        row = await self._database.read(lambda connection: connection.execute(sql.GET_WORKER, values).first)
         return None if row is None else _to_record(row)
 
     async def note_worker(self, record: WorkerRecord, *, with_state: bool) -> WorkerRecord:
@@ -59,19 +59,19 @@ class SqlWorkers:
         statement = sql.SET_WORKER if with_state else sql.SEE_WORKER
 
         def note_worker(transaction: Transaction) -> WorkerRecord:
-            return _to_record(transaction.connection.execute(statement, _values(record)).one())
+            return _to_record(transaction.connection.execute(statement, _values(record)).first)
 
         return await self._database.write(note_worker)
 
     async def list_workers(self, seen_since_ms: int) -> Sequence[WorkerRecord]:
         """See `WorkerStore.list_workers`."""
         values = {"seen_at": seen_since_ms}
-        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_WORKERS, values).all())
+        rows = await self._database.read(lambda connection: connection.execute(sql.LIST_WORKERS, values))
         return [_to_record(row) for row in rows]
 
     async def count_running_jobs(self) -> Mapping[str, int]:
         """See `WorkerStore.count_running_jobs`."""
-        rows = await self._database.read(lambda connection: connection.execute(sql.COUNT_RUNNING).all())
+        rows = await self._database.read(lambda connection: connection.execute(sql.COUNT_RUNNING))
         return {row.worker_id: row.jobs for row in rows}
 
     async def forget_workers(self, id_prefix: str, seen_before_ms: int) -> None:
