@@ -9,7 +9,7 @@ import obstore
 import pytest
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
-from flux_endpoint.core.ids import new_image_key
+from flux_endpoint.core.image_formats import new_image_key
 from flux_endpoint.images.object_store import open_image_store
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,7 @@
 import pytest
 
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
-from flux_endpoint.core.ids import new_image_key
+from flux_endpoint.core.image_formats import new_image_key
 from flux_endpoint.core.job import Completed, Failed, JobStatus, Returned
 from tests.contract.samples import DEV, LEASE_S, sample_job
 

@@ -1,17 +1,12 @@
-"""`core.ids`: names nobody can guess."""
+"""Names nobody can guess: `core.ids`, and those of pictures."""
 
 import re
 
 import pytest
 
 from flux_endpoint.api.dialects.runpod.ids import new_job_id
-from flux_endpoint.core.ids import (
-    is_image_key,
-    new_api_key,
-    new_image_key,
-    new_key_id,
-    new_worker_token,
-)
+from flux_endpoint.core.ids import new_api_key, new_key_id, new_worker_token
+from flux_endpoint.core.image_formats import is_image_key, new_image_key
 
 UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 

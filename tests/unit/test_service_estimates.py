@@ -1,7 +1,7 @@
 import pytest
 
 from flux_endpoint.core.activity import PastRun
-from flux_endpoint.core.megapixel_steps import megapixel_steps
+from flux_endpoint.core.picture_work import megapixel_steps
 from flux_endpoint.service.estimates import expected_ms
 
 PICTURE = {"prompt": "a", "width": 1000, "height": 500, "num_inference_steps": 20, "true_cfg_scale": 2.0}

@@ -64,7 +64,8 @@ class Dispatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        call = Call(scope, receive, self._services, self._document)
+        call = Call(scope, receive)
+        call.services, call.document = self._services, self._document
         methods: Methods = {}
         try:
             try:

@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope
 
 from flux_endpoint.api.http import error_object
 from flux_endpoint.api.services import Services
@@ -135,20 +134,12 @@ class Call(Request):
         leave: called when the answer is sent or its client has left.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        services: Services,
-        document: Callable[[], Awaitable[JsonObject]],
-    ) -> None:
-        super().__init__(scope, receive)
-        self.services = services
-        self.document = document
-        self.origin = ""
-        self.route: Route | None = None
-        self.made_id: str | None = None
-        self.leave: Callable[[], None] | None = None
+    services: Services
+    document: Callable[[], Awaitable[JsonObject]]
+    origin = ""
+    route: Route | None = None
+    made_id: str | None = None
+    leave: Callable[[], None] | None = None
 
     @property
     def body_limit_bytes(self) -> int:

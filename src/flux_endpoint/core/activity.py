@@ -16,7 +16,7 @@ class EndpointLoad:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A job that was completed: how long its last attempt took, and its size (`core/megapixel_steps.py`)."""
+    """A job that was completed: how long its last attempt took, and its size (`core/picture_work.py`)."""
 
     execution_ms: int
     megapixel_steps: float

@@ -1,5 +1,7 @@
-"""The table of picture formats. How pixels become one is the row of the same name in `engine/encode.py`."""
+"""Picture formats and names of stored pictures. Encoders are the rows of the same name in `engine/encode.py`."""
 
+import re
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +40,10 @@ WEBP: Final = ImageFormat("webp", "webp", "image/webp", ((0, b"RIFF"), (8, b"WEB
 DEFAULT_FORMAT: Final = JPEG
 IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, PNG, WEBP)}
 
+# 32 bytes: as hard to guess as the key of a cipher.
+_KEY_BYTES: Final = 32
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
+
 
 def format_of(data: bytes) -> ImageFormat | None:
     """The format of a file, by its first bytes; None for none of the table."""
@@ -53,3 +59,23 @@ def either(words: list[str]) -> str:
     """The words of a choice as a sentence has them: `a`, `a or b`, `a, b or c`."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def new_image_key(extension: str) -> str:
+    """The name of stored picture bytes. Whoever holds it may see the picture, so it cannot be guessed.
+
+    Args:
+        extension: of its format.
+    """
+    return f"{secrets.token_urlsafe(_KEY_BYTES)}.{extension}"
+
+
+def format_of_image_key(name: str) -> ImageFormat | None:
+    """The format of the picture of that name; None for what `new_image_key` makes no names like."""
+    found = _KEY.fullmatch(name)
+    return found and next((row for row in IMAGE_FORMATS.values() if row.extension == found[1]), None)
+
+
+def is_image_key(name: str) -> bool:
+    """Whether `name` has the form of `new_image_key`; everything else is refused before it reaches a disk."""
+    return format_of_image_key(name) is not None

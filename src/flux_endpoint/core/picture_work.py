@@ -1,5 +1,6 @@
-"""How much there is to compute for one picture, told from its input alone: comparable between sizes and models."""
+"""How much there is to compute for one picture, told from its input alone, for fairness and for estimates."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ from flux_endpoint.core.raw_json import RawJson
 
 # A token of the picture is 16 x 16 pixels.
 _TOKEN_PX: Final = 16
+_PIXELS_PER_MEGAPIXEL: Final = 1_000_000
 # What the prompt adds at most; with schnell it is half of that.
 _TEXT_TOKENS: Final = 512
 # A layer costs a token 24 x width^2 operations for its products, and 4 x width for each token it attends to.
@@ -27,14 +29,31 @@ def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
     Args:
         fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
     """
+    numbers = _numbers(fields)
+    if numbers is None:
+        return None
+    width_px, height_px, passes = numbers
+    return step_work(width_px, height_px) * (passes + _ENDS_PASSES)
+
+
+def megapixel_steps(fields: Mapping[str, Any] | RawJson) -> float:
+    """Megapixels x forward passes, which past runs are compared by; 1 for an input that is none of FLUX.
+
+    Args:
+        fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
+    """
+    numbers = _numbers(fields)
+    return 1.0 if numbers is None else math.prod(numbers) / _PIXELS_PER_MEGAPIXEL
+
+
+def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int] | None:
+    """Width and height in pixels, and forward passes; None for an input that names no such things."""
     if isinstance(fields, RawJson):
         # No input of FLUX is so long.
         return None
     numbers = [fields.get(name) for name in ("width", "height", "num_inference_steps")]
     width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
-    if not (width and height and steps):
-        return None
-    return step_work(width, height) * (steps * passes_of(fields) + _ENDS_PASSES)
+    return (width, height, steps * passes_of(fields)) if width and height and steps else None
 
 
 def passes_of(fields: Mapping[str, Any]) -> int:

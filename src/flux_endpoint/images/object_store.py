@@ -13,8 +13,13 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
-from flux_endpoint.core.ids import format_of_image_key, is_image_key, new_image_key
-from flux_endpoint.core.image_formats import DEFAULT_FORMAT, ImageFormat
+from flux_endpoint.core.image_formats import (
+    DEFAULT_FORMAT,
+    ImageFormat,
+    format_of_image_key,
+    is_image_key,
+    new_image_key,
+)
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.images.protocol import StoredImage
 

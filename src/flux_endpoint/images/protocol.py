@@ -26,7 +26,7 @@ class StoredImage:
 
 
 class ImageStore(Protocol):
-    """Encoded pictures by unguessable key (`core.ids.new_image_key`). All methods are safe to call concurrently.
+    """Encoded pictures by unguessable key (`image_formats.new_image_key`). All methods are safe to call concurrently.
 
     Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full; `ImagesRefused` when it has
     said that there is no such bucket, or that it is not for us.

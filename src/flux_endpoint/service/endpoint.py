@@ -85,9 +85,10 @@ class Endpoints:
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
-        return Endpoint(self, endpoint_id, self.spec(endpoint_id), key)
+        return Endpoint(endpoint_id, self.spec(endpoint_id), key, self.outbound, self, self.store)
 
 
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint as one API key may use it. A job that the key does not see does not exist.
 
@@ -98,13 +99,12 @@ class Endpoint:
         outbound: which places clients may name.
     """
 
-    def __init__(self, house: Endpoints, endpoint_id: str, spec: EndpointSpec, key: ApiKey) -> None:
-        self.id = endpoint_id
-        self.spec = spec
-        self.key = key
-        self.outbound = house.outbound
-        self._house = house
-        self._store = house.store
+    id: str
+    spec: EndpointSpec
+    key: ApiKey
+    outbound: OutboundRules
+    _house: Endpoints
+    _store: JobStore
 
     async def submit(self, submission: Submission, receipt: Receipt) -> Job:
         """Queue a job.

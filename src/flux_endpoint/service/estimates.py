@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flux_endpoint.core.activity import EndpointLoad, PastRun
-from flux_endpoint.core.megapixel_steps import megapixel_steps
+from flux_endpoint.core.picture_work import megapixel_steps
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.activity.protocol import ActivityStore
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flux_endpoint.core import ids
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of, new_image_key
 from flux_endpoint.core.job import Completed, Job
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.uploads import Uploads
@@ -53,7 +52,7 @@ class Pictures:
             return
         # Known before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own, and
         # what a killed process leaves behind must be found.
-        new_key = ids.new_image_key(image_format.extension)
+        new_key = new_image_key(image_format.extension)
         key = await self._store.reserve_picture(job.id, worker_id, token, new_key)
         if key is None:
             return

@@ -100,6 +100,8 @@ def worker_name(token_id: str, worker_id: str) -> str:
     """
     if not 0 < len(worker_id) <= _MAX_ID_CHARS:
         raise InvalidRequest(f"Invalid request: a worker id must have 1 to {_MAX_ID_CHARS} characters")
+    # What databases cannot hold.
+    worker_id = worker_id.replace("\x00", "\ufffd")
     if token_id:
         return f"{token_id}:{worker_id}"
     if ":" in worker_id:

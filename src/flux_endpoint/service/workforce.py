@@ -108,9 +108,8 @@ class Workforce:
         deadline_ms = began_ms + round(hold_s * 1_000)
         with self._registry.holding(worker, is_take=True, is_free=is_free):
             while worker_id not in self._lost:
-                left_s = (deadline_ms - self._clock.monotonic_ms()) / 1_000
                 if not worker.available.is_set():
-                    if await happens(worker.available, left_s):
+                    if await happens(worker.available, (deadline_ms - self._clock.monotonic_ms()) / 1_000):
                         continue
                     break
                 if not await self._wait_for_work(endpoint_ids, deadline_ms, is_free, at_most):

@@ -4,19 +4,14 @@ from decimal import Decimal
 
 from flux_endpoint.core.errors import OverBudget
 from flux_endpoint.core.job import Job
-from flux_endpoint.core.megapixel_steps import megapixel_steps
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
+from flux_endpoint.core.picture_work import megapixel_steps
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts import statements as sql
-from flux_endpoint.stores.sql.database import Connection, storable
+from flux_endpoint.stores.sql.database import Connection
 
 
-def require_budget(connection: Connection, job: Job, now_ms: int) -> None:
-    """Refuse a job that its key cannot pay for; see `require_budget_for`."""
-    require_budget_for(connection, job.key_id, job.cost_usd, now_ms, "job")
-
-
-def require_budget_for(connection: Connection, key_id: str, cost_usd: Decimal, now_ms: int, what: str) -> None:
+def require_budget(connection: Connection, key_id: str, cost_usd: Decimal, now_ms: int, what: str = "job") -> None:
     """Refuse what a key cannot pay for. Call it after it was written as IN_QUEUE, in that transaction.
 
     Two transactions never both spend the last of a budget: SQLite has one writer, PostgreSQL locks the key's row.
@@ -25,7 +20,7 @@ def require_budget_for(connection: Connection, key_id: str, cost_usd: Decimal, n
         OverBudget: what the key has spent this month and promised to unfinished jobs, this one included, is more than
             its limit. The transaction must be rolled back.
     """
-    key = {"key": storable(key_id)}
+    key = {"key": key_id}
     limited = connection.execute(sql.LOCK_BUDGET, key).first
     if limited is None:
         return

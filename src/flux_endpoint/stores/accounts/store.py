@@ -6,7 +6,7 @@ from typing import Any
 from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry, UsageSum
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts import statements as sql
-from flux_endpoint.stores.sql.database import Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Database, Row, Transaction
 from flux_endpoint.stores.webhooks.store import add_secret
 
 
@@ -24,7 +24,7 @@ class SqlAccounts:
         """See `AccountStore.replace_keys`."""
         values = {
             "id": key.id,
-            "name": storable(key.name),
+            "name": key.name,
             "secret_hash": secret_hash,
             "created_ms": key.created_ms,
             "revoked_ms": key.revoked_ms,
@@ -42,12 +42,12 @@ class SqlAccounts:
 
     async def adopt_key(self, key_id: str, place: str) -> None:
         """See `AccountStore.adopt_key`."""
-        values = {"key": storable(key_id), "place": place}
+        values = {"key": key_id, "place": place}
         await self._database.write(lambda transaction: transaction.connection.execute(sql.ADOPT_KEY, values) and None)
 
     async def find_key(self, secret_hash: str) -> ApiKey | None:
         """See `AccountStore.find_key`."""
-        values = {"hash": storable(secret_hash)}
+        values = {"hash": secret_hash}
         row = await self._database.read(lambda connection: connection.execute(sql.FIND_KEY, values).first)
         return None if row is None else _to_key(row)
 
@@ -60,7 +60,7 @@ class SqlAccounts:
         """See `AccountStore.limit_key`."""
         columns = _limit_values(limits)
         values = {
-            "key": storable(key_id),
+            "key": key_id,
             "read_only": columns["is_read_only"],
             "opened": columns["endpoint_ids"],
             "units": columns["units_per_month"],
@@ -72,7 +72,7 @@ class SqlAccounts:
 
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """See `AccountStore.revoke_key`."""
-        values = {"key": storable(key_id), "now_ms": now_ms}
+        values = {"key": key_id, "now_ms": now_ms}
         return await self._database.write(
             lambda transaction: transaction.connection.execute(sql.REVOKE_KEY, values).rowcount > 0
         )
@@ -80,7 +80,7 @@ class SqlAccounts:
     async def entries(self, key_id: str | None = None) -> Sequence[LedgerEntry]:
         """See `AccountStore.entries`."""
         query = sql.LIST_ENTRIES if key_id is None else sql.LIST_ENTRIES_OF_KEY
-        values = {} if key_id is None else {"key": storable(key_id)}
+        values = {} if key_id is None else {"key": key_id}
         rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [_to_entry(row) for row in rows]
 
@@ -91,7 +91,7 @@ class SqlAccounts:
         values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
         query = sql.SUM_CHARGES if key_id is None else sql.SUM_CHARGES_OF_KEY
         if key_id is not None:
-            values["key"] = storable(key_id)
+            values["key"] = key_id
         rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [ChargeSum(row.start_ms, int(row.charges), units_to_usd(int(row.units))) for row in rows]
 
@@ -100,7 +100,7 @@ class SqlAccounts:
         values: dict[str, object] = {"since_ms": since_ms, "until_ms": until_ms, "unit_ms": unit_ms}
         query = sql.SUM_USAGE if key_id is None else sql.SUM_USAGE_OF_KEY
         if key_id is not None:
-            values["key"] = storable(key_id)
+            values["key"] = key_id
         rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [
             UsageSum(row.start_ms, row.key_id, row.endpoint_id, int(row.charges), units_to_usd(int(row.units)))

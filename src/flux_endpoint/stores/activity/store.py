@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
 
 
 class SqlActivity:
@@ -18,7 +18,7 @@ class SqlActivity:
         self, endpoint_ids: Collection[str], since_ms: int, until_ms: int, unit_ms: int, key_id: str | None = None
     ) -> Activity:
         """See `ActivityStore.activity`."""
-        endpoints = {"endpoints": sorted(storable(endpoint_id) for endpoint_id in endpoint_ids)}
+        endpoints = {"endpoints": sorted(endpoint_ids)}
         times = {"since_ms": since_ms, "until_ms": until_ms}
         ended = endpoints | times | of_key(key_id)
         figures = sql.FIGURES if key_id is None else sql.FIGURES_OF_KEY
@@ -47,10 +47,10 @@ class SqlActivity:
         self, worker_id: str, endpoint_ids: Collection[str], duration_ms: int, ready_ms: int
     ) -> None:
         """See `ActivityStore.note_cold_start`."""
-        start = {"worker": storable(worker_id), "duration_ms": duration_ms}
+        start = {"worker": worker_id, "duration_ms": duration_ms}
         rows = [
             {"worker_id": start["worker"], "duration_ms": duration_ms, "endpoint_id": name, "ready_ms": ready_ms}
-            for name in sorted({storable(endpoint_id) for endpoint_id in endpoint_ids})
+            for name in sorted(set(endpoint_ids))
         ]
 
         def note_cold_start(transaction: Transaction) -> None:
@@ -61,7 +61,7 @@ class SqlActivity:
 
     async def load(self, endpoint_id: str) -> EndpointLoad:
         """See `ActivityStore.load`."""
-        values = {"endpoint": storable(endpoint_id)}
+        values = {"endpoint": endpoint_id}
         rows = await self._database.read(
             lambda connection: connection.execute(sql.COUNT_UNFINISHED, values), is_heavy=True
         )
@@ -70,7 +70,7 @@ class SqlActivity:
 
     async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
         """See `ActivityStore.past_runs`."""
-        values = {"endpoint": storable(endpoint_id), "max_runs": limit}
+        values = {"endpoint": endpoint_id, "max_runs": limit}
         rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values))
         return [PastRun(row.execution_ms, row.work) for row in rows]
 

@@ -17,13 +17,13 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, TooManyRequests, UnknownBatch, UnknownJob
 from flux_endpoint.core.job import FIRST_DIALECT, Job, JobStatus
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
-from flux_endpoint.stores.accounts.budget import require_budget_for
+from flux_endpoint.stores.accounts.budget import require_budget
 from flux_endpoint.stores.batches import statements as sql
 from flux_endpoint.stores.jobs import statements as job_sql
 from flux_endpoint.stores.jobs.endings import ended
 from flux_endpoint.stores.jobs.records import bucket_value, to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
 
 # When a queue of 50,000 may have become shorter.
 _RETRY_WHEN_FULL_S = 60
@@ -43,9 +43,9 @@ class SqlBatches:
             "endpoint_id": batch.endpoint_id,
             "status": BatchStatus.DRAFT.value,
             "created_ms": batch.created_ms,
-            "name": None if batch.name is None else storable(batch.name),
+            "name": batch.name,
             "webhook": batch.webhook,
-            "key_id": None if batch.key_id is None else storable(batch.key_id),
+            "key_id": batch.key_id,
         }
 
         def create_batch(transaction: Transaction) -> Batch:
@@ -74,7 +74,7 @@ class SqlBatches:
         self, endpoint_id: str, offset: int, limit: int, key_id: str | None = None
     ) -> tuple[list[Batch], int]:
         """See `BatchStore.list_batches`."""
-        whose = {"endpoint": storable(endpoint_id)} | of_key(key_id)
+        whose = {"endpoint": endpoint_id} | of_key(key_id)
         page = whose | {"skip": offset, "max_rows": limit}
 
         def list_batches(connection: Connection) -> tuple[list[Batch], int]:
@@ -87,11 +87,10 @@ class SqlBatches:
     async def change_batch(self, endpoint_id: str, batch_id: str, changes: Mapping[str, str | None]) -> Batch:
         """See `BatchStore.change_batch`."""
         reference = _reference(endpoint_id, batch_id)
-        values = {name: None if text is None else storable(text) for name, text in changes.items()}
 
         def change_batch(transaction: Transaction) -> Batch:
             row = _lock_draft(transaction.connection, reference, "changed")
-            for name, text in values.items():
+            for name, text in changes.items():
                 transaction.connection.execute(sql.CHANGE[name], {"row": row.seq, "text": text})
             return _get(transaction.connection, reference)
 
@@ -118,7 +117,7 @@ class SqlBatches:
     async def remove_request(self, endpoint_id: str, batch_id: str, request_id: str) -> None:
         """See `BatchStore.remove_request`."""
         reference = _reference(endpoint_id, batch_id)
-        values = reference | {"request": storable(request_id)}
+        values = reference | {"request": request_id}
 
         def remove_request(transaction: Transaction) -> None:
             _lock_draft(transaction.connection, reference, "taken out of")
@@ -172,12 +171,12 @@ class SqlBatches:
             connection.execute(
                 sql.QUEUE_REQUESTS,
                 reference
-                | {"now_ms": now_ms, "key": storable(key_id), "hook": row.webhook, "kept_ms": retention_ms}
+                | {"now_ms": now_ms, "key": key_id, "hook": row.webhook, "kept_ms": retention_ms}
                 | {"asked_at": origin, "spoken": dialect},
             )
             connection.execute(sql.DROP_REQUESTS, reference)
             connection.execute(sql.SET_STATUS, {"row": row.seq, "new_status": BatchStatus.FINALIZED.value})
-            require_budget_for(connection, key_id, units_to_usd(int(sums.cost_units)), now_ms, "batch")
+            require_budget(connection, key_id, units_to_usd(int(sums.cost_units)), now_ms, "batch")
             transaction.news[channels.jobs_on(row.endpoint_id)] = None
             return _get(connection, reference)
 
@@ -203,7 +202,7 @@ class SqlBatches:
 
 
 def _reference(endpoint_id: str, batch_id: str) -> dict[str, Any]:
-    return {"batch": storable(batch_id), "endpoint": storable(endpoint_id)}
+    return {"batch": batch_id, "endpoint": endpoint_id}
 
 
 def _found(row: Row, reference: dict[str, Any]) -> Row:

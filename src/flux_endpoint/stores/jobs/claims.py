@@ -15,7 +15,7 @@ from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.endings import ended, name_picture, waits_again
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
@@ -44,8 +44,8 @@ class SqlClaims:
         now_ms = self._clock.now_ms()
         expires_ms = now_ms + round(lease_s * 1_000)
         values: dict[str, Any] = {
-            "worker": storable(worker_id),
-            "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
+            "worker": worker_id,
+            "endpoints": list(endpoint_ids),
             "max_jobs": limit,
             "now_ms": now_ms,
             "until_ms": expires_ms,
@@ -77,8 +77,8 @@ class SqlClaims:
     async def get(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
         """See `ClaimStore.get`."""
         values = {
-            "job": storable(job_id),
-            "endpoints": [storable(endpoint_id) for endpoint_id in endpoint_ids],
+            "job": job_id,
+            "endpoints": list(endpoint_ids),
             "now_ms": self._clock.now_ms(),
         }
         row = await self._database.read(lambda connection: connection.execute(sql.GET_JOB_ON, values).first)
@@ -88,7 +88,7 @@ class SqlClaims:
 
     async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
-        endpoints = [storable(endpoint_id) for endpoint_id in endpoint_ids]
+        endpoints = list(endpoint_ids)
         with self._database.signals.listen(*map(channels.jobs_on, endpoints), timeout_s=timeout_s) as listener:
             while not await self._is_work_waiting(endpoints, at_most):
                 if not await listener.sleep():
@@ -102,15 +102,17 @@ class SqlClaims:
                 lambda connection: bool(_short_ones(connection, endpoints, now_ms, at_most))
             )
         values = {"endpoints": endpoints, "now_ms": now_ms}
-        return await self._database.read(lambda connection: bool(connection.scalar(sql.IS_JOB_WAITING, values)))
+        return await self._database.read(
+            lambda connection: bool(connection.execute(sql.IS_JOB_WAITING, values).first[0])
+        )
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `ClaimStore.renew`."""
         if not job_ids:
             return frozenset()
         values = {
-            "worker": storable(worker_id),
-            "job_ids": [storable(job_id) for job_id in job_ids],
+            "worker": worker_id,
+            "job_ids": list(job_ids),
             "until_ms": self._clock.now_ms() + round(lease_s * 1_000),
         }
         held = await self._database.write(
@@ -122,7 +124,7 @@ class SqlClaims:
     async def finish(self, job_id: str, worker_id: str, token: int | None, outcome: Outcome) -> Job:
         """See `ClaimStore.finish`."""
         now_ms = self._clock.now_ms()
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        reporter = {"job": job_id, "worker": worker_id, "token": token}
 
         def finish(transaction: Transaction) -> Job:
             row = _end_claim(transaction.connection, reporter, outcome, now_ms)
@@ -150,7 +152,7 @@ class SqlClaims:
         progress: Mapping[str, Any] | None = None,
     ) -> None:
         """See `ClaimStore.append_chunk`."""
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        reporter = {"job": job_id, "worker": worker_id, "token": token}
         values = {"job_id": reporter["job"], "output": output}
 
         def append_chunk(transaction: Transaction) -> None:
@@ -165,13 +167,13 @@ class SqlClaims:
 
     async def set_progress(self, job_id: str, worker_id: str, token: int | None, progress: Mapping[str, Any]) -> None:
         """See `ClaimStore.set_progress`."""
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        reporter = {"job": job_id, "worker": worker_id, "token": token}
         values = reporter | {"news": dict(progress)}
 
         def set_progress(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.SET_PROGRESS, values).rowcount == 0:
                 raise _not_held(transaction.connection, reporter)
-            transaction.news[channels.chunk_of(storable(job_id))] = None
+            transaction.news[channels.chunk_of(job_id)] = None
 
         await self._database.write(set_progress, is_heavy=self._database.has_big_rows)
 
@@ -179,7 +181,7 @@ class SqlClaims:
         self, job_id: str, worker_id: str, token: int | None, holder: str, lease_s: float
     ) -> Job | None:
         """See `ClaimStore.hand_over`."""
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        reporter = {"job": job_id, "worker": worker_id, "token": token}
         until_ms = self._clock.now_ms() + round(lease_s * 1_000)
 
         def hand_over(transaction: Transaction) -> Job | None:
@@ -194,7 +196,7 @@ class SqlClaims:
 
     async def wait_for_stops(self, worker_id: str, timeout_s: float) -> list[str]:
         """See `ClaimStore.wait_for_stops`."""
-        worker = {"worker": storable(worker_id)}
+        worker = {"worker": worker_id}
         with self._database.signals.listen(channels.stop_for(worker["worker"]), timeout_s=timeout_s) as listener:
             while True:
                 # Asked first: most calls find nothing, and need not queue for the writer.
@@ -209,7 +211,7 @@ class SqlClaims:
 
     async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
         """See `ClaimStore.release`."""
-        prefix = storable(worker_id_prefix)
+        prefix = worker_id_prefix
         workers = {"prefix": prefix, "prefix_chars": len(prefix)}
         values = workers | {
             "now_ms": self._clock.now_ms(),
@@ -226,7 +228,7 @@ class SqlClaims:
     async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
         """See `ClaimStore.release_worker`."""
         values = {
-            "worker": storable(worker_id),
+            "worker": worker_id,
             "now_ms": self._clock.now_ms(),
             "retry": 1,
             "max_retries": max_retries,
@@ -240,8 +242,8 @@ class SqlClaims:
     ) -> SweepResult:
         """See `ClaimStore.release_jobs`."""
         values = {
-            "worker": storable(worker_id),
-            "job_ids": [storable(job_id) for job_id in job_ids],
+            "worker": worker_id,
+            "job_ids": list(job_ids),
             "now_ms": self._clock.now_ms(),
             "retry": 1 if counts_as_retry else 0,
             "max_retries": max_retries,
@@ -284,7 +286,7 @@ def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcom
             values = reporter | {"result": output, "now_ms": now_ms}
             return connection.execute(sql.COMPLETE, values).first
         case Failed(error=error, output=output):
-            values = reporter | {"reason": storable(error), "result": output, "now_ms": now_ms}
+            values = reporter | {"reason": error, "result": output, "now_ms": now_ms}
             return connection.execute(sql.FAIL, values).first
         case Returned():
             return connection.execute(sql.GIVE_BACK, reporter).first

@@ -9,7 +9,7 @@ from flux_endpoint.core.errors import Conflict, ResultErased
 from flux_endpoint.core.job import IDEMPOTENCY_KEY_LIFE_MS, IdempotencyKey, Job
 from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.records import to_job
-from flux_endpoint.stores.sql.database import Connection, storable
+from flux_endpoint.stores.sql.database import Connection
 from flux_endpoint.stores.sql.schema import idempotency_keys, jobs
 
 _this = and_(
@@ -73,5 +73,5 @@ def forget_free_keys(connection: Connection, now_ms: int) -> None:
 
 def _reference(key_id: str, endpoint_id: str, key: IdempotencyKey) -> dict[str, Any]:
     # Only a hash outlives the job: the name is the client's, and what is the client's is erased with the job.
-    name_hash = hashlib.sha256(storable(key.name).encode()).hexdigest()
-    return {"key": storable(key_id), "endpoint": storable(endpoint_id), "hashed": name_hash}
+    name_hash = hashlib.sha256(key.name.encode("utf-8", "replace")).hexdigest()
+    return {"key": key_id, "endpoint": endpoint_id, "hashed": name_hash}

@@ -6,7 +6,7 @@ from typing import Any
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.pricing import units_to_usd, usd_to_units
-from flux_endpoint.stores.sql.database import Row, storable
+from flux_endpoint.stores.sql.database import Row
 
 
 def job_values(job: Job) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "claim_token": job.claim_token,
         "retries": job.retries,
         "output": job.output,
-        "error": None if job.error is None else storable(job.error),
+        "error": job.error,
         "execution_timeout_ms": job.policy.execution_timeout_ms,
         "ttl_ms": job.policy.ttl_ms,
         "low_priority": int(job.policy.low_priority),

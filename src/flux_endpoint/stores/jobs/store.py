@@ -15,7 +15,7 @@ from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.idempotency import remember, sent_before
 from flux_endpoint.stores.jobs.records import job_values, to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
 
 _NEWEST: Final = Cursor(2**63 - 1, 2**63 - 1)
 
@@ -44,7 +44,7 @@ class SqlJobs:
                 remember(connection, job, idempotency_key)
             connection.execute(sql.ENQUEUE, values)
             if job.status is JobStatus.IN_QUEUE:
-                require_budget(connection, job, self._clock.now_ms())
+                require_budget(connection, job.key_id, job.cost_usd, job.created_ms)
                 transaction.news[channels.jobs_on(job.endpoint_id)] = None
             return job
 
@@ -84,8 +84,9 @@ class SqlJobs:
                 if job.status.is_terminal or not await listener.sleep():
                     return job
                 # It ended in this process, which has just written what a look would find.
-                if listener.job is not None and listener.job.is_readable(self._clock.now_ms()):
-                    return listener.job
+                ended_job = listener.job
+                if ended_job is not None and ended_job.is_readable(ended_job.finished_ms or 0):
+                    return ended_job
 
     async def cancel(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.cancel`."""
@@ -106,7 +107,7 @@ class SqlJobs:
             if row is None:
                 raise Conflict(_why_no_retry(get_job(transaction.connection, reference)))
             job = to_job(row)
-            require_budget(transaction.connection, job, self._clock.now_ms())
+            require_budget(transaction.connection, job.key_id, job.cost_usd, reference["now_ms"])
             waits_again(transaction, row)
             return job
 
@@ -114,7 +115,7 @@ class SqlJobs:
 
     async def purge(self, endpoint_id: str, key_id: str | None = None) -> int:
         """See `JobStore.purge`."""
-        values = {"endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()} | of_key(key_id)
+        values = {"endpoint": endpoint_id, "now_ms": self._clock.now_ms()} | of_key(key_id)
 
         def purge(transaction: Transaction) -> int:
             statement = sql.PURGE if key_id is None else sql.PURGE_OF_KEY
@@ -137,7 +138,7 @@ class SqlJobs:
 
     async def wait_for_change(self, endpoint_id: str, job_id: str, seen: Job, timeout_s: float) -> Job:
         """See `JobStore.wait_for_change`."""
-        name = storable(job_id)
+        name = job_id
         moments = (channels.end_of(name), channels.chunk_of(name), channels.move_of(name))
         with self._database.signals.listen(*moments, timeout_s=timeout_s) as listener:
             while True:
@@ -162,7 +163,7 @@ class SqlJobs:
 
     async def counts(self, endpoint_id: str, key_id: str | None = None) -> JobCounts:
         """See `JobStore.counts`."""
-        values = {"endpoint": storable(endpoint_id)} | of_key(key_id)
+        values = {"endpoint": endpoint_id} | of_key(key_id)
         counts = views.COUNTS if key_id is None else views.COUNTS_OF_KEY
 
         def count_jobs(connection: Connection) -> JobCounts:
@@ -189,7 +190,7 @@ class SqlJobs:
         """See `JobStore.recent`."""
         place = before or _NEWEST
         values = {
-            "endpoint": storable(endpoint_id),
+            "endpoint": endpoint_id,
             "before_ms": place.created_ms,
             "before_seq": place.seq,
             "max_jobs": limit + 1,
@@ -214,7 +215,7 @@ class SqlJobs:
 
     async def take_chunks(self, endpoint_id: str, job_id: str, key_id: str, timeout_s: float) -> tuple[Job, list[Any]]:
         """See `JobStore.take_chunks`."""
-        reader = {"job": storable(job_id), "key": storable(key_id)}
+        reader = {"job": job_id, "key": key_id}
 
         def position(connection: Connection) -> int:
             return connection.scalar(chunk_sql.POSITION, reader) or 0
@@ -237,7 +238,7 @@ class SqlJobs:
     ) -> tuple[Job, list[Any], int]:
         """See `JobStore.chunks_after`."""
         job, _ = await self._wait_for_chunk(endpoint_id, job_id, lambda _: position, timeout_s)
-        unread = {"job": storable(job_id), "after": position}
+        unread = {"job": job_id, "after": position}
         rows = await self._database.read(lambda connection: connection.execute(chunk_sql.READ, unread))
         return job, [row.output for row in rows], rows[-1].seq if rows else position
 
@@ -245,7 +246,7 @@ class SqlJobs:
         self, endpoint_id: str, job_id: str, position: Callable[[Connection], int], timeout_s: float
     ) -> tuple[Job, bool]:
         """The job, when it is over or has sent something after a position or the time is up; and whether it has."""
-        reference = {"job": storable(job_id), "endpoint": storable(endpoint_id)}
+        reference = {"job": job_id, "endpoint": endpoint_id}
 
         def look(connection: Connection) -> tuple[Job, bool]:
             job = get_job(connection, reference | {"now_ms": self._clock.now_ms()})
@@ -261,7 +262,7 @@ class SqlJobs:
 
     def _reference(self, endpoint_id: str, job_id: str) -> dict[str, Any]:
         """A job as a client names it, now: one whose time is over does not exist."""
-        return {"job": storable(job_id), "endpoint": storable(endpoint_id), "now_ms": self._clock.now_ms()}
+        return {"job": job_id, "endpoint": endpoint_id, "now_ms": self._clock.now_ms()}
 
 
 def get_job(connection: Connection, reference: dict[str, Any]) -> Job:

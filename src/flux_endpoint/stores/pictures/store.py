@@ -6,7 +6,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.stores.jobs.claims import require_taken_before
 from flux_endpoint.stores.jobs.statements import LOCK_HELD_BY_REPORTER
 from flux_endpoint.stores.pictures import statements as sql
-from flux_endpoint.stores.sql.database import Database, Transaction, storable
+from flux_endpoint.stores.sql.database import Database, Transaction
 
 
 class SqlPictures:
@@ -18,7 +18,7 @@ class SqlPictures:
 
     async def reserve_picture(self, job_id: str, worker_id: str, token: int | None, key: str) -> str | None:
         """See `PictureStore.reserve_picture`."""
-        reporter = {"job": storable(job_id), "worker": storable(worker_id), "token": token}
+        reporter = {"job": job_id, "worker": worker_id, "token": token}
         now_ms = self._clock.now_ms()
 
         def reserve_picture(transaction: Transaction) -> str | None:

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Dialect, Integer, MetaData, Text, TypeDecorator
+import sqlalchemy
+from sqlalchemy import JSON, BigInteger, Dialect, Integer, MetaData, TypeDecorator
 
 from flux_endpoint.core.raw_json import read_json, write_json
 
@@ -19,10 +20,26 @@ metadata: Final = MetaData(
 SEQUENCE: Final = BigInteger().with_variant(Integer, "sqlite")
 
 
+def storable(text: str) -> str:
+    """The text without what databases cannot hold (U+0000, lone surrogates): third-party workers send anything."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+class Text(TypeDecorator[str]):
+    """Text that may come from anybody. SQLite refuses less: see `CompiledConnection.execute`."""
+
+    impl = sqlalchemy.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """As it is kept."""
+        return None if value is None else storable(value)
+
+
 class JsonText(TypeDecorator[Any]):
     """JSON in a column of text: in one declared JSON, SQLite makes of a bare number what it takes it for."""
 
-    impl = Text
+    impl = sqlalchemy.Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:

@@ -18,7 +18,7 @@ from sqlalchemy.sql.selectable import ReturnsRows
 from sqlalchemy.types import TypeEngine
 
 from flux_endpoint.core.raw_json import read_json, write_json
-from flux_endpoint.stores.sql.columns import JsonText
+from flux_endpoint.stores.sql.columns import JsonText, Text, storable
 from flux_endpoint.stores.sql.database import Connection, Parameters, Rows
 
 Convert = Callable[[Any], Any]
@@ -88,7 +88,12 @@ class CompiledConnection(Connection):
                 bound[name] = value if write is None or value is None else write(value)
         except (ValueError, TypeError) as error:
             raise ValueError(f"The database refuses the value: {error}") from error
-        cursor = self.raw.execute(compiled.text, bound)
+        try:
+            cursor = self.raw.execute(compiled.text, bound)
+        except UnicodeEncodeError:
+            # A lone surrogate. JSON is ASCII.
+            bound = {name: storable(value) if isinstance(value, str) else value for name, value in bound.items()}
+            cursor = self.raw.execute(compiled.text, bound)
         if cursor.description is None:
             rows.rowcount = cursor.rowcount
             return rows
@@ -96,8 +101,7 @@ class CompiledConnection(Connection):
         for row in cursor:
             cells = list(row)
             for index, read in compiled.readers:
-                if (cell := cells[index]) is not None:
-                    cells[index] = read(cell)
+                cells[index] = None if cells[index] is None else read(cells[index])
             rows.append(make(cells))
         rows.first, rows.rowcount = next(iter(rows), None), len(rows)
         return rows
@@ -154,7 +158,10 @@ def _row_type(names: Sequence[str]) -> Any:
 
 def _writer(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
     """How the driver wants a value that is not None; None for as it is."""
-    return write_json if isinstance(kind, JsonText) else kind.bind_processor(dialect)
+    if isinstance(kind, JsonText):
+        return write_json
+    # The driver takes nearly all of it as it is.
+    return None if isinstance(kind, Text) else kind.bind_processor(dialect)
 
 
 def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:

@@ -180,11 +180,6 @@ def errors_translated(
         raise StoreUnavailable(f"The database did not answer: {error}") from error
 
 
-def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot hold (U+0000, lone surrogates): third-party workers send anything."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
 def of_key(key_id: str | None) -> dict[str, str]:
     """The parameter of a statement about the jobs of one key; none for a statement about those of all."""
-    return {} if key_id is None else {"key": storable(key_id)}
+    return {} if key_id is None else {"key": key_id}

@@ -9,14 +9,13 @@ from sqlalchemy import (
     Index,
     Integer,
     Table,
-    Text,
     UniqueConstraint,
     and_,
     literal_column,
 )
 
 from flux_endpoint.core.job import FIRST_DIALECT
-from flux_endpoint.stores.sql.columns import JSON_VALUE, SEQUENCE, metadata
+from flux_endpoint.stores.sql.columns import JSON_VALUE, SEQUENCE, Text, metadata
 
 jobs: Final = Table(
     "jobs",

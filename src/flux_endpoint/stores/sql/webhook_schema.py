@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, UniqueConstraint, text
 
-from flux_endpoint.stores.sql.columns import JSON_VALUE, SEQUENCE, metadata
+from flux_endpoint.stores.sql.columns import JSON_VALUE, SEQUENCE, Text, metadata
 
 # Ends of jobs that somebody has to be told, and the log of how that went.
 webhook_deliveries: Final = Table(

@@ -4,7 +4,7 @@ from typing import Any
 
 from flux_endpoint.core.webhook import PATIENCE_MS, Attempt, DeliveryState, PausedReceiver, Turn, pause_ms
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Transaction
 from flux_endpoint.stores.webhooks import statements as sql
 
 # Nobody reads more, in a terminal or on a page.
@@ -31,7 +31,7 @@ def note_attempt(transaction: Transaction, key_id: str, origin: str, attempt: At
             # Nobody was asked.
             return Turn.NONE
         case _:
-            return _note_failure(transaction.connection, values, storable(attempt.error or ""))
+            return _note_failure(transaction.connection, values, attempt.error or "")
 
 
 def paused_receivers(connection: Connection, key_id: str | None) -> list[PausedReceiver]:
@@ -40,7 +40,7 @@ def paused_receivers(connection: Connection, key_id: str | None) -> list[PausedR
     query = sql.PAUSED
     if key_id is not None:
         query = sql.PAUSED_OF_KEY
-        values["key"] = storable(key_id)
+        values["key"] = key_id
     return [
         PausedReceiver(
             key_id=row.key_id,

@@ -24,7 +24,7 @@ from flux_endpoint.core.webhook import (
 )
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
-from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction
 from flux_endpoint.stores.sql.schema import jobs
 from flux_endpoint.stores.webhooks import statements as sql
 from flux_endpoint.stores.webhooks.receivers import first_due_ms, note_attempt, paused_receivers
@@ -94,7 +94,7 @@ class SqlWebhooks:
             if connection.dialect.name == "postgresql":
                 connection.execute(sql.ONE_AT_A_TIME)
             shares = _shares(connection, free, per_host, now_ms)
-            values = {"holder": storable(gateway), "now_ms": now_ms, "until_ms": now_ms + lease_ms}
+            values = {"holder": gateway, "now_ms": now_ms, "until_ms": now_ms + lease_ms}
             rows = _claim(connection, shares, values)
             secrets = _secrets_of(connection, {row.key_id for row in rows}, now_ms) if rows else {}
             return [_to_delivery(row, secrets[row.key_id]) for row in sorted(rows, key=lambda row: row.seq)]
@@ -132,7 +132,7 @@ class SqlWebhooks:
             "until_ms": attempt.due_ms,
             "end_ms": None if attempt.state is DeliveryState.WAITING else now_ms,
             "new_code": attempt.code,
-            "problem": None if attempt.error is None else storable(attempt.error),
+            "problem": attempt.error,
         }
 
         def report(transaction: Transaction) -> Turn | None:
@@ -150,7 +150,7 @@ class SqlWebhooks:
 
     async def release_due(self, gateway: str) -> int:
         """See `WebhookStore.release_due`."""
-        values = {"holder": storable(gateway), "now_ms": self._clock.now_ms()}
+        values = {"holder": gateway, "now_ms": self._clock.now_ms()}
         return await self._database.write(
             lambda transaction: transaction.connection.execute(sql.RELEASE, values).rowcount
         )
@@ -162,7 +162,7 @@ class SqlWebhooks:
             query = sql.LOG_FAILED if failed else sql.LOG
         else:
             query = sql.LOG_FAILED_OF_JOB if failed else sql.LOG_OF_JOB
-            values["job"] = storable(job_id)
+            values["job"] = job_id
         rows = await self._database.read(lambda connection: connection.execute(query, values), is_heavy=True)
         return [_to_record(row) for row in rows]
 
@@ -172,7 +172,7 @@ class SqlWebhooks:
 
     async def replay(self, delivery_id: str) -> None:
         """See `WebhookStore.replay`."""
-        values = {"delivery": storable(delivery_id), "now_ms": self._clock.now_ms()}
+        values = {"delivery": delivery_id, "now_ms": self._clock.now_ms()}
 
         def replay(transaction: Transaction) -> None:
             if transaction.connection.execute(sql.REPLAY, values).rowcount:
@@ -199,11 +199,11 @@ class SqlWebhooks:
 
     async def webhook_secret(self, key_id: str) -> WebhookSecret:
         """See `WebhookStore.webhook_secret`."""
-        return await self._database.write(lambda transaction: self._known_secret(transaction, storable(key_id)))
+        return await self._database.write(lambda transaction: self._known_secret(transaction, key_id))
 
     async def rotate_webhook_secret(self, key_id: str) -> WebhookSecret:
         """See `WebhookStore.rotate_webhook_secret`."""
-        key = storable(key_id)
+        key = key_id
         values = {"key": key, "drawn": ids.new_webhook_secret(), "until_ms": self._clock.now_ms() + ROTATION_MS}
 
         def rotate_webhook_secret(transaction: Transaction) -> WebhookSecret:

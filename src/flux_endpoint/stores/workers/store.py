@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flux_endpoint.core.worker import WorkerRecord, WorkerState, WorkerToken
-from flux_endpoint.stores.sql.database import Database, Row, Transaction, storable
+from flux_endpoint.stores.sql.database import Database, Row, Transaction
 from flux_endpoint.stores.workers import statements as sql
 
 
@@ -18,7 +18,7 @@ class SqlWorkers:
         """See `WorkerStore.add_worker_token`."""
         values = {
             "id": token.id,
-            "name": storable(token.name),
+            "name": token.name,
             "secret_hash": secret_hash,
             "endpoint_ids": None if token.endpoint_ids is None else sorted(token.endpoint_ids),
             "created_ms": token.created_ms,
@@ -32,7 +32,7 @@ class SqlWorkers:
 
     async def find_worker_token(self, secret_hash: str) -> WorkerToken | None:
         """See `WorkerStore.find_worker_token`."""
-        values = {"hash": storable(secret_hash)}
+        values = {"hash": secret_hash}
         row = await self._database.read(lambda connection: connection.execute(sql.FIND_TOKEN, values).first)
         return None if row is None else _to_token(row)
 
@@ -43,14 +43,14 @@ class SqlWorkers:
 
     async def revoke_worker_token(self, token_id: str, now_ms: int) -> bool:
         """See `WorkerStore.revoke_worker_token`."""
-        values = {"token": storable(token_id), "now_ms": now_ms}
+        values = {"token": token_id, "now_ms": now_ms}
         return await self._database.write(
             lambda transaction: transaction.connection.execute(sql.REVOKE_TOKEN, values).rowcount > 0
         )
 
     async def get_worker(self, worker_id: str) -> WorkerRecord | None:
         """See `WorkerStore.get_worker`."""
-        values = {"worker": storable(worker_id)}
+        values = {"worker": worker_id}
         row = await self._database.read(lambda connection: connection.execute(sql.GET_WORKER, values).first)
         return None if row is None else _to_record(row)
 
@@ -76,7 +76,7 @@ class SqlWorkers:
 
     async def forget_workers(self, id_prefix: str, seen_before_ms: int) -> None:
         """See `WorkerStore.forget_workers`."""
-        prefix = storable(id_prefix)
+        prefix = id_prefix
         values = {"prefix": prefix, "prefix_chars": len(prefix), "seen_at": seen_before_ms}
 
         def forget_workers(transaction: Transaction) -> None:
@@ -87,14 +87,14 @@ class SqlWorkers:
 
 def _values(record: WorkerRecord) -> dict[str, Any]:
     return {
-        "id": storable(record.id),
+        "id": record.id,
         "endpoint_ids": sorted(record.endpoint_ids),
         "state": record.state.value,
-        "reason": storable(record.reason),
+        "reason": record.reason,
         "since_ms": record.since_ms,
         "seen_ms": record.seen_ms,
         "asked_ms": record.asked_ms,
-        "fingerprint": storable(record.fingerprint) or None,
+        "fingerprint": record.fingerprint or None,
     }
 
 
