@@ -116,7 +116,7 @@ FIND_COLD_START: Final = select(cold_starts.c.endpoint_id).where(
 ADD_COLD_START: Final = text(
     "INSERT INTO cold_starts (worker_id, duration_ms, endpoint_id, ready_ms) "
     "VALUES (:worker_id, :duration_ms, :endpoint_id, :ready_ms) ON CONFLICT DO NOTHING"
-)
+).bindparams(*(bindparam(column.name, type_=column.type) for column in cold_starts.c))
 FORGET_COLD_STARTS: Final = delete(cold_starts).where(cold_starts.c.ready_ms < bindparam("before_ms", type_=BigInteger))
 
 COUNT_UNFINISHED: Final = (
