@@ -55,7 +55,7 @@ async def test_a_bug_after_the_acceptance_leaves_the_id_too(gateway: Gateway) ->
     await gateway.stores.database.write(lambda transaction: transaction.connection.execute(text(broken)) and None)
     transport = httpx.ASGITransport(create_app(gateway.services, FRONT), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=gateway.client.headers) as client:
-        reply = await client.post(f"{DEV}/runsync", json=BODY)
+        reply = await client.post(f"{DEV}/runsync?wait=1000", json=BODY)
     assert reply.status_code == 500
     query = text("SELECT id FROM jobs")
     job_id = await gateway.stores.database.read(lambda connection: connection.scalar(query))

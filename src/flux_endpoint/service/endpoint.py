@@ -16,7 +16,7 @@ from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.limits import QueueCap
 from flux_endpoint.stores.activity.protocol import ActivityStore
-from flux_endpoint.stores.jobs.protocol import JobStore
+from flux_endpoint.stores.jobs.protocol import EndOf, JobStore
 
 _MAX_KEY_CHARS: Final = 255
 
@@ -205,6 +205,10 @@ class Endpoint:
         """The job as soon as it is terminal, or as it stands after `timeout_s` seconds."""
         await self._require_sight(job_id)
         return await self._store.wait(self.id, job_id, timeout_s)
+
+    def ending(self, receipt: Receipt, timeout_s: float) -> contextlib.AbstractContextManager[EndOf]:
+        """For who submits a job in the block, and waits for its end there; see `JobStore.ending`."""
+        return self._store.ending(receipt.job_id, timeout_s)
 
     async def recent(
         self, statuses: Collection[JobStatus], limit: int, before: Cursor | None

@@ -4,10 +4,14 @@ Every verb is one atomic transition or one question; all are safe to call concur
 `StoreUnavailable`: the database did not answer, and nothing changed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from flux_endpoint.core.job import Claim, Cursor, IdempotencyKey, Job, JobCounts, JobStatus, Outcome, SweepResult
+
+# Waits for the end of a job.
+EndOf = Callable[[Job], Coroutine[Any, Any, Job]]
 
 
 class JobStore(Protocol):
@@ -57,6 +61,14 @@ class JobStore(Protocol):
 
         Raises:
             UnknownJob: no such job on that endpoint.
+        """
+        ...
+
+    def ending(self, job_id: str, timeout_s: float) -> AbstractContextManager[EndOf]:
+        """For who writes a job in the block, and waits for its end there: nothing is missed in between.
+
+        Returns:
+            What waits: called with the job as it was written, it answers as `wait` does, without a look at once.
         """
         ...
 

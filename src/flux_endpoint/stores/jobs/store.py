@@ -1,6 +1,7 @@
 """Jobs in the SQL database, as those see them who submit and read them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from flux_endpoint.core.clock import Clock
@@ -13,6 +14,7 @@ from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs import view_statements as views
 from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.idempotency import remember, sent_before
+from flux_endpoint.stores.jobs.protocol import EndOf
 from flux_endpoint.stores.jobs.records import job_values, to_job
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
@@ -78,15 +80,23 @@ class SqlJobs:
 
     async def wait(self, endpoint_id: str, job_id: str, timeout_s: float) -> Job:
         """See `JobStore.wait`."""
+        with self.ending(job_id, timeout_s) as end_of:
+            return await end_of(await self.get(endpoint_id, job_id))
+
+    @contextmanager
+    def ending(self, job_id: str, timeout_s: float) -> Iterator[EndOf]:
+        """See `JobStore.ending`."""
         with self._database.signals.listen(channels.end_of(job_id), timeout_s=timeout_s) as listener:
-            while True:
-                job = await self.get(endpoint_id, job_id)
-                if job.status.is_terminal or not await listener.sleep():
-                    return job
-                # It ended in this process, which has just written what a look would find.
-                ended_job = listener.job
-                if ended_job is not None and ended_job.is_readable(ended_job.finished_ms or 0):
-                    return ended_job
+
+            async def end_of(job: Job) -> Job:
+                while not job.status.is_terminal and await listener.sleep():
+                    told = listener.job
+                    # It ended in this process, which has just written what a look would find.
+                    is_readable = told is not None and told.is_readable(told.finished_ms or 0)
+                    job = told if told and is_readable else await self.get(job.endpoint_id, job.id)
+                return job
+
+            yield end_of
 
     async def cancel(self, endpoint_id: str, job_id: str) -> Job:
         """See `JobStore.cancel`."""

@@ -25,10 +25,14 @@ STREAM_WAIT_MS_DEFAULT: Final = 8_000
 async def runsync(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
     wait_s = WAIT_MS.read(call, WAIT_MS_DEFAULT) / 1_000
-    job, is_refused = await _submit(call, endpoint, sync=True)
-    if is_refused:
-        return json_reply(answers.refused_body(job), 400)
-    job = await unless_client_leaves(call, endpoint.wait(job.id, wait_s))
+    receipt = _receipt(call, sync=True)
+    with endpoint.ending(receipt, wait_s) as end_of:
+        job, is_refused = await _submit(call, endpoint, receipt)
+        if is_refused:
+            return json_reply(answers.refused_body(job), 400)
+        # That of an earlier request may have ended long ago.
+        waiting = end_of(job) if job.id == receipt.job_id else endpoint.wait(job.id, wait_s)
+        job = await unless_client_leaves(call, waiting)
     if not job.status.is_terminal:
         return json_reply(answers.waiting_body(job))
     return json_reply(answers.job_body(endpoint.spec, job, call.origin))
@@ -36,7 +40,7 @@ async def runsync(call: Call, endpoint: Endpoint) -> Response:
 
 async def run(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    job, is_refused = await _submit(call, endpoint, sync=False)
+    job, is_refused = await _submit(call, endpoint, _receipt(call, sync=False))
     return json_reply(answers.refused_body(job), 400) if is_refused else json_reply(answers.accepted_body(job))
 
 
@@ -113,9 +117,12 @@ def idempotency_key_of(call: Call) -> str | None:
     return None if text is None else check_idempotency_key(text)
 
 
-async def _submit(call: Call, endpoint: Endpoint, *, sync: bool) -> tuple[Job, bool]:
+def _receipt(call: Call, *, sync: bool) -> Receipt:
+    return Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, idempotency_key_of(call))
+
+
+async def _submit(call: Call, endpoint: Endpoint, receipt: Receipt) -> tuple[Job, bool]:
     """The job that a call asks for, and whether it was refused."""
-    receipt = Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, idempotency_key_of(call))
     try:
         submission = await submission_in(call, endpoint)
     except InvalidRequest as error:
