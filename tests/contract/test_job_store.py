@@ -388,6 +388,18 @@ async def test_an_expired_lease_that_nobody_took_back_still_counts(stores, clock
     ).status is JobStatus.COMPLETED
 
 
+async def test_an_end_between_submission_and_wait_is_not_missed(stores, clock):
+    job = sample_job(clock)
+    with stores.jobs.ending(job.id, timeout_s=60) as end_of:
+        await stores.jobs.enqueue(job)
+        claim = await claim_one(stores)
+        done = await stores.claims.finish(job.id, "worker-a", claim.token, Completed({"x": 1}))
+        assert await end_of(job) == done
+        assert await end_of(done) == done
+    with stores.jobs.ending("another", timeout_s=0) as end_of:
+        assert await end_of(job) == job
+
+
 async def test_waiting_for_a_job_ends_when_patience_does(stores, clock):
     (job,) = await enqueue_some(stores, clock, 1)
     assert await stores.jobs.wait(DEV, job.id, timeout_s=0) == job

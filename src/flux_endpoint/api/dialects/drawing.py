@@ -9,7 +9,7 @@ from anyio import CancelScope
 from flux_endpoint.api.dialects.models import new_job_id
 from flux_endpoint.api.http import unless_client_leaves
 from flux_endpoint.api.operations import Call
-from flux_endpoint.core.ids import is_image_key
+from flux_endpoint.core.image_formats import is_image_key
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.endpoint import Endpoint
