@@ -91,14 +91,14 @@ class ObjectImageStore:
     async def save(self, key: str, data: bytes) -> None:
         """See `ImageStore.save`. A file gets its name only when it is complete."""
         _check_key(key)
-        with self._outage.observe("saving"), _errors_translated(is_writing=True):
+        with self._asking("saving", is_writing=True):
             # In one piece, whatever its size: a bucket shows it whole or not at all.
             await obstore.put_async(self._store, key, data, use_multipart=False)
 
     async def stat(self, key: str) -> StoredImage:
         """See `ImageStore.stat`."""
         image_format = _check_key(key)
-        with self._outage.observe("reading"), _errors_translated():
+        with self._asking("reading"):
             found = await obstore.head_async(self._store, key)
         return StoredImage(
             key=key,
@@ -111,7 +111,7 @@ class ObjectImageStore:
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """See `ImageStore.read`. Errors come with the first piece."""
         _check_key(key)
-        with self._outage.observe("reading"), _errors_translated():
+        with self._asking("reading"):
             found = await obstore.get_async(self._store, key)
             async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
@@ -119,7 +119,7 @@ class ObjectImageStore:
     async def delete(self, key: str) -> None:
         """See `ImageStore.delete`."""
         _check_key(key)
-        with _errors_translated():
+        with self._asking(None):
             await self._delete(key)
 
     async def check(self) -> None:
@@ -127,7 +127,7 @@ class ObjectImageStore:
         key = new_image_key(DEFAULT_FORMAT.extension)
         written = key.encode()
         # No outage to be logged: whoever checks tells the reason.
-        with _errors_translated(is_writing=True):
+        with self._asking(None, is_writing=True):
             await obstore.put_async(self._store, key, written, use_multipart=False)
             found = await obstore.get_async(self._store, key)
             read = bytes(await found.bytes_async())
@@ -138,7 +138,7 @@ class ObjectImageStore:
     async def sweep(self, saved_before_ms: int) -> int:
         """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
         deleted = 0
-        with self._outage.observe("sweeping"), _errors_translated():
+        with self._asking("sweeping"):
             async for found in obstore.list(self._store, chunk_size=_DELETES_AT_ONCE):
                 old = [
                     each["path"]
@@ -147,6 +147,21 @@ class ObjectImageStore:
                 ]
                 deleted += sum(await asyncio.gather(*(self._delete(key) for key in old)))
         return deleted
+
+    @contextmanager
+    def _asking(self, what: str | None, *, is_writing: bool = False) -> Iterator[None]:
+        """Around one question: turns errors into ours; `what` is its kind in the log of outages, None for none."""
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            ours = _translated(error, is_writing=is_writing)
+            if what is not None and isinstance(ours, StoreUnavailable):
+                self._outage.failed(what, ours)
+            elif what is not None:
+                self._outage.answered(what)
+            raise ours from error
+        if what is not None and self._outage.is_on:
+            self._outage.answered(what)
 
     async def _delete(self, key: str) -> bool:
         try:
@@ -168,19 +183,15 @@ def _to_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1_000)
 
 
-@contextmanager
-def _errors_translated(*, is_writing: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
+def _translated(error: Exception, *, is_writing: bool) -> ImageGone | StoreUnavailable:
+    if isinstance(error, FileNotFoundError):
         # A bucket that is not there is told as a file that is not there; what is written cannot lack.
         if is_writing or _NO_BUCKET in str(error):
-            raise ImagesRefused("the image store has no such bucket or folder") from error
-        raise ImageGone("The picture is not here: it never was, or its retention has ended") from error
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise ImagesRefused("the image store refuses access: check its keys and what they may do") from error
-    except (BaseError, OSError) as error:
-        raise StoreUnavailable(f"The image store did not answer: {_first_line(error)}") from error
+            return ImagesRefused("the image store has no such bucket or folder")
+        return ImageGone("The picture is not here: it never was, or its retention has ended")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+        return ImagesRefused("the image store refuses access: check its keys and what they may do")
+    return StoreUnavailable(f"The image store did not answer: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
