@@ -1,7 +1,7 @@
 """Jobs in the SQL database, as workers see them: claims, reports and what becomes of lost workers' jobs."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from flux_endpoint.core.clock import Clock
@@ -56,7 +56,7 @@ class SqlClaims:
             if at_most is None:
                 claimed = transaction.connection.execute(sql.CLAIM, values)
             else:
-                seqs = _short_ones(transaction.connection, values["endpoints"], now_ms, at_most)
+                seqs = _short_ones(transaction.connection, values, at_most)
                 claimed = transaction.connection.execute(sql.CLAIM_OF, values | {"seqs": seqs}) if seqs else []
             for row in claimed:
                 transaction.news[channels.move_of(row.id)] = None
@@ -65,7 +65,7 @@ class SqlClaims:
         for _ in range(_CLAIM_ATTEMPTS):
             rows = await self._database.write(claim, is_heavy=self._database.has_big_rows)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
-            if rows or not await self._is_work_waiting(values["endpoints"], at_most):
+            if rows or not await self._database.read(self._is_work_waiting(values["endpoints"], at_most)):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
             self._database.has_big_rows = True
@@ -89,22 +89,21 @@ class SqlClaims:
     async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
         endpoints = list(endpoint_ids)
+        is_work_waiting = self._is_work_waiting(endpoints, at_most)
         with self._database.signals.listen(*map(channels.jobs_on, endpoints), timeout_s=timeout_s) as listener:
-            while not await self._is_work_waiting(endpoints, at_most):
+            while not await self._database.read(is_work_waiting):
                 if not await listener.sleep():
                     return False
         return True
 
-    async def _is_work_waiting(self, endpoints: Sequence[str], at_most: int | None) -> bool:
-        now_ms = self._clock.now_ms()
-        if at_most is not None:
-            return await self._database.read(
-                lambda connection: bool(_short_ones(connection, endpoints, now_ms, at_most))
-            )
-        values = {"endpoints": endpoints, "now_ms": now_ms}
-        return await self._database.read(
-            lambda connection: bool(connection.execute(sql.IS_JOB_WAITING, values).first[0])
-        )
+    def _is_work_waiting(self, endpoints: Sequence[str], at_most: int | None) -> Callable[[Connection], bool]:
+        def look(connection: Connection) -> bool:
+            values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
+            if at_most is not None:
+                return bool(_short_ones(connection, values, at_most))
+            return bool(connection.execute(sql.IS_JOB_WAITING, values).first[0])
+
+        return look
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `ClaimStore.renew`."""
@@ -272,10 +271,10 @@ class SqlClaims:
         return await self._database.write(sweep, is_long=True)
 
 
-def _short_ones(connection: Connection, endpoints: Sequence[str], now_ms: int, at_most: int) -> list[int]:
+def _short_ones(connection: Connection, values: Mapping[str, Any], at_most: int) -> list[int]:
     """Of the first few jobs that wait, the sequence numbers of those with at most so much to compute."""
-    values = {"endpoints": endpoints, "now_ms": now_ms, "max_jobs": _FIRST_FEW}
-    works = ((row.seq, picture_work(row.input)) for row in connection.execute(sql.FIRST_WAITING, values))
+    few = {"endpoints": values["endpoints"], "now_ms": values["now_ms"], "max_jobs": _FIRST_FEW}
+    works = ((row.seq, picture_work(row.input)) for row in connection.execute(sql.FIRST_WAITING, few))
     return [seq for seq, work in works if work is not None and work <= at_most]
 
 
