@@ -1,41 +1,134 @@
-"""What dev and schnell need together when they share text encoders and autoencoder, beside what they need apart.
+"""What models need of memory: by kind of file and memory mode, and what dev and schnell share.
 
-Two answers: the bytes of all tensors of the embedded pair, counted in memory after loading, and the same at FLUX.1's
-true size, counted from modules without memory.
+Each file is loaded in a process of its own, which then draws one picture of two steps. `anonymous` is what the process
+must have; the rest of its resident memory is mapped files, which the system gives up when somebody needs the room.
 
     python -m benchmarks.memory --out benchmarks/results/memory.json
+    python -m benchmarks.memory --true-size --out benchmarks/results/memory_true_size.json    (32 GiB of disk)
 """
 
 import argparse
 import json
-from collections.abc import Iterable
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 import torch
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from benchmarks.machine import describe_machine
-from benchmarks.random_flux import TRUE_SIZES, meta_transformer, meta_vae
-from flux_endpoint.core.catalog import CATALOG, ModelFamily
+from benchmarks.random_files import write_gguf, write_model
+from benchmarks.random_flux import MEDIUM_SIZES, TRUE_SIZES, meta_clip, meta_t5, meta_transformer, meta_vae
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, ModelFamily
+from flux_endpoint.core.generation import parse_input
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.memory_plan import MemoryMode
+
+# Others use the machine, too.
+_LEAST_FREE_BYTES = 6 * 2**30
+_LOOK_S = 0.05
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--true-size", action="store_true", help="only that: FLUX.1-dev's size, in bf16 on the CPU")
+    parser.add_argument("--folder", type=Path, help="for the files; default: a temporary one")
+    parser.add_argument("--load", nargs=2, metavar=("MODEL", "MODE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    result = {
-        "machine": describe_machine(("torch", "diffusers", "transformers")),
-        "embedded_pair_fp32": embedded_pair(),
-        "true_size_bf16": true_size(),
-    }
+    if arguments.load:
+        print(json.dumps(load_and_draw(*arguments.load)))
+        return
+    result: dict[str, object] = {"machine": describe_machine(("torch", "diffusers", "transformers"))}
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        if arguments.true_size:
+            result["bf16"] = measured(write_model(Path(folder) / "flux", TRUE_SIZES, "BF16"), MemoryMode.LOW)
+        else:
+            result["embedded_pair_fp32"] = embedded_pair()
+            result["true_size_bf16"] = true_size()
+            result["medium_by_file"] = by_file(Path(folder))
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n")
+
+
+def by_file(folder: Path) -> dict[str, dict[str, object]]:
+    """A model of 1.3 billion weights in each kind of file and mode."""
+    sources = {dtype: write_model(folder / dtype, MEDIUM_SIZES, dtype) for dtype in ("F32", "BF16", "F8_E4M3")}
+    transformer = write_gguf(folder / "flux1-dev-Q8_0.gguf", MEDIUM_SIZES)
+    _, rest = sources["BF16"].split(" ", 1)
+    sources["GGUF Q8_0, the rest BF16"] = f"transformer={transformer} {rest}"
+    return {name: {mode: measured(source, mode) for mode in MemoryMode} for name, source in sources.items()}
+
+
+def measured(source: str, mode: str) -> dict[str, object]:
+    """What a new process needs to load a model and to draw; stopped when the machine has too little memory left."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--load", source, mode]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None:
+        if psutil.virtual_memory().available < _LEAST_FREE_BYTES:
+            process.kill()
+        time.sleep(_LOOK_S)
+    output = process.stdout.read() if process.stdout else ""
+    result: dict[str, object] = json.loads(output) if process.returncode == 0 else {"exit": process.returncode}
+    print(mode, result, file=sys.stderr)
+    return result
+
+
+def load_and_draw(source: str, mode: str) -> dict[str, object]:
+    """Seconds and peaks of loading a model, and of 256 x 256 pixels in two steps."""
+    peak = _Peak()
+    (flux_dev,) = build_engines({FLUX_DEV.endpoint_id: source}, CATALOG, device="cpu", threads=1, memory=mode).values()
+    result: dict[str, object] = {"load": timed(flux_dev.load, peak), "plan": flux_dev.info.memory}
+    fields = {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 2, "image_format": "png"}
+    steps = flux_dev.generate(parse_input(fields | {"seed": 1, "guidance": 3.5}, FLUX_DEV))
+    result["text_and_first_step"] = timed(lambda: next(steps), peak)
+    result["second_step"] = timed(lambda: next(steps), peak)
+    result["decode"] = timed(lambda: next(steps, None), peak)
+    return result
+
+
+def timed(work: Callable[[], object], peak: "_Peak") -> dict[str, float]:
+    """Seconds, and the most that the process held meanwhile."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    seconds = {"wall_s": round(time.perf_counter() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
+    return seconds | peak.take()
+
+
+class _Peak:
+    """The largest values of a process's memory since they were last taken."""
+
+    def __init__(self) -> None:
+        self._most = (0, 0)
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def take(self) -> dict[str, float]:
+        """GiB, and begin anew."""
+        anonymous, resident = self._now()
+        most, self._most = self._most, (0, 0)
+        names = ("anonymous_gib", "resident_gib")
+        pairs = zip(names, most, (anonymous, resident), strict=True)
+        return {name: round(max(pair) / 2**20, 2) for name, *pair in pairs}
+
+    def _look(self) -> None:
+        while True:
+            now = self._now()
+            self._most = (max(self._most[0], now[0]), max(self._most[1], now[1]))
+            time.sleep(_LOOK_S)
+
+    @staticmethod
+    def _now() -> tuple[int, int]:
+        lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+        sizes = {words[0]: int(words[1]) for words in lines if words and words[0] in ("RssAnon:", "VmRSS:")}
+        return sizes["RssAnon:"], sizes["VmRSS:"]
 
 
 def embedded_pair() -> dict[str, object]:
@@ -56,10 +149,7 @@ def embedded_pair() -> dict[str, object]:
 
 def true_size() -> dict[str, object]:
     """The same by counting: nothing is allocated."""
-    with torch.device("meta"):
-        clip = CLIPTextModel(CLIPTextConfig(**TRUE_SIZES.clip))
-        t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **TRUE_SIZES.t5))
-    common = [meta_vae(TRUE_SIZES), clip, t5]
+    common: list[nn.Module] = [meta_vae(TRUE_SIZES), meta_clip(TRUE_SIZES), meta_t5(TRUE_SIZES)]
     transformers = [meta_transformer(TRUE_SIZES, family) for family in ModelFamily]
     together = sum(size_bytes(module.to(torch.bfloat16)) for module in [*common, *transformers])
     return compare(together, together + sum(map(size_bytes, common)))

@@ -46,6 +46,18 @@ TINY_SIZES = Sizes(
     clip={"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2},
     t5={"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
 )
+# Large enough to measure, small enough for any machine: .9 billion weights in the transformer.
+MEDIUM_SIZES = Sizes(
+    transformer={
+        "num_layers": 6,
+        "num_single_layers": 12,
+        "num_attention_heads": 12,
+        "joint_attention_dim": 1024,
+    },
+    vae=TRUE_SIZES.vae,
+    clip=TRUE_SIZES.clip,
+    t5={"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 12, "num_heads": 16},
+)
 
 
 def meta_transformer(sizes: Sizes, family: ModelFamily) -> FluxTransformer2DModel:
@@ -70,6 +82,18 @@ def meta_vae(sizes: Sizes) -> AutoencoderKL:
         )
 
 
+def meta_clip(sizes: Sizes, **marks: int) -> CLIPTextModel:
+    """CLIP with FLUX.1's vocabulary, without memory yet; `marks` are ids of its tokenizer."""
+    with torch.device("meta"):
+        return CLIPTextModel(CLIPTextConfig(vocab_size=49408, **marks, **sizes.clip))
+
+
+def meta_t5(sizes: Sizes) -> T5EncoderModel:
+    """T5 with FLUX.1's vocabulary, without memory yet."""
+    with torch.device("meta"):
+        return T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes.t5))
+
+
 def make_scheduler(family: ModelFamily) -> FlowMatchEulerDiscreteScheduler:
     """The schedule that FLUX.1 of this family comes with."""
     shift = {"use_dynamic_shifting": True, "shift": 3.0} if family is ModelFamily.DEV else {"shift": 1.0}
@@ -86,9 +110,7 @@ def text_parts(
         folder / "tokenizer_2", local_files_only=True, model_max_length=FLUX_DEV.max_text_tokens
     )
     marks = {name: getattr(clip_tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    with torch.device("meta"):
-        clip = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **marks, **sizes.clip))
-        t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", **sizes.t5))
+    clip, t5 = meta_clip(sizes, **marks), meta_t5(sizes)
     fill(clip, device, dtype)
     fill(t5, device, dtype)
     # Making room for the tensors took the two tables of words apart, which are one.

@@ -85,6 +85,9 @@ def _rows(source: str, family: ModelFamily, settings: WorkerSettings) -> list[tu
         ("device", report.device),
         ("memory", str(report.memory)),
     ]
+    if report.operations_per_s is not None:
+        seconds = report.step_operations / report.operations_per_s
+        rows.append(("a step", f"about {seconds:.2g} s at 1024 x 1024: an estimate, from the speed of products here"))
     for component in report.components:
         size = f"{component.parameters / 1e6:.1f} M parameters, {component.files} files"
         stored = ", ".join(component.ways or component.dtypes)

@@ -1,6 +1,7 @@
 """The component of `factory.py` that needs torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -11,6 +12,7 @@ from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import list_local_models, parse_source
+from flux_endpoint.engine.step_estimate import measured_operations_per_s
 
 __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_models"]
 
@@ -33,7 +35,10 @@ def build_flux_engines(
 
 def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str) -> CheckReport:
     """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
-    return weights.check_source(text, family, device=choose_device(device), download=download, memory=memory)
+    chosen = choose_device(device)
+    report = weights.check_source(text, family, device=chosen, download=download, memory=memory)
+    dtype = weights.dtype_named(report.memory.placement.dtype)
+    return replace(report, operations_per_s=measured_operations_per_s(chosen, dtype))
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -41,6 +41,8 @@ class CheckReport:
         family: its architecture; the embedded model has dev's and may serve schnell's endpoint too.
         variant: what it was trained for: `dev`, `schnell`, `krea`.
         memory: how it would be kept there.
+        step_operations: multiplications and additions of a step at 1024 x 1024 without a negative prompt.
+        operations_per_s: that the device was measured to do; None where it was not.
         device: where it would run.
         notice: a licence or limitation to show; may be empty.
     """
@@ -52,8 +54,10 @@ class CheckReport:
     variant: str
     components: tuple[ComponentReport, ...]
     memory: MemoryPlan
+    step_operations: int
     device: str
     notice: str
+    operations_per_s: float | None = None
 
     @property
     def parameters(self) -> int:

@@ -35,6 +35,7 @@ from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
+from flux_endpoint.engine.step_estimate import TEXT_TOKENS, step_operations
 from flux_endpoint.engine.stored import TensorReader
 from flux_endpoint.engine.stored_layers import ALIGNMENT_BYTES, keep_stored, size_of
 from flux_endpoint.engine.streaming import stream
@@ -46,7 +47,8 @@ _LOG = logging.getLogger(__name__)
 
 # Decoding at 1024x1024 is the peak: about this many feature maps of the second level at full size live at once.
 _DECODER_MAPS = 3
-_PIXELS = 1024 * 1024
+_SIDE_PX = 1024
+_PIXELS = _SIDE_PX * _SIDE_PX
 _TEXT = (Component.CLIP, Component.T5)
 # transformers makes a tokenizer that knows nothing, without a word, when it does not like the file.
 _LONGEST_PROMPT = 10_000
@@ -130,9 +132,18 @@ def check_source(
         variant=checkpoint.variant,
         components=checkpoint.component_reports(),
         memory=plan,
+        step_operations=_step_operations(checkpoint),
         device=str(device),
         notice=notice_for(source, checkpoint.family, checkpoint.variant),
     )
+
+
+def _step_operations(checkpoint: Checkpoint) -> int:
+    transformer = checkpoint.components[Component.TRANSFORMER].module
+    shapes = {name: tuple(tensor.shape) for name, tensor in transformer.state_dict().items()}
+    # Each level of the autoencoder but the last halves the picture, and a token is 2 x 2 latents.
+    scale = 2 ** len(checkpoint.vae_config.block_out_channels)
+    return step_operations(shapes, (_SIDE_PX // scale) ** 2, TEXT_TOKENS)
 
 
 def check_checkpoint(source: Source, family: ModelFamily, *, download: bool) -> Checkpoint:
@@ -157,9 +168,13 @@ def needs_of(checkpoint: Checkpoint, device: torch.device, shared: SharedCompone
         dtype = dtype_named(name)
         missing = shared.missing(checkpoint.components.values(), device, dtype)
         sizes[name] = {checked.component: size_of(checked, device, dtype) for checked in missing}
-    channels = checkpoint.vae_config.block_out_channels
-    widest_at_full_size = int(channels[min(1, len(channels) - 1)])
-    return Needs(sizes, _DECODER_MAPS * widest_at_full_size * _PIXELS)
+    return Needs(sizes, numbers_at_work(checkpoint.vae_config))
+
+
+def numbers_at_work(vae_config: Any) -> int:
+    """How many numbers are alive at once while 1024x1024 pixels are decoded."""
+    channels = vae_config.block_out_channels
+    return _DECODER_MAPS * int(channels[min(1, len(channels) - 1)]) * _PIXELS
 
 
 def plan_memory(
