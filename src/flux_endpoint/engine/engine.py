@@ -20,7 +20,7 @@ from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.levels import Levels
-from flux_endpoint.engine.memory_plan import AUTO
+from flux_endpoint.engine.memory_plan import AUTO, MemoryMode
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.residence import Residence, is_out_of_memory
@@ -94,7 +94,7 @@ class FluxEngine:
         _LOG.info("%s is kept in memory mode %s", self._source.name, plan)
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and plan.placement.mode is not MemoryMode.LOW:
             keep_freed_memory()
         with naming(self._source):
             self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)

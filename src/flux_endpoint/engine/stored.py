@@ -39,6 +39,7 @@ _BESIDE: Final = (
     "_weight_scale",
     "_weight_zero_point",
 )
+_CHECKED_AT_ONCE: Final = 2**20
 _INT8_STEPS: Final = 127
 
 
@@ -145,7 +146,8 @@ class StoredTensor:
         Raises:
             CheckpointError: one of them is NaN or infinite.
         """
-        if not torch.isfinite(numbers).all():
+        # In pieces: what is computed on the way would else take as much memory as the largest tensor.
+        if not all(torch.isfinite(piece).all() for piece in torch.split(numbers.reshape(-1), _CHECKED_AT_ONCE)):
             main = self.headers[0]
             raise CheckpointError(f"{main.file}: {main.name} holds numbers that are NaN or infinite")
 
