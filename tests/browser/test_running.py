@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from tests.browser.actions import LONG, SMALL, badge, draw, fill, thumbnails
 from tests.browser.conftest import Visitor
@@ -93,6 +94,15 @@ def test_a_picture_of_each_format_is_seen_and_can_be_downloaded(page: Page, imag
         page.click("#actions >> text=Download")
     assert download.value.suggested_filename == f"a-calm-sea-at-night-5.{image_format.extension}"
     assert image_format.is_in(download.value.path().read_bytes())
+
+
+def test_a_faster_picture_says_what_ran(page: Page) -> None:
+    offered = page.locator("#acceleration option").evaluate_all("(options) => options.map(({ value }) => value)")
+    assert offered == list(Acceleration)
+    page.select_option("#acceleration", "high")
+    draw(page, negative_prompt="boats")
+    # In place of `high`, which takes no negative prompt.
+    expect(page.locator("#facts")).to_contain_text(re.compile(r"Acceleration\s+regular"))
 
 
 def test_four_seeds_at_once(page: Page) -> None:

@@ -135,7 +135,8 @@ export class Form extends EventTarget {
 // What is chosen stays chosen where it is offered.
 function setChoices(field, { enum: choices, default: preset }) {
   const chosen = choices.includes(field.value) ? field.value : preset;
-  field.replaceChildren(...choices.map((value) => el("option", { value, selected: value === chosen }, value.toUpperCase())));
+  const words = (value) => (field.name === "image_format" ? value.toUpperCase() : value);
+  field.replaceChildren(...choices.map((value) => el("option", { value, selected: value === chosen }, words(value))));
 }
 
 // Something to begin with in the JSON editor: the defaults, and an empty value for what is required.

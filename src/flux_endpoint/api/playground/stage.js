@@ -142,6 +142,7 @@ function factsOf(record) {
   if (record.executionTime !== undefined) facts.push(["Time", seconds(record.executionTime)]);
   if (record.output?.cost !== undefined) facts.push(["Cost", usd(record.output.cost)]);
   if (seedOf(record) !== undefined) facts.push(["Seed", String(seedOf(record))]);
+  if (record.output?.acceleration) facts.push(["Acceleration", record.output.acceleration]);
   if (record.input.width) facts.push(["Size", `${record.input.width} × ${record.input.height}`]);
   return facts;
 }
