@@ -116,6 +116,14 @@ class _EngineSettings(BaseSettings):
         ge=0,
         le=_MAX_LEASE_S,
     )
+    jobs_per_worker: int = _setting(
+        4,
+        "Pictures that a worker draws at once, step by step in turn: a short one need not wait for a long one to end "
+        "(docs/concepts/turns.md). 1 for first come, first served.",
+        "a whole number from 1 to 64",
+        ge=1,
+        le=64,
+    )
     log_level: LogLevel = _setting("info", "How much is logged.", "debug, info, warning, error")
 
     @field_validator("log_level", "device", "memory", mode="before")

@@ -47,7 +47,7 @@ def worker(
     except CheckpointError as error:
         tell_unwell(settings.gateway, token, worker_id, list(sources), str(error))
         raise
-    run_worker(settings.gateway, token, worker_id, engines, settings.idle_unload_s)
+    run_worker(settings.gateway, token, worker_id, engines, settings.jobs_per_worker, settings.idle_unload_s)
 
 
 def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, Engine]:

@@ -275,6 +275,7 @@ def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforc
         "WORKER_TOKEN": worker_token,
         "MODEL": settings.model,
         "SCHNELL_MODEL": settings.schnell_source,
+        "JOBS_PER_WORKER": str(settings.jobs_per_worker),
         "DEVICE": settings.device,
         "MEMORY": settings.memory,
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),

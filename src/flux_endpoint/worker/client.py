@@ -39,6 +39,7 @@ class TakenJob:
         input: what the endpoint accepted; for FLUX the object of `GenerationRequest.to_input`.
         claim_token: to be repeated in every report.
         lease_s: how long the claim lasts after the take and after each ping.
+        is_low: whether it is of low priority.
     """
 
     id: str
@@ -46,6 +47,7 @@ class TakenJob:
     input: Mapping[str, Any]
     claim_token: int
     lease_s: float
+    is_low: bool = False
 
 
 class Gateway:
@@ -89,14 +91,23 @@ class Gateway:
         self._on_unload = on_unload
         self._is_answering = True
 
-    async def take(self, *, is_busy: bool) -> TakenJob | None:
+    async def take(self, *, is_busy: bool, at_most: int | None = None, hold_s: float | None = None) -> TakenJob | None:
         """The next job; None when there was none for as long as the gateway holds the question.
+
+        Args:
+            is_busy: whether this worker has a job already.
+            at_most: of how much `picture_work` the job may be; None for any.
+            hold_s: how long the gateway may hold the question at most; None for as long as it likes.
 
         Raises:
             Unauthenticated: the worker token is wrong.
             NotFound: the gateway does not serve these endpoints.
         """
         query = [("gpu", self._device), ("job_in_progress", str(int(is_busy))), ("claim", "1")]
+        if at_most is not None:
+            query.append(("atMost", str(at_most)))
+        if hold_s is not None:
+            query.append(("holdMs", str(int(hold_s * 1_000))))
         if self._age_ms:
             query.append(("coldStart", str(self._age_ms())))
         if self._fingerprint:
@@ -111,6 +122,7 @@ class Gateway:
             input=body["input"],
             claim_token=body["claimToken"],
             lease_s=body["leaseMs"] / 1_000,
+            is_low=body.get("policy", {}).get("lowPriority", False),
         )
 
     async def deliver(

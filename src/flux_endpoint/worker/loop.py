@@ -1,8 +1,7 @@
-"""What a worker does all day: take a job, run it, report it."""
+"""What a worker does all day: take jobs, run them, report them."""
 
 import asyncio
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from flux_endpoint.engine.protocol import EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.progress import Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
+from flux_endpoint.worker.turns import Shape
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 _LONGEST_PING_S: Final = 10.0
 # Two pings may be lost before the lease is.
 _PINGS_PER_LEASE: Final = 3
-# Pictures on their way to a gateway that takes jobs out but no pictures in (a full disk): then no more are drawn.
-_MAX_REPORTS: Final = 2
+# Pictures on their way to a gateway that takes jobs out but no pictures in (a full disk) take the places of others to
+# draw, but for one.
+_FREE_REPORTS: Final = 1
 # A stop can overtake the answer of the take that it belongs to, on another connection; never by this much.
 _EARLY_STOP_S: Final = 5.0
 # Of the 5 s in which everything must be gone after a signal.
@@ -50,11 +51,12 @@ class _Held:
 
     job: TakenJob
     stop: StopFlag = field(default_factory=StopFlag)
-    report: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[None] | None" = None
+    is_drawn: bool = False
 
 
 class Worker:
-    """Takes jobs from one gateway and runs them on its engines, one at a time.
+    """Takes jobs from one gateway and runs them on its engines, several in turn.
 
     Args:
         gateway: where jobs come from.
@@ -75,13 +77,12 @@ class Worker:
         self._thread = thread
         self._monotonic_s = monotonic_s
         self._held: dict[str, _Held] = {}
-        self._drawing: _Held | None = None
-        self._report_slots = asyncio.Semaphore(_MAX_REPORTS)
+        self._slots = asyncio.Semaphore(thread.slots + _FREE_REPORTS)
         self._lease_changed = asyncio.Event()
         self._early_stops: dict[str, float] = {}
 
     async def run(self, leave: asyncio.Event) -> None:
-        """Work until `leave` is set; then give the running job back and return within `_LEAVE_S`.
+        """Work until `leave` is set; then give the running jobs back and return within `_LEAVE_S`.
 
         Raises:
             Unauthenticated: the worker token is wrong.
@@ -98,35 +99,46 @@ class Worker:
                 if not isinstance(error, _Left):
                     raise error from None
         finally:
-            if self._drawing:
-                self._drawing.stop.set()
+            for held in self._held.values():
+                held.stop.set()
 
     async def _take_jobs(self, tasks: asyncio.TaskGroup) -> None:
-        """Job after job. The report of one goes out while the next one is already running."""
+        """Job after job; they run side by side."""
         while True:
-            # 1. Room for one more picture on its way out.
-            await self._report_slots.acquire()
-            # 2. Ask for a job; the gateway holds the question until there is one, so this asks again at once.
-            while (job := await self._gateway.take(is_busy=bool(self._held))) is None:
+            # 1. A place for one more, until its picture is handed in.
+            await self._slots.acquire()
+            # 2. Ask for one that would be drawn at once. The gateway holds the question until there is one.
+            while (job := await self._ask_for_one()) is None:
                 pass
             # 3. From here its lease is kept and it can be stopped.
             held = self._hold(job)
-            # 4. Step the engine to the end of the picture.
-            try:
-                drawn = await self._draw(held)
-            except GenerationStopped:
-                # A stopped job reports nothing: the gateway has already given it its end.
-                logger.info("job %s stopped", job.id)
-                self._let_go(held)
-                continue
-            # 5. Hand in the picture beside the next job.
-            held.report = tasks.create_task(self._report(held.job, drawn))
-            held.report.add_done_callback(functools.partial(self._let_go, held))
+            held.task = tasks.create_task(self._run_job(held))
+            # It begins before the next question: for what there is room depends on it.
+            await asyncio.sleep(0)
+
+    async def _ask_for_one(self) -> TakenJob | None:
+        room = await self._thread.room()
+        return await self._gateway.take(is_busy=bool(self._held), at_most=room.at_most, hold_s=room.for_s)
+
+    async def _run_job(self, held: _Held) -> None:
+        try:
+            # 4. Step the engine to the end of the picture, in turn with others.
+            drawn = await self._draw(held)
+            if held.stop.is_set:
+                raise GenerationStopped("stopped after its last step")
+            # 5. Hand in the picture while others are drawn.
+            held.is_drawn = True
+            await self._report(held.job, drawn)
+        except GenerationStopped:
+            # A stopped job reports nothing: the gateway has already given it its end.
+            logger.info("job %s stopped", held.job.id)
+        finally:
+            del self._held[held.job.id]
+            self._slots.release()
 
     async def _draw(self, held: _Held) -> EncodedImage | Failed:
         job = held.job
         started_s = self._monotonic_s()
-        self._drawing = held
         try:
             request = GenerationRequest.from_input(job.input)
             engine = self._engines.get(job.endpoint_id)
@@ -134,14 +146,15 @@ class Worker:
                 return Failed(f"this worker has no model for the endpoint {job.endpoint_id}")
             progress = Progress(self._gateway, job)
             async with progress.sending():
-                image = await self._thread.generate(engine, request, held.stop, progress.note)
+                shape = Shape.of(job.endpoint_id, job.input)
+                image = await self._thread.generate(
+                    job.id, engine, request, shape, held.stop, progress.note, is_low=job.is_low
+                )
         except GenerationStopped:
             raise
         except Exception as error:
             logger.exception("job %s failed", job.id)
             return Failed(_sentence_of(error))
-        finally:
-            self._drawing = None
         logger.info(
             "job %s done: %dx%d, %d steps, %.2f s",
             job.id,
@@ -195,16 +208,16 @@ class Worker:
 
     async def _leave_when(self, leave: asyncio.Event, taking: "asyncio.Task[None]") -> None:
         await leave.wait()
-        # 1. No more jobs, and no more steps of the one that runs.
+        # 1. No more jobs, and no more steps of those that run.
         taking.cancel()
-        drawing = self._drawing
-        reports = [held.report for held in self._held.values() if held.report]
-        if drawing:
-            drawing.stop.set()
-            # 2. It goes back to its place in the queue, without waiting for a step that may take long.
-            reports.append(asyncio.create_task(self._give_back(drawing.job)))
+        drawn = [held.task for held in self._held.values() if held.is_drawn and held.task]
+        drawing = [held for held in self._held.values() if not held.is_drawn]
+        for held in drawing:
+            held.stop.set()
+        # 2. They go back to their places in the queue, without waiting for a step that may take long.
+        given_back = [asyncio.create_task(self._give_back(held.job)) for held in drawing]
         # 3. Pictures that are already on their way still arrive, unless the gateway is gone as well.
-        if reports:
+        if reports := drawn + given_back:
             await asyncio.wait(reports, timeout=_LEAVE_S)
         raise _Left
 
@@ -222,16 +235,12 @@ class Worker:
             held.stop.set()
         return held
 
-    def _let_go(self, held: _Held, _report: "asyncio.Task[None] | None" = None) -> None:
-        del self._held[held.job.id]
-        self._report_slots.release()
-
     def _stop(self, job_id: str) -> None:
         held = self._held.get(job_id)
         if held:
             held.stop.set()
-            if held.report:
-                held.report.cancel()
+            if held.is_drawn and held.task:
+                held.task.cancel()
 
 
 def _said(job: TakenJob, image: EncodedImage) -> list[tuple[str, str]]:

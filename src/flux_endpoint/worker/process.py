@@ -74,15 +74,21 @@ def tell_unwell(gateway_url: str, token: str, worker_id: str, endpoint_ids: Coll
 
 
 def run_worker(
-    gateway_url: str, token: str, worker_id: str, engines: Mapping[str, Engine], idle_unload_s: float = 0
+    gateway_url: str,
+    token: str,
+    worker_id: str,
+    engines: Mapping[str, Engine],
+    jobs_at_once: int,
+    idle_unload_s: float = 0,
 ) -> NoReturn:
-    """Work on loaded engines until SIGTERM or SIGINT, give the running job back, and end the process.
+    """Work on loaded engines until SIGTERM or SIGINT, give the running jobs back, and end the process.
 
     Args:
         gateway_url: where jobs come from.
         token: the worker token.
         worker_id: its name.
         engines: by endpoint id.
+        jobs_at_once: how many pictures are drawn in turn.
         idle_unload_s: seconds without a picture after which an engine is unloaded; 0 for never.
 
     Raises:
@@ -90,9 +96,9 @@ def run_worker(
         NotFound: the gateway does not serve these endpoints.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(gateway_url, token, worker_id, engines, EngineThread(), idle_unload_s))
+        runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s))
     # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
-    # apart, seconds. The job has been given back, and the system frees what a process held.
+    # apart, seconds. The jobs have been given back, and the system frees what a process held.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
@@ -121,7 +127,7 @@ async def _work(
     token: str,
     worker_id: str,
     engines: Mapping[str, Engine],
-    thread: EngineThread,
+    jobs_at_once: int,
     idle_unload_s: float,
 ) -> None:
     leave = asyncio.Event()
@@ -131,6 +137,7 @@ async def _work(
     device, fingerprint = next(iter(engines.values())).info.device, fingerprint_of_all(engines)
     async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
+        thread = EngineThread(jobs_at_once)
         gateway = Gateway(
             connection,
             list(engines),

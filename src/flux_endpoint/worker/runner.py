@@ -1,14 +1,18 @@
-"""The one thread that steps the engine."""
+"""The one thread that steps the engines, for several pictures in turn."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from flux_endpoint.core.errors import GenerationStopped
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone
+from flux_endpoint.worker.turns import Room, Shape, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class StopFlag:
     _event: threading.Event = field(default_factory=threading.Event)
 
     def set(self) -> None:
-        """Ask for the end; the generation obeys between two steps."""
+        """Ask for the end; the generation obeys between two steps, of whichever picture."""
         self._event.set()
 
     @property
@@ -27,53 +31,154 @@ class StopFlag:
         return self._event.is_set()
 
 
-class EngineThread:
-    """Runs generations one after the other in a thread of their own, so that the network never waits for a step."""
+@dataclass(slots=True)
+class _Drawing:
+    engine: Engine
+    request: GenerationRequest
+    stop: StopFlag
+    on_step: Callable[[StepDone], None]
+    result: "Future[EncodedImage]" = field(default_factory=Future)
+    steps: Generator[StepDone, None, EncodedImage] | None = None
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+    def step(self) -> EncodedImage | None:
+        """Draw one slice; the picture after the last."""
+        if self.steps is None:
+            self.steps = self.engine.generate(self.request)
+        try:
+            self.on_step(next(self.steps))
+        except StopIteration as end:
+            image: EncodedImage = end.value
+            return image
+        return None
+
+    def give_up(self, error: Exception) -> None:
+        """Drop the picture."""
+        if self.steps is not None:
+            self.steps.close()
+        self.result.set_exception(error)
+
+
+class EngineThread:
+    """Runs generations step by step in a thread of their own, so that the network never waits for a step.
+
+    Args:
+        slots: how many pictures may be drawn at once.
+        monotonic_s: seconds, for the costs of steps.
+    """
+
+    def __init__(self, slots: int = 1, monotonic_s: Callable[[], float] = time.perf_counter) -> None:
+        self.slots = slots
+        self._monotonic_s = monotonic_s
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        # Held by whoever looks at what stands below; never while a step runs.
+        self._news = threading.Condition()
+        self._turns = Turns(slots)
+        self._drawings: dict[str, _Drawing] = {}
+        self._calls: deque[tuple[Callable[[], object], Future[None]]] = deque()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    async def room(self) -> Room:
+        """Wait until there is room for one more picture, and tell for which."""
+        while True:
+            self._changed.clear()
+            with self._news:
+                room = None if self._calls else self._turns.room()
+            if room is not None and room.at_most != 0:
+                return room
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(room.for_s if room else None):
+                    await self._changed.wait()
 
     async def generate(
-        self, engine: Engine, request: GenerationRequest, stop: StopFlag, on_step: Callable[[StepDone], None]
+        self,
+        job_id: str,
+        engine: Engine,
+        request: GenerationRequest,
+        shape: Shape,
+        stop: StopFlag,
+        on_step: Callable[[StepDone], None],
+        *,
+        is_low: bool = False,
     ) -> EncodedImage:
-        """Make one picture; `on_step` is called in the engine's thread.
+        """Make one picture, in turn with others; `on_step` is called in the engine's thread.
 
         Raises:
-            GenerationStopped: `stop` was set before the end.
+            GenerationStopped: `stop` was set before the end; the engine has dropped the picture.
             Exception: whatever the engine raised.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, generate_until_stopped, engine, request, stop, on_step
-        )
+        drawing = _Drawing(engine, request, stop, on_step)
+        drawing.result.set_running_or_notify_cancel()
+        with self._news:
+            self._turns.add(job_id, shape, request.num_inference_steps, is_low=is_low)
+            self._drawings[job_id] = drawing
+            self._news.notify()
+        return await asyncio.wrap_future(drawing.result)
 
     async def call(self, function: Callable[[], object]) -> None:
-        """Call something in the engine's thread, between two steps."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        """Call something in the engine's thread while no picture is drawn; until then no further one is begun."""
+        called: Future[None] = Future()
+        with self._news:
+            self._calls.append((function, called))
+            self._news.notify()
+        await asyncio.wrap_future(called)
 
     def close(self, timeout_s: float) -> bool:
-        """Take no more work. False when the last step still runs after `timeout_s` seconds."""
-        closer = threading.Thread(target=self._executor.shutdown, daemon=True)
-        closer.start()
-        closer.join(timeout_s)
-        return not closer.is_alive()
+        """Draw no further. False when the last step still runs after `timeout_s` seconds."""
+        with self._news:
+            self._is_closed = True
+            self._news.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._drawings or self._calls or self._is_closed)
+                stopped = [job_id for job_id, drawing in self._drawings.items() if drawing.stop.is_set]
+                dropped = [self._pop(job_id) for job_id in (self._drawings if self._is_closed else stopped).copy()]
+                job_id = self._turns.next() if self._drawings else ""
+                drawing = self._drawings.get(job_id)
+                call = self._calls.popleft() if self._calls and not self._drawings else None
+            for gone in dropped:
+                gone.give_up(GenerationStopped("stopped between two steps"))
+            if drawing:
+                self._step(job_id, drawing)
+            elif call:
+                _call(*call)
+            elif self._is_closed:
+                return
+            with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody asks any more
+                self._loop.call_soon_threadsafe(self._changed.set)
+
+    def _step(self, job_id: str, drawing: _Drawing) -> None:
+        image, problem = None, None
+        started_s = self._monotonic_s()
+        try:
+            image = drawing.step()
+        except Exception as error:
+            problem = error
+        took_s = self._monotonic_s() - started_s
+        with self._news:
+            self._turns.drawn(job_id, took_s)
+            if image or problem:
+                self._pop(job_id)
+        if image:
+            drawing.result.set_result(image)
+        elif problem:
+            drawing.give_up(problem)
+
+    def _pop(self, job_id: str) -> _Drawing:
+        self._turns.remove(job_id)
+        return self._drawings.pop(job_id)
 
 
-def generate_until_stopped(
-    engine: Engine, request: GenerationRequest, stop: StopFlag, on_step: Callable[[StepDone], None]
-) -> EncodedImage:
-    """Step an engine to the end of one picture, looking at the flag before every step.
-
-    Raises:
-        GenerationStopped: the flag was set; the engine has dropped the picture.
-    """
-    steps = engine.generate(request)
+def _call(function: Callable[[], object], called: "Future[None]") -> None:
     try:
-        while not stop.is_set:
-            try:
-                on_step(next(steps))
-            except StopIteration as end:
-                image: EncodedImage = end.value
-                return image
-    finally:
-        steps.close()
-    raise GenerationStopped("stopped between two steps")
+        function()
+    except Exception as error:
+        called.set_exception(error)
+    else:
+        called.set_result(None)
