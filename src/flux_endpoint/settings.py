@@ -119,7 +119,7 @@ class _EngineSettings(BaseSettings):
     jobs_per_worker: int = _setting(
         4,
         "Pictures that a worker draws at once, step by step in turn: a short one need not wait for a long one to end "
-        "(docs/concepts/turns.md). 1 for first come, first served.",
+        "(docs/concepts/life-of-a-job.md). 1 for first come, first served.",
         "a whole number from 1 to 64",
         ge=1,
         le=64,
