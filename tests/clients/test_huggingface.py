@@ -1,27 +1,10 @@
 """Hugging Face's official Python client, unmodified, against a running server: only the base URL is changed."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.servers import Server, Servers, wait_until
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = Servers(tmp_path_factory.mktemp("server"))
-    yield servers.start(model="fake")
-    servers.close()
-
-
-@pytest.fixture
-def slow_server(tmp_path: Path) -> Iterator[Server]:
-    servers = Servers(tmp_path)
-    yield servers.start(model="fake:0.2")
-    servers.close()
+from tests.servers import Server, wait_until
 
 
 def client_of(server: Server, **options: object) -> InferenceClient:

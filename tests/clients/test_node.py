@@ -4,30 +4,15 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux_endpoint.engine.encode import read_parameters
-from tests.servers import DEADLINE_S, DEV, Server, Servers
+from tests.servers import DEADLINE_S, DEV, Server
 
 NODE = Path(__file__).parent / "node"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = Servers(tmp_path_factory.mktemp("server"))
-    yield servers.start(model="fake")
-    servers.close()
-
-
-@pytest.fixture
-def slow_server(tmp_path: Path) -> Iterator[Server]:
-    servers = Servers(tmp_path)
-    yield servers.start(model="fake:0.05")
-    servers.close()
 
 
 def run_scenario(server: Server, name: str) -> Any:

@@ -2,31 +2,15 @@
 
 import base64
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
 from flux_endpoint.engine.encode import read_parameters
-from tests.servers import DEV, Server, Servers, wait_until
+from tests.servers import DEV, Server, wait_until
 
 SMALL = {"model": "flux-dev", "prompt": "a lake", "size": "256x256"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = Servers(tmp_path_factory.mktemp("server"))
-    yield servers.start(model="fake")
-    servers.close()
-
-
-@pytest.fixture
-def slow_server(tmp_path: Path) -> Iterator[Server]:
-    servers = Servers(tmp_path)
-    yield servers.start(model="fake:0.2")
-    servers.close()
 
 
 def client_of(server: Server, **options: object) -> openai.OpenAI:

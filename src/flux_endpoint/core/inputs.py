@@ -295,7 +295,7 @@ class Input:
 _MAX_PROMPT_CHARS: Final = 10_000
 # Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
 _AI_SDK_SIZES: Final = frozenset({(1328, 1328), (1472, 1140), (1140, 1472)})
-_SIDE: Final = Side(minimum=256, maximum=1536, default=1024, multiple_of=64, odd_sizes=_AI_SDK_SIZES)
+SIDE: Final = Side(minimum=256, maximum=1536, default=1024, multiple_of=64, odd_sizes=_AI_SDK_SIZES)
 
 # In the order in which they are checked, shown, and written into files.
 INPUTS: Final = (
@@ -306,8 +306,8 @@ INPUTS: Final = (
         Text(_MAX_PROMPT_CHARS, default=""),
         in_file="negative_prompt",
     ),
-    Input("width", "Pixels.", _SIDE, in_file="width"),
-    Input("height", "Pixels.", _SIDE, in_file="height"),
+    Input("width", "Pixels.", SIDE, in_file="width"),
+    Input("height", "Pixels.", SIDE, in_file="height"),
     Input(
         "num_inference_steps",
         "Denoising steps.",

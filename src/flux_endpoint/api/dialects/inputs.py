@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from flux_endpoint.api.operations import JsonObject
+from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
-from flux_endpoint.core.inputs import INPUTS, MAX_SEED
+from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED, SIDE, input_schema, or_null
 from flux_endpoint.core.submission import Submission
 
+# One side of a picture, in pixels.
+ANY_SIDE: Final = SIDE.any_size
 # By the other name: ours. What the table of inputs itself calls an alias is known there.
 _OTHER_NAMES: Final[Mapping[str, str]] = {"guidance_scale": "guidance", "output_format": "image_format"}
 
@@ -48,3 +52,18 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any]) -> Submission:
     folded = {"seed": seed % (MAX_SEED + 1)} if type(seed) is int and seed >= 0 else {}
     accepted = spec.accept({**inputs, **folded}, any_size=True)
     return Submission(accepted.input, accepted.cost_usd)
+
+
+def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:
+    """JSON schema of every input but the prompt, by name, as `inputs_in` and `submission_of` take them."""
+    fields = input_schema(FLUX_DEV)["properties"]
+    sides = {name: ANY_SIDE.schema(fields[name]["description"]) for name in ("width", "height")}
+    seed = {"seed": {"type": "integer", "minimum": RANDOM_SEED, "description": fields["seed"]["description"]}}
+    named = fields | sides | seed
+    return {name: or_null(one) for name, one in named.items() if name not in ("prompt", *but_for)}
+
+
+def prompt_schema() -> JsonObject:
+    """JSON schema of the prompt."""
+    schema: JsonObject = input_schema(FLUX_DEV)["properties"]["prompt"]
+    return schema

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.api.dialects.inputs import ANY_SIDE, inputs_in, inputs_schema, prompt_schema, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply, read_body
@@ -16,10 +16,9 @@ from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.api.parameters import query_parameter
 from flux_endpoint.api.schemas import json_response
 from flux_endpoint.core.account import ApiKey, Operation
-from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownJob
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG
-from flux_endpoint.core.inputs import input_schema, or_null
+from flux_endpoint.core.inputs import or_null
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import read_progress
 from flux_endpoint.core.raw_json import decode_json
@@ -31,7 +30,6 @@ _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
 # Of a picture that is asked for by its shape: about a megapixel, as by its sides.
 _PIXELS: Final = 1024 * 1024
 _SIDE_STEP: Final = 64
-_SHORTEST, _LONGEST = 256, 1536
 # Pictures to start from, which this server cannot use: to draw without them would be another picture.
 _NOT_TAKEN: Final = ("image_prompt", "input_image", "mask", "webhook_url")
 _DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
@@ -100,8 +98,10 @@ def sides_of(ratio: object) -> tuple[int, int]:
     across, down = (int(part) // gcd(int(parts[0]), int(parts[1])) for part in parts)
     unit = (_PIXELS / (across * down)) ** 0.5
     width, height = (round(side * unit / _SIDE_STEP) * _SIDE_STEP for side in (across, down))
-    if not all(_SHORTEST <= side <= _LONGEST for side in (width, height)):
-        raise InvalidParameter("aspect_ratio", f"asks for {width}x{height}: sides are from {_SHORTEST} to {_LONGEST}")
+    if not all(ANY_SIDE.minimum <= side <= ANY_SIDE.maximum for side in (width, height)):
+        raise InvalidParameter(
+            "aspect_ratio", f"asks for {width}x{height}: sides are from {ANY_SIDE.minimum} to {ANY_SIDE.maximum}"
+        )
     return width, height
 
 
@@ -127,19 +127,17 @@ def words_of_errors(
     return {"detail": text}, "application/json"
 
 
-def _body_schema() -> JsonObject:
-    schema = input_schema(FLUX_DEV)
-    fields = {name: one for name, one in schema["properties"].items() if name not in ("image_format", "prompt")}
-    sides = {name: {"type": "integer", "minimum": _SHORTEST, "maximum": _LONGEST} for name in ("width", "height")}
-    others: dict[str, JsonObject] = {
-        "seed": {"type": "integer", "minimum": -1},
-        "aspect_ratio": {"type": "string", "enum": ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"]},
-        "output_format": {"type": "string", "enum": list(IMAGE_FORMATS), "default": JPEG.name},
-    }
-    named = {name: or_null(one) for name, one in (fields | sides | others).items()}
-    return {"type": "object", "required": ["prompt"], "properties": {"prompt": schema["properties"]["prompt"]} | named}
-
-
+_OWN_FIELDS: Final[dict[str, JsonObject]] = {
+    "aspect_ratio": {"type": "string", "enum": ["1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"]},
+    "output_format": {"type": "string", "enum": list(IMAGE_FORMATS), "default": JPEG.name},
+}
+_BODY: Final[JsonObject] = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {"prompt": prompt_schema()}
+    | inputs_schema(but_for=["image_format"])
+    | {name: or_null(one) for name, one in _OWN_FIELDS.items()},
+}
 _TASK: Final = {
     "type": "object",
     "required": ["id", "polling_url"],
@@ -180,7 +178,7 @@ BFL: Final = Dialect(
             handler=create,
             summary="Draw a picture (Black Forest Labs)",
             tag="Black Forest Labs",
-            body=Body(_LIMIT_BYTES, _body_schema(), {"prompt": "a lighthouse", "width": 512, "height": 512}),
+            body=Body(_LIMIT_BYTES, _BODY, {"prompt": "a lighthouse", "width": 512, "height": 512}),
             answers=_CREATED,
             words_of_errors=words_of_errors,
         ),

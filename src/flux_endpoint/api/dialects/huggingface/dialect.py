@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import read_body
@@ -16,10 +16,8 @@ from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.api.parameters import ERRORS
 from flux_endpoint.api.schemas import ERROR_SCHEMA, json_response
 from flux_endpoint.core.account import ApiKey, Operation
-from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
-from flux_endpoint.core.inputs import input_schema, or_null
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.raw_json import decode_json
 
@@ -76,22 +74,17 @@ def _accepted(call: Call) -> ImageFormat:
     return next((row for row in IMAGE_FORMATS.values() if row.media_type in accepted), _DEFAULT_FORMAT)
 
 
-def _body_schema() -> JsonObject:
-    fields = input_schema(FLUX_DEV)["properties"]
-    sides = {name: {"type": "integer", "minimum": 256, "maximum": 1536} for name in ("width", "height")}
-    seed = {"seed": {"type": "integer", "minimum": -1}}
-    named = {name: or_null(one) for name, one in (fields | sides | seed).items() if name != "prompt"}
-    parameters = {"type": ["object", "null"], "properties": named}
-    return {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {"inputs": fields["prompt"], "parameters": parameters},
-    }
-
-
 _PICTURE: Final[JsonObject] = {
     "description": "The picture.",
     "content": {row.media_type: {"schema": {"type": "string", "format": "binary"}} for row in IMAGE_FORMATS.values()},
+}
+_BODY: Final[JsonObject] = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "inputs": prompt_schema(),
+        "parameters": {"type": ["object", "null"], "properties": inputs_schema()},
+    },
 }
 _ANSWERS: Final = {status: told for status, told in ERRORS.items() if status != 503} | {
     200: _PICTURE,
@@ -114,7 +107,7 @@ HUGGINGFACE: Final = Dialect(
             handler=text_to_image,
             summary="Draw a picture (Hugging Face)",
             tag="Hugging Face",
-            body=Body(_LIMIT_BYTES, _body_schema(), {"inputs": "a lighthouse", "parameters": {"width": 512}}),
+            body=Body(_LIMIT_BYTES, _BODY, {"inputs": "a lighthouse", "parameters": {"width": 512}}),
             answers=_ANSWERS,
             unavailable_status=_UNAVAILABLE,
         ),

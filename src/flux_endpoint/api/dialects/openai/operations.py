@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from flux_endpoint.api.admission import KeyHolders
+from flux_endpoint.api.dialects.inputs import inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.openai import images, models
 from flux_endpoint.api.dialects.openai.requests import (
     DEFAULT_FORMAT,
@@ -14,9 +15,8 @@ from flux_endpoint.api.dialects.openai.words import ERROR_SCHEMA, error_body
 from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
 from flux_endpoint.api.schemas import json_response
 from flux_endpoint.core.account import Operation
-from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from flux_endpoint.core.inputs import input_schema, or_null
+from flux_endpoint.core.inputs import or_null
 
 _LIMIT_BYTES: Final = 2**20
 
@@ -36,17 +36,16 @@ _OWN_FIELDS: Final[dict[str, JsonObject]] = {
     "output_format": {"type": "string", "enum": list(IMAGE_FORMATS), "default": DEFAULT_FORMAT.name},
     "stream": {"type": "boolean", "default": False},
     "partial_images": PARTIAL_IMAGES.schema("Previews of a streamed picture."),
-    "seed": {"type": "integer", "minimum": -1, "default": -1, "description": "Same seed, same picture. -1 draws one."},
 }
 
 
-def _body_schema() -> JsonObject:
-    schema = input_schema(FLUX_DEV)
-    # The sizes of this dialect are free.
-    sides = {name: {**_COUNT, "minimum": 256, "maximum": 1536} for name in ("width", "height")}
-    shared = {name: one for name, one in schema["properties"].items() if name not in ("prompt", "image_format")}
-    fields = {name: or_null(one) for name, one in (shared | sides | _OWN_FIELDS).items()}
-    return {"type": "object", "required": ["prompt"], "properties": {"prompt": schema["properties"]["prompt"]} | fields}
+_BODY: Final[JsonObject] = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {"prompt": prompt_schema()}
+    | inputs_schema(but_for=["image_format"])
+    | {name: or_null(one) for name, one in _OWN_FIELDS.items()},
+}
 
 
 _PICTURE: Final = {
@@ -126,7 +125,7 @@ ROUTES: Final = (
         Operation.RUNSYNC,
         images.generations,
         summary="Draw pictures (OpenAI)",
-        body=Body(_LIMIT_BYTES, _body_schema(), {"model": "flux-dev", "prompt": "a lighthouse", "size": "512x512"}),
+        body=Body(_LIMIT_BYTES, _BODY, {"model": "flux-dev", "prompt": "a lighthouse", "size": "512x512"}),
         answers=_DRAWING,
     ),
     _route("images_edits", "POST", "/images/edits", Operation.RUNSYNC, images.edits, is_described=False),
