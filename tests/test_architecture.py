@@ -169,6 +169,7 @@ NAMES_FORMATS = {
     "api/dialects/runpod/job_schemas.py": "previews, in an example",
     "api/dialects/openai/requests.py": "the format of OpenAI's pictures unless asked otherwise",
     "api/dialects/huggingface/dialect.py": "the format unless asked otherwise",
+    "api/dialects/replicate/predictions.py": "the format unless asked otherwise",
     "api/dialects/bfl/dialect.py": "the format unless asked otherwise",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
     "api/playground/history.js": "thumbnails",

@@ -204,7 +204,7 @@ class Settings(_EngineSettings):
         "all",
         "Wire formats that are spoken beside Runpod's, which the playground and the workers speak: all, none, or some "
         "(docs/guides/openai.md).",
-        "all, none, or some of openai, huggingface, bfl joined by commas",
+        "all, none, or some of openai, huggingface, bfl, replicate joined by commas",
         min_length=1,
     )
     api_key: _Secret | None = _setting(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.api.dialects.bfl.dialect import sides_of
+from flux_endpoint.api.dialects.inputs import sides_of
 from flux_endpoint.core.errors import InvalidParameter
 from tests.api.conftest import API_KEY, PUBLIC_URL, Gateway, HandWorker
 

@@ -246,6 +246,7 @@ async def test_a_server_speaks_the_dialects_it_is_told_to(gateway: Gateway) -> N
             assert (await client.get("/v1/models")).status_code == status_code
             assert (await client.get(f"{DEV}/health")).status_code == 200
     with pytest.raises(
-        SettingsError, match="DIALECTS: there is no 'klingon'; use all, none, or some of: openai, huggingface, bfl"
+        SettingsError,
+        match="DIALECTS: there is no 'klingon'; use all, none, or some of: openai, huggingface, bfl, replicate",
     ):
         create_app(gateway.services, Front(dialects=("klingon",)))

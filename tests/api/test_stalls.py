@@ -237,6 +237,7 @@ async def test_the_document_and_every_page(gateway: Gateway) -> None:
         ),  # refused when it has been read: nobody draws here
         ("/hf/flux-dev", b'"inputs":"a lake","parameters":{"width":1},', 400),
         ("/v1/flux-dev", b'"prompt":"a lake",', 200),
+        ("/v1/predictions", b'"input":{"prompt":"a lake"},', 422),
     ],
 )
 async def test_what_clients_of_other_dialects_send(
@@ -260,6 +261,10 @@ def test_every_operation_with_a_body_is_measured_here() -> None:
         "/v1/images/generations",
         "/hf/{model}",
         "/v1/{model}",
+        "/v1/models/{owner}/{name}/predictions",
+        "/v1/predictions",
+        "/v1/predictions/{prediction_id}/cancel",
+        "/v1/files",
         "/v1/images/edits",
         "/v1/images/variations",
         "/v2/gpu/release",

@@ -149,3 +149,14 @@ def test_huggingface_gets_the_bytes_of_a_picture(server: Server) -> None:
     refusal = run_scenario(server, "huggingfaceRefused")
     assert refusal["status"] == 400
     assert "width must be between 256 and 1536" in refusal["message"]
+
+
+def test_replicate_makes_files_of_pictures(server: Server) -> None:
+    image = run_scenario(server, "replicate")
+    assert parameters_of(image)["seed"] == 8
+    assert "width must be between 256 and 1536" in run_scenario(server, "replicateRefused")["message"]
+
+
+def test_ai_sdk_draws_by_its_replicate_provider(server: Server) -> None:
+    [image] = run_scenario(server, "aiSdkReplicate")["images"]
+    assert image["mediaType"] == "image/webp"

@@ -70,8 +70,7 @@ def refusal(call: Call, error: Exception, words: WordsOfErrors) -> Response:
             logger.debug("%s %s: %s", call.method, call.url.path[:200], error)
             # Other texts may name a path or a host of the operator's.
             text = str(error) if isinstance(error, ImagesRefused) else _without_storage(call, error)
-            status_code = http_status_of(error) if call.route is None else call.route.unavailable_status
-            return _reply(call, words, status_code, text, {"Retry-After": _RETRY_S})
+            return _reply(call, words, http_status_of(error), text, {"Retry-After": _RETRY_S})
         case ResultErased():
             call.made_id = error.job_id
             body = {"id": error.job_id, "status": error.status, "error": str(error)}
@@ -94,6 +93,8 @@ def _reply(
     problems: Sequence[str] = (),
     field: str | None = None,
 ) -> Response:
+    if call.route is not None:
+        status_code = call.route.statuses.get(status_code, status_code)
     body, media_type = words(status_code, text, made_id=call.made_id, problems=problems, field=field)
     return json_reply(body, status_code, headers, media_type)
 

@@ -101,7 +101,7 @@ class Route:
         words_of_errors: how its errors are told.
         made_header: where an answer has the id of what the call has made.
         is_polled: whether clients that are refused ask again at once: they are answered after a pause.
-        unavailable_status: what tells clients that the storage is away.
+        statuses: of errors, by those that other operations answer with: `{503: 429}`.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Route:
     words_of_errors: WordsOfErrors = error_object
     made_header: str = "X-Job-Id"
     is_polled: bool = False
-    unavailable_status: int = 503
+    statuses: Mapping[int, int] = field(default_factory=dict)
 
 
 class Call(Request):

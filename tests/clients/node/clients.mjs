@@ -4,9 +4,11 @@ import { createBlackForestLabs } from "@ai-sdk/black-forest-labs";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { textToImage } from "@huggingface/inference";
+import { createReplicate } from "@ai-sdk/replicate";
 import { createRunpod } from "@runpod/ai-sdk-provider";
 import { generateImage } from "ai";
 import OpenAI from "openai";
+import Replicate from "replicate";
 import runpodSdk from "runpod-sdk";
 
 const { BASE_URL, API_KEY, ENDPOINT } = process.env;
@@ -128,6 +130,24 @@ const scenarios = {
       return { message, status: httpResponse.status };
     }
   },
+  async replicate() {
+    const replicate = new Replicate({ auth: API_KEY, baseUrl: openaiBase });
+    const input = { prompt: "a lake", width: 256, height: 256, seed: 8, output_format: "png" };
+    const lines = [];
+    const [picture] = await replicate.run("black-forest-labs/flux-dev", { input }, ({ status }) => lines.push(status));
+    const data = Buffer.from(await (await picture.blob()).arrayBuffer());
+    return { mediaType: "image/png", base64: data.toString("base64"), lines };
+  },
+  async replicateRefused() {
+    const replicate = new Replicate({ auth: API_KEY, baseUrl: openaiBase });
+    try {
+      await replicate.run("black-forest-labs/flux-dev", { input: { prompt: "a lake", width: 1 } });
+    } catch ({ message }) {
+      return { message };
+    }
+  },
+  aiSdkReplicate: () =>
+    imageOf(createReplicate({ baseURL: openaiBase, apiToken: API_KEY }).image("black-forest-labs/flux-schnell"), { seed: 3 }),
 };
 
 console.log(JSON.stringify(await scenarios[process.argv[2]]()));

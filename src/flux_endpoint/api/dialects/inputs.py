@@ -1,6 +1,7 @@
 """Inputs by the names that other servers of FLUX give them."""
 
 from collections.abc import Iterable, Mapping
+from math import gcd
 from typing import Any, Final
 
 from flux_endpoint.api.operations import JsonObject
@@ -13,6 +14,9 @@ from flux_endpoint.core.submission import Submission
 
 # One side of a picture, in pixels.
 ANY_SIDE: Final = SIDE.any_size
+# Pictures that are asked for by their shape.
+MEGAPIXEL: Final = 1024 * 1024
+_SIDE_STEP: Final = 64
 # By the other name: ours. What the table of inputs itself calls an alias is known there.
 _OTHER_NAMES: Final[Mapping[str, str]] = {"guidance_scale": "guidance", "output_format": "image_format"}
 
@@ -42,7 +46,7 @@ def inputs_in(fields: Mapping[str, Any], default_format: ImageFormat, but_for: I
     return inputs | {"image_format": image_format.name}
 
 
-def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any]) -> Submission:
+def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | None = None) -> Submission:
     """A request for one picture of any size. Seeds beyond 32 bits, which other servers take, are folded.
 
     Raises:
@@ -51,7 +55,26 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any]) -> Submission:
     seed = inputs.get("seed")
     folded = {"seed": seed % (MAX_SEED + 1)} if type(seed) is int and seed >= 0 else {}
     accepted = spec.accept({**inputs, **folded}, any_size=True)
-    return Submission(accepted.input, accepted.cost_usd)
+    return Submission(accepted.input, accepted.cost_usd, webhook=webhook)
+
+
+def sides_of(ratio: object, pixels: int = MEGAPIXEL) -> tuple[int, int]:
+    """Width and height, multiples of 64, of about so many pixels in a shape such as `16:9`.
+
+    Raises:
+        InvalidParameter: it is no shape that can be drawn.
+    """
+    parts = ratio.split(":") if isinstance(ratio, str) else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 1_000 for part in parts):
+        raise InvalidParameter("aspect_ratio", "must be two whole numbers such as '16:9'")
+    across, down = (int(part) // gcd(int(parts[0]), int(parts[1])) for part in parts)
+    unit = (pixels / (across * down)) ** 0.5
+    width, height = (round(side * unit / _SIDE_STEP) * _SIDE_STEP for side in (across, down))
+    if not all(ANY_SIDE.minimum <= side <= ANY_SIDE.maximum for side in (width, height)):
+        raise InvalidParameter(
+            "aspect_ratio", f"asks for {width}x{height}: sides are from {ANY_SIDE.minimum} to {ANY_SIDE.maximum}"
+        )
+    return width, height
 
 
 def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:

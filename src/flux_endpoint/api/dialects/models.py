@@ -26,14 +26,18 @@ async def job_of(endpoints: Endpoints, key: ApiKey, job_id: str, dialect: str) -
     Raises:
         UnknownJob: there is none, or it came by another dialect.
     """
-    model, _, _ = job_id.partition(_MARK)
-    for spec in picture_models(endpoints.specs):
-        if model == model_name(spec):
-            endpoint = endpoints.opened(spec.endpoint_id, key)
-            job = await endpoint.status(job_id)
-            if job.dialect == dialect:
-                return endpoint, job
-    raise UnknownJob.on(model, job_id)
+    endpoint = endpoints.opened(_spec_of(endpoints, job_id).endpoint_id, key)
+    return endpoint, _of_dialect(await endpoint.status(job_id), dialect)
+
+
+async def public_job_of(endpoints: Endpoints, job_id: str, dialect: str) -> tuple[EndpointSpec, Job]:
+    """The same for whoever knows the id, which cannot be guessed.
+
+    Raises:
+        UnknownJob: see `job_of`.
+    """
+    spec = _spec_of(endpoints, job_id)
+    return spec, _of_dialect(await endpoints.store.get(spec.endpoint_id, job_id), dialect)
 
 
 def model_name(spec: EndpointSpec) -> str:
@@ -66,3 +70,18 @@ def _plain(name: str) -> str:
     """`black-forest-labs/FLUX.1-dev`, `black-forest-labs-flux-1-dev` and `flux-dev` are one model: `flux-dev`."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return plain.removeprefix("black-forest-labs-").replace("flux-1-", "flux-")
+
+
+def _spec_of(endpoints: Endpoints, job_id: str) -> EndpointSpec:
+    """The endpoint that an id of `new_job_id` tells."""
+    model = job_id.partition(_MARK)[0]
+    for spec in picture_models(endpoints.specs):
+        if model == model_name(spec):
+            return spec
+    raise UnknownJob(f"there is no job {job_id[:80]}")
+
+
+def _of_dialect(job: Job, dialect: str) -> Job:
+    if job.dialect != dialect:
+        raise UnknownJob(f"there is no job {job.id}")
+    return job

@@ -7,13 +7,16 @@ from flux_endpoint.api.dialects.bfl.dialect import BFL
 from flux_endpoint.api.dialects.huggingface.dialect import HUGGINGFACE
 from flux_endpoint.api.dialects.openai.dialect import OPENAI
 from flux_endpoint.api.dialects.protocol import Dialect
+from flux_endpoint.api.dialects.replicate.dialect import REPLICATE
 from flux_endpoint.api.dialects.runpod.dialect import RUNPOD
 from flux_endpoint.api.operations import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job
 
-DIALECTS: Final[Mapping[str, Dialect]] = {dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL)}
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE)
+}
 
 
 def spoken(names: Iterable[str] | None) -> list[Dialect]:

@@ -1,14 +1,13 @@
 """The wire format of Black Forest Labs: a task is made, and its result polled for."""
 
 from collections.abc import Mapping, Sequence
-from math import gcd
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import ANY_SIDE, inputs_in, inputs_schema, prompt_schema, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, sides_of, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply, read_body
@@ -27,9 +26,6 @@ from flux_endpoint.service.endpoint import Endpoint
 DIALECT: Final = "bfl"
 _LIMIT_BYTES: Final = 2**20
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
-# Of a picture that is asked for by its shape: about a megapixel, as by its sides.
-_PIXELS: Final = 1024 * 1024
-_SIDE_STEP: Final = 64
 # Pictures to start from, which this server cannot use: to draw without them would be another picture.
 _NOT_TAKEN: Final = ("image_prompt", "input_image", "mask", "webhook_url")
 _DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
@@ -84,25 +80,6 @@ def read_inputs(data: bytes) -> dict[str, Any]:
         return inputs
     width, height = sides_of(ratio)
     return inputs | {"width": width, "height": height}
-
-
-def sides_of(ratio: object) -> tuple[int, int]:
-    """Width and height, multiples of 64, of about a megapixel in a shape such as `16:9`.
-
-    Raises:
-        InvalidParameter: it is no shape that can be drawn.
-    """
-    parts = ratio.split(":") if isinstance(ratio, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 1_000 for part in parts):
-        raise InvalidParameter("aspect_ratio", "must be two whole numbers such as '16:9'")
-    across, down = (int(part) // gcd(int(parts[0]), int(parts[1])) for part in parts)
-    unit = (_PIXELS / (across * down)) ** 0.5
-    width, height = (round(side * unit / _SIDE_STEP) * _SIDE_STEP for side in (across, down))
-    if not all(ANY_SIDE.minimum <= side <= ANY_SIDE.maximum for side in (width, height)):
-        raise InvalidParameter(
-            "aspect_ratio", f"asks for {width}x{height}: sides are from {ANY_SIDE.minimum} to {ANY_SIDE.maximum}"
-        )
-    return width, height
 
 
 def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:

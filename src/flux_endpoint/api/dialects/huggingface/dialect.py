@@ -26,7 +26,7 @@ _DEFAULT_FORMAT: Final = PNG
 _LIMIT_BYTES: Final = 2**20
 _LONGEST_S: Final = 590.0
 # The JavaScript client repeats a call after a 503 for ever, without a pause.
-_UNAVAILABLE: Final = 429
+_STATUSES: Final = {503: 429}
 
 
 async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
@@ -109,7 +109,7 @@ HUGGINGFACE: Final = Dialect(
             tag="Hugging Face",
             body=Body(_LIMIT_BYTES, _BODY, {"inputs": "a lighthouse", "parameters": {"width": 512}}),
             answers=_ANSWERS,
-            unavailable_status=_UNAVAILABLE,
+            statuses=_STATUSES,
         ),
     ),
 )
