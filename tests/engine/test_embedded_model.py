@@ -43,7 +43,7 @@ PROMPTS = (
 # "A landscape" is at night in one of five; 21, which is known to be, makes sure of enough.
 LANDSCAPE_SEEDS = (*range(10), 21, 23)
 
-DEFAULTS = defaults_of(FLUX_DEV.family)
+DEFAULTS = defaults_of(FLUX_DEV)
 
 
 @pytest.fixture(scope="module")

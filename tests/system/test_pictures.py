@@ -36,7 +36,7 @@ def test_a_model_that_was_unloaded_draws_the_same_bytes_again(servers):
         return workers[0].get("memory", "")
 
     first = picture()
-    assert memory().startswith("full (it takes ")
+    wait_until(lambda: memory().startswith("full (it takes "), "the worker says how it keeps its model")
     before = server.workers()[0].memory_info().rss
     assert len(server.client.post(f"{server.url}/v2/gpu/release").json()["workers"]) == 1
     wait_until(lambda: memory().startswith("unloaded"), "the model is unloaded")

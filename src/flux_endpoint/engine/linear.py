@@ -60,6 +60,9 @@ def can_pack(device: torch.device) -> bool:
 
 
 def fast_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it, else float32."""
+    """bfloat16 where the processor multiplies it and oneDNN may use that, else float32."""
     can = torch.cpu.get_capabilities()
-    return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
+    has_products = bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    # An operator may have told oneDNN to use less than the processor has.
+    is_allowed = not can_pack(torch.device("cpu")) or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has_products and is_allowed else torch.float32
