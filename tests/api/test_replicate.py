@@ -104,6 +104,7 @@ async def test_a_version_is_known_by_id_and_by_name(gateway: Gateway) -> None:
         ({"input": LAKE | {"image": "data:,x"}}, "image is not taken here yet"),
         ({"input": LAKE | {"megapixels": "2"}}, "megapixels must be"),
         ({"input": LAKE | {"aspect_ratio": "x"}}, "aspect_ratio must be"),
+        ({"input": LAKE | {"aspect_ratio": "x", "width": 256}}, "aspect_ratio must be"),
         ({"input": LAKE | {"size": "big"}}, "size must be"),
         ({"input": LAKE | {"output_format": "tiff"}}, "output_format must be"),
         ({"input": LAKE | {"num_inference_steps": 51}}, "num_inference_steps must be between"),

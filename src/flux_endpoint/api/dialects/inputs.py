@@ -58,16 +58,26 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | 
     return Submission(accepted.input, accepted.cost_usd, webhook=webhook)
 
 
+def shape_of(ratio: object) -> tuple[int, int]:
+    """The two numbers of a shape such as `16:9`, without a common factor.
+
+    Raises:
+        InvalidParameter: it is no shape.
+    """
+    parts = ratio.split(":") if isinstance(ratio, str) else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 1_000 for part in parts):
+        raise InvalidParameter("aspect_ratio", "must be two whole numbers such as '16:9'")
+    across, down = map(int, parts)
+    return across // gcd(across, down), down // gcd(across, down)
+
+
 def sides_of(ratio: object, pixels: int = MEGAPIXEL) -> tuple[int, int]:
     """Width and height, multiples of 64, of about so many pixels in a shape such as `16:9`.
 
     Raises:
         InvalidParameter: it is no shape that can be drawn.
     """
-    parts = ratio.split(":") if isinstance(ratio, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 1_000 for part in parts):
-        raise InvalidParameter("aspect_ratio", "must be two whole numbers such as '16:9'")
-    across, down = (int(part) // gcd(int(parts[0]), int(parts[1])) for part in parts)
+    across, down = shape_of(ratio)
     unit = (pixels / (across * down)) ** 0.5
     width, height = (round(side * unit / _SIDE_STEP) * _SIDE_STEP for side in (across, down))
     if not all(ANY_SIDE.minimum <= side <= ANY_SIDE.maximum for side in (width, height)):

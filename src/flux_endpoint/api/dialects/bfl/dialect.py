@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, sides_of, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, shape_of, sides_of, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply, read_body
@@ -76,7 +76,10 @@ def read_inputs(data: bytes) -> dict[str, Any]:
             raise InvalidParameter(name, "is not taken here: this server draws from text, and is polled")
     inputs = inputs_in(body, JPEG)
     ratio = body.get("aspect_ratio")
-    if ratio is None or {"width", "height"} & inputs.keys():
+    if ratio is None:
+        return inputs
+    if {"width", "height"} & inputs.keys():
+        shape_of(ratio)
         return inputs
     width, height = sides_of(ratio)
     return inputs | {"width": width, "height": height}

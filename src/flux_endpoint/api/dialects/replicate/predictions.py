@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api.dialects.drawing import submit
-from flux_endpoint.api.dialects.inputs import MEGAPIXEL, inputs_in, sides_of, submission_of
+from flux_endpoint.api.dialects.inputs import MEGAPIXEL, inputs_in, shape_of, sides_of, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of, picture_models, public_job_of
 from flux_endpoint.api.dialects.replicate.answers import body_with_links, prediction, version_body, version_of
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
@@ -131,9 +131,11 @@ def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
 
 
 def _sides(fields: Mapping[str, Any]) -> dict[str, int]:
+    size, ratio, pixels = fields.get("size"), fields.get("aspect_ratio"), fields.get("megapixels")
+    if ratio is not None:
+        shape_of(ratio)
     if fields.get("width") is not None or fields.get("height") is not None:
         return {}
-    size, ratio, pixels = fields.get("size"), fields.get("aspect_ratio"), fields.get("megapixels")
     if size is not None:
         found = _SIZE.fullmatch(size) if isinstance(size, str) else None
         if found is None:
