@@ -1,6 +1,7 @@
 """A worker that gives its memory back when it is asked to, or has nothing to do."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -9,7 +10,7 @@ from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import Reply
 from flux_endpoint.worker.runner import EngineThread
-from flux_endpoint.worker.unload import unload_when_idle
+from flux_endpoint.worker.unload import unload_when_asked, unload_when_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -45,12 +46,8 @@ class Listening(FakeEngine):
 
 async def test_the_gateway_asks_on_the_channel_of_stops():
     asked = []
-
-    async def on_unload():
-        asked.append(True)
-
     line = Line(b'{"jobsToStop": ["a"], "unload": true}', b'{"jobsToStop": ["b"]}')
-    gateway = Gateway(line, ["dev"], "w-1", "cpu", on_unload=on_unload)
+    gateway = Gateway(line, ["dev"], "w-1", "cpu", on_unload=lambda: asked.append(True))
     assert await gateway.stops() == ["a"]
     assert asked == [True]
     assert await gateway.stops() == ["b"]
@@ -86,3 +83,25 @@ async def test_an_idle_worker_looks_every_few_seconds():
     assert naps == [5, 5, 5]
     assert engine.releases == [60, 60]
     assert thread.close(5)
+
+
+async def test_every_request_is_heard_also_after_one_that_failed():
+    engine, thread, asked = Failing(), EngineThread(), asyncio.Event()
+    task = asyncio.create_task(unload_when_asked({"dev": engine}, thread, asked))
+    for _ in range(2):
+        asked.set()
+        assert await asyncio.to_thread(engine.was_asked.acquire, timeout=30)
+    task.cancel()
+    assert thread.close(5)
+
+
+class Failing(FakeEngine):
+    """Cannot free its memory."""
+
+    def __init__(self):
+        super().__init__(FLUX_DEV)
+        self.was_asked = threading.Semaphore(0)
+
+    def release(self, idle_s=0):
+        self.was_asked.release()
+        raise RuntimeError("as the test wants it")

@@ -65,7 +65,7 @@ class Gateway:
         age_ms: how long ago this process started; told with the first take, which is its first free slot.
         fingerprint: of the kind of worker this is; told with the first take, too.
         memory: how its models are kept, told with pings.
-        on_unload: awaited when the gateway asks this worker to give its memory back.
+        on_unload: called when the gateway asks this worker to give its memory back.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Gateway:
         age_ms: Callable[[], int] | None = None,
         fingerprint: str = "",
         memory: Callable[[], str] = str,
-        on_unload: Callable[[], Awaitable[None]] | None = None,
+        on_unload: Callable[[], object] | None = None,
     ) -> None:
         self._connection = connection
         self._all = ",".join(sorted(endpoint_ids))
@@ -169,7 +169,7 @@ class Gateway:
         query = [("unload", "1")] if self._on_unload else []
         body = await self._ask("GET", f"/v2/{self._all}/job-stop/{self._worker_id}", _HOLD, query=query)
         if body and body.get("unload") and self._on_unload:
-            await self._on_unload()
+            self._on_unload()
         return list(body["jobsToStop"]) if body else []
 
     async def ping(self, job_ids: Collection[str]) -> list[str]:

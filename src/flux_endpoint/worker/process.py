@@ -22,7 +22,7 @@ from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
 from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
-from flux_endpoint.worker.unload import memory_of_all, unload, unload_when_idle
+from flux_endpoint.worker.unload import memory_of_all, unload_when_asked, unload_when_idle
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ async def _work(
     device, fingerprint = next(iter(engines.values())).info.device, fingerprint_of_all(engines)
     async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
-        thread = EngineThread(jobs_at_once)
+        thread, unloads = EngineThread(jobs_at_once), asyncio.Event()
         gateway = Gateway(
             connection,
             list(engines),
@@ -146,12 +146,14 @@ async def _work(
             age_ms=age_ms,
             fingerprint=fingerprint,
             memory=partial(memory_of_all, engines),
-            on_unload=partial(unload, engines, thread),
+            on_unload=unloads.set,
         )
-        idle = asyncio.create_task(unload_when_idle(engines, thread, idle_unload_s)) if idle_unload_s else None
+        unloading = [asyncio.create_task(unload_when_asked(engines, thread, unloads))]
+        if idle_unload_s:
+            unloading.append(asyncio.create_task(unload_when_idle(engines, thread, idle_unload_s)))
         await Worker(gateway, engines, thread).run(leave)
-        if idle:
-            idle.cancel()
+        for task in unloading:
+            task.cancel()
     logger.info("worker %s left", worker_id)
 
 

@@ -53,8 +53,12 @@ class _Drawing:
 
     def give_up(self, error: Exception) -> None:
         """Drop the picture."""
-        if self.steps is not None:
-            self.steps.close()
+        try:
+            if self.steps is not None:
+                self.steps.close()
+        except Exception as problem:
+            # The thread goes on: others draw here, too.
+            error = problem
         self.result.set_exception(error)
 
 
@@ -120,6 +124,8 @@ class EngineThread:
     async def call(self, function: Callable[[], object]) -> None:
         """Call something in the engine's thread while no picture is drawn; until then no further one is begun."""
         called: Future[None] = Future()
+        # From here on nobody can cancel it, and the thread may always answer.
+        called.set_running_or_notify_cancel()
         with self._news:
             self._calls.append((function, called))
             self._news.notify()

@@ -202,10 +202,6 @@ class Turns:
         spare_s = min(_PLANNED_SHARE * self._own_s(first) - first.late_s, lefts_s[0]) - sum(lefts_s[1:])
         return Room(max(0, int(spare_s / s_per_work)), for_s)
 
-    def _rank(self, job_id: str) -> tuple[bool, float, int]:
-        picture = self._pictures[job_id]
-        return picture.is_low, self._left_s(picture), picture.number
-
     def _may_go(self, picture: _Picture) -> bool:
         left_s = self._left_s(picture)
         slice_s = self._costs.slice_s(picture.shape, picture.done + 1, picture.steps)

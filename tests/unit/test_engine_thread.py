@@ -1,0 +1,73 @@
+"""The engine's thread outlives what goes wrong beside a step."""
+
+import asyncio
+import threading
+
+import pytest
+
+from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine.protocol import EncodedImage, StepDone
+from flux_endpoint.worker.runner import EngineThread, StopFlag
+from flux_endpoint.worker.turns import Shape
+from tests.unit.gateway_in_memory import DEADLINE_S, DEV, job
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class Gated:
+    """Waits in its only step until it may go on; its clean-up may fail."""
+
+    def __init__(self, clean_up_error=None):
+        self.clean_up_error = clean_up_error
+        self.has_begun, self.may_go = threading.Event(), threading.Event()
+
+    def generate(self, request):
+        self.has_begun.set()
+        try:
+            assert self.may_go.wait(DEADLINE_S)
+            yield StepDone(1, 2)
+            yield StepDone(2, 2)
+        finally:
+            if self.clean_up_error:
+                raise self.clean_up_error
+        return EncodedImage(b"picture", request.image_format, request.width, request.height)
+
+
+def drawing(thread, engine, stop):
+    fields = job("any")["input"]
+    request = GenerationRequest.from_input(fields)
+    return thread.generate("any", engine, request, Shape.of(DEV, fields), stop, lambda _: None)
+
+
+async def test_a_call_that_nobody_waits_for_any_more_does_not_end_the_thread():
+    thread, engine, called = EngineThread(), Gated(), threading.Event()
+    drawn = asyncio.create_task(drawing(thread, engine, StopFlag()))
+    assert await asyncio.to_thread(engine.has_begun.wait, DEADLINE_S)
+    call = asyncio.create_task(thread.call(called.set))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait({call})
+    engine.may_go.set()
+    assert (await asyncio.wait_for(drawn, DEADLINE_S)).data == b"picture"
+    assert await asyncio.to_thread(called.wait, DEADLINE_S)
+    assert (await asyncio.wait_for(drawing(thread, engine, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert thread.close(DEADLINE_S)
+
+
+async def test_a_stopped_picture_whose_clean_up_fails_does_not_end_the_thread():
+    thread, engine, stop = EngineThread(), Gated(RuntimeError("clean-up failed")), StopFlag()
+    drawn = asyncio.create_task(drawing(thread, engine, stop))
+    assert await asyncio.to_thread(engine.has_begun.wait, DEADLINE_S)
+    stop.set()
+    engine.may_go.set()
+    with pytest.raises(RuntimeError, match="clean-up failed"):
+        await asyncio.wait_for(drawn, DEADLINE_S)
+    good = Gated()
+    good.may_go.set()
+    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert thread.close(DEADLINE_S)
