@@ -16,8 +16,9 @@ from flux_endpoint.core import errors
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.inputs import INPUTS, Kind
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
-from flux_endpoint.settings_reader import list_settings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.reader import list_settings
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `make reference` from the code; change it there. -->"

@@ -70,7 +70,7 @@ def test_only_settings_read_the_environment():
             names += [name.name for name in node.names] if isinstance(node, ast.ImportFrom) else []
             if {"environ", "environb", "getenv", "getenvb"} & set(names):
                 readers.add(path.relative_to(PACKAGE).as_posix())
-    assert readers == {"settings_reader.py", *OTHER_READERS_OF_THE_ENVIRONMENT}
+    assert readers == {"settings/reader.py", *OTHER_READERS_OF_THE_ENVIRONMENT}
 
 
 @pytest.mark.parametrize(

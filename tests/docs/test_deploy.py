@@ -15,8 +15,9 @@ import typer
 import yaml
 
 from flux_endpoint.commands.app import app
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
-from flux_endpoint.settings_reader import list_settings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.reader import list_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from flux_endpoint.commands.app import main
-from flux_endpoint.settings import PREFIX
+from flux_endpoint.settings.fields import PREFIX
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flux_endpoint.core.image_formats import WEBP, format_of
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
 from flux_endpoint.settings import Settings, WorkerSettings
-from flux_endpoint.settings_reader import list_settings
+from flux_endpoint.settings.reader import list_settings
 from flux_endpoint.stores.connect import open_stores
 from tests.contract.samples import DEV, sample_job
 

@@ -5,8 +5,9 @@ import pytest
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.front import Front
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
-from flux_endpoint.settings_reader import list_settings, load_settings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.reader import list_settings, load_settings
 
 LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1")]
 

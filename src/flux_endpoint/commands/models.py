@@ -11,7 +11,8 @@ from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError, SettingsError
 from flux_endpoint.engine.factory import check_source, list_local_models, name_component
-from flux_endpoint.settings import WorkerSettings, is_fake
+from flux_endpoint.settings import WorkerSettings
+from flux_endpoint.settings.engine import is_fake
 
 app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
 

@@ -10,7 +10,7 @@ import typer
 
 from flux_endpoint.core.inputs import INPUTS, Input
 from flux_endpoint.settings import Settings, WorkerSettings
-from flux_endpoint.settings_reader import SettingInfo, list_settings, load_settings
+from flux_endpoint.settings.reader import SettingInfo, list_settings, load_settings
 
 _TYPES: Final = {"string": str, "integer": int, "number": float}
 _SETTINGS_PANEL: Final = "Settings (each also as a variable: --port as FLUX_ENDPOINT_PORT)"

@@ -5,7 +5,8 @@ import typer
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.engine.factory import refuse_unloadable
-from flux_endpoint.settings import EMBEDDED, Settings
+from flux_endpoint.settings import Settings
+from flux_endpoint.settings.engine import EMBEDDED
 
 
 @with_settings(Settings)

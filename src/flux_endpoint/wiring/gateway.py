@@ -30,7 +30,10 @@ from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.workforce import Workforce
-from flux_endpoint.settings import EMBEDDED, PREFIX, Settings, is_wildcard, url_host
+from flux_endpoint.settings import Settings
+from flux_endpoint.settings.engine import EMBEDDED
+from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.http import is_wildcard, url_host
 from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.settings import PREFIX, Settings, WorkerSettings
+from flux_endpoint.settings import Settings, WorkerSettings
+from flux_endpoint.settings.fields import PREFIX
 
 
 @dataclass(frozen=True, slots=True)

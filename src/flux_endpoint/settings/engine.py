@@ -1,0 +1,90 @@
+"""Settings of models and devices."""
+
+from typing import Final, Literal
+
+from pydantic import field_validator
+
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.settings.fields import PrefixedSettings, setting
+
+# The model that comes with the package.
+EMBEDDED: Final = "demo"
+_MAX_IDLE_S: Final = 86_400
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+Memory = Literal["auto", "full", "offload", "low"]
+_MODEL_FORMS = (
+    "'demo', a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
+    "(docs/guides/real-weights.md), or 'fake' / 'fake:<seconds per step>'"
+)
+
+
+class EngineSettings(PrefixedSettings):
+    """Models and devices: what the gateway's own workers and those started by hand have in common."""
+
+    model: str = setting(
+        "demo",
+        "Checkpoint of the Flux Dev endpoint: 'demo' (small, embedded), a hub id such as black-forest-labs/FLUX.1-dev, "
+        "a folder of diffusers, ComfyUI or Black Forest Labs, a single file, or components by name.",
+        _MODEL_FORMS,
+        min_length=1,
+    )
+    schnell_model: str | None = setting(
+        None,
+        "Checkpoint of the Flux Schnell endpoint. When unset, that endpoint is served by the embedded model while "
+        "MODEL is 'demo', and not offered otherwise.",
+        _MODEL_FORMS,
+        min_length=1,
+    )
+    device: str | None = setting(
+        None,
+        "Device the model runs on; when unset, CUDA where there is one, else the CPU.",
+        "cpu, cuda, cuda:<number>",
+        pattern=r"^(cpu|cuda(:[0-9]+)?)$",
+    )
+    memory: Memory = setting(
+        "auto",
+        "How models are kept in memory: 'full' all on the device, 'offload' without the text encoders, 'low' block by "
+        "block; 'auto' takes the first that fits (docs/guides/real-weights.md).",
+        "auto, full, offload, low",
+    )
+    idle_unload_s: float = setting(
+        0,
+        "Seconds without a picture after which a worker takes its model out of memory; the next job loads it again. 0 "
+        "keeps it.",
+        f"a number from 0 to {_MAX_IDLE_S}",
+        ge=0,
+        le=_MAX_IDLE_S,
+    )
+    jobs_per_worker: int = setting(
+        4,
+        "Pictures that a worker draws at once, step by step in turn: a short one need not wait for a long one to end "
+        "(docs/concepts/life-of-a-job.md). 1 for first come, first served.",
+        "a whole number from 1 to 64",
+        ge=1,
+        le=64,
+    )
+    log_level: LogLevel = setting("info", "How much is logged.", "debug, info, warning, error")
+
+    @field_validator("log_level", "device", "memory", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def schnell_source(self) -> str | None:
+        """Checkpoint of the schnell endpoint; None when it is not offered. Real weights are never replaced by demo."""
+        if self.schnell_model is not None:
+            return self.schnell_model
+        return self.model if self.model == EMBEDDED or is_fake(self.model) else None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The checkpoint of each FLUX endpoint that is offered, by the endpoint's id."""
+        given = {FLUX_DEV.endpoint_id: self.model, FLUX_SCHNELL.endpoint_id: self.schnell_source}
+        return {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
+
+
+def is_fake(source: str) -> bool:
+    """Whether a model source names the engine without a model, for tests and benchmarks."""
+    return source == "fake" or source.startswith("fake:")

@@ -1,0 +1,57 @@
+"""Settings of workers, their leases and what waits for them."""
+
+from pathlib import Path
+from typing import Final
+
+from flux_endpoint.core.limits import MAX_QUEUED
+from flux_endpoint.settings.fields import PrefixedSettings, Secret, setting
+
+# A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
+_MAX_LEASE_S: Final = 86_400
+
+
+class FleetSettings(PrefixedSettings):
+    """Who draws, and how long a job waits for them."""
+
+    workers: int = setting(
+        1,
+        "Worker processes on this machine; 0 when workers join from elsewhere.",
+        "a whole number from 0 to 64",
+        ge=0,
+        le=64,
+    )
+    worker_token: Secret | None = setting(
+        None,
+        "Fixes the secret with which workers join. Default: one is drawn and kept in DATA_DIR/worker-token.",
+        "printable characters without spaces, at least 8",
+        is_secret=True,
+        min_length=8,
+    )
+    lease_s: float = setting(
+        30,
+        "Seconds after which a job goes back to the queue when its worker has fallen silent.",
+        f"a number from 1 to {_MAX_LEASE_S}",
+        ge=1,
+        le=_MAX_LEASE_S,
+    )
+    stop_grace_s: float = setting(
+        120,
+        "Seconds for which a worker of this machine may go on after its job is over (cancelled, timed out); then it is "
+        "ended and another takes its place. A stop is obeyed between two steps: it should be more than the longest "
+        "step takes.",
+        f"a number from 1 to {_MAX_LEASE_S}",
+        ge=1,
+        le=_MAX_LEASE_S,
+    )
+    endpoints_file: Path | None = setting(
+        None,
+        "File that declares endpoints of your own beside the FLUX ones (docs/guides/workers.md).",
+        "a TOML file",
+    )
+    max_queued: int = setting(
+        MAX_QUEUED,
+        "Jobs of one endpoint that may wait; more are answered with 429.",
+        "a whole number from 1 to 10000000",
+        ge=1,
+        le=10_000_000,
+    )
