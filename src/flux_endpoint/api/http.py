@@ -1,6 +1,7 @@
 """What the routes share: reading bodies and keys, answering JSON, noticing that a client has left."""
 
 import asyncio
+import base64
 import zlib
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -37,10 +38,29 @@ def error_object(
 
 
 def secret_of(request: Request) -> str:
-    """The key of a request: `Authorization: Bearer KEY`, the raw `Authorization: KEY`, or `x-key: KEY`."""
+    """The key of a request, as the clients of any dialect send it.
+
+    Returns:
+        What stands in `Authorization: Bearer KEY`, `Key KEY`, `Basic user:KEY` (in base64) or the raw `KEY`, else in
+        `x-key: KEY`; empty for none.
+    """
     value = (request.headers.get("authorization") or request.headers.get("x-key", "")).strip()
     scheme, _, rest = value.partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else value
+    match scheme.lower():
+        case "bearer" | "key":
+            return rest.strip()
+        case "basic":
+            return _password_in(rest)
+    return value
+
+
+def _password_in(credentials: str) -> str:
+    """The password of HTTP Basic (RFC 7617); empty where it cannot be read. Whose name stands before it is all one."""
+    try:
+        text = base64.b64decode(credentials.strip(), validate=True).decode()
+    except ValueError:
+        return ""
+    return text.partition(":")[2]
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
