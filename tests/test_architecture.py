@@ -21,7 +21,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 OTHER_READERS_OF_THE_ENVIRONMENT = {
-    "wiring/gateway.py": "hands it on to the workers that it starts",
+    "wiring/fleet.py": "hands it on to the workers that it starts",
     "wiring/threads.py": "sets what PyTorch will read, unless it is set",
     "engine/kernels.py": "other libraries' settings are a part of what the bytes of a picture depend on",
 }

@@ -29,11 +29,11 @@ async def test_a_job_that_waits_for_nobody_is_told_so_until_somebody_starts(gate
     job_id = (await gateway.post(f"{ECHO}/run", {"input": {}})).json()["id"]
     assert await notices(gateway, job_id) == {NOTICE}
     # One that starts will serve it; the model of a worker may take minutes to load.
-    await gateway.services.workforce.expect("local-1", ["echo"])
+    await gateway.services.workforce.own.expect("local-1", ["echo"])
     gateway.clock.advance(s=1)
     assert await notices(gateway, job_id) == {None}
     # Gone again, for good.
-    await gateway.services.workforce.lost("local-1")
+    await gateway.services.workforce.own.lost("local-1")
     gateway.clock.advance(s=1)
     assert await notices(gateway, job_id) == {NOTICE}
 

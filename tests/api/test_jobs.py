@@ -258,7 +258,7 @@ async def test_purge_cancels_what_waits_and_nothing_else(gateway: Gateway, worke
 
 
 async def test_health_counts_jobs_and_workers(gateway: Gateway, worker: HandWorker) -> None:
-    await gateway.services.workforce.expect("worker-0", ["black-forest-labs-flux-1-dev"])
+    await gateway.services.workforce.own.expect("worker-0", ["black-forest-labs-flux-1-dev"])
     for _ in range(3):
         await gateway.submit()
     await worker.finish(await take(worker))
@@ -300,7 +300,7 @@ async def test_a_worker_known_to_be_dead_gets_nothing_and_its_job_moves_on(
 ) -> None:
     job_id = await gateway.submit()
     await take(worker)
-    await gateway.services.workforce.lost(worker.id)
+    await gateway.services.workforce.own.lost(worker.id)
     assert await worker.take() is None
     again = await take(HandWorker(gateway.client, "worker-2"))
     assert again["id"] == job_id

@@ -89,7 +89,7 @@ async def test_a_worker_is_not_idle_before_it_asks_again(gateway: Gateway, third
 
 
 async def test_who_the_workers_are_and_why_they_do_not_work(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
-    await gateway.services.workforce.expect("a", ["echo"], "the worker before it died: signal SIGKILL")
+    await gateway.services.workforce.own.expect("a", ["echo"], "the worker before it died: signal SIGKILL")
     await third_party.get("job-take")
     other = ThirdPartyWorker(gateway, "pod-2")
     await other.get("ping", "&status=unhealthy&check=gpu&reason=no device")
@@ -249,7 +249,7 @@ async def test_a_worker_of_this_machine_that_loses_its_lease_is_ended(
     gateway: Gateway, ended: list[tuple[str, str]]
 ) -> None:
     workforce = gateway.services.workforce
-    await workforce.expect("w-1", ["echo"])
+    await workforce.own.expect("w-1", ["echo"])
     job_id = await submit(gateway)
     assert len(await workforce.take("w-1", ["echo"], 0)) == 1
     gateway.clock.advance(s=31)
@@ -261,7 +261,7 @@ async def test_a_worker_of_this_machine_that_falls_silent_is_ended(
     gateway: Gateway, ended: list[tuple[str, str]]
 ) -> None:
     workforce = gateway.services.workforce
-    await workforce.expect("w-1", ["echo"])
+    await workforce.own.expect("w-1", ["echo"])
     # Loading may take long, and says nothing; it is shown all the time.
     for _ in range(100):
         gateway.clock.advance(s=10)
@@ -289,7 +289,7 @@ async def test_a_worker_of_this_machine_that_does_not_obey_a_stop_is_ended(
     gateway: Gateway, ended: list[tuple[str, str]], end: str
 ) -> None:
     workforce = gateway.services.workforce
-    await workforce.expect("w-1", ["echo"])
+    await workforce.own.expect("w-1", ["echo"])
     first = await submit(gateway, policy={"executionTimeout": 200_000})
     second = await submit(gateway)
     await workforce.take("w-1", ["echo"], 0)
@@ -322,16 +322,16 @@ async def test_a_worker_of_this_machine_that_does_not_obey_a_stop_is_ended(
 
 async def test_a_refused_worker_stays_in_sight(gateway: Gateway) -> None:
     workforce = gateway.services.workforce
-    await workforce.expect("w-1", ["echo"])
+    await workforce.own.expect("w-1", ["echo"])
     await workforce.ping_unhealthy("w-1", ["echo"], "no model at ./nowhere")
-    await workforce.refused("w-1", "it ended with exit code 78")
+    await workforce.own.refused("w-1", "it ended with exit code 78")
     for _ in range(100):
         gateway.clock.advance(s=10)
         await gateway.janitor.sweep()
     worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"]
     assert worker == [{"id": "w-1", "state": "unhealthy", "reason": "no model at ./nowhere"}]
     assert not await workforce.serves("echo")
-    await workforce.expect("w-2", ["echo"])
-    await workforce.refused("w-2", "it ended with exit code 2")
+    await workforce.own.expect("w-2", ["echo"])
+    await workforce.own.refused("w-2", "it ended with exit code 2")
     worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"][1]
     assert worker == {"id": "w-2", "state": "unhealthy", "reason": "it ended with exit code 2"}

@@ -86,7 +86,7 @@ async def test_a_new_attempt_sends_everything_again(gateway: Gateway, worker: Ha
     await worker.send(job, "seen")
     assert (await gateway.get(f"{DEV}/stream/{job['id']}")).json()["stream"] == [{"output": "seen"}]
     await worker.send(job, "not seen")
-    await gateway.services.workforce.lost(worker.id)
+    await gateway.services.workforce.own.lost(worker.id)
     reply = await gateway.get(f"{DEV}/stream/{job['id']}?wait=1000")
     assert reply.json() == {"status": "IN_QUEUE", "stream": []}
     successor = HandWorker(gateway.client, "worker-2")

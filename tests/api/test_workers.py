@@ -103,7 +103,7 @@ async def test_health_follows_a_worker(gateway: Gateway, third_party: ThirdParty
 async def test_an_endpoint_is_served_by_who_works_or_starts(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     workforce = gateway.services.workforce
     assert not await workforce.serves("echo")
-    await workforce.expect(third_party.id, ["echo"])
+    await workforce.own.expect(third_party.id, ["echo"])
     assert await workforce.serves("echo")
     await third_party.get("job-take")
     assert await workforce.serves("echo")

@@ -12,6 +12,7 @@ class WorkerState(StrEnum):
     UNHEALTHY = "unhealthy"  # it said so; it gets no jobs until it says otherwise
     LOST = "lost"  # it hung up and only pings since
     LEAVING = "leaving"  # it asked to be restarted; it gets no jobs until it has been
+    DISMISSED = "dismissed"  # it was asked to leave for good; it gets no jobs, and counts no longer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
 
-_WITHHELD: Final = (WorkerState.UNHEALTHY, WorkerState.LEAVING)
+_WITHHELD: Final = (WorkerState.UNHEALTHY, WorkerState.LEAVING, WorkerState.DISMISSED)
 # A process of Runpod's SDK asks for its next job at most 1.1 s after the last; a restart of one takes at least 2 s.
 RESTART_MS: Final = 1_500
 # Between two takes of a worker that waits for jobs. Runpod's SDK pauses for 1.1 s at most.

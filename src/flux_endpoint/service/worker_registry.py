@@ -260,7 +260,7 @@ class WorkerRegistry:
         running_jobs = await self._store.count_running_jobs()
         views = []
         for record in records:
-            if record.endpoint_ids.isdisjoint(endpoint_ids):
+            if record.endpoint_ids.isdisjoint(endpoint_ids) or record.state is WorkerState.DISMISSED:
                 continue
             worker, jobs = self._workers.get(record.id), running_jobs.get(record.id, 0)
             condition = condition_of(record, worker, jobs, now_ms, passed_ms, self._patience_ms)

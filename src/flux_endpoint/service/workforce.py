@@ -14,6 +14,7 @@ from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.core.worker import WorkerState
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
+from flux_endpoint.service.own_workers import OwnWorkers
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.waiting import happens, unless
 from flux_endpoint.service.worker_memory import WorkerMemory
@@ -31,7 +32,7 @@ class Workforce:
     """The worker protocol, without its HTTP.
 
     Worker ids are those of `worker_name`: they hold the token's id, so that nobody passes for the worker of another
-    token. Whoever names a job must hold it.
+    token. Whoever names a job must hold it. What the gateway's own fleet tells goes to the attribute `own`.
 
     Args:
         store: the queue.
@@ -67,7 +68,7 @@ class Workforce:
         self._registry = WorkerRegistry(workers, clock, self.lease_ms)
         self.memory = WorkerMemory(self._registry)
         self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
-        self._lost: set[str] = set()
+        self.own = OwnWorkers(self._registry, self._losses)
         # By `monotonic_ms`.
         self._spared_until_ms = 0
 
@@ -107,7 +108,7 @@ class Workforce:
         began_ms = worker.called_ms
         deadline_ms = began_ms + round(hold_s * 1_000)
         with self._registry.holding(worker, is_take=True, is_free=is_free):
-            while worker_id not in self._lost:
+            while worker_id not in self.own.gone:
                 if not worker.available.is_set():
                     if await happens(worker.available, (deadline_ms - self._clock.monotonic_ms()) / 1_000):
                         continue
@@ -291,22 +292,6 @@ class Workforce:
             worker.jobs.pop(job_id, None)
         return stops
 
-    async def expect(self, worker_id: str, endpoint_ids: Collection[str], reason: str = "") -> None:
-        """Note that a worker is being started here; it counts as initializing until it first asks for a job.
-
-        Args:
-            worker_id: its id.
-            endpoint_ids: what it will serve.
-            reason: what became of the one before it, when that ended badly.
-        """
-        await self._registry.expect(worker_id, endpoint_ids, reason)
-
-    async def refused(self, worker_id: str, reason: str) -> None:
-        """A worker of this machine has ended and is not started again; it has said why, or `reason` does."""
-        worker = self._registry.get(worker_id)
-        if worker is not None and worker.state is not WorkerState.UNHEALTHY:
-            await self._registry.move(worker, WorkerState.UNHEALTHY, reason)
-
     @property
     def has_served(self) -> bool:
         """Whether any worker has asked this gateway for a job."""
@@ -315,15 +300,6 @@ class Workforce:
     async def wait_served(self) -> None:
         """Wait until any worker has asked this gateway for a job."""
         await self._registry.has_served.wait()
-
-    async def lost(self, worker_id: str) -> SweepResult:
-        """Take back the jobs of a dead worker; one that lost a worker before fails. Returns what became of them."""
-        self._lost.add(worker_id)
-        return await self._losses.lost(worker_id)
-
-    async def recover(self, worker_id_prefix: str) -> SweepResult:
-        """After a restart: jobs that the workers of the process before held go back to the queue, unblamed."""
-        return await self._losses.recover(worker_id_prefix)
 
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""

@@ -1,7 +1,9 @@
 """Settings of workers, their leases and what waits for them."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import field_validator
 
 from flux_endpoint.core.limits import MAX_QUEUED
 from flux_endpoint.settings.fields import PrefixedSettings, Secret, setting
@@ -9,13 +11,21 @@ from flux_endpoint.settings.fields import PrefixedSettings, Secret, setting
 # A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
 _MAX_LEASE_S: Final = 86_400
 
+FleetKind = Literal["local", "none"]
+
 
 class FleetSettings(PrefixedSettings):
     """Who draws, and how long a job waits for them."""
 
+    fleet: FleetKind = setting(
+        "local",
+        "What starts and stops workers: 'local', this server, as child processes with a GPU each; 'none' when they "
+        "join by themselves (docs/guides/workers.md).",
+        "local, none",
+    )
     workers: int = setting(
         1,
-        "Worker processes on this machine; 0 when workers join from elsewhere.",
+        "Workers that this server starts and keeps; 0 when they join by themselves.",
         "a whole number from 0 to 64",
         ge=0,
         le=64,
@@ -55,3 +65,13 @@ class FleetSettings(PrefixedSettings):
         ge=1,
         le=10_000_000,
     )
+
+    @field_validator("fleet", mode="before")
+    @classmethod
+    def _fleet_in_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def keeps_workers(self) -> bool:
+        """Whether there are workers that this server starts."""
+        return self.fleet != "none" and self.workers > 0

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,22 +24,22 @@ from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
-from flux_endpoint.fleet.local import LocalFleet, node_name
+from flux_endpoint.fleet.local import node_name
+from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import Settings
 from flux_endpoint.settings.engine import EMBEDDED
-from flux_endpoint.settings.fields import PREFIX
-from flux_endpoint.settings.http import is_wildcard, url_host
+from flux_endpoint.settings.http import is_wildcard
 from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
+from flux_endpoint.wiring.fleet import make_fleet
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import listen, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.services import build_services
-from flux_endpoint.wiring.threads import threads_per_worker
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +94,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             on_stuck=lambda worker_id, why: fleet.replace(worker_id, why),
         )
         workforce = services.routes.workforce
-        fleet: LocalFleet = _fleet(settings, secrets.worker_token, port, node, workforce)
+        fleet: Fleet = make_fleet(settings, secrets.worker_token, port, node, workforce.own)
         # What must be true before anybody asks: pictures can be kept, the key works, and what a killed predecessor held
         # waits again.
         await _require_place(services.routes.images)
         first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
-        await workforce.recover(f"{node}-")
+        await workforce.own.recover(f"{node}-")
         server = serving(create_app(services.routes, front), listener, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(fleet, workforce, server, services.background, words, stores)
@@ -114,7 +113,7 @@ async def _require_place(images: ImageService) -> None:
 
 
 async def _run(
-    fleet: LocalFleet,
+    fleet: Fleet,
     workforce: Workforce,
     serving_requests: AbstractAsyncContextManager["asyncio.Task[None]"],
     background: Sequence[_Background],
@@ -168,7 +167,7 @@ async def _tell_ready(workforce: Workforce) -> None:
     print("flux-endpoint is ready: a worker has loaded its model and takes jobs", flush=True)
 
 
-async def _watch_workers(fleet: LocalFleet, workforce: Workforce) -> int:
+async def _watch_workers(fleet: Fleet, workforce: Workforce) -> int:
     """Say when the first worker is ready. Returns the exit code for a server whose workers can never run.
 
     That is when no worker of this machine can, and none has asked for a job since the start. A server that has worked
@@ -220,7 +219,7 @@ async def _open_stores(settings: Settings) -> AsyncIterator[Stores]:
 
 
 @contextlib.asynccontextmanager
-async def _running_fleet(fleet: LocalFleet) -> AsyncIterator[None]:
+async def _running_fleet(fleet: Fleet) -> AsyncIterator[None]:
     await fleet.start()
     try:
         yield
@@ -269,29 +268,3 @@ def _secrets(settings: Settings) -> _Secrets:
 
 def _fixed_or_kept(fixed: SecretStr | None, file: Path, draw: Callable[[], str]) -> tuple[str, bool]:
     return (fixed.get_secret_value(), False) if fixed is not None else keep_secret(file, draw)
-
-
-def _fleet(settings: Settings, worker_token: str, port: int, node: str, workforce: Workforce) -> LocalFleet:
-    threads, endpoint_ids = threads_per_worker(settings.workers), list(settings.sources)
-    given = {
-        "GATEWAY": f"http://{url_host(settings.host)}:{port}",
-        "WORKER_TOKEN": worker_token,
-        "MODEL": settings.model,
-        "SCHNELL_MODEL": settings.schnell_source,
-        "JOBS_PER_WORKER": str(settings.jobs_per_worker),
-        "DEVICE": settings.device,
-        "MEMORY": settings.memory,
-        "IDLE_UNLOAD_S": str(settings.idle_unload_s),
-        "LOG_LEVEL": settings.log_level,
-        "THREADS": str(threads),
-    }
-    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    return LocalFleet(
-        command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],
-        environment=inherited | {PREFIX + name: value for name, value in given.items() if value is not None},
-        workers=settings.workers,
-        node=node,
-        on_worker_starts=lambda worker_id, reason: workforce.expect(worker_id, endpoint_ids, reason),
-        on_worker_lost=workforce.lost,
-        on_worker_refused=workforce.refused,
-    )

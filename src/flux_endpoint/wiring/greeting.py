@@ -56,7 +56,7 @@ def greeting(
     ]
     table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
     curl = _curl(urls[0], _key_in_shell(settings, key_file))
-    state = "its worker is loading the model" if settings.workers else "workers join from elsewhere"
+    state = "its worker is loading the model" if settings.keeps_workers else "workers join from elsewhere"
     return f"flux-endpoint {__version__} takes requests; {state}\n\n{table}\n\nTry it:\n\n{curl}\n"
 
 

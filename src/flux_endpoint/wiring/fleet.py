@@ -1,0 +1,87 @@
+"""Picks what starts and stops workers, by the setting FLEET."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from flux_endpoint.fleet.devices import list_devices
+from flux_endpoint.fleet.local import LocalFleet
+from flux_endpoint.fleet.protocol import Fleet
+from flux_endpoint.service.own_workers import OwnWorkers
+from flux_endpoint.settings import Settings
+from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.http import url_host
+from flux_endpoint.wiring.threads import threads_per_worker
+
+
+class _Reports:
+    """Hands what a fleet tells of its workers on to the service that knows all workers; implements `WorkerEvents`."""
+
+    def __init__(self, workers: OwnWorkers, endpoint_ids: Sequence[str]) -> None:
+        self._workers = workers
+        self._endpoint_ids = endpoint_ids
+        self.leaves = workers.dismiss
+        self.left = workers.dismissed
+        self.refused = workers.refused
+
+    async def starts(self, worker_id: str, reason: str) -> None:
+        """See `WorkerEvents.starts`."""
+        await self._workers.expect(worker_id, self._endpoint_ids, reason)
+
+    async def lost(self, worker_id: str) -> None:
+        """See `WorkerEvents.lost`."""
+        await self._workers.lost(worker_id)
+
+
+def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own: OwnWorkers) -> Fleet:
+    """The fleet of a gateway; nothing is started yet.
+
+    Args:
+        settings: of the gateway.
+        worker_token: the secret with which workers join.
+        port: where the gateway listens.
+        node: starts all worker ids.
+        own: told what becomes of the workers.
+    """
+    gateway = f"http://{url_host(settings.host)}:{port}"
+    workers = settings.workers if settings.keeps_workers else 0
+    threads = {f"{PREFIX}THREADS": str(threads_per_worker(workers))}
+    return LocalFleet(
+        command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],
+        environment=_inherited() | worker_variables(settings, worker_token, gateway) | threads,
+        workers=workers,
+        node=node,
+        events=_Reports(own, list(settings.sources)),
+        devices=_devices_of(settings),
+    )
+
+
+def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dict[str, str]:
+    """What a worker must be told in its environment; where it runs decides about its threads and its device.
+
+    Args:
+        settings: of the gateway.
+        worker_token: the secret with which workers join.
+        gateway: URL at which the worker reaches the gateway.
+    """
+    given = {
+        "GATEWAY": gateway,
+        "WORKER_TOKEN": worker_token,
+        "MODEL": settings.model,
+        "SCHNELL_MODEL": settings.schnell_source,
+        "JOBS_PER_WORKER": str(settings.jobs_per_worker),
+        "DEVICE": settings.device,
+        "MEMORY": settings.memory,
+        "IDLE_UNLOAD_S": str(settings.idle_unload_s),
+        "LOG_LEVEL": settings.log_level,
+    }
+    return {PREFIX + name: value for name, value in given.items() if value is not None}
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+
+
+def _devices_of(settings: Settings) -> Sequence[str]:
+    """One for each worker in turn; none where all of them take what the setting names, or there is no GPU."""
+    return list_devices(os.environ) if settings.keeps_workers and settings.device in (None, "cuda") else ()
