@@ -60,6 +60,8 @@ class KeyHolders:
         elif self.endpoint_named is not None and (endpoint_id := self.endpoint_named(call)) is not None:
             services.endpoints.spec(endpoint_id)
         may_repeat = self.may_repeat and REPEAT_HEADER in call.headers
+        if services.accounts.shares_rates:
+            await services.accounts.agree(key, endpoint_id, self.operation, may_repeat=may_repeat)
         call.leave = services.accounts.enter(key, endpoint_id, self.operation, may_repeat=may_repeat)
         return arguments
 

@@ -12,8 +12,9 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.limits import DEFAULT_RULES, RateRule
 from flux_endpoint.core.periods import MS_PER_DAY, Period, from_ms, to_ms
-from flux_endpoint.service.limits import RateLimiter
+from flux_endpoint.service.limits import RateLimiter, SharedRates
 from flux_endpoint.stores.accounts.protocol import AccountStore
+from flux_endpoint.stores.rates.protocol import RateStore
 
 # A key revoked or changed by another process is believed in for this long.
 CACHE_MS: Final = 2_000
@@ -40,10 +41,14 @@ class FirstKey:
 class Accounts:
     """Creates, checks and revokes API keys.
 
+    Attributes:
+        shares_rates: whether other gateways count requests too, so that `agree` has to come before `enter`.
+
     Args:
         ledger: where keys are kept.
         clock: ages the cache.
         rules: how often a key may ask; counted here.
+        rates: shared with other gateways; None when there are none.
         cache_ms: how long a key that was found is not looked up again; 0 to read the database at every request.
     """
 
@@ -52,11 +57,13 @@ class Accounts:
         ledger: AccountStore,
         clock: Clock,
         rules: Mapping[Operation, RateRule] = DEFAULT_RULES,
+        rates: RateStore | None = None,
         cache_ms: int = CACHE_MS,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._limiter = RateLimiter(clock, rules)
+        self.shares_rates = rates is not None
+        self._limiter = RateLimiter(clock, rules, None if rates is None else SharedRates(rates, clock))
         self._cache_ms = cache_ms
         # By hash: the key, and when it was read by `monotonic_ms`.
         self._cache: dict[str, tuple[ApiKey, int]] = {}
@@ -87,6 +94,18 @@ class Accounts:
         self._cache[secret_hash] = (key, now_ms)
         return key
 
+    async def agree(
+        self, key: ApiKey, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False
+    ) -> None:
+        """Come to terms with the other gateways about a request for which `enter` is called right after this.
+
+        Raises:
+            Forbidden: the key does not open that operation or endpoint.
+            StoreUnavailable: the database did not answer.
+        """
+        key.require(endpoint_id, operation)
+        await self._limiter.agree(key, endpoint_id, operation, may_repeat=may_repeat)
+
     def enter(
         self, key: ApiKey, endpoint_id: str | None, operation: Operation, *, may_repeat: bool = False
     ) -> Callable[[], None]:
@@ -102,12 +121,13 @@ class Accounts:
         key.require(endpoint_id, operation)
         return self._limiter.enter(key, endpoint_id, operation, may_repeat=may_repeat)
 
-    def ask_for_job(self, key: ApiKey) -> None:
+    async def ask_for_job(self, key: ApiKey) -> None:
         """Count the job that a request asks for, which `enter` was told may repeat another and which did not.
 
         Raises:
             TooManyRequests: the key has asked for as many as it may in a minute.
         """
+        await self._limiter.agree_on_job(key)
         self._limiter.ask_for_job(key)
 
     async def create(self, name: str, secret: str | None = None, limits: KeyLimits = NO_LIMITS) -> tuple[ApiKey, str]:

@@ -1,7 +1,7 @@
 """What a client can do with an endpoint: submit a job, wait for it, read it, cancel it."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ class Endpoints:
         activity: ActivityStore,
         catalog: Mapping[str, EndpointSpec],
         clock: Clock,
-        ask_for_job: Callable[[ApiKey], None],
+        ask_for_job: Callable[[ApiKey], Awaitable[None]],
         retention: Retention = Retention(),
         max_queued: int = MAX_QUEUED,
         outbound: OutboundRules = PUBLIC_ONLY,
@@ -125,7 +125,7 @@ class Endpoint:
             # Before all limits: whoever repeats a request, because the answer was lost, asks for nothing new.
             if (job := await self._store.find_submitted(self.id, self.key.id, known_by)) is not None:
                 return job
-            self._house.ask_for_job(self.key)
+            await self._house.ask_for_job(self.key)
         await self._house.cap.require_room(self.id)
         job = self._made(submission, receipt)
         with perhaps_made(job.id):
@@ -140,7 +140,7 @@ class Endpoint:
             TooManyRequests: the key asks for too many jobs.
         """
         if receipt.idempotency_key is not None:
-            self._house.ask_for_job(self.key)
+            await self._house.ask_for_job(self.key)
         now_ms = self._house.clock.now_ms()
         retention_ms = self._retention_ms(receipt)
         job = Job(

@@ -17,6 +17,8 @@ from flux_endpoint.stores.jobs.protocol import ClaimStore, JobStore
 from flux_endpoint.stores.jobs.store import SqlJobs
 from flux_endpoint.stores.pictures.protocol import PictureStore
 from flux_endpoint.stores.pictures.store import SqlPictures
+from flux_endpoint.stores.rates.protocol import RateStore
+from flux_endpoint.stores.rates.store import SqlRates
 from flux_endpoint.stores.retention.protocol import RetentionStore
 from flux_endpoint.stores.retention.store import SqlRetention
 from flux_endpoint.stores.sql.database import Database, errors_translated
@@ -40,6 +42,7 @@ class Stores:
         database: what is under all of them.
         clock: stamps what is written.
         timekeeper: sets the clock; None for one that only its owner sets.
+        rates: shared with other gateways; None on SQLite, whose one gateway counts for itself.
     """
 
     database: Database
@@ -54,6 +57,7 @@ class Stores:
     webhooks: WebhookStore
     activity: ActivityStore
     retention: RetentionStore
+    rates: RateStore | None
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
@@ -106,6 +110,7 @@ async def open_stores(database_url: str, clock: Clock, connections: int = 10) ->
         webhooks=SqlWebhooks(database, clock),
         activity=SqlActivity(database),
         retention=SqlRetention(database, clock),
+        rates=None if isinstance(database, SqliteDatabase) else SqlRates(database, clock),
     )
 
 

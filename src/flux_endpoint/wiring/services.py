@@ -82,7 +82,7 @@ def build_services(
     workforce = Workforce(
         stores.claims, stores.workers, pictures, catalog, clock, lease_s, on_leaving, settings.stop_grace_s, on_stuck
     )
-    accounts = Accounts(stores.accounts, clock, settings.rate_rules)
+    accounts = Accounts(stores.accounts, clock, settings.rate_rules, stores.rates)
     rules = settings.max_queued, settings.outbound_rules
     endpoints = Endpoints(stores.jobs, stores.activity, catalog, clock, accounts.ask_for_job, retention, *rules)
     billing = Billing(stores.accounts, clock)

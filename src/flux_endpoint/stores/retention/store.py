@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from sqlalchemy import BigInteger, bindparam, delete
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from flux_endpoint.core.batch import DRAFT_LIFE_MS
@@ -14,11 +15,15 @@ from flux_endpoint.stores.jobs import statements as job_sql
 from flux_endpoint.stores.jobs.idempotency import forget_free_keys
 from flux_endpoint.stores.retention.protocol import Forgotten
 from flux_endpoint.stores.sql.database import Database, Transaction
+from flux_endpoint.stores.sql.schema import admissions
 from flux_endpoint.stores.webhooks import statements as webhook_sql
 from flux_endpoint.stores.webhooks.store import erase_delivered
 
 # Deleting this many takes milliseconds; nobody else can write to SQLite meanwhile.
 _AT_ONCE: Final = 500
+# No window is as long. While a key asks, its next requests throw away what is old.
+_ADMISSIONS_MS: Final = 600_000
+_FORGET_ADMISSIONS: Final = delete(admissions).where(admissions.c.at_ms < bindparam("old_ms", type_=BigInteger))
 
 
 class SqlRetention:
@@ -47,6 +52,7 @@ class SqlRetention:
             forget_free_keys(connection, now_ms)
             connection.execute(webhook_sql.FORGET_RECEIVERS, before)
             connection.execute(FORGET_COLD_STARTS, before)
+            connection.execute(_FORGET_ADMISSIONS, {"old_ms": now_ms - _ADMISSIONS_MS})
 
         jobs = await self._clear_jobs(job_sql.FORGET, before)
         webhooks = await self._in_portions(

@@ -295,3 +295,16 @@ pending_pictures: Final = Table(
     UniqueConstraint("job_id", "claim_token"),
 )
 Index("pending_pictures_by_time", pending_pictures.c.reserved_ms)
+
+# What gateways tell each other of the requests they let in: see `stores/rates/`. Unlogged on PostgreSQL, and without a
+# key: rows are only added, summed and thrown away.
+admissions: Final = Table(
+    "admissions",
+    metadata,
+    Column("counter", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("requests", Integer, nullable=False),
+)
+Index("admissions_by_counter", admissions.c.counter, admissions.c.at_ms)
+Index("admissions_by_time", admissions.c.at_ms)
