@@ -32,7 +32,7 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.factory import build_engines, check_source
-from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.engine.protocol import Engine, finish
 
 PROMPT = "A serene mountain landscape at sunset, with a house by the lake"
 RESULTS = Path(__file__).parent / "results" / "engine_cpu.json"
@@ -102,12 +102,7 @@ def compare(engine: Engine, pipeline: Any, drawing: Drawing, repeats: int) -> di
         request = GenerationRequest(
             PROMPT, drawing.negative_prompt, size, size, steps, 3.5, 3.0, seed, image_format, drawing.level
         )
-        generator = engine.generate(request)
-        while True:
-            try:
-                next(generator)
-            except StopIteration as done:
-                return done.value.data
+        return finish(engine.generate(request)).data
 
     guided = {"negative_prompt": drawing.negative_prompt, "true_cfg_scale": 3.0} if drawing.negative_prompt else {}
 

@@ -51,6 +51,7 @@ from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.flux_factory import choose_device
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.preview import Previewer
+from flux_endpoint.engine.protocol import finish
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sources import Source, SourceKind
 from flux_endpoint.engine.text import TextEncoder
@@ -178,13 +179,7 @@ class Contest:
     def _engine_draws(self, case: Case, stopwatch: Stopwatch) -> bytes:
         model = replace(self._models[case.spec.family], text=TextEncoder(*self._text))
         request = GenerationRequest(PROMPT, "", case.size_px, case.size_px, case.steps, GUIDANCE, 1.0, SEED, PNG)
-        generator = InMemoryEngine(case.spec, model).generate(request)
-        while True:
-            try:
-                next(generator)
-            except StopIteration as done:
-                return done.value.data
-            stopwatch.mark()
+        return finish(InMemoryEngine(case.spec, model).generate(request), lambda _: stopwatch.mark()).data
 
     def _pipeline_draws(self, case: Case, stopwatch: Stopwatch) -> bytes:
         def step_done(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelSpe
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.picture_work import picture_work
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone
+from flux_endpoint.engine.protocol import Drawing, Engine
 from flux_endpoint.worker.runner import EngineThread, StopFlag
 from flux_endpoint.worker.turns import Room, Shape
 
@@ -38,15 +38,14 @@ class Timed:
     engine: Engine
     slices: list[tuple[float, float]]
 
-    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+    def generate(self, request: GenerationRequest) -> Drawing:
         steps = self.engine.generate(request)
         while True:
             started_s = time.perf_counter()
             try:
                 step = next(steps)
             except StopIteration as end:
-                image: EncodedImage = end.value
-                return image
+                return end.value
             finally:
                 self.slices.append((started_s, time.perf_counter()))
             yield step

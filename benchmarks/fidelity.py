@@ -25,7 +25,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.generation import parse_input
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.engine.protocol import Engine, finish
 from training.checker.checker import Checker, Verdict
 from training.evaluate.scoring import held_out_captions, score
 from training.world.captions import Caption
@@ -90,13 +90,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def draw(engine: Engine, fields: dict[str, Any], level: Acceleration) -> np.ndarray:
-    generator = engine.generate(parse_input(fields | {"acceleration": level.value}, FLUX_DEV))
-    while True:
-        try:
-            next(generator)
-        except StopIteration as done:
-            assert done.value.acceleration is level
-            return np.asarray(Image.open(io.BytesIO(done.value.data)))
+    image = finish(engine.generate(parse_input(fields | {"acceleration": level.value}, FLUX_DEV)))
+    assert image.acceleration is level
+    return np.asarray(Image.open(io.BytesIO(image.data)))
 
 
 def compare(picture: np.ndarray, exact: np.ndarray) -> dict[str, float]:

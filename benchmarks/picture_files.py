@@ -25,6 +25,7 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.protocol import finish
 
 RESULTS = Path(__file__).parent / "results" / "picture_files.json"
 PROMPTS = ("A serene mountain landscape at sunset", "A meadow at noon", "Stars over the sea")
@@ -56,13 +57,9 @@ def pictures(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
     engine = build_engines({FLUX_DEV.endpoint_id: "demo"}, CATALOG, device="cpu")[FLUX_DEV.endpoint_id]
     engine.load()
     for seed, prompt in enumerate(PROMPTS):
-        generator = engine.generate(parse_input({"prompt": prompt, "seed": seed, "image_format": "png"}, FLUX_DEV))
-        while True:
-            try:
-                next(generator)
-            except StopIteration as done:
-                yield f"embedded model, {seed}", np.asarray(Image.open(io.BytesIO(done.value.data)))
-                break
+        request = parse_input({"prompt": prompt, "seed": seed, "image_format": "png"}, FLUX_DEV)
+        data = finish(engine.generate(request)).data
+        yield f"embedded model, {seed}", np.asarray(Image.open(io.BytesIO(data)))
     yield "like a photograph", like_a_photograph()
     for file in files:
         yield file.name, np.asarray(Image.open(file).convert("RGB"))

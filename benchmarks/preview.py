@@ -21,7 +21,7 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.engine.protocol import Engine, finish
 
 T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results" / "preview.json"
@@ -91,20 +91,18 @@ def draw(
     generator = engine.generate(request)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    for number in range(arguments.steps):
+    next(generator)  # the prompt
+    for _ in range(arguments.steps):
         step, step_s = timed(lambda: next(generator))
-        if number:  # The first one encodes the prompt as well.
-            steps_s.append(step_s)
+        steps_s.append(step_s)
         data, preview_s = timed(step.preview)
         previews_s.append(preview_s)
         sizes_bytes.append(len(data))
         if folder:
             (folder / f"step-{step.step:02}.jpg").write_bytes(data)
-    try:
-        next(generator)
-    except StopIteration as done:
-        if folder:
-            (folder / "picture.png").write_bytes(done.value.data)
+    data = finish(generator).data
+    if folder:
+        (folder / "picture.png").write_bytes(data)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

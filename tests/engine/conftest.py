@@ -12,7 +12,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.engine.protocol import EncodedImage, Engine, finish
 from flux_endpoint.engine.sources import locate, parse_source
 from tests.engine.checkpoints import build_checkpoint
 
@@ -80,13 +80,7 @@ def open_engine(source: Path | str, spec: ModelSpec, memory: str = "auto") -> Fl
 
 
 def draw(engine: Engine, request: GenerationRequest) -> EncodedImage:
-    generator = engine.generate(request)
-    while True:
-        try:
-            next(generator)
-        except StopIteration as done:
-            image: EncodedImage = done.value
-            return image
+    return finish(engine.generate(request))
 
 
 def make_request(**changes: Any) -> GenerationRequest:

@@ -15,6 +15,7 @@ from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.core.inputs import defaults_of
 from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import make_request, open_engine
 from training.checker.checker import Checker, Verdict
 from training.evaluate.report import REFERENCE_PROMPT, TRUE_CFG_SCALE
@@ -66,12 +67,8 @@ def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **chan
         "image_format": PNG,
     }
     request = make_request(prompt=prompt, seed=seed, width=side, height=side, **(defaults | changes))
-    steps = engine.generate(request)
-    try:
-        while True:
-            next(steps)
-    except StopIteration as stop:
-        return np.asarray(Image.open(io.BytesIO(stop.value.data)).convert("RGB"))
+    data = finish(engine.generate(request)).data
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def redness(pictures: Sequence[np.ndarray]) -> float:

@@ -78,10 +78,11 @@ import sys
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.generation import parse_input
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.protocol import finish
 for endpoint_id, engine in build_engines(dict.fromkeys(CATALOG, "fake"), CATALOG).items():
     engine.load()
     for kind in ("png", "jpeg"):
-        list(engine.generate(parse_input({"prompt": "x", "image_format": kind}, CATALOG[endpoint_id])))
+        finish(engine.generate(parse_input({"prompt": "x", "image_format": kind}, CATALOG[endpoint_id])))
 heavy = {"torch", "numpy", "PIL", "diffusers", "transformers", "huggingface_hub"} & sys.modules.keys()
 sys.exit(f"imported {heavy}" if heavy else 0)
 """

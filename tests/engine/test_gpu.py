@@ -10,7 +10,7 @@ from PIL import Image
 
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.engine.factory import build_engines, check_source
-from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.engine.protocol import Engine, finish
 from tests.engine.conftest import draw, make_request
 
 pytestmark = [
@@ -33,10 +33,7 @@ def test_same_request_same_bytes_with_another_picture_between_its_steps(cuda_eng
     disturbed = cuda_engine.generate(request)
     next(disturbed)
     draw(cuda_engine, make_request(seed=8, width=80))
-    with pytest.raises(StopIteration) as done:
-        while True:
-            next(disturbed)
-    assert done.value.value.data == alone
+    assert finish(disturbed).data == alone
 
 
 def test_the_picture_is_nearly_the_cpus(cuda_engine: Engine, engines: dict[ModelFamily, Engine]) -> None:

@@ -15,6 +15,7 @@ from flux_endpoint.core.errors import OutOfMemory
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.memory_plan import MemoryMode, Placement, placements_on
+from flux_endpoint.engine.protocol import finish
 from flux_endpoint.engine.sources import parse_source
 from flux_endpoint.engine.stored_layers import StoredLinear, size_of
 from flux_endpoint.engine.streaming import stream
@@ -208,10 +209,7 @@ def test_weights_go_when_the_last_picture_is_done(checkpoints: dict[ModelFamily,
     engine.release()
     first.close()
     assert transformer() is not None
-    with pytest.raises(StopIteration) as done:
-        while True:
-            next(second)
-    assert done.value.value.data == expected
+    assert finish(second).data == expected
     del second
     gc.collect()
     assert transformer() is None

@@ -106,7 +106,7 @@ def test_interleaved_pictures_equal_the_pipelines(
                 try:
                     next(generator)
                 except StopIteration as done:
-                    pictures[number] = done.value.data
+                    pictures[number] = done.value().data
     for number, request in enumerate(requests):
         ours = np.asarray(Image.open(io.BytesIO(pictures[number])))
         assert np.array_equal(ours, pipeline_pixels(pipelines[DEV], request, FLUX_DEV.max_text_tokens))

@@ -10,19 +10,15 @@ from PIL import Image
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.preview import Previewer, fit_preview_map
+from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import draw, make_request
 
 
 def draw_with_previews(engine, request):
     """Every preview of a picture, and its file."""
     previews = []
-    generator = engine.generate(request)
-    while True:
-        try:
-            step = next(generator)
-        except StopIteration as done:
-            return previews, done.value.data
-        previews.append(step.preview())
+    data = finish(engine.generate(request), lambda step: previews.append(step.preview())).data
+    return previews, data
 
 
 def pixels_of(data, size=None):

@@ -138,7 +138,7 @@ class SteppedEngine:
                 yield StepDone(step, request.num_inference_steps)
         finally:
             self.closed.set()
-        return EncodedImage(PNG, request.image_format, request.width, request.height, self.warnings)
+        return lambda: EncodedImage(PNG, request.image_format, request.width, request.height, self.warnings)
 
     async def wait_stepping(self):
         assert await asyncio.to_thread(self.stepping.wait, DEADLINE_S)

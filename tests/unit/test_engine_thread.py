@@ -35,7 +35,7 @@ class Gated:
         finally:
             if self.clean_up_error:
                 raise self.clean_up_error
-        return EncodedImage(b"picture", request.image_format, request.width, request.height)
+        return lambda: EncodedImage(b"picture", request.image_format, request.width, request.height)
 
 
 def drawing(thread, engine, stop):

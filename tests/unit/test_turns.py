@@ -1,7 +1,8 @@
 """Whose step is next: the rule against first come, first served, on simulated devices."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from flux_endpoint.worker.turns import LATENESS_SHARE, Shape, Turns
 DEV, SCHNELL = "dev", "schnell"
 # Seconds: those of an H200, more or less.
 S_PER_WORK = 2e-5
-END_SHARE = 0.4
+# In steps: the prompt, and the pixels slice by slice.
+START_STEPS, END_STEPS = 0.05, (0.05, 0.1, 0.1, 0.15)
 LITTLE = 1e-6
 
 
@@ -39,13 +41,20 @@ class Picture:
     def shape(self):
         return Shape.of(self.endpoint_id, self.input)
 
-    def slice_s(self, number):
-        step_s = self.shape.work * S_PER_WORK
-        return step_s if number <= self.steps else END_SHARE * step_s
+    @property
+    def step_s(self):
+        return self.shape.work * S_PER_WORK
+
+    @property
+    def slices(self):
+        """Seconds, and whether it is a step."""
+        step_s = self.step_s
+        ends = [(part * step_s, False) for part in END_STEPS]
+        return [(START_STEPS * step_s, False), *[(step_s, True)] * self.steps, *ends]
 
     @property
     def own_s(self):
-        return sum(map(self.slice_s, range(1, self.steps + 2)))
+        return sum(seconds for seconds, _ in self.slices)
 
 
 LONG, SHORT = Picture(DEV, 1536, 50), Picture(SCHNELL, 256, 4)
@@ -67,11 +76,13 @@ class Device:
         self.now_s = 0.0
         self.ends_s = {}
         self.slices = []
+        self.took_s = []
+        self.at_end = []
         for number, picture in enumerate({picture.shape: picture for _, picture in arrivals}.values()):
             if knows:
                 self.turns.add(number, picture.shape, 3)
-                for slice_number in (1, 2, 3, picture.steps + 1):
-                    self.turns.drawn(number, picture.slice_s(slice_number))
+                for seconds, is_step in replace(picture, steps=3).slices:
+                    self.turns.drawn(number, seconds, is_step=is_step)
                 self.turns.remove(number)
 
     def run(self):
@@ -88,13 +99,17 @@ class Device:
                 done[taken] = 0
             job = self.turns.next()
             picture = self.arrivals[job][1]
+            seconds, is_step = picture.slices[done[job]]
             done[job] += 1
             self.slices.append(job)
-            self.now_s += picture.slice_s(done[job])
-            self.turns.drawn(job, picture.slice_s(done[job]))
-            if done[job] > picture.steps:
+            self.took_s.append(seconds)
+            self.now_s += seconds
+            self.turns.drawn(job, seconds, is_step=is_step)
+            if done[job] == len(picture.slices):
                 self.turns.remove(job)
+                del done[job]
                 self.ends_s[job] = self.now_s
+            self.at_end.append([self.arrivals[one][1] for one in done if done[one] > self.arrivals[one][1].steps + 1])
         return self
 
     def choose(self, waiting):
@@ -146,7 +161,7 @@ def test_no_picture_ends_later_than_first_come_and_a_share_of_its_own_time_whate
 @given(arrival_lists)
 def test_a_first_sight_of_a_shape_costs_others_one_step_at_most(arrivals):
     served = first_come(arrivals)
-    longest_s = max(picture.slice_s(1) for _, picture in arrivals)
+    longest_s = max(picture.step_s for _, picture in arrivals)
     for job, end_s in promised(Device(arrivals, knows=False).run()):
         assert end_s <= served[job] + LATENESS_SHARE * arrivals[job][1].own_s + longest_s + LITTLE
 
@@ -166,6 +181,13 @@ def test_in_the_queue_nobody_waits_more_than_1_3_times_what_is_drawn_before(arri
 
 def _last(device, job):
     return len(device.slices) - 1 - device.slices[::-1].index(job)
+
+
+@given(arrival_lists, st.booleans())
+def test_the_maps_of_one_large_picture_are_in_memory_and_of_far_smaller_ones(arrivals, knows):
+    for pictures in Device(arrivals, knows=knows).run().at_end:
+        for smaller, larger in pairwise(sorted(picture.side for picture in pictures)):
+            assert smaller * 2 <= larger
 
 
 @given(arrival_lists, st.integers(1, 6))
@@ -205,8 +227,7 @@ def test_a_short_picture_behind_long_ones_is_done_in_a_tenth_of_the_time():
     spans_s = []
     for job, (_, picture) in enumerate(arrivals):
         if picture is LONG:
-            between = device.slices[begins[job] : _last(device, job) + 1]
-            spans_s.append(sum(arrivals[one][1].slice_s(1) for one in between) / picture.own_s)
+            spans_s.append(sum(device.took_s[begins[job] : _last(device, job) + 1]) / picture.own_s)
     assert max(spans_s) <= 1.3
 
 
@@ -230,9 +251,9 @@ def test_there_is_room_for_what_would_be_drawn_at_once():
     turns.add("long", LONG.shape, LONG.steps)
     # Nothing is known of this device yet.
     assert turns.room() is None
-    turns.drawn("long", 0.25)
+    turns.drawn("long", 0.25, is_step=True)
     assert turns.room() is None
-    turns.drawn("long", 0.25)
+    turns.drawn("long", 0.25, is_step=True)
     room = turns.room()
     # A quarter of 50 steps, and the time until the last one but for a tenth of a second; pixels count as a step.
     assert room.at_most == pytest.approx(12.5 * LONG.shape.work, rel=1e-3)
@@ -243,8 +264,8 @@ def test_there_is_room_for_what_would_be_drawn_at_once():
     assert turns.room() is None
     turns.remove("short")
     for _ in range(48):
-        turns.drawn("long", 0.25)
+        turns.drawn("long", 0.25, is_step=True)
     # Only pixels are missing: what would be longer than they are may wait until then.
     assert 0 < turns.room().at_most <= LONG.shape.work
-    turns.drawn("long", 0.25)
+    turns.drawn("long", 0.25, is_step=False)
     assert turns.room().at_most is None

@@ -53,7 +53,7 @@ class TimedEngine:
                     self.waits.release()
                     assert self.permits.acquire(timeout=DEADLINE_S)
                 yield StepDone(step, request.num_inference_steps)
-            return EncodedImage(request.prompt.encode(), request.image_format, request.width, request.height)
+            return lambda: EncodedImage(request.prompt.encode(), request.image_format, request.width, request.height)
         finally:
             self.closed.append(request.prompt)
 

@@ -16,7 +16,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.engine.protocol import EncodedImage, Engine, finish
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
@@ -75,16 +75,11 @@ def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: 
         if engine.info.notice:
             console.print(engine.info.notice, markup=False, highlight=False)
         progress.reset(task, description="drawing", total=request.num_inference_steps)
-        steps = engine.generate(request)
+        drawing = engine.generate(request)
         try:
-            while True:
-                next(steps)
-                progress.update(task, advance=1)
-        except StopIteration as end:
-            image: EncodedImage = end.value
-            return image
+            return finish(drawing, lambda _: progress.update(task, advance=1))
         finally:
-            steps.close()
+            drawing.close()
             engine.close()
 
 

@@ -8,6 +8,11 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flux_endpoint.engine.decode import Slices, pause_before
+
+# One layer; and some of them, with slices between.
+_Layer = Callable[[Tensor], Tensor]
+_Sliced = Callable[[Tensor], Slices]
 # Numbers that are added at once: 1 MiB, what a core's cache holds.
 _PIECE: Final = 1 << 18
 
@@ -37,51 +42,57 @@ class ChannelsLastDecoder:
         self._config = vae.config
         self._dtype = dtype
         decoder = vae.decoder
-        resnets = [*decoder.mid_block.resnets]
-        steps: list[Callable[[Tensor], Tensor]] = [self._convolution(decoder.conv_in)]
-        steps += [self._resnet(resnet) for resnet in resnets]
+        self._first = self._convolution(decoder.conv_in)
+        layers = [self._resnet(resnet) for resnet in decoder.mid_block.resnets]
         for block in decoder.up_blocks:
-            steps += [self._resnet(resnet) for resnet in block.resnets]
-            steps += [self._upsampler(upsampler.conv) for upsampler in block.upsamplers or ()]
-        steps += [self._activation(decoder.conv_norm_out), self._convolution(decoder.conv_out)]
-        self._steps = steps
+            layers += [self._resnet(resnet) for resnet in block.resnets]
+            layers += [self._upsampler(upsampler.conv) for upsampler in block.upsamplers or ()]
+        self._layers = layers
+        self._last = self._activation(decoder.conv_norm_out), self._convolution(decoder.conv_out)
 
     @torch.inference_mode()
-    def __call__(self, latents: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor) -> Slices:
         """(1, latent_channels, h, w), normalised, to (1, 3, height, width), about -1 to 1, float32."""
         hidden: Tensor = latents / self._config.scaling_factor + self._config.shift_factor
         hidden = hidden.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        for step in self._steps:
-            hidden = step(hidden)
-        return hidden.float()
+        hidden = self._first(hidden)
+        for layer in self._layers:
+            hidden = yield from layer(hidden)
+        yield from pause_before(hidden)
+        activation, convolution = self._last
+        return convolution(activation(hidden)).float()
 
-    def _convolution(self, layer: Any) -> Callable[[Tensor], Tensor]:
+    def _convolution(self, layer: Any) -> _Layer:
         weight = layer.weight.to(self._dtype).contiguous(memory_format=torch.channels_last)
         bias = layer.bias.to(self._dtype)
         return lambda hidden: functional.conv2d(hidden, weight, bias, padding=layer.padding)
 
-    def _resnet(self, layer: Any) -> Callable[[Tensor], Tensor]:
-        branch = [
-            self._activation(layer.norm1),
-            self._convolution(layer.conv1),
-            self._activation(layer.norm2),
-            self._convolution(layer.conv2),
-        ]
+    def _resnet(self, layer: Any) -> _Sliced:
+        first = self._activation(layer.norm1), self._convolution(layer.conv1)
+        second = self._activation(layer.norm2), self._convolution(layer.conv2)
         shortcut = None if layer.conv_shortcut is None else self._convolution(layer.conv_shortcut)
 
-        def resnet(hidden: Tensor) -> Tensor:
-            changed = hidden
-            for step in branch:
-                changed = step(changed)
+        def resnet(hidden: Tensor) -> Slices:
+            yield from pause_before(hidden)
+            activation, convolution = first
+            changed = convolution(activation(hidden))
+            yield from pause_before(changed)
+            activation, convolution = second
+            changed = convolution(activation(changed))
             return changed.add_(hidden if shortcut is None else shortcut(hidden))
 
         return resnet
 
-    def _upsampler(self, layer: Any) -> Callable[[Tensor], Tensor]:
+    def _upsampler(self, layer: Any) -> _Sliced:
         convolution = self._convolution(layer)
-        return lambda hidden: convolution(functional.interpolate(hidden, scale_factor=2.0, mode="nearest"))
 
-    def _activation(self, norm: nn.GroupNorm) -> Callable[[Tensor], Tensor]:
+        def upsampler(hidden: Tensor) -> Slices:
+            yield from pause_before(hidden)
+            return convolution(functional.interpolate(hidden, scale_factor=2.0, mode="nearest"))
+
+        return upsampler
+
+    def _activation(self, norm: nn.GroupNorm) -> _Layer:
         """The norm, then SiLU."""
         zeros, ones = torch.zeros(norm.num_channels), torch.ones(norm.num_channels)
 

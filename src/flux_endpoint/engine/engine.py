@@ -3,7 +3,6 @@
 import gc
 import logging
 import time
-from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +21,7 @@ from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack
 from flux_endpoint.engine.levels import Levels
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode
 from flux_endpoint.engine.parameters import picture_parameters
-from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.residence import Residence, is_out_of_memory
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
@@ -104,7 +103,7 @@ class FluxEngine:
         parts = fingerprint_parts(self._device, self._model.dtype)
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
-    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+    def generate(self, request: GenerationRequest) -> Drawing:
         """See `Engine.generate`."""
         if self._is_released:
             self.load()
@@ -131,14 +130,13 @@ class FluxEngine:
             if self._is_released:
                 self._free()
 
-    def _draw(
-        self, model: LoadedModel, levels: Levels, request: GenerationRequest
-    ) -> Generator[StepDone, None, EncodedImage]:
+    def _draw(self, model: LoadedModel, levels: Levels, request: GenerationRequest) -> Drawing:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
         has_negative = bool(request.negative_prompt) and request.true_cfg_scale > 1
         negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens) if has_negative else None
+        yield None
         # 2. Noise, from the seed alone.
         noise = draw_noise(request.seed, model.latent_channels, size)
         latents = pack_latents(noise).to(model.device, model.dtype)
@@ -157,13 +155,18 @@ class FluxEngine:
             preview = partial(self._preview, model, request, size, latents, velocity, sigma)
             yield StepDone(step, request.num_inference_steps, preview)
         # 5. Latents to pixels, of the size asked for.
-        pixels = crop_to(decode_latents(level.decoder, unpack_latents(latents, size)), request.width, request.height)
-        # 6. Pixels to a file that says how it was made.
-        drawn = replace(request, acceleration=level.name)
-        data = encode_image(pixels, request.image_format, picture_parameters(drawn, self._info))
+        pixels = yield from decode_latents(level.decoder, unpack_latents(latents, size))
+        pixels = crop_to(pixels, request.width, request.height)
+        # 6. Pixels to a file that says how it was made, while others are drawn.
+        parameters = picture_parameters(replace(request, acceleration=level.name), self._info)
         prompts = (("prompt", positive), ("negative_prompt", negative))
         warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
-        return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
+
+        def encode() -> EncodedImage:
+            data = encode_image(pixels, request.image_format, parameters)
+            return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
+
+        return encode
 
     @staticmethod
     def _preview(

@@ -5,7 +5,7 @@ import importlib
 import struct
 import time
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelSpec
@@ -14,7 +14,7 @@ from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
 from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
-from flux_endpoint.engine.protocol import EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
 _Draw = Callable[[int, int, int, Mapping[str, ParameterValue]], bytes]
@@ -42,12 +42,15 @@ class FakeEngine:
     def load(self) -> None:
         """Do nothing: there is nothing to read."""
 
-    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
+    def generate(self, request: GenerationRequest) -> Drawing:
         """See `Engine.generate`."""
         for step in range(1, request.num_inference_steps + 1):
             if self._step_s:
                 time.sleep(self._step_s)
             yield StepDone(step, request.num_inference_steps)
+        return functools.partial(self._encode, request)
+
+    def _encode(self, request: GenerationRequest) -> EncodedImage:
         draw = _BY_HAND.get(request.image_format.name) or _flat_by_encoder(request.image_format)
         data = draw(request.width, request.height, request.seed, picture_parameters(request, self._info))
         return EncodedImage(data, request.image_format, request.width, request.height)

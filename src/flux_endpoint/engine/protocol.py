@@ -63,6 +63,23 @@ class ModelInfo:
     memory: str = ""
 
 
+# Slices of a picture: a step that is done, or None for some other part of it. What is returned at the end makes the
+# file: in any thread, and without the model.
+Drawing = Generator[StepDone | None, None, Callable[[], EncodedImage]]
+
+
+def finish(drawing: Drawing, on_step: Callable[[StepDone], object] | None = None) -> EncodedImage:
+    """Draw what is left of a picture in this thread, one slice right after the other, and encode it."""
+    while True:
+        try:
+            step = next(drawing)
+        except StopIteration as end:
+            encode: Callable[[], EncodedImage] = end.value
+            return encode()
+        if step and on_step:
+            on_step(step)
+
+
 class Engine(Protocol):
     """One loaded model on one device. Used by one thread at a time."""
 
@@ -79,11 +96,11 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, request: GenerationRequest) -> Generator[StepDone, None, EncodedImage]:
-        """Make one picture: yields after every step, returns the encoded file.
+    def generate(self, request: GenerationRequest) -> Drawing:
+        """Make one picture: yields after every step and within long work beside the steps, returns what encodes it.
 
-        Closing the generator between steps abandons the picture at no further cost. Several generators may be
-        stepped in turn from one thread. The bytes depend on the request, the weights and the kind of worker only.
+        Closing the generator between two slices abandons the picture at no further cost. Several generators may be
+        advanced in turn from one thread. The bytes depend on the request, the weights and the kind of worker only.
 
         Raises:
             NonFinite: the numbers became NaN or infinite on the way.

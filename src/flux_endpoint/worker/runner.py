@@ -5,13 +5,14 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from flux_endpoint.core.errors import GenerationStopped
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone
+from flux_endpoint.engine.protocol import Drawing, EncodedImage, Engine, StepDone
 from flux_endpoint.worker.turns import Room, Shape, Turns
 
 
@@ -22,7 +23,7 @@ class StopFlag:
     _event: threading.Event = field(default_factory=threading.Event)
 
     def set(self) -> None:
-        """Ask for the end; the generation obeys between two steps, of whichever picture."""
+        """Ask for the end; the generation obeys between two slices, of whichever picture."""
         self._event.set()
 
     @property
@@ -38,24 +39,22 @@ class _Drawing:
     stop: StopFlag
     on_step: Callable[[StepDone], None]
     result: "Future[EncodedImage]" = field(default_factory=Future)
-    steps: Generator[StepDone, None, EncodedImage] | None = None
+    slices: Drawing | None = None
 
-    def step(self) -> EncodedImage | None:
-        """Draw one slice; the picture after the last."""
-        if self.steps is None:
-            self.steps = self.engine.generate(self.request)
-        try:
-            self.on_step(next(self.steps))
-        except StopIteration as end:
-            image: EncodedImage = end.value
-            return image
-        return None
+    def advance(self) -> StepDone | None:
+        """Draw one slice; see `Drawing`."""
+        if self.slices is None:
+            self.slices = self.engine.generate(self.request)
+        step = next(self.slices)
+        if step:
+            self.on_step(step)
+        return step
 
     def give_up(self, error: Exception) -> None:
         """Drop the picture."""
         try:
-            if self.steps is not None:
-                self.steps.close()
+            if self.slices is not None:
+                self.slices.close()
         except Exception as problem:
             # The thread goes on: others draw here, too.
             error = problem
@@ -63,7 +62,9 @@ class _Drawing:
 
 
 class EngineThread:
-    """Runs generations step by step in a thread of their own, so that the network never waits for a step.
+    """Runs generations slice by slice in a thread of their own, so that the network never waits for one.
+
+    Files are encoded in another thread, so that the next picture need not wait either.
 
     Args:
         slots: how many pictures may be drawn at once.
@@ -79,8 +80,9 @@ class EngineThread:
         self._news = threading.Condition()
         self._turns = Turns(slots)
         self._drawings: dict[str, _Drawing] = {}
-        self._calls: deque[tuple[Callable[[], object], Future[None]]] = deque()
+        self._calls: deque[tuple[Future[None], Callable[[], object]]] = deque()
         self._is_closed = False
+        self._encoding = ThreadPoolExecutor(1, "encode")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -127,7 +129,7 @@ class EngineThread:
         # From here on nobody can cancel it, and the thread may always answer.
         called.set_running_or_notify_cancel()
         with self._news:
-            self._calls.append((function, called))
+            self._calls.append((called, function))
             self._news.notify()
         await asyncio.wrap_future(called)
 
@@ -149,30 +151,33 @@ class EngineThread:
                 drawing = self._drawings.get(job_id)
                 call = self._calls.popleft() if self._calls and not self._drawings else None
             for gone in dropped:
-                gone.give_up(GenerationStopped("stopped between two steps"))
+                gone.give_up(GenerationStopped("stopped between two slices"))
             if drawing:
-                self._step(job_id, drawing)
+                self._advance(job_id, drawing)
             elif call:
-                _call(*call)
+                _fulfil(*call)
             elif self._is_closed:
+                self._encoding.shutdown(wait=False)
                 return
             with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody asks any more
                 self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _step(self, job_id: str, drawing: _Drawing) -> None:
-        image, problem = None, None
+    def _advance(self, job_id: str, drawing: _Drawing) -> None:
+        step, encode, problem = None, None, None
         started_s = self._monotonic_s()
         try:
-            image = drawing.step()
+            step = drawing.advance()
+        except StopIteration as end:
+            encode = end.value
         except Exception as error:
             problem = error
         took_s = self._monotonic_s() - started_s
         with self._news:
-            self._turns.drawn(job_id, took_s)
-            if image or problem:
+            self._turns.drawn(job_id, took_s, is_step=step is not None)
+            if encode or problem:
                 self._pop(job_id)
-        if image:
-            drawing.result.set_result(image)
+        if encode:
+            self._encoding.submit(_fulfil, drawing.result, encode)
         elif problem:
             drawing.give_up(problem)
 
@@ -181,10 +186,10 @@ class EngineThread:
         return self._drawings.pop(job_id)
 
 
-def _call(function: Callable[[], object], called: "Future[None]") -> None:
+def _fulfil(future: "Future[Any]", function: Callable[[], object]) -> None:
     try:
-        function()
+        result = function()
     except Exception as error:
-        called.set_exception(error)
+        future.set_exception(error)
     else:
-        called.set_result(None)
+        future.set_result(result)

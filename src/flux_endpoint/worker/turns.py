@@ -17,6 +17,8 @@ _PLANNED_SHARE: Final = 0.25
 _LOOKAHEAD_S: Final = 0.1
 # Of what is known of a cost, one more measurement changes so much.
 _WEIGHT: Final = 0.3
+# A picture whose maps fit beside those of another: at least so many times smaller.
+_SMALL: Final = 4
 # Until anything was measured only ratios count.
 _UNSEEN_S_PER_WORK: Final = 1.0
 
@@ -48,25 +50,31 @@ class Shape:
         return step_work(self.width, self.height) * self.passes
 
 
-class StepCosts:
+class SliceCosts:
     """The table of what slices took, in seconds, by shape. What was never seen is computed from the nearest shape."""
 
     def __init__(self) -> None:
         self._step_s: dict[Shape, float] = {}
-        # All that is not steps: at the start the prompt, at the end the pixels.
+        # What the first step and all before it take more than another step: the prompt.
         self._start_s: dict[Shape, float] = {}
-        self._end_s: dict[Shape, float] = {}
+        # What comes after the last, slice by slice: the pixels.
+        self._end_s: dict[Shape, list[float]] = {}
 
-    def note(self, shape: Shape, slice_number: int, steps: int, seconds: float) -> None:
-        """One slice was drawn: number 1 has the prompt and the first step, number steps + 1 the pixels."""
-        if slice_number > steps:
-            _mix(self._end_s, shape, seconds)
-        elif slice_number > 1 or steps == 1:
-            _mix(self._step_s, shape, seconds)
-        elif shape in self._step_s:
+    def note_start(self, shape: Shape, seconds: float) -> None:
+        """From the beginning to the end of the first step."""
+        if shape in self._step_s:
             # The least of all: now and then a model is loaded here.
             extra_s = max(0.0, seconds - self._step_s[shape])
             self._start_s[shape] = min(self._start_s.get(shape, extra_s), extra_s)
+
+    def note_step(self, shape: Shape, seconds: float) -> None:
+        """A step."""
+        self._step_s[shape] = _mixed(self._step_s.get(shape), seconds)
+
+    def note_end(self, shape: Shape, number: int, seconds: float) -> None:
+        """A slice after the last step; 0 for the first."""
+        known = self._end_s.setdefault(shape, [])
+        known[number : number + 1] = [_mixed(known[number] if number < len(known) else None, seconds)]
 
     def is_seen(self, shape: Shape) -> bool:
         """Whether a step of this shape was measured."""
@@ -76,25 +84,18 @@ class StepCosts:
         """One step."""
         return self._step_s.get(shape) or shape.work * self._nearest_s_per_work(shape)
 
-    def slice_s(self, shape: Shape, slice_number: int, steps: int) -> float:
-        """One slice, see `note`."""
-        if slice_number > steps:
-            return self._end_of(shape)
-        return self.step_s(shape) + (self._start_s.get(shape, 0.0) if slice_number == 1 else 0.0)
+    def start_s(self, shape: Shape) -> float:
+        """What the beginning takes beside the first step."""
+        return self._start_s.get(shape, 0.0)
 
-    def left_s(self, shape: Shape, slices_done: int, steps: int) -> float:
-        """All slices that are left."""
-        start_s = self._start_s.get(shape, 0.0) if slices_done == 0 else 0.0
-        end_s = self._end_of(shape) if slices_done <= steps else 0.0
-        return start_s + max(0, steps - slices_done) * self.step_s(shape) + end_s
+    def end_s(self, shape: Shape) -> list[float]:
+        """The slices after the last step."""
+        return self._end_s.get(shape) or [self.step_s(shape) / shape.passes]
 
     @property
     def slowest_s_per_work(self) -> float | None:
         """Seconds for one unit of `step_work`, of the slowest shape that was seen; None while none was."""
         return max(map(self._s_per_work, self._step_s), default=None)
-
-    def _end_of(self, shape: Shape) -> float:
-        return self._end_s.get(shape) or self.step_s(shape) / shape.passes
 
     def _s_per_work(self, shape: Shape) -> float:
         return self._step_s[shape] / shape.work
@@ -108,18 +109,32 @@ class StepCosts:
 
 @dataclass(slots=True)
 class _Picture:
+    """One that is drawn.
+
+    Attributes:
+        done: steps.
+        ended: slices after the last step.
+    """
+
     number: int
     shape: Shape
     steps: int
     is_low: bool
+    has_begun: bool = False
     done: int = 0
+    ended: int = 0
     spent_s: float = 0.0
     late_s: float = 0.0
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether only its pixels are left to be made."""
+        return self.done == self.steps
+
+    @property
     def place(self) -> tuple[bool, int]:
         """Where it would be if nobody ever went before another: one of low priority behind all, until it has begun."""
-        return self.is_low and not self.done, self.number
+        return self.is_low and not self.has_begun, self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +164,7 @@ class Turns:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._taken = 0
-        self._costs = StepCosts()
+        self._costs = SliceCosts()
         self._pictures: dict[str, _Picture] = {}
 
     def __len__(self) -> int:
@@ -174,17 +189,38 @@ class Turns:
         ranked = sorted(
             self._pictures.items(), key=lambda item: (item[1].is_low, self._left_s(item[1]), item[1].number)
         )
-        return next(job_id for job_id, picture in ranked if self._may_go(picture))
+        job_id, chosen = next((job_id, picture) for job_id, picture in ranked if self._may_go(picture))
+        if chosen.is_at_end and not chosen.ended:
+            # While its pixels are made, a picture holds large maps. The memory is meant for those of one.
+            return next((name for name, other in ranked if other.ended and not _is_small(chosen, other)), job_id)
+        return job_id
 
-    def drawn(self, job_id: str, seconds: float) -> None:
-        """A slice of a picture was drawn, and took so long."""
+    def drawn(self, job_id: str, seconds: float, *, is_step: bool) -> None:
+        """A slice of a picture was drawn, and took so long.
+
+        Args:
+            job_id: of the picture.
+            seconds: of the slice.
+            is_step: whether a step is done with it. Others come before the first step and after the last.
+        """
         picture = self._pictures[job_id]
         for other in self._pictures.values():
             if other.number < picture.number:
                 other.late_s += seconds
-        picture.done += 1
+        picture.has_begun = True
         picture.spent_s += seconds
-        self._costs.note(picture.shape, picture.done, picture.steps, seconds)
+        if picture.is_at_end:
+            self._costs.note_end(picture.shape, picture.ended, seconds)
+            picture.ended += 1
+        elif is_step:
+            picture.done += 1
+            self._note_step(picture, seconds)
+
+    def _note_step(self, picture: _Picture, seconds: float) -> None:
+        if picture.done > 1 or picture.steps == 1:
+            self._costs.note_step(picture.shape, seconds)
+        else:
+            self._costs.note_start(picture.shape, picture.spent_s)
 
     def room(self) -> Room | None:
         """What would be drawn at once, or very soon, if it were taken now; None for nothing."""
@@ -204,12 +240,12 @@ class Turns:
 
     def _may_go(self, picture: _Picture) -> bool:
         left_s = self._left_s(picture)
-        slice_s = self._costs.slice_s(picture.shape, picture.done + 1, picture.steps)
+        slice_s = self._slice_s(picture)
         for other in self._before(picture):
             own_s = self._own_s(other)
             if other.late_s + slice_s > LATENESS_SHARE * own_s:
                 return False
-            if not picture.done and other.late_s + left_s + self._let_past_s(other) > _PLANNED_SHARE * own_s:
+            if not picture.has_begun and other.late_s + left_s + self._let_past_s(other) > _PLANNED_SHARE * own_s:
                 return False
         return True
 
@@ -219,18 +255,32 @@ class Turns:
     def _let_past_s(self, picture: _Picture) -> float:
         """What is left of those that were taken later and have begun all the same."""
         others = self._pictures.values()
-        return sum(self._left_s(other) for other in others if other.done and other.place > picture.place)
+        return sum(self._left_s(other) for other in others if other.has_begun and other.place > picture.place)
+
+    def _slice_s(self, picture: _Picture) -> float:
+        """Its next slice."""
+        if picture.is_at_end:
+            return sum(self._costs.end_s(picture.shape)[picture.ended :][:1])
+        return self._start_s(picture) + self._costs.step_s(picture.shape)
 
     def _left_s(self, picture: _Picture) -> float:
-        return self._costs.left_s(picture.shape, picture.done, picture.steps)
+        """All its slices that are left."""
+        steps_s = (picture.steps - picture.done) * self._costs.step_s(picture.shape)
+        return self._start_s(picture) + steps_s + sum(self._costs.end_s(picture.shape)[picture.ended :])
+
+    def _start_s(self, picture: _Picture) -> float:
+        return 0.0 if picture.has_begun else self._costs.start_s(picture.shape)
 
     def _own_s(self, picture: _Picture) -> float:
         """Its run time as far as that is known: no guess may make others late."""
         if not self._costs.is_seen(picture.shape):
             return picture.spent_s
-        return picture.spent_s + max(0, picture.steps - picture.done) * self._costs.step_s(picture.shape)
+        return picture.spent_s + (picture.steps - picture.done) * self._costs.step_s(picture.shape)
 
 
-def _mix(table: dict[Shape, float], shape: Shape, seconds: float) -> None:
-    known_s = table.get(shape, seconds)
-    table[shape] = known_s + _WEIGHT * (seconds - known_s)
+def _is_small(picture: _Picture, beside: _Picture) -> bool:
+    return picture.shape.width * picture.shape.height * _SMALL <= beside.shape.width * beside.shape.height
+
+
+def _mixed(known_s: float | None, seconds: float) -> float:
+    return seconds if known_s is None else known_s + _WEIGHT * (seconds - known_s)
