@@ -171,6 +171,7 @@ NAMES_FORMATS = {
     "api/dialects/huggingface/dialect.py": "the format unless asked otherwise",
     "api/dialects/replicate/predictions.py": "the format unless asked otherwise",
     "api/dialects/bfl/dialect.py": "the format unless asked otherwise",
+    "api/dialects/fal/requests.py": "the format unless asked otherwise",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
     "api/playground/history.js": "thumbnails",
     "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from flux_endpoint.api.dialects.bfl.dialect import BFL
+from flux_endpoint.api.dialects.fal.dialect import FAL
 from flux_endpoint.api.dialects.huggingface.dialect import HUGGINGFACE
 from flux_endpoint.api.dialects.openai.dialect import OPENAI
 from flux_endpoint.api.dialects.protocol import Dialect
@@ -15,7 +16,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE)
+    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE, FAL)
 }
 
 

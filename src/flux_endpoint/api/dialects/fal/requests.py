@@ -1,0 +1,96 @@
+"""Reads what fal's clients send."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.generation import random_seed
+from flux_endpoint.core.image_formats import JPEG, either
+from flux_endpoint.core.inputs import RANDOM_SEED, IntRange
+from flux_endpoint.core.raw_json import decode_json
+from flux_endpoint.core.submission import Submission
+
+IMAGE_SIZES: Final[Mapping[str, tuple[int, int]]] = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+DEFAULT_SIZE: Final = "landscape_4_3"
+DEFAULT_FORMAT: Final = JPEG
+PICTURES: Final = IntRange(minimum=1, maximum=4, default=1)
+_SIDES: Final = ("width", "height")
+_PIXELS: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
+# Pictures to start from, which this server cannot use yet: without them it would be another picture.
+_NOT_TAKEN: Final = ("image_url", "image_urls", "mask_url", "control_image_url", "loras")
+
+
+@dataclass(frozen=True, slots=True)
+class FalRequest:
+    """What one body asks for.
+
+    Attributes:
+        inputs: what FLUX is told, in the names of the table of inputs.
+        pictures: how many.
+        is_inline: whether the pictures stand in the answer as data URIs.
+    """
+
+    inputs: Mapping[str, Any]
+    pictures: int
+    is_inline: bool
+
+    def submissions(self, spec: EndpointSpec) -> list[Submission]:
+        """One request for a job per picture; their seeds follow one another.
+
+        Raises:
+            InvalidParameter: the first field that is wrong, with its limit.
+        """
+        first = self.inputs.get("seed", RANDOM_SEED)
+        if first == RANDOM_SEED:
+            first = random_seed()
+        # What is no seed is refused with the other inputs.
+        seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
+        return [submission_of(spec, {**self.inputs, "seed": seed}) for seed in seeds]
+
+
+def read_request(data: bytes) -> FalRequest:
+    """What a body asks for. Unknown keys are ignored; null counts as absent.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field and its limit.
+    """
+    body = decode_json(data)
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
+    fields = {name: value for name, value in body.items() if value is not None}
+    for name in _NOT_TAKEN:
+        if fields.get(name, []) != []:
+            raise InvalidParameter(name, "is not taken here yet: this server draws from text")
+    is_inline = fields.get("sync_mode", False)
+    if not isinstance(is_inline, bool):
+        raise InvalidParameter("sync_mode", "must be true or false")
+    return FalRequest(
+        inputs=_size(fields) | inputs_in(fields, DEFAULT_FORMAT),
+        pictures=PICTURES.read("num_images", {"num_images": PICTURES.default} | fields),
+        is_inline=is_inline,
+    )
+
+
+def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Sides by name or in pixels; those that stand beside `image_size`, as other servers have them, win."""
+    size = fields.get("image_size", DEFAULT_SIZE)
+    if isinstance(size, Mapping):
+        return {side: size[side] for side in _SIDES if size.get(side) is not None}
+    if isinstance(size, str):
+        if size in IMAGE_SIZES:
+            return dict(zip(_SIDES, IMAGE_SIZES[size], strict=True))
+        if (pixels := _PIXELS.fullmatch(size)) is not None:
+            return {"width": int(pixels[1]), "height": int(pixels[2])}
+    names = either([repr(known) for known in IMAGE_SIZES])
+    raise InvalidParameter("image_size", f"must be {names}, or an object with width and height")
