@@ -1,0 +1,202 @@
+"""Workers as actors of a Ray cluster, as the gateway sees them."""
+
+import asyncio
+import contextlib
+import logging
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from flux_endpoint.fleet.local import Backoff
+from flux_endpoint.fleet.protocol import WorkerProcess
+from flux_endpoint.fleet.ray_wish import Placed, Seen, Setup, Wish
+
+logger = logging.getLogger(__name__)
+
+DRIVER: Final = (sys.executable, "-m", "flux_endpoint.fleet.ray_driver")
+# Between two looks at the cluster.
+_LOOK_S: Final = 3.0
+# For one answer: a driver that needs longer hangs in Ray and is started anew. It gives up joining a cluster by itself.
+_ANSWER_S: Final = 75.0
+# What `stop` leaves for the rest of the gateway's 5 s: the workers of a cluster of its own leave meanwhile.
+_STOP_S: Final = 4.0
+_BACKOFF: Final = Backoff(first_s=2)
+
+
+class RayFleet:
+    """Keeps a number of workers on a Ray cluster by way of a driver, a small process of its own.
+
+    The driver connects in its own time: neither a cluster that is away nor one that hangs holds the gateway up. Workers
+    of a cluster that was there before stay when the gateway ends, and its successor finds them.
+
+    Args:
+        setup: for the driver.
+        environment: the whole environment of the driver and, on a cluster of its own, of Ray.
+        on_worker_starts: awaited with the id of every worker that is seen first, and with how the one before it died;
+            empty when it did not.
+        on_worker_lost: awaited with the id of every worker whose host saw it end. Of one whose host is away nobody
+            knows whether it has: its leases tell.
+        backoff: pause before the driver is started again.
+        driver: the command that starts it.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        environment: Mapping[str, str],
+        on_worker_starts: Callable[[str, str], Awaitable[object]],
+        on_worker_lost: Callable[[str], Awaitable[object]],
+        backoff: Backoff = _BACKOFF,
+        driver: Sequence[str] = DRIVER,
+    ) -> None:
+        self._setup, self._environment, self._driver = setup, environment, driver
+        self._on_worker_starts, self._on_worker_lost = on_worker_starts, on_worker_lost
+        self._backoff = backoff
+        self._count: int | None = None
+        self._restart: set[str] = set()
+        self._replace: set[str] = set()
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._placed: Mapping[str, Placed | None] = {}
+        self._trouble = ""
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the driver; returns before it has joined the cluster."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """End the driver. Workers leave with a cluster that is its own, others stay. A second call does nothing."""
+        self._stopping.set()
+        keeper, self._keeper = self._keeper, None
+        if keeper:
+            await keeper
+
+    async def scale(self, count: int) -> None:
+        """Say how many workers there are to be. It takes a while until they are."""
+        if count != self._count:
+            self._count = count
+            self._changed.set()
+
+    async def restart(self, worker_id: str) -> None:
+        """Ask one worker to leave; another takes its place. Does nothing for a worker of somebody else's."""
+        self._restart.add(worker_id)
+        self._changed.set()
+
+    async def replace(self, worker_id: str, why: str) -> None:
+        """End one worker that hangs; another takes its place. Does nothing for a worker of somebody else's."""
+        if self._is_ours(worker_id):
+            logger.error("worker %s is ended: %s", worker_id, why)
+            self._replace.add(worker_id)
+            self._changed.set()
+
+    async def list(self) -> Sequence[WorkerProcess]:
+        """The workers that run on the cluster, as seen last; those that Ray has still to place have no id yet."""
+        return [WorkerProcess(one.worker_id, one.pid, one.restarts) for one in self._placed.values() if one]
+
+    def _is_ours(self, worker_id: str) -> bool:
+        return any(one is not None and one.worker_id == worker_id for one in self._placed.values())
+
+    async def _keep(self) -> None:
+        pause_s = self._backoff.first_s
+        while not self._stopping.is_set():
+            try:
+                if await self._drive():
+                    pause_s = self._backoff.first_s
+            except OSError as error:
+                logger.error("the Ray driver cannot be started: %s", error)
+            if self._stopping.is_set():
+                return
+            logger.warning("no Ray driver: it is started again in %.0f s; the workers there go on", pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            pause_s = min(self._backoff.last_s, 2 * pause_s)
+
+    async def _drive(self) -> bool:
+        """Start a driver and tell it what is wanted until it or this fleet ends; whether it ever answered."""
+        process = await asyncio.create_subprocess_exec(
+            *self._driver,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            limit=2**24,
+            # Ctrl-C in a terminal reaches the gateway alone.
+            start_new_session=True,
+        )
+        assert process.stdin and process.stdout
+        has_answered = False
+        try:
+            process.stdin.write(self._setup.to_json().encode() + b"\n")
+            while not self._stopping.is_set():
+                seen = await self._ask(process.stdin, process.stdout)
+                if seen is None:
+                    break
+                has_answered = True
+                await self._note(seen)
+                await self._rest()
+        finally:
+            await _end(process)
+        return has_answered
+
+    async def _ask(self, wishes: asyncio.StreamWriter, answers: asyncio.StreamReader) -> Seen | None:
+        """What the driver answers to the present wish; None when it does not, or the fleet is to stop."""
+        self._changed.clear()
+        wish = Wish(self._count, restart=frozenset(self._restart), replace=frozenset(self._replace))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            wishes.write(wish.to_json().encode() + b"\n")
+            await wishes.drain()
+            reading = asyncio.ensure_future(answers.readline())
+            await asyncio.wait({reading, stopping}, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            return None
+        finally:
+            stopping.cancel()
+        if not reading.done():
+            reading.cancel()
+            if not self._stopping.is_set():
+                logger.error("the Ray driver has not answered for %.0f s and is ended", _ANSWER_S)
+            return None
+        if not (line := await reading):
+            return None
+        self._restart -= wish.restart
+        self._replace -= wish.replace
+        return Seen.from_json(line.decode())
+
+    async def _rest(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._changed, self._stopping)]
+        await asyncio.wait(waits, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _note(self, seen: Seen) -> None:
+        """Tell the rest of the gateway what has changed."""
+        if seen.trouble != self._trouble:
+            self._trouble = seen.trouble
+            (logger.error if seen.trouble else logger.info)("%s", seen.trouble or "workers are placed again")
+        before, self._placed = self._placed, seen.placed
+        for name, now in seen.placed.items():
+            old = before.get(name)
+            if now is None or (old is not None and old.worker_id == now.worker_id):
+                continue
+            if old is not None and old.host == now.host:
+                await self._tell(self._on_worker_lost, old.worker_id)
+            await self._tell(self._on_worker_starts, now.worker_id, now.last_end)
+
+    async def _tell(self, listener: Callable[..., Awaitable[object]], worker_id: str, *news: str) -> None:
+        try:
+            await listener(worker_id, *news)
+        except Exception:
+            logger.exception("the start or the end of worker %s could not be noted", worker_id)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Let the driver leave by closing its input; end it when it does not."""
+    if process.stdin:
+        process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
