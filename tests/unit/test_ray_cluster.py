@@ -64,8 +64,8 @@ def test_addresses_of_this_machine():
         Wish(3, frozenset({"b", "a"}), frozenset(), frozenset({"c"})),
         Wish(),
         Seen({"gpu-0": Placed("h", "w", 1, 2, "signal SIGKILL", None), "gpu-1": None}),
-        Seen({}, "no way"),
-        Setup(None, "n", "http://g", "cpu", ["worker"], {"TOKEN": "secret"}),
+        Seen({}, ("a",), ("b",), "no way"),
+        Setup(None, "n", "http://g", "cpu", {"TOKEN": "secret"}),
     ],
 )
 def test_what_is_said_arrives(said):

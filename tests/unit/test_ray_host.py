@@ -1,7 +1,6 @@
 """The host of one worker, with tiny real processes in the place of workers and without Ray."""
 
 import os
-import sys
 
 import psutil
 import pytest
@@ -21,7 +20,7 @@ def hosts():
     made = []
 
     def make(code, has_gpu=False, environment=None):
-        spec = WorkerSpec([sys.executable, "-I", "-S", "-c", code], environment or {})
+        spec = WorkerSpec(["-I", "-S", "-c", code], environment or {})
         made.append(WorkerHost("w0", spec, has_gpu, Backoff(0.01, 0.01)))
         return made[-1]
 
@@ -51,8 +50,9 @@ def test_a_worker_that_refuses_is_tried_again_and_the_refusal_is_told(hosts):
     assert report.last_end == "exit code 78"
 
 
-def test_a_program_that_is_missing_is_tried_again():
-    host = WorkerHost("w0", WorkerSpec(["/nowhere/at/all"], {}), False, Backoff(0.01, 0.01))
+def test_a_process_that_cannot_be_made_is_tried_again(monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/at/all")
+    host = WorkerHost("w0", WorkerSpec([], {}), False, Backoff(0.01, 0.01))
     wait_until(lambda: host.report().restarts > 1, "it was tried again")
     assert host.report().refusal is None
     host.leave()

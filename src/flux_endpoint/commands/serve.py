@@ -24,7 +24,7 @@ def serve(*, settings: Settings) -> None:
     """
     from flux_endpoint.wiring.gateway import serve as run
 
-    if settings.keeps_workers:
+    if settings.fleet == "local" and settings.keeps_workers:
         # Before anything is started: a worker would say the same after it has taken seconds to import torch.
         for endpoint_id, source in settings.sources.items():
             if source != EMBEDDED:

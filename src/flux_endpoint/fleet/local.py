@@ -28,7 +28,7 @@ LEAVE_S: Final = 2.5
 # One that is asked to leave while the gateway stays may be slow on a busy machine; after this it is deaf.
 _DEAF_AFTER_S: Final = 15.0
 # A worker that lived this long did not die of what killed the one before it.
-_HEALTHY_AFTER_S: Final = 60.0
+HEALTHY_AFTER_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class LocalFleet:
                 await self._note_refusal(slot, exit_code)
                 return
             await self._note_end(slot, exit_code)
-            if slot.is_leaving or time.monotonic() - started_s > _HEALTHY_AFTER_S:
+            if slot.is_leaving or time.monotonic() - started_s > HEALTHY_AFTER_S:
                 pause_s = self._backoff.first_s
             slot.is_leaving = False
             slot.hurry.clear()
@@ -247,7 +247,7 @@ class LocalFleet:
             slot.last_end = ""
             await self._tell(self._events.left(slot.worker_id), slot)
         else:
-            slot.last_end = _cause_of(exit_code)
+            slot.last_end = cause_of(exit_code)
             logger.error("worker %s died: %s", slot.worker_id, slot.last_end)
             await self._tell(self._events.lost(slot.worker_id), slot)
 
@@ -287,7 +287,8 @@ def _signal(process: "asyncio.subprocess.Process | None", number: signal.Signals
             process.send_signal(number)
 
 
-def _cause_of(exit_code: int) -> str:
+def cause_of(exit_code: int) -> str:
+    """The end of a process in words."""
     if exit_code >= 0:
         return f"exit code {exit_code}"
     with contextlib.suppress(ValueError):

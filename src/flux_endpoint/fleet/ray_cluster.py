@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LEAVE_S
 from flux_endpoint.fleet.ray_host import HostReport, WorkerHost, WorkerSpec
-from flux_endpoint.fleet.ray_wish import Wish
+from flux_endpoint.fleet.ray_wish import Placed, Seen, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +39,28 @@ class Workers:
     def __init__(self, namespace: str, spec: WorkerSpec, device: str | None) -> None:
         self._namespace, self._spec, self._device = namespace, spec, device
 
-    def reconcile(self, wish: Wish) -> Mapping[str, HostReport | None]:
-        """Make a wish true as far as one step can. Doing it again does nothing more.
-
-        Returns:
-            What each host says, by the actor's name; None for one that Ray has not placed yet or cannot reach.
-        """
+    def reconcile(self, wish: Wish) -> Seen:
+        """Make a wish true as far as one step can. Doing it again does nothing more."""
         reports = self._reports(self._names())
         by_worker = {report.worker_id: name for name, report in reports.items() if report}
-        for worker_id in wish.replace & by_worker.keys():
-            self._end([by_worker[worker_id]], is_final=False)
-        for worker_id in wish.restart & by_worker.keys():
-            self._actor(by_worker[worker_id]).restart.remote(worker_id)
+        restart = [name for worker_id, name in by_worker.items() if worker_id in wish.restart]
+        replace = [name for worker_id, name in by_worker.items() if worker_id in wish.replace]
+        surplus: Collection[str] = ()
         if wish.count is not None:
             keep = chosen(reports, wish, self._kind(), self._spec.digest)
-            self._end(reports.keys() - keep, is_final=True)
+            surplus = reports.keys() - keep
             for name in keep - reports.keys():
                 self._make(name)
-            reports = {name: reports.get(name) for name in sorted(keep)}
-        return reports
+                reports[name] = None
+        for name in restart:
+            self._ask(name, "restart")
+        lost = self._end(replace, is_final=False)
+        left = self._end(surplus, is_final=True)
+        return Seen(
+            {name: _placed(reports[name]) for name in sorted(reports) if name not in surplus},
+            [worker_id for worker_id, name in by_worker.items() if name in left],
+            [worker_id for worker_id, name in by_worker.items() if name in lost],
+        )
 
     def end_all(self) -> None:
         """End all workers, politely first."""
@@ -85,9 +88,9 @@ class Workers:
         return ray.get_actor(name, namespace=self._namespace)
 
     def _reports(self, names: Iterable[str]) -> dict[str, HostReport | None]:
-        asked = {name: answer for name in names if (answer := self._ask(name, "report"))}
-        ray.wait(list(asked.values()), num_returns=len(asked), timeout=_REPORT_S) if asked else None
-        return {name: _answer(name, asked[name]) if name in asked else None for name in names}
+        asked = {name: self._ask(name, "report") for name in names}
+        answered = _answers(asked, _REPORT_S)
+        return {name: answered.get(name) for name in names}
 
     def _ask(self, name: str, method: str) -> Any:
         try:
@@ -117,16 +120,20 @@ class Workers:
             num_cpus=0 if has_gpu else 1,
         ).remote(f"ray-{name}", self._spec, has_gpu)
 
-    def _end(self, names: Collection[str], *, is_final: bool) -> None:
-        """Ask for the jobs back, then end the actors: for good, or for Ray to make them anew where there is room."""
-        leaving = [answer for name in names if (answer := self._ask(name, "leave"))]
-        ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_S) if leaving else None
+    def _end(self, names: Collection[str], *, is_final: bool) -> Collection[str]:
+        """Ask for the jobs back, then end the actors: for good, or for Ray to make them anew where there is room.
+
+        Returns:
+            The names of those whose worker is known to have ended.
+        """
+        left = _answers({name: self._ask(name, "leave") for name in names}, _LEAVE_S)
         for name in names:
             logger.info("ending the worker %s", name)
             try:
                 ray.kill(self._actor(name), no_restart=is_final)
             except (RayError, ValueError):
                 logger.info("the worker %s has gone already", name)
+        return left.keys()
 
 
 def chosen(reports: Mapping[str, HostReport | None], wish: Wish, kind: str | None, digest: str) -> frozenset[str]:
@@ -162,16 +169,29 @@ def _number(name: str) -> int:
     return int(match[2]) if match else 0
 
 
-def _answer(name: str, asked: Any) -> HostReport | None:
-    try:
-        report: HostReport = ray.get(asked, timeout=0)
-    except GetTimeoutError:
+def _answers(asked: Mapping[str, Any], within_s: float) -> dict[str, Any]:
+    """What has been answered in time, by name."""
+    waiting = [answer for answer in asked.values() if answer is not None]
+    if waiting:
+        ray.wait(waiting, num_returns=len(waiting), timeout=within_s)
+    answered = {}
+    for name, answer in asked.items():
+        try:
+            answered[name] = ray.get(answer, timeout=0) if answer is not None else None
+        except GetTimeoutError:
+            # It is starting, or its machine is away.
+            continue
+        except RayError as error:
+            # Ray says here, and nowhere else, why it could not make an actor: this package is not installed there.
+            logger.warning("the worker %s cannot be reached: %s", name, " ".join(str(error).split())[-500:])
+    return answered
+
+
+def _placed(report: HostReport | None) -> Placed | None:
+    """A report without what is made of secrets."""
+    if report is None:
         return None
-    except RayError as error:
-        # Ray says here, and nowhere else, why it could not make an actor: this package is not installed there.
-        logger.warning("the worker %s cannot be reached: %s", name, " ".join(str(error).split())[-500:])
-        return None
-    return report
+    return Placed(report.host, report.worker_id, report.pid, report.restarts, report.last_end, report.refusal)
 
 
 def is_loopback(url: str) -> bool:

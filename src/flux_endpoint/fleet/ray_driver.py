@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import IO, Any, Final
 
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.fleet.ray_host import HostReport, WorkerSpec
-from flux_endpoint.fleet.ray_wish import Placed, Seen, Setup, Wish
+from flux_endpoint.fleet.ray_host import WorkerSpec
+from flux_endpoint.fleet.ray_wish import Seen, Setup, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ _CONNECT_S: Final = 60.0
 # From the end of the input to that of the process: for workers of a cluster of its own to leave.
 _LEAVE_S: Final = 4.5
 EXIT_NO_CLUSTER: Final = 3
+WORKER: Final = ("-m", "flux_endpoint", "worker", "--exit-with-parent")
 
 
 def main() -> int:
@@ -51,14 +52,14 @@ def drive(setup: Setup, wishes: Iterable[str], answers: IO[str]) -> None:
 
     from flux_endpoint.fleet.ray_cluster import Workers
 
-    workers = Workers(setup.namespace, WorkerSpec(setup.command, setup.environment), setup.device)
+    workers = Workers(setup.namespace, WorkerSpec(WORKER, setup.environment), setup.device)
     for line in wishes:
         wish = Wish.from_json(line)
         try:
             workers.check_reachable(setup.gateway_url)
-            seen = Seen({name: _placed(report) for name, report in workers.reconcile(wish).items()})
+            seen = workers.reconcile(wish)
         except SettingsError as error:
-            seen = Seen({}, str(error))
+            seen = Seen({}, trouble=str(error))
         print(seen.to_json(), file=answers, flush=True)
     if is_own:
         workers.end_all()
@@ -71,6 +72,8 @@ def _connect(address: str | None) -> bool:
     is_own = address == "local"
     # Workers are no background work: Ray would run them at nice 15.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A server of one's own tells nobody else how it is used, unless its owner says so.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     limit = threading.Timer(_CONNECT_S, _give_up, [address])
     limit.daemon = True
     limit.start()
@@ -95,13 +98,6 @@ def _read(lines: IO[str], wishes: "queue.SimpleQueue[str | None]") -> None:
     # Whatever Ray is doing just now: nobody waits for it any more.
     time.sleep(_LEAVE_S)
     os._exit(EXIT_NO_CLUSTER)
-
-
-def _placed(report: HostReport | None) -> Placed | None:
-    """A report without what is made of secrets."""
-    if report is None:
-        return None
-    return Placed(report.host, report.worker_id, report.pid, report.restarts, report.last_end, report.refusal)
 
 
 if __name__ == "__main__":

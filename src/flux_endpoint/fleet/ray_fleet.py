@@ -5,11 +5,11 @@ import contextlib
 import logging
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Final
 
 from flux_endpoint.fleet.local import Backoff
-from flux_endpoint.fleet.protocol import WorkerProcess
+from flux_endpoint.fleet.protocol import FleetWorker, WorkerEvents
 from flux_endpoint.fleet.ray_wish import Placed, Seen, Setup, Wish
 
 logger = logging.getLogger(__name__)
@@ -30,30 +30,32 @@ class RayFleet:
     The driver connects in its own time: neither a cluster that is away nor one that hangs holds the gateway up. Workers
     of a cluster that was there before stay when the gateway ends, and its successor finds them.
 
+    Implements `Fleet`.
+
     Args:
         setup: for the driver.
         environment: the whole environment of the driver and, on a cluster of its own, of Ray.
-        on_worker_starts: awaited with the id of every worker that is seen first, and with how the one before it died;
-            empty when it did not.
-        on_worker_lost: awaited with the id of every worker whose host saw it end. Of one whose host is away nobody
-            knows whether it has: its leases tell.
+        workers: how many at the start.
+        events: told of every worker that is seen first, and of every one whose host saw it end. Of a worker whose host
+            is away nobody knows whether it has ended: its leases tell.
         backoff: pause before the driver is started again.
         driver: the command that starts it.
     """
+
+    is_shared = True
 
     def __init__(
         self,
         setup: Setup,
         environment: Mapping[str, str],
-        on_worker_starts: Callable[[str, str], Awaitable[object]],
-        on_worker_lost: Callable[[str], Awaitable[object]],
+        workers: int,
+        events: WorkerEvents,
         backoff: Backoff = _BACKOFF,
         driver: Sequence[str] = DRIVER,
     ) -> None:
         self._setup, self._environment, self._driver = setup, environment, driver
-        self._on_worker_starts, self._on_worker_lost = on_worker_starts, on_worker_lost
-        self._backoff = backoff
-        self._count: int | None = None
+        self._events, self._backoff = events, backoff
+        self._count, self._busy = workers, frozenset[str]()
         self._restart: set[str] = set()
         self._replace: set[str] = set()
         self._changed = asyncio.Event()
@@ -63,40 +65,43 @@ class RayFleet:
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the driver; returns before it has joined the cluster."""
+        """See `Fleet.start`; returns before the driver has joined the cluster."""
         self._keeper = asyncio.create_task(self._keep())
 
-    async def stop(self) -> None:
-        """End the driver. Workers leave with a cluster that is its own, others stay. A second call does nothing."""
-        self._stopping.set()
-        keeper, self._keeper = self._keeper, None
-        if keeper:
-            await keeper
-
-    async def scale(self, count: int) -> None:
-        """Say how many workers there are to be. It takes a while until they are."""
-        if count != self._count:
-            self._count = count
+    async def scale(self, workers: int, busy: Collection[str] = ()) -> None:
+        """See `Fleet.scale`."""
+        self._busy = frozenset(busy)
+        if workers != self._count:
+            self._count = workers
             self._changed.set()
 
     async def restart(self, worker_id: str) -> None:
-        """Ask one worker to leave; another takes its place. Does nothing for a worker of somebody else's."""
+        """See `Fleet.restart`."""
         self._restart.add(worker_id)
         self._changed.set()
 
     async def replace(self, worker_id: str, why: str) -> None:
-        """End one worker that hangs; another takes its place. Does nothing for a worker of somebody else's."""
-        if self._is_ours(worker_id):
+        """See `Fleet.replace`."""
+        if any(one is not None and one.worker_id == worker_id for one in self._placed.values()):
             logger.error("worker %s is ended: %s", worker_id, why)
             self._replace.add(worker_id)
             self._changed.set()
 
-    async def list(self) -> Sequence[WorkerProcess]:
-        """The workers that run on the cluster, as seen last; those that Ray has still to place have no id yet."""
-        return [WorkerProcess(one.worker_id, one.pid, one.restarts) for one in self._placed.values() if one]
+    async def list(self) -> Sequence[FleetWorker]:
+        """See `Fleet.list`: as seen last; those that Ray has still to place have no id yet."""
+        return [FleetWorker(one.worker_id, one.pid, one.restarts) for one in self._placed.values() if one]
 
-    def _is_ours(self, worker_id: str) -> bool:
-        return any(one is not None and one.worker_id == worker_id for one in self._placed.values())
+    async def wait_refused(self) -> int:
+        """For ever: what a worker refuses on one machine may be right on another, or later. It is tried again."""
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async def stop(self) -> None:
+        """End the driver. Workers leave with a cluster that is its own, others stay. See `Fleet.stop`."""
+        self._stopping.set()
+        keeper, self._keeper = self._keeper, None
+        if keeper:
+            await keeper
 
     async def _keep(self) -> None:
         pause_s = self._backoff.first_s
@@ -142,7 +147,7 @@ class RayFleet:
     async def _ask(self, wishes: asyncio.StreamWriter, answers: asyncio.StreamReader) -> Seen | None:
         """What the driver answers to the present wish; None when it does not, or the fleet is to stop."""
         self._changed.clear()
-        wish = Wish(self._count, restart=frozenset(self._restart), replace=frozenset(self._replace))
+        wish = Wish(self._count, self._busy, restart=frozenset(self._restart), replace=frozenset(self._replace))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             wishes.write(wish.to_json().encode() + b"\n")
@@ -175,20 +180,28 @@ class RayFleet:
         if seen.trouble != self._trouble:
             self._trouble = seen.trouble
             (logger.error if seen.trouble else logger.info)("%s", seen.trouble or "workers are placed again")
+        if seen.trouble:
+            return
         before, self._placed = self._placed, seen.placed
+        for worker_id in seen.left:
+            await self._tell(self._events.leaves(worker_id))
+            await self._tell(self._events.left(worker_id))
+        for worker_id in seen.lost:
+            await self._tell(self._events.lost(worker_id))
         for name, now in seen.placed.items():
             old = before.get(name)
             if now is None or (old is not None and old.worker_id == now.worker_id):
                 continue
             if old is not None and old.host == now.host:
-                await self._tell(self._on_worker_lost, old.worker_id)
-            await self._tell(self._on_worker_starts, now.worker_id, now.last_end)
+                await self._tell((self._events.lost if now.last_end else self._events.left)(old.worker_id))
+            died = f"the worker before it died: {now.last_end}" if now.last_end else ""
+            await self._tell(self._events.starts(now.worker_id, died))
 
-    async def _tell(self, listener: Callable[..., Awaitable[object]], worker_id: str, *news: str) -> None:
+    async def _tell(self, telling: Awaitable[None]) -> None:
         try:
-            await listener(worker_id, *news)
+            await telling
         except Exception:
-            logger.exception("the start or the end of worker %s could not be noted", worker_id)
+            logger.exception("the start or the end of a worker could not be noted")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ from flux_endpoint.fleet.local import HEALTHY_AFTER_S, LEAVE_S, REFUSALS, WORKER
 logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "FLUX_ENDPOINT_"
-_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+# Who holds no GPU sees all of them unless they are hidden; and it holds one CPU.
+_ON_A_CPU: Final = {"CUDA_VISIBLE_DEVICES": "", "FLUX_ENDPOINT_THREADS": "1"}
 _BACKOFF: Final = Backoff()
 
 
@@ -28,17 +30,17 @@ class WorkerSpec:
     """How a worker is started, on whichever machine.
 
     Attributes:
-        command: starts it; it gets its id in the environment.
+        arguments: after the machine's own Python; it gets its id in the environment.
         environment: its settings, secrets included; the rest of its environment is that of the machine it runs on.
     """
 
-    command: Sequence[str]
+    arguments: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
 
     @property
     def digest(self) -> str:
         """Equal for equal specs. It is made of secrets too: show it to nobody."""
-        return hashlib.sha256(json.dumps([list(self.command), dict(self.environment)]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([list(self.arguments), dict(self.environment)]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,12 @@ class WorkerHost:
     def _run(self) -> int:
         """The exit code of a worker, when it has ended."""
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(_PREFIX)}
-        hidden = {} if self._has_gpu else {_GPUS: ""}
+        hidden = {} if self._has_gpu else _ON_A_CPU
         environment = inherited | hidden | dict(self._spec.environment) | {WORKER_ID_VARIABLE: self._worker_id}
         try:
-            with subprocess.Popen(self._spec.command, env=environment, stdin=subprocess.PIPE) as process:
+            with subprocess.Popen(
+                [sys.executable, *self._spec.arguments], env=environment, stdin=subprocess.PIPE
+            ) as process:
                 self._process = process
                 if self._leaving.is_set():
                     # `leave` came while the process was being made, and did not see it.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,7 +17,6 @@ class Setup:
         namespace: of the actors.
         gateway_url: where workers take their jobs.
         device: as the setting says; None for GPUs where the cluster has any.
-        command: starts a worker.
         environment: of the workers, secrets included.
     """
 
@@ -25,7 +24,6 @@ class Setup:
     namespace: str
     gateway_url: str
     device: str | None
-    command: list[str]
     environment: dict[str, str] = dataclasses.field(repr=False)
 
     def to_json(self) -> str:
@@ -93,10 +91,14 @@ class Seen:
 
     Attributes:
         placed: by the actor's name; None for one that Ray has not placed yet, or cannot reach.
+        left: ids of workers that were asked to leave for good, and have ended.
+        lost: ids of workers that were ended because they were of no use.
         trouble: why nothing could be done, in words; empty when it could.
     """
 
     placed: Mapping[str, Placed | None]
+    left: Sequence[str] = ()
+    lost: Sequence[str] = ()
     trouble: str = ""
 
     def to_json(self) -> str:
@@ -108,4 +110,4 @@ class Seen:
         """The opposite of `to_json`."""
         given: dict[str, Any] = json.loads(line)
         placed = {name: Placed(**one) if one else None for name, one in given["placed"].items()}
-        return cls(placed, given["trouble"])
+        return cls(placed, tuple(given["left"]), tuple(given["lost"]), given["trouble"])

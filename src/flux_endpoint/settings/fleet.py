@@ -11,7 +11,7 @@ from flux_endpoint.settings.fields import PrefixedSettings, Secret, setting
 # A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
 _MAX_LEASE_S: Final = 86_400
 
-FleetKind = Literal["local", "none"]
+FleetKind = Literal["local", "ray", "none"]
 
 
 class FleetSettings(PrefixedSettings):
@@ -19,9 +19,31 @@ class FleetSettings(PrefixedSettings):
 
     fleet: FleetKind = setting(
         "local",
-        "What starts and stops workers: 'local', this server, as child processes with a GPU each; 'none' when they "
-        "join by themselves (docs/guides/workers.md).",
-        "local, none",
+        "What starts and stops workers: 'local', this server, as child processes with a GPU each; 'ray', on the "
+        "machines of a Ray cluster (docs/guides/ray.md); 'none' when they join by themselves (docs/guides/workers.md).",
+        "local, ray, none",
+    )
+    ray_address: str | None = setting(
+        None,
+        "Where FLEET=ray finds its cluster: HOST:PORT of the head when this machine is one of the cluster's, "
+        "ray://HOST:PORT from elsewhere. Default: Ray's own RAY_ADDRESS, else a cluster on this machine that ends with "
+        "this server.",
+        "auto, HOST:PORT or ray://HOST:PORT",
+        pattern=r"^(auto|(ray://)?[^/\s]+:[0-9]{1,5})$",
+    )
+    ray_namespace: str = setting(
+        "flux-endpoint",
+        "Namespace of the workers on a Ray cluster. Servers on one database share it; others on the same cluster need "
+        "another one.",
+        "letters, digits, '-', '_' or '.'",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+    )
+    gateway_url: str | None = setting(
+        None,
+        "How the workers that FLEET=ray places on other machines reach this server, or the load balancer before it. "
+        "Default: PUBLIC_URL, else where this server listens.",
+        "a URL that starts with http:// or https://",
+        pattern=r"^https?://[^/]",
     )
     workers: int = setting(
         1,

@@ -1,12 +1,16 @@
 """Picks what starts and stops workers, by the setting FLEET."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 
+from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.devices import list_devices
 from flux_endpoint.fleet.local import LocalFleet
 from flux_endpoint.fleet.protocol import Fleet
+from flux_endpoint.fleet.ray_fleet import RayFleet
+from flux_endpoint.fleet.ray_wish import Setup
 from flux_endpoint.service.own_workers import OwnWorkers
 from flux_endpoint.settings import Settings
 from flux_endpoint.settings.fields import PREFIX
@@ -42,9 +46,28 @@ def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own:
         port: where the gateway listens.
         node: starts all worker ids.
         own: told what becomes of the workers.
+
+    Raises:
+        SettingsError: FLEET is 'ray', and Ray is not installed.
     """
     gateway = f"http://{url_host(settings.host)}:{port}"
     workers = settings.workers if settings.keeps_workers else 0
+    if settings.fleet == "ray":
+        if importlib.util.find_spec("ray") is None:
+            raise SettingsError("FLEET=ray needs Ray, which is not installed: pip install 'flux-endpoint[ray]'")
+        url = settings.gateway_url or settings.public_url or gateway
+        return RayFleet(
+            setup=Setup(
+                address=settings.ray_address,
+                namespace=settings.ray_namespace,
+                gateway_url=url,
+                device=settings.device,
+                environment=worker_variables(settings, worker_token, url),
+            ),
+            environment=_inherited(),
+            workers=workers,
+            events=_Reports(own, list(settings.sources)),
+        )
     threads = {f"{PREFIX}THREADS": str(threads_per_worker(workers))}
     return LocalFleet(
         command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],

@@ -1,0 +1,198 @@
+"""Workers on a real Ray cluster: a head without room and nodes that come and go, all on this machine."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from flux_endpoint.fleet.ray_wish import Seen, Setup, Wish
+from tests.servers import Server, wait_until
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+# Ray needs it for a node that is lost, and for two that start on a busy machine.
+PATIENCE_S = 90
+
+
+class Nodes:
+    """The machines of a cluster, as far as one machine can play them."""
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+        self.address = cluster.address
+        self.all = []
+
+    def add(self):
+        """A machine with room for one worker."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.all.append(self._cluster.add_node(num_cpus=1, include_dashboard=False))
+        return self.all[-1]
+
+    def workers(self, node) -> list[psutil.Process]:
+        """The worker processes of ours on a machine."""
+        return [process for process in self._below(node) if is_worker(process)]
+
+    def lose(self, node) -> None:
+        """A machine loses its power: all of its processes end at once."""
+        for process in self._below(node):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.all.remove(node)
+        self._cluster.remove_node(node)
+
+    def _below(self, node) -> list[psutil.Process]:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        return [raylet, *raylet.children(recursive=True)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "flux_endpoint" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Ray keeps a token there, once it has made one. Not a folder of pytest's: paths of sockets must be short.
+        home = tempfile.mkdtemp(prefix="ray-")
+        for name, value in {"HOME": home, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": home}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield Nodes(cluster)
+        finally:
+            cluster.shutdown()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def counted(server: Server) -> int:
+    """How many workers ask for jobs."""
+    workers = server.health()["workers"]
+    return workers["ready"] + workers["running"]
+
+
+def wait_counted(server: Server, count: int) -> None:
+    what = f"{count} workers ask for jobs"
+    try:
+        wait_until(lambda: counted(server) == count, what, PATIENCE_S)
+    except AssertionError:
+        raise AssertionError(f"{what}: {server.health()}; the log:\n{server.log.read_text()[-6_000:]}") from None
+
+
+def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(nodes, servers):
+    first, second = nodes.add(), nodes.add()
+    settings = {"fleet": "ray", "ray_address": nodes.address, "workers": 2, "lease_s": 3, "model": "fake:0.2"}
+    server = servers.start(**settings)
+    # 1. They come up, one on each node, and draw.
+    wait_counted(server, 2)
+    assert [len(nodes.workers(node)) for node in (first, second)] == [1, 1]
+    jobs = [server.submit(num_inference_steps=2) for _ in range(4)]
+    for job_id in jobs:
+        server.wait_status(job_id, "COMPLETED")
+    # 2. A machine is lost under its jobs: they are drawn by the other one, and its worker has no place for now.
+    jobs = [server.submit(num_inference_steps=15) for _ in range(2)]
+    wait_until(lambda: server.health()["workers"]["running"] == 2, "both workers draw")
+    nodes.lose(first)
+    wait_counted(server, 1)
+    ends = [server.wait_status(job_id, "COMPLETED") for job_id in jobs]
+    assert sorted(job.get("retries", 0) for job in ends) == [0, 1]
+    # 3. Another machine joins: the lost node's worker comes up there.
+    third = nodes.add()
+    wait_counted(server, 2)
+    there = {node: nodes.workers(node) for node in (second, third)}
+    assert [len(workers) for workers in there.values()] == [1, 1]
+    # 4. The gateway is killed. Its workers stay, its successor finds them, and needs one only: the other gives back
+    # what it draws, unblamed, and leaves.
+    jobs = [server.submit(num_inference_steps=30) for _ in range(2)]
+    wait_until(lambda: server.health()["workers"]["running"] == 2, "both workers draw")
+    server.signal(signal.SIGKILL)
+    server.wait_exit()
+    server = servers.restart(server, workers=1)
+    wait_counted(server, 1)
+    before = [worker for workers in there.values() for worker in workers]
+    remaining = wait_until(
+        lambda: (left := list(filter(is_worker, before))) and len(left) == 1 and left, "one of them has left"
+    )
+    ends = [server.wait_status(job_id, "COMPLETED") for job_id in jobs]
+    assert all(job.get("retries", 0) == 0 for job in ends)
+    assert is_worker(remaining[0])
+    # 5. SIGTERM: the gateway goes in time, the worker stays.
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert is_worker(remaining[0])
+
+
+def test_two_drivers_that_want_the_same_do_no_harm(nodes):
+    while len(nodes.all) < 2:
+        nodes.add()
+    # Workers that refuse at once, and are tried again for as long as they are wanted.
+    setup = Setup(nodes.address, "two-drivers", "http://127.0.0.1:9", "cpu", {"FLUX_ENDPOINT_MODEL": "fake"})
+    command = [sys.executable, "-m", "flux_endpoint.fleet.ray_driver"]
+    with contextlib.ExitStack() as stack:
+        drivers = []
+        for _ in range(2):
+            driver = stack.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(driver.kill)
+            driver.stdin.write(setup.to_json() + "\n")
+            drivers.append(driver)
+
+        def wish(driver, count):
+            driver.stdin.write(Wish(count).to_json() + "\n")
+            driver.stdin.flush()
+            return Seen.from_json(driver.stdout.readline())
+
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(wish, drivers, [1, 1]))
+            assert [list(seen.placed) for seen in both] == [["cpu-0"], ["cpu-0"]]
+            wait_until(lambda: wish(drivers[0], 1).placed["cpu-0"], "it is placed", PATIENCE_S)
+            one, other = (wish(driver, 1).placed["cpu-0"] for driver in drivers)
+            assert one.host == other.host
+            both = list(pool.map(wish, drivers, [0, 0]))
+            assert [seen.placed for seen in both] == [{}, {}]
+        for driver in drivers:
+            driver.stdin.close()
+            assert driver.wait(PATIENCE_S) == 0
+
+
+def test_a_cluster_that_is_away_keeps_nobody_from_their_work(servers):
+    server = servers.start(fleet="ray", ray_address="127.0.0.1:9")
+    assert counted(server) == 0
+    assert server.health()["workers"]["initializing"] == 0
+    job_id = server.submit()
+    servers.start_worker(server)
+    server.wait_status(job_id, "COMPLETED")
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit(8) == 0
+
+
+def test_without_an_address_the_cluster_is_this_machine_s_and_ends_with_the_server(servers, monkeypatch):
+    home = tempfile.mkdtemp(prefix="ray-")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    try:
+        server = servers.start(fleet="ray", environment={"HOME": home, "RAY_TMPDIR": home})
+        wait_counted(server, 1)
+        server.wait_status(server.submit(), "COMPLETED")
+        below = psutil.Process(server.process.pid).children(recursive=True)
+        assert any(map(is_worker, below))
+        server.signal(signal.SIGKILL)
+        server.wait_exit()
+        _, alive = psutil.wait_procs(below, timeout=PATIENCE_S)
+        assert not alive
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
