@@ -68,12 +68,7 @@ def drive(setup: Setup, wishes: Iterable[str], answers: IO[str]) -> None:
 
 def _connect(address: str | None) -> bool:
     """Join a cluster, or start one; whether it is our own and ends with this process."""
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    is_own = address == "local"
-    # Workers are no background work: Ray would run them at nice 15.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    # A server of one's own tells nobody else how it is used, unless its owner says so.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    is_own, address = address is None, address or "local"
     limit = threading.Timer(_CONNECT_S, _give_up, [address])
     limit.daemon = True
     limit.start()

@@ -13,7 +13,7 @@ class Setup:
 
     Attributes:
         address: of the cluster: HOST:PORT of its head when this machine is one of its nodes, ray://HOST:PORT from
-            elsewhere; None for Ray's own RAY_ADDRESS, or else a cluster of its own on this machine.
+            elsewhere; None for a cluster of its own on this machine.
         namespace: of the actors.
         gateway_url: where workers take their jobs.
         device: as the setting says; None for GPUs where the cluster has any.

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.devices import list_devices
@@ -16,6 +17,10 @@ from flux_endpoint.settings import Settings
 from flux_endpoint.settings.fields import PREFIX
 from flux_endpoint.settings.http import url_host
 from flux_endpoint.wiring.threads import threads_per_worker
+
+# Of a cluster on this machine. Workers are no background work: Ray would run them at nice 15. And a server of one's own
+# tells nobody else how it is used, unless its owner says so.
+_RAY: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class _Reports:
@@ -58,13 +63,13 @@ def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own:
         url = settings.gateway_url or settings.public_url or gateway
         return RayFleet(
             setup=Setup(
-                address=settings.ray_address,
+                address=settings.ray_address or os.environ.get("RAY_ADDRESS") or None,
                 namespace=settings.ray_namespace,
                 gateway_url=url,
                 device=settings.device,
                 environment=worker_variables(settings, worker_token, url),
             ),
-            environment=_inherited(),
+            environment=_RAY | _inherited(),
             workers=workers,
             events=_Reports(own, list(settings.sources)),
         )
