@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from flux_endpoint.fleet.ray_wish import Seen, Setup, Wish
+from flux_endpoint.fleet.ray_messages import DriverSettings, FleetReport, FleetRequest
 from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -140,7 +140,9 @@ def test_two_drivers_that_want_the_same_do_no_harm(nodes):
     while len(nodes.all) < 2:
         nodes.add()
     # Workers that refuse at once, and are tried again for as long as they are wanted.
-    setup = Setup(nodes.address, "two-drivers", "http://127.0.0.1:9", "cpu", {"FLUX_ENDPOINT_MODEL": "fake"})
+    settings = DriverSettings(
+        nodes.address, "two-drivers", "http://127.0.0.1:9", "cpu", {"FLUX_ENDPOINT_MODEL": "fake"}
+    )
     command = [sys.executable, "-m", "flux_endpoint.fleet.ray_driver"]
     with contextlib.ExitStack() as stack:
         drivers = []
@@ -149,21 +151,21 @@ def test_two_drivers_that_want_the_same_do_no_harm(nodes):
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             stack.callback(driver.kill)
-            driver.stdin.write(setup.to_json() + "\n")
+            driver.stdin.write(settings.to_json() + "\n")
             drivers.append(driver)
 
-        def wish(driver, count):
-            driver.stdin.write(Wish(count).to_json() + "\n")
+        def request(driver, count):
+            driver.stdin.write(FleetRequest(count).to_json() + "\n")
             driver.stdin.flush()
-            return Seen.from_json(driver.stdout.readline())
+            return FleetReport.from_json(driver.stdout.readline())
 
         with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(wish, drivers, [1, 1]))
+            both = list(pool.map(request, drivers, [1, 1]))
             assert [list(seen.placed) for seen in both] == [["cpu-0"], ["cpu-0"]]
-            wait_until(lambda: wish(drivers[0], 1).placed["cpu-0"], "it is placed", PATIENCE_S)
-            one, other = (wish(driver, 1).placed["cpu-0"] for driver in drivers)
+            wait_until(lambda: request(drivers[0], 1).placed["cpu-0"], "it is placed", PATIENCE_S)
+            one, other = (request(driver, 1).placed["cpu-0"] for driver in drivers)
             assert one.host == other.host
-            both = list(pool.map(wish, drivers, [0, 0]))
+            both = list(pool.map(request, drivers, [0, 0]))
             assert [seen.placed for seen in both] == [{}, {}]
         for driver in drivers:
             driver.stdin.close()

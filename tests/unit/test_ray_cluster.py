@@ -6,7 +6,7 @@ import pytest
 
 from flux_endpoint.fleet.ray_cluster import chosen, is_loopback, is_of_this_machine
 from flux_endpoint.fleet.ray_host import HostReport
-from flux_endpoint.fleet.ray_wish import Placed, Seen, Setup, Wish
+from flux_endpoint.fleet.ray_messages import DriverSettings, FleetReport, FleetRequest, PlacedWorker
 
 
 def report(worker_id="w", digest="now", has_left=False):
@@ -14,7 +14,7 @@ def report(worker_id="w", digest="now", has_left=False):
 
 
 def choose(reports, count, kind="gpu", busy=()):
-    return sorted(chosen(reports, Wish(count, busy=frozenset(busy)), kind, "now"))
+    return sorted(chosen(reports, FleetRequest(count, busy=frozenset(busy)), kind, "now"))
 
 
 def test_an_empty_cluster_gets_the_first_names():
@@ -61,11 +61,11 @@ def test_addresses_of_this_machine():
 @pytest.mark.parametrize(
     "said",
     [
-        Wish(3, frozenset({"b", "a"}), frozenset(), frozenset({"c"})),
-        Wish(),
-        Seen({"gpu-0": Placed("h", "w", 1, 2, "signal SIGKILL", None), "gpu-1": None}),
-        Seen({}, ("a",), ("b",), "no way"),
-        Setup(None, "n", "http://g", "cpu", {"TOKEN": "secret"}),
+        FleetRequest(3, frozenset({"b", "a"}), frozenset(), frozenset({"c"})),
+        FleetRequest(),
+        FleetReport({"gpu-0": PlacedWorker("h", "w", 1, 2, "signal SIGKILL", None), "gpu-1": None}),
+        FleetReport({}, ("a",), ("b",), "no way"),
+        DriverSettings(None, "n", "http://g", "cpu", {"TOKEN": "secret"}),
     ],
 )
 def test_what_is_said_arrives(said):

@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.local import LEAVE_S
 from flux_endpoint.fleet.ray_host import HostReport, WorkerHost, WorkerSpec
-from flux_endpoint.fleet.ray_wish import Placed, Seen, Wish
+from flux_endpoint.fleet.ray_messages import FleetReport, FleetRequest, PlacedWorker
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +39,15 @@ class Workers:
     def __init__(self, namespace: str, spec: WorkerSpec, device: str | None) -> None:
         self._namespace, self._spec, self._device = namespace, spec, device
 
-    def reconcile(self, wish: Wish) -> Seen:
-        """Make a wish true as far as one step can. Doing it again does nothing more."""
+    def reconcile(self, request: FleetRequest) -> FleetReport:
+        """Make a request true as far as one step can. Doing it again does nothing more."""
         reports = self._reports(self._names())
         by_worker = {report.worker_id: name for name, report in reports.items() if report}
-        restart = [name for worker_id, name in by_worker.items() if worker_id in wish.restart]
-        replace = [name for worker_id, name in by_worker.items() if worker_id in wish.replace]
+        restart = [name for worker_id, name in by_worker.items() if worker_id in request.restart]
+        replace = [name for worker_id, name in by_worker.items() if worker_id in request.replace]
         surplus: Collection[str] = ()
-        if wish.count is not None:
-            keep = chosen(reports, wish, self._kind(), self._spec.digest)
+        if request.count is not None:
+            keep = chosen(reports, request, self._kind(), self._spec.digest)
             surplus = reports.keys() - keep
             for name in keep - reports.keys():
                 self._make(name)
@@ -56,7 +56,7 @@ class Workers:
             self._ask(name, "restart")
         lost = self._end(replace, is_final=False)
         left = self._end(surplus, is_final=True)
-        return Seen(
+        return FleetReport(
             {name: _placed(reports[name]) for name in sorted(reports) if name not in surplus},
             [worker_id for worker_id, name in by_worker.items() if name in left],
             [worker_id for worker_id, name in by_worker.items() if name in lost],
@@ -136,20 +136,22 @@ class Workers:
         return left.keys()
 
 
-def chosen(reports: Mapping[str, HostReport | None], wish: Wish, kind: str | None, digest: str) -> frozenset[str]:
+def chosen(
+    reports: Mapping[str, HostReport | None], request: FleetRequest, kind: str | None, digest: str
+) -> frozenset[str]:
     """Names of the actors that are to be there.
 
     Those that are there stay, busy ones first; one of another kind, with old settings, or whose host was told to leave
     goes. While the cluster has nothing to place workers on, those of either kind stay.
     """
-    assert wish.count is not None
+    assert request.count is not None
     fit = [name for name, report in reports.items() if _fits(name, report, kind, digest)]
-    fit.sort(key=lambda name: (not _is_busy(reports[name], wish), _number(name)))
-    keep = fit[: wish.count]
+    fit.sort(key=lambda name: (not _is_busy(reports[name], request), _number(name)))
+    keep = fit[: request.count]
     if kind is not None:
         # Names of actors that go are free from the next step on.
-        unused = (name for number in range(wish.count + len(reports)) if (name := f"{kind}-{number}") not in reports)
-        keep += [name for name, _ in zip(unused, range(wish.count - len(keep)), strict=False)]
+        unused = (name for number in range(request.count + len(reports)) if (name := f"{kind}-{number}") not in reports)
+        keep += [name for name, _ in zip(unused, range(request.count - len(keep)), strict=False)]
     return frozenset(keep)
 
 
@@ -160,8 +162,8 @@ def _fits(name: str, report: HostReport | None, kind: str | None, digest: str) -
     return report is None or (report.digest == digest and not report.has_left)
 
 
-def _is_busy(report: HostReport | None, wish: Wish) -> bool:
-    return report is not None and report.worker_id in wish.busy
+def _is_busy(report: HostReport | None, request: FleetRequest) -> bool:
+    return report is not None and report.worker_id in request.busy
 
 
 def _number(name: str) -> int:
@@ -187,11 +189,11 @@ def _answers(asked: Mapping[str, Any], within_s: float) -> dict[str, Any]:
     return answered
 
 
-def _placed(report: HostReport | None) -> Placed | None:
+def _placed(report: HostReport | None) -> PlacedWorker | None:
     """A report without what is made of secrets."""
     if report is None:
         return None
-    return Placed(report.host, report.worker_id, report.pid, report.restarts, report.last_end, report.refusal)
+    return PlacedWorker(report.host, report.worker_id, report.pid, report.restarts, report.last_end, report.refusal)
 
 
 def is_loopback(url: str) -> bool:

@@ -1,7 +1,7 @@
 """The Ray driver: a small process that the gateway starts, so that nothing of Ray can hold the gateway up.
 
-It reads one JSON object a line from its standard input, `Setup` first and then wishes, and answers each wish with one
-line. It ends when its input does, or when anything goes wrong: whoever started it starts it again.
+It reads one JSON object a line from its standard input, `DriverSettings` first and then requests, and answers each of
+these with one line. It ends when its input does, or when anything goes wrong: whoever started it starts it again.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.fleet.ray_host import WorkerSpec
-from flux_endpoint.fleet.ray_wish import Seen, Setup, Wish
+from flux_endpoint.fleet.ray_messages import DriverSettings, FleetReport, FleetRequest
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ def main() -> int:
     # Ray prints; what it prints is no answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    setup = Setup.from_json(sys.stdin.readline())
-    wishes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin, wishes), daemon=True).start()
+    settings = DriverSettings.from_json(sys.stdin.readline())
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin, requests), daemon=True).start()
     try:
-        drive(setup, iter(wishes.get, None), answers)
+        drive(settings, iter(requests.get, None), answers)
     except Exception as error:
         logger.debug("the driver ends", exc_info=True)
         logger.error("the Ray driver ends: %s: %s", type(error).__name__, " ".join(str(error).split())[:500])
@@ -45,21 +45,21 @@ def main() -> int:
     return 0
 
 
-def drive(setup: Setup, wishes: Iterable[str], answers: IO[str]) -> None:
-    """Connect, and make wishes true until there are no more; then end what this process has started itself."""
-    is_own = _connect(setup.address)
+def drive(settings: DriverSettings, requests: Iterable[str], answers: IO[str]) -> None:
+    """Connect, and make requests true until there are no more; then end what this process has started itself."""
+    is_own = _connect(settings.address)
     import ray
 
     from flux_endpoint.fleet.ray_cluster import Workers
 
-    workers = Workers(setup.namespace, WorkerSpec(WORKER, setup.environment), setup.device)
-    for line in wishes:
-        wish = Wish.from_json(line)
+    workers = Workers(settings.namespace, WorkerSpec(WORKER, settings.environment), settings.device)
+    for line in requests:
+        request = FleetRequest.from_json(line)
         try:
-            workers.check_reachable(setup.gateway_url)
-            seen = workers.reconcile(wish)
+            workers.check_reachable(settings.gateway_url)
+            seen = workers.reconcile(request)
         except SettingsError as error:
-            seen = Seen({}, trouble=str(error))
+            seen = FleetReport({}, trouble=str(error))
         print(seen.to_json(), file=answers, flush=True)
     if is_own:
         workers.end_all()
@@ -86,10 +86,10 @@ def _give_up(address: str) -> None:
     os._exit(EXIT_NO_CLUSTER)
 
 
-def _read(lines: IO[str], wishes: "queue.SimpleQueue[str | None]") -> None:
+def _read(lines: IO[str], requests: "queue.SimpleQueue[str | None]") -> None:
     for line in lines:
-        wishes.put(line)
-    wishes.put(None)
+        requests.put(line)
+    requests.put(None)
     # Whatever Ray is doing just now: nobody waits for it any more.
     time.sleep(_LEAVE_S)
     os._exit(EXIT_NO_CLUSTER)

@@ -10,7 +10,7 @@ from typing import Final
 
 from flux_endpoint.fleet.local import Backoff
 from flux_endpoint.fleet.protocol import FleetWorker, WorkerEvents
-from flux_endpoint.fleet.ray_wish import Placed, Seen, Setup, Wish
+from flux_endpoint.fleet.ray_messages import DriverSettings, FleetReport, FleetRequest, PlacedWorker
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RayFleet:
     Implements `Fleet`.
 
     Args:
-        setup: for the driver.
+        driver_settings: for the driver.
         environment: the whole environment of the driver and, on a cluster of its own, of Ray.
         workers: how many at the start.
         events: told of every worker that is seen first, and of every one whose host saw it end. Of a worker whose host
@@ -46,21 +46,21 @@ class RayFleet:
 
     def __init__(
         self,
-        setup: Setup,
+        driver_settings: DriverSettings,
         environment: Mapping[str, str],
         workers: int,
         events: WorkerEvents,
         backoff: Backoff = _BACKOFF,
         driver: Sequence[str] = DRIVER,
     ) -> None:
-        self._setup, self._environment, self._driver = setup, environment, driver
+        self._settings, self._environment, self._driver = driver_settings, environment, driver
         self._events, self._backoff = events, backoff
         self._count, self._busy = workers, frozenset[str]()
         self._restart: set[str] = set()
         self._replace: set[str] = set()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._placed: Mapping[str, Placed | None] = {}
+        self._placed: Mapping[str, PlacedWorker | None] = {}
         self._trouble = ""
         self._keeper: asyncio.Task[None] | None = None
 
@@ -132,7 +132,7 @@ class RayFleet:
         assert process.stdin and process.stdout
         has_answered = False
         try:
-            process.stdin.write(self._setup.to_json().encode() + b"\n")
+            process.stdin.write(self._settings.to_json().encode() + b"\n")
             while not self._stopping.is_set():
                 seen = await self._ask(process.stdin, process.stdout)
                 if seen is None:
@@ -144,14 +144,16 @@ class RayFleet:
             await _end(process)
         return has_answered
 
-    async def _ask(self, wishes: asyncio.StreamWriter, answers: asyncio.StreamReader) -> Seen | None:
-        """What the driver answers to the present wish; None when it does not, or the fleet is to stop."""
+    async def _ask(self, requests: asyncio.StreamWriter, answers: asyncio.StreamReader) -> FleetReport | None:
+        """What the driver answers to the present request; None when it does not, or the fleet is to stop."""
         self._changed.clear()
-        wish = Wish(self._count, self._busy, restart=frozenset(self._restart), replace=frozenset(self._replace))
+        request = FleetRequest(
+            self._count, self._busy, restart=frozenset(self._restart), replace=frozenset(self._replace)
+        )
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            wishes.write(wish.to_json().encode() + b"\n")
-            await wishes.drain()
+            requests.write(request.to_json().encode() + b"\n")
+            await requests.drain()
             reading = asyncio.ensure_future(answers.readline())
             await asyncio.wait({reading, stopping}, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
@@ -165,9 +167,9 @@ class RayFleet:
             return None
         if not (line := await reading):
             return None
-        self._restart -= wish.restart
-        self._replace -= wish.replace
-        return Seen.from_json(line.decode())
+        self._restart -= request.restart
+        self._replace -= request.replace
+        return FleetReport.from_json(line.decode())
 
     async def _rest(self) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self._changed, self._stopping)]
@@ -175,7 +177,7 @@ class RayFleet:
         for wait in waits:
             wait.cancel()
 
-    async def _note(self, seen: Seen) -> None:
+    async def _note(self, seen: FleetReport) -> None:
         """Tell the rest of the gateway what has changed."""
         if seen.trouble != self._trouble:
             self._trouble = seen.trouble

@@ -11,7 +11,7 @@ from flux_endpoint.fleet.devices import list_devices
 from flux_endpoint.fleet.local import LocalFleet
 from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.fleet.ray_fleet import RayFleet
-from flux_endpoint.fleet.ray_wish import Setup
+from flux_endpoint.fleet.ray_messages import DriverSettings
 from flux_endpoint.service.own_workers import OwnWorkers
 from flux_endpoint.settings import Settings
 from flux_endpoint.settings.fields import PREFIX
@@ -62,7 +62,7 @@ def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own:
             raise SettingsError("FLEET=ray needs Ray, which is not installed: pip install 'flux-endpoint[ray]'")
         url = settings.gateway_url or settings.public_url or gateway
         return RayFleet(
-            setup=Setup(
+            driver_settings=DriverSettings(
                 address=settings.ray_address or os.environ.get("RAY_ADDRESS") or None,
                 namespace=settings.ray_namespace,
                 gateway_url=url,

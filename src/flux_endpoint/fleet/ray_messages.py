@@ -8,8 +8,8 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What the driver needs to know before the first wish.
+class DriverSettings:
+    """What the driver needs to know before the first request.
 
     Attributes:
         address: of the cluster: HOST:PORT of its head when this machine is one of its nodes, ray://HOST:PORT from
@@ -37,7 +37,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FleetRequest:
     """What the gateway wants to be true.
 
     Attributes:
@@ -65,7 +65,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedWorker:
     """One actor, as the driver saw it last.
 
     Attributes:
@@ -86,8 +86,8 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a wish came to.
+class FleetReport:
+    """What a request came to.
 
     Attributes:
         placed: by the actor's name; None for one that Ray has not placed yet, or cannot reach.
@@ -96,7 +96,7 @@ class Seen:
         trouble: why nothing could be done, in words; empty when it could.
     """
 
-    placed: Mapping[str, Placed | None]
+    placed: Mapping[str, PlacedWorker | None]
     left: Sequence[str] = ()
     lost: Sequence[str] = ()
     trouble: str = ""
@@ -109,5 +109,5 @@ class Seen:
     def from_json(cls, line: str) -> Self:
         """The opposite of `to_json`."""
         given: dict[str, Any] = json.loads(line)
-        placed = {name: Placed(**one) if one else None for name, one in given["placed"].items()}
+        placed = {name: PlacedWorker(**one) if one else None for name, one in given["placed"].items()}
         return cls(placed, tuple(given["left"]), tuple(given["lost"]), given["trouble"])
