@@ -13,6 +13,8 @@ ARGS ?=
 EXAMPLES ?= 500
 # How long `make soak` lasts.
 MINUTES ?= 20
+# One more than two cores can keep busy: much of the tests' time is waiting.
+TEST_PROCESSES ?= 3
 # Two OpenMP threads beside another busy process make a step many times slower; one thread each is steady.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -29,7 +31,7 @@ serve: $(VENV)/.installed-serve ## Install what is missing, then start the serve
 
 test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
 check: lint types ## Run what takes less than a minute: style, types, floors, unit tests
 	$(BIN)/lint-imports
