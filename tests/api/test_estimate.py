@@ -34,12 +34,21 @@ async def test_times_come_from_the_jobs_done_here(gateway: Gateway, worker: Hand
     assert (await estimate(gateway, num_inference_steps=10, negative_prompt="fog"))["executionTime"] == 4_000
     assert (await estimate(gateway, num_inference_steps=20, width=512, height=512))["executionTime"] == 1_000
     assert "executionTime" not in await estimate(gateway, SCHNELL)
+    # At another speed level: as at this one, until one was drawn.
+    assert (await estimate(gateway, num_inference_steps=20, acceleration="high"))["executionTime"] == 4_000
+    await gateway.submit(num_inference_steps=20, acceleration="high")
+    job = await worker.take()
+    assert job is not None
+    gateway.clock.advance(s=1)
+    await worker.finish(job)
+    assert (await estimate(gateway, num_inference_steps=10, acceleration="high"))["executionTime"] == 500
+    assert (await estimate(gateway, num_inference_steps=20))["executionTime"] == 4_000
     # One that runs has half of its time before it, and two wait.
     for _ in range(3):
         await gateway.submit()
     await worker.take()
     expected = await estimate(gateway)
-    assert (expected["jobsAhead"], expected["queueTime"]) == (3, 10_000)
+    assert (expected["jobsAhead"], expected["queueTime"]) == (3, 6_250)
 
 
 async def test_wrong_input_is_told_as_by_run(gateway: Gateway) -> None:

@@ -255,17 +255,16 @@ async def test_the_load_is_what_waits_and_what_runs(stores, clock):
 
 
 async def test_past_runs_are_the_latest_first_and_outlive_the_jobs(stores, clock):
-    for steps in (10, 20, 30):
-        await stores.jobs.enqueue(
-            sample_job(clock, input={"width": 1000, "height": 1000, "num_inference_steps": steps})
-        )
+    for steps, level in ((10, {}), (20, {"acceleration": "none"}), (30, {"acceleration": "high"})):
+        fields = {"width": 1000, "height": 1000, "num_inference_steps": steps} | level
+        await stores.jobs.enqueue(sample_job(clock, input=fields))
         (claim,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
         clock.advance(ms=steps * 100)
         await stores.claims.finish(claim.job.id, "worker-a", claim.token, Completed({}))
     await complete(stores, clock, endpoint_id=SCHNELL)
     clock.advance(days=100)
     await stores.claims.sweep(1)
-    assert await stores.activity.past_runs(DEV, 2) == [PastRun(3_000, 30.0), PastRun(2_000, 20.0)]
+    assert await stores.activity.past_runs(DEV, 2) == [PastRun(3_000, 30.0, "high"), PastRun(2_000, 20.0, "none")]
     assert len(await stores.activity.past_runs(DEV, 100)) == 3
     assert await stores.activity.past_runs(SCHNELL, 100) == [PastRun(0, 1.0)]
 

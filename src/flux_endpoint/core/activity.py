@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.job import JobStatus
 
 
@@ -16,10 +17,11 @@ class EndpointLoad:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A job that was completed: how long its last attempt took, and its size (`core/picture_work.py`)."""
+    """A job that was completed: how long its last attempt took, its size and its level (`core/picture_work.py`)."""
 
     execution_ms: int
     megapixel_steps: float
+    level: str = Acceleration.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.raw_json import RawJson
 
 # A token of the picture is 16 x 16 pixels.
@@ -36,14 +37,20 @@ def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
     return step_work(width_px, height_px) * (passes + _ENDS_PASSES)
 
 
-def megapixel_steps(fields: Mapping[str, Any] | RawJson) -> float:
-    """Megapixels x forward passes, which past runs are compared by; 1 for an input that is none of FLUX.
+def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Acceleration]:
+    """What past runs are compared by: megapixels x forward passes, 1 for an input that is none of FLUX; and the level.
 
     Args:
         fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
     """
     numbers = _numbers(fields)
-    return 1.0 if numbers is None else math.prod(numbers) / _PIXELS_PER_MEGAPIXEL
+    if numbers is None or isinstance(fields, RawJson):
+        return 1.0, Acceleration.NONE
+    level = fields.get("acceleration", Acceleration.NONE)
+    if level == Acceleration.HIGH and passes_of(fields) > 1:
+        # With a negative prompt no worker draws at this level, and all draw at the next slower one.
+        level = Acceleration.REGULAR
+    return math.prod(numbers) / _PIXELS_PER_MEGAPIXEL, level
 
 
 def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int] | None:

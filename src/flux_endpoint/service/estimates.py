@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.activity import EndpointLoad, PastRun
-from flux_endpoint.core.picture_work import megapixel_steps
+from flux_endpoint.core.picture_work import size_and_level
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.activity.protocol import ActivityStore
 
@@ -49,22 +50,24 @@ class Estimates:
         runs = await self._store.past_runs(endpoint_id, _PAST_RUNS)
         load = await self._store.load(endpoint_id)
         return Estimate(
-            execution_ms=expected_ms(runs, megapixel_steps(fields)),
+            execution_ms=expected_ms(runs, *size_and_level(fields)),
             queue_ms=_queue_ms(runs, load, workers),
             jobs_ahead=load.waiting + load.running,
         )
 
 
-def expected_ms(runs: Sequence[PastRun], size: float) -> int | None:
+def expected_ms(runs: Sequence[PastRun], size: float, level: str = Acceleration.NONE) -> int | None:
     """Milliseconds that a job of this size takes, by the median pace of the runs most like it; None without any run.
 
     Args:
         runs: of the endpoint.
         size: in megapixel steps.
+        level: of speed. Only where none was drawn at it do runs at other levels count.
     """
     if not runs:
         return None
-    nearest = sorted(runs, key=lambda run: abs(math.log(run.megapixel_steps / size)))[:_NEAREST]
+    alike = [run for run in runs if run.level == level] or runs
+    nearest = sorted(alike, key=lambda run: abs(math.log(run.megapixel_steps / size)))[:_NEAREST]
     return round(statistics.median(run.execution_ms / run.megapixel_steps for run in nearest) * size)
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from flux_endpoint.core.errors import OverBudget
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.periods import MS_PER_HOUR, Period, from_ms, to_ms
-from flux_endpoint.core.picture_work import megapixel_steps
+from flux_endpoint.core.picture_work import size_and_level
 from flux_endpoint.core.pricing import show_usd, units_to_usd, usd_to_units
 from flux_endpoint.stores.accounts import statements as sql
 from flux_endpoint.stores.sql.database import Connection
@@ -40,6 +40,7 @@ def require_budget(connection: Connection, key_id: str, cost_usd: Decimal, now_m
 
 def charge(connection: Connection, job: Job, now_ms: int) -> None:
     """Write the charge of a job that has just become COMPLETED, and add it to the sums that bills are read from."""
+    size, level = size_and_level(job.input)
     entry = {
         "job_id": job.id,
         "endpoint_id": job.endpoint_id,
@@ -47,7 +48,8 @@ def charge(connection: Connection, job: Job, now_ms: int) -> None:
         "amount_units": usd_to_units(job.cost_usd),
         "created_ms": now_ms,
         "execution_ms": job.execution_time_ms,
-        "work": megapixel_steps(job.input),
+        "work": size,
+        "acceleration": level,
     }
     connection.execute(sql.CHARGE, entry)
     # Last, because PostgreSQL keeps this row locked until the end of the transaction.

@@ -128,7 +128,7 @@ COUNT_UNFINISHED: Final = (
     .group_by(jobs.c.status)
 )
 PAST_RUNS: Final = (
-    select(ledger.c.execution_ms, ledger.c.work)
+    select(ledger.c.execution_ms, ledger.c.work, ledger.c.acceleration)
     .where(ledger.c.endpoint_id == bindparam("endpoint"), ledger.c.execution_ms.is_not(None))
     .order_by(ledger.c.seq.desc())
     .limit(bindparam("max_runs", type_=Integer))

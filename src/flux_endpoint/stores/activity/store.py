@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
@@ -72,7 +73,7 @@ class SqlActivity:
         """See `ActivityStore.past_runs`."""
         values = {"endpoint": endpoint_id, "max_runs": limit}
         rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values))
-        return [PastRun(row.execution_ms, row.work) for row in rows]
+        return [PastRun(row.execution_ms, row.work, row.acceleration or Acceleration.NONE) for row in rows]
 
 
 def _percentiles(row: Row) -> Percentiles | None:

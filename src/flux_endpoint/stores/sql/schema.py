@@ -210,6 +210,8 @@ ledger: Final = Table(
     # How long the last attempt took, and the megapixel steps of the job; null on entries from before 0005.
     Column("execution_ms", BigInteger),
     Column("work", Double),
+    # The speed level asked for; null on entries from before there were any.
+    Column("acceleration", Text),
     # The last line of defence against charging twice.
     UniqueConstraint("job_id"),
 )

@@ -41,7 +41,7 @@ async def estimate(call: Call, endpoint: Endpoint) -> Response:
     """What the same body sent to `/run` now would cost, and how long it would take. Nothing is queued or charged.
 
     The times are told from the jobs that this server completed lately on this endpoint, those most alike in pixels and
-    steps; jobs that its workers do for other endpoints are not counted.
+    steps, at the same speed level if there are any; jobs that its workers do for other endpoints are not counted.
     """
     services = call.services
     idempotency_key_of(call)
