@@ -16,6 +16,7 @@ from flux_endpoint.core import errors
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.inputs import INPUTS, Kind
+from flux_endpoint.core.other_names import other_schemas
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.fields import PREFIX
 from flux_endpoint.settings.reader import list_settings
@@ -127,12 +128,22 @@ def _route(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
 def _inputs() -> Iterator[str]:
     yield from ("# Inputs", "", _NOTE, "")
     yield "What stands in `input` of the FLUX endpoints. Wrong input is refused before it is queued, with one line that"
-    yield "names field and limit. Null counts as absent, but for the prompt; unknown keys are ignored."
+    yield "names field and limit. Null counts as absent, but for the prompt."
     yield from ("", "| input | default | allowed | |", "| --- | --- | --- | --- |")
     for row in INPUTS:
         names = ", ".join(f"`{name}`" for name in (row.name, *row.aliases))
         yield f"| {names} | {row.in_words(_default)} | {row.in_words(lambda kind: kind.words)} | {row.help} |"
-    yield from ("", "The same, read from the running server: `GET /v2/endpoints`, which needs no key.")
+    yield from ("", "The same, read from the running server: `GET /v2/endpoints`, which needs no key.", "")
+    yield "Every name in a row means the same; the first wins. What other servers' clients send is taken too:"
+    yield from ("", "| field | |", "| --- | --- |")
+    for name, schema in other_schemas({}, "").items():
+        yield f"| `{name}` | {_cell(schema['description'])} |"
+    yield from (
+        "",
+        "What is not heeded is told in `output.warnings` and in headers `X-Warning`: names that are not known, with",
+    )
+    yield "the nearest one that is, and values that change nothing. With the header `Prefer: handling=strict` such a"
+    yield "request is refused instead: [why](../decisions/0044-nothing-ignored-in-silence.md)."
     yield from ("What a picture costs: [pricing](../concepts/pricing.md).", "")
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.api.dialects.inputs import sides_of
 from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.shapes import sides_of
 from tests.api.conftest import API_KEY, PUBLIC_URL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio

@@ -131,7 +131,7 @@ def test_ai_sdk_draws_by_its_compatible_provider(server: Server) -> None:
 def test_ai_sdk_tells_the_reason_of_an_openai_refusal(server: Server) -> None:
     refusal = run_scenario(server, "aiSdkOpenaiRefused")
     assert refusal["statusCode"] == 400
-    assert "width must be between 256 and 1536" in refusal["message"]
+    assert "size must be between 256 and 1536" in refusal["message"]
 
 
 def test_ai_sdk_draws_by_its_provider_of_black_forest_labs(server: Server) -> None:

@@ -48,7 +48,7 @@ def test_a_stream_of_partial_images(slow_server: Server) -> None:
 def test_what_is_wrong_reaches_the_caller(server: Server) -> None:
     with (
         client_of(server) as client,
-        pytest.raises(openai.BadRequestError, match="width must be between 256") as caught,
+        pytest.raises(openai.BadRequestError, match="size must be between 256") as caught,
     ):
         client.images.generate(model="flux-dev", prompt="a lake", size="100x100")
     assert (caught.value.param, caught.value.type) == ("width", "invalid_request_error")

@@ -36,6 +36,7 @@ async def run_jobs(stores, clock, numbers, retention_ms=60_000):
             bucket=sample_bucket(secret(number)),
             webhook=f"https://a.example/x?key={MARK}" if number % 3 == 0 else None,
             retention_ms=retention_ms,
+            warnings=(secret(number),),
         )
         await stores.jobs.enqueue(job, IdempotencyKey(f"{MARK}-{number}", "a hash"))
         if number % 5 == 4:

@@ -30,9 +30,11 @@ def problem_with(body):
     return str(caught.value)
 
 
-def test_an_input_is_enough_and_unknown_keys_are_ignored():
-    body = {"input": {"prompt": "x"}, "timeout": 60_000, "webhookV2": 7}
+def test_an_input_is_enough_and_unknown_keys_are_told():
+    body = {"input": {"prompt": "x"}, "timeout": 60_000, "other": None}
     assert read(body) == Submission({"prompt": "x"}, COST_USD)
+    warnings = ("webhookV2: did you mean webhook?", "a: not known here")
+    assert read(body | {"webhookV2": 7, "a": 0}) == Submission({"prompt": "x"}, COST_USD, warnings=warnings)
 
 
 def test_every_part_is_taken_as_it_was_sent():
@@ -40,7 +42,7 @@ def test_every_part_is_taken_as_it_was_sent():
         "input": {},
         "policy": {"executionTimeout": 5_000, "ttl": 604_800_000.0, "lowPriority": True, "other": 1},
         "webhook": "http://hooks.example:8080/a?b=c",
-        "s3Config": S3 | {"objectPath": "pictures/a", "other": 1},
+        "s3Config": S3 | {"objectPath": "pictures/a", "regoin": "x"},
     }
     assert read(body) == Submission(
         {},
@@ -48,6 +50,7 @@ def test_every_part_is_taken_as_it_was_sent():
         Policy(execution_timeout_ms=5_000, ttl_ms=604_800_000, low_priority=True),
         "http://hooks.example:8080/a?b=c",
         replace(BUCKET, path="pictures/a"),
+        warnings=("policy.other: not known here", "s3Config.regoin: did you mean region?"),
     )
 
 

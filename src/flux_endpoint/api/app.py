@@ -31,6 +31,8 @@ def routes_of(dialects: Iterable[Dialect]) -> tuple[Route, ...]:
 
 ROUTES: Final = routes_of(DIALECTS.values())
 
+# For answers that have no place for a warning: the bytes of a picture, the id of a job.
+_WARNING_HEADER: Final = "X-Warning"
 # Who sends none of them has no body.
 _BODY_HEADERS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -79,6 +81,8 @@ class Dispatch:
                 response = await self._refuse(call, error, next(iter(methods.values()), None))
             if call.route is not None and call.made_id is not None:
                 response.headers[call.route.made_header] = call.made_id
+            for warning in call.warnings:
+                response.headers.append(_WARNING_HEADER, warning.encode("ascii", "backslashreplace").decode())
             has_body = not _BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"])
             if has_body and not scope.get(BODY_IS_OVER) and not await drain(scope, receive):
                 response.headers["connection"] = "close"

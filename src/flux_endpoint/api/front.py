@@ -101,8 +101,15 @@ class CrossOrigin(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "X-Job-Id", "X-Batch-Id"],
+            allow_headers=[
+                "Authorization",
+                "Content-Encoding",
+                "Content-Type",
+                "Idempotency-Key",
+                "Prefer",
+                "X-Request-ID",
+            ],
+            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "X-Job-Id", "X-Batch-Id", "X-Warning"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

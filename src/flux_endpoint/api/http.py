@@ -54,6 +54,12 @@ def secret_of(request: Request) -> str:
     return value
 
 
+def is_strict(request: Request) -> bool:
+    """Whether a client prefers an error over an answer that does not heed all it has sent (RFC 7240)."""
+    preferences = ",".join(request.headers.getlist("prefer")).lower().replace('"', "").replace(";", ",")
+    return any("".join(one.split()) == "handling=strict" for one in preferences.split(","))
+
+
 def _password_in(credentials: str) -> str:
     """The password of HTTP Basic (RFC 7617); empty where it cannot be read. Whose name stands before it is all one."""
     try:

@@ -11,9 +11,10 @@ from typing import Any, Final, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_endpoint.api.http import error_object
+from flux_endpoint.api.http import error_object, is_strict
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidRequest
 
 JsonObject = dict[str, Any]
 # Takes the call, what admission found out, and the parts of the path that are left.
@@ -132,6 +133,7 @@ class Call(Request):
         route: what is asked for; None when there is no such thing.
         made_id: the job or batch that it has made: from then on every answer carries the id, errors too.
         leave: called when the answer is sent or its client has left.
+        warnings: what of it is not heeded: told in headers of the answer.
     """
 
     services: Services
@@ -140,6 +142,17 @@ class Call(Request):
     route: Route | None = None
     made_id: str | None = None
     leave: Callable[[], None] | None = None
+    warnings: Sequence[str] = ()
+
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Tell the client what of its request is not heeded: with the answer, or instead of one.
+
+        Raises:
+            InvalidRequest: there is something, and the client says `Prefer: handling=strict`.
+        """
+        self.warnings = tuple(warnings)
+        if self.warnings and is_strict(self):
+            raise InvalidRequest(f"Invalid request: {'; '.join(self.warnings)}")
 
     @property
     def body_limit_bytes(self) -> int:

@@ -77,3 +77,4 @@ class BatchRequest:
     policy: Policy
     webhook: str | None = None
     bucket: Bucket | None = None
+    warnings: tuple[str, ...] = ()

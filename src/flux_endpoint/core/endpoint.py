@@ -7,19 +7,28 @@ from typing import Any, Final, Protocol
 
 from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
+from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input
-from flux_endpoint.core.inputs import input_schema, inputs_of, or_null
+from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
+from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
 from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
 
 
 @dataclass(frozen=True, slots=True)
 class PricedInput:
-    """A client's input, accepted: what the worker gets, and what its job will cost when it is COMPLETED."""
+    """A client's input, accepted.
+
+    Attributes:
+        input: what the worker gets.
+        cost_usd: what its job will cost when it is COMPLETED.
+        warnings: what of it is not heeded, a sentence each.
+    """
 
     input: Mapping[str, Any] | RawJson
     cost_usd: Decimal
+    warnings: tuple[str, ...] = ()
 
 
 class EndpointSpec(Protocol):
@@ -159,7 +168,8 @@ class FluxEndpoint:
         schema = input_schema(self.model)
         required = schema["required"]
         fields = {name: one if name in required else or_null(one) for name, one in schema["properties"].items()}
-        return schema | {"properties": fields}
+        sides = "|".join(str(side) for side in range(SIDE.minimum, SIDE.maximum + 1, SIDE.multiple_of))
+        return schema | {"properties": fields | other_schemas(schema["properties"], f"({sides})")}
 
     @property
     def example_input(self) -> Mapping[str, Any]:
@@ -170,8 +180,13 @@ class FluxEndpoint:
 
     def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""
-        request = parse_input(fields, self.model, any_size=any_size)
-        return PricedInput(request.to_input(), image_cost_usd(self.model, request.width, request.height))
+        said = None if fields.keys() <= INPUT_NAMES else heard(fields)
+        try:
+            request = parse_input(fields if said is None else said.inputs, self.model, any_size=any_size)
+        except InvalidParameter as error:
+            raise error if said is None else said.in_their_words(error) from None
+        cost_usd = image_cost_usd(self.model, request.width, request.height)
+        return PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
 
     def conclude(self, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`; without a picture the job FAILED, because it would be charged for nothing."""
@@ -192,6 +207,9 @@ class FluxEndpoint:
         if job.status is not JobStatus.COMPLETED:
             return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
         output = dict(job.output)
+        if job.warnings:
+            told = output.get("warnings")
+            output["warnings"] = [*job.warnings, *(told if isinstance(told, list) else ())]
         key = output.pop("image_key", None)
         # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
         url = output.get("image_url") if key is None else url_of(key)

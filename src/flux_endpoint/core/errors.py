@@ -52,6 +52,7 @@ class InvalidParameter(InvalidRequest):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"Invalid parameter: {field} {problem}")
         self.field = field
+        self.problem = problem
 
 
 class InvalidQuery(InvalidRequest):

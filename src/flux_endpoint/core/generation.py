@@ -67,9 +67,10 @@ def parse_input(
     *,
     any_size: bool = False,
 ) -> GenerationRequest:
-    """Check a client's `input` against a model's limits and fill in its defaults.
+    """Check inputs against a model's limits and fill in its defaults.
 
-    Unknown keys are ignored, because official clients send some. Null counts as absent, but for the prompt. A seed of
+    Nothing is read but the names of the table of inputs: for what else a client sends there is `other_names.heard`.
+    Null counts as absent, but for the prompt. A seed of
     -1 is replaced by a drawn one here, so that a re-run after a lost worker draws the same picture.
 
     Raises:
@@ -79,8 +80,6 @@ def parse_input(
     complete: dict[str, Any] = {}
     for row, kind in inputs_of(spec, any_size=any_size):
         value = fields.get(row.name)
-        for alias in row.aliases:
-            value = fields.get(alias) if value is None else value
         if value is not None or kind.default is None:
             sent[row.name] = kind
         if value is None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Protocol
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either, format_ending_in
 
 RANDOM_SEED: Final = -1
 # torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
@@ -222,9 +222,10 @@ class FormatName:
     def read(self, name: str, fields: Mapping[str, Any]) -> ImageFormat:
         """See `Kind.read`."""
         value = fields[name]
-        if not isinstance(value, str) or value not in IMAGE_FORMATS:
+        image_format = format_ending_in(value) if isinstance(value, str) else None
+        if image_format is None:
             raise InvalidParameter(name, f"must be {either([repr(known) for known in IMAGE_FORMATS])}")
-        return IMAGE_FORMATS[value]
+        return image_format
 
     def schema(self, help: str) -> JsonSchema:
         """See `Kind.schema`."""
@@ -273,7 +274,7 @@ class Input:
         help: for people.
         kind: which values it takes with every model that `kinds` does not name.
         in_file: its name in the picture's file; empty where the file shows it anyway.
-        aliases: names under which it may be sent too; the name itself wins.
+        aliases: names under which it may be sent too; the name itself wins. Names of another form: `other_names`.
         kinds: which values it takes with some models.
     """
 
@@ -321,6 +322,7 @@ INPUTS: Final = (
         "Distilled guidance. Without effect on Flux Schnell.",
         FloatRange(minimum=0.0, maximum=10.0, default=7.5),
         in_file="guidance",
+        aliases=("guidance_scale",),
     ),
     Input(
         "true_cfg_scale",
@@ -330,7 +332,12 @@ INPUTS: Final = (
         in_file="true_cfg_scale",
     ),
     Input("seed", "Same seed, same picture. -1 draws one.", Seed(), in_file="seed"),
-    Input("image_format", "Of the picture's file.", FormatName(default=DEFAULT_FORMAT.name)),
+    Input(
+        "image_format",
+        "Of the picture's file.",
+        FormatName(default=DEFAULT_FORMAT.name),
+        aliases=("output_format",),
+    ),
     Input(
         "acceleration",
         "How much faster than exact: `regular` is never more than 1 of 255 off, `high` looks the same.",

@@ -108,6 +108,7 @@ class Job:
         batch_id: the batch it came with; None for one that was sent by itself.
         origin: scheme, host, port and prefix that its client asked, for links to it in a webhook.
         dialect: the wire format by which it came, and in which its webhook is told.
+        warnings: what of its request is not heeded, a sentence each.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Job:
     batch_id: str | None = None
     origin: str | None = None
     dialect: str = FIRST_DIALECT
+    warnings: tuple[str, ...] = ()
 
     @property
     def last_worker_id(self) -> str | None:

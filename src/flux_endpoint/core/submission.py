@@ -19,6 +19,7 @@ class Submission:
         cost_usd: what the job will cost when it is COMPLETED.
         policy, webhook, bucket: see `Job`.
         fingerprint: tells whether two requests with one Idempotency-Key are the same; empty when nobody asked for it.
+        warnings: what of the request is not heeded, a sentence each.
     """
 
     input: Mapping[str, Any] | RawJson
@@ -27,6 +28,7 @@ class Submission:
     webhook: str | None = None
     bucket: Bucket | None = None
     fingerprint: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

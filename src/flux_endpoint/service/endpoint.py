@@ -179,6 +179,7 @@ class Endpoint:
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
             origin=receipt.origin,
             dialect=receipt.dialect,
+            warnings=submission.warnings,
         )
 
     def _retention_ms(self, receipt: Receipt) -> int | None:

@@ -20,10 +20,16 @@ TOO_LATE: Final = "the picture was not ready in time, or the server is about to 
 async def submit(
     call: Call, endpoint: Endpoint, dialect: str, submissions: Iterable[Submission], *, is_held: bool
 ) -> list[Job]:
-    """Queue the jobs of one request: all of them or none."""
+    """Queue the jobs of one request: all of them or none.
+
+    Raises:
+        InvalidRequest: something of it would not be heeded, and the client wants to be told instead.
+    """
     jobs: list[Job] = []
+    asked = list(submissions)
+    call.tell(dict.fromkeys(warning for submission in asked for warning in submission.warnings))
     try:
-        for submission in submissions:
+        for submission in asked:
             receipt = Receipt(new_job_id(endpoint.spec), dialect, is_held, origin=call.origin)
             jobs.append(await endpoint.submit(submission, receipt))
     except BaseException:

@@ -123,6 +123,7 @@ _job_of_request = {
     "batch_id": batch_requests.c.batch_id,
     "origin": bindparam("asked_at", type_=Text),
     "dialect": bindparam("spoken", type_=Text),
+    "warnings": batch_requests.c.warnings,
 }
 QUEUE_REQUESTS: Final = (
     insert(jobs)

@@ -286,6 +286,7 @@ def _add(connection: Connection, batch_id: str, requests: Sequence[BatchRequest]
             "low_priority": int(request.policy.low_priority),
             "webhook": request.webhook,
             "bucket": bucket_value(request.bucket),
+            "warnings": list(request.warnings) or None,
         }
         for request in requests
     ]

@@ -39,6 +39,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "batch_id": job.batch_id,
         "origin": job.origin,
         "dialect": job.dialect,
+        "warnings": list(job.warnings) or None,
     }
 
 
@@ -75,4 +76,5 @@ def to_job(row: Row) -> Job:
         batch_id=row.batch_id,
         origin=row.origin,
         dialect=row.dialect,
+        warnings=tuple(row.warnings or ()),
     )

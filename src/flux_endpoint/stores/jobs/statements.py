@@ -349,7 +349,7 @@ _faded = select(jobs.c.seq).where(_past, _ended).limit(bindparam("max_jobs", typ
 ERASE: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(_faded))
-    .values(input={}, output=None, webhook=None, bucket=None, progress=None, expires_ms=0)
+    .values(input={}, output=None, webhook=None, bucket=None, progress=None, warnings=None, expires_ms=0)
     .returning(jobs.c.id)
 )
 

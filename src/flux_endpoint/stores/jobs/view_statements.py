@@ -69,7 +69,7 @@ _SHOWN_ERROR_CHARS: Final = 1_000
 _hidden = {
     "input": literal({}, JSON),
     "error": func.substr(jobs.c.error, 1, _SHOWN_ERROR_CHARS),
-    **{name: null() for name in ("output", "webhook", "bucket", "progress")},
+    **{name: null() for name in ("output", "webhook", "bucket", "progress", "warnings")},
 }
 _figures = [_hidden[column.name].label(column.name) if column.name in _hidden else column for column in jobs.c]
 _before_ms, _before_seq = (bindparam(name, type_=BigInteger) for name in ("before_ms", "before_seq"))

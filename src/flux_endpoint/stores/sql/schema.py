@@ -54,6 +54,8 @@ jobs: Final = Table(
     # Scheme, host, port and prefix that the client asked.
     Column("origin", Text),
     Column("dialect", Text, nullable=False, server_default=FIRST_DIALECT),
+    # What of the request is not heeded: a list of sentences, or null.
+    Column("warnings", JSON_VALUE),
     UniqueConstraint("id"),
 )
 
@@ -173,6 +175,7 @@ batch_requests: Final = Table(
     Column("low_priority", Integer, nullable=False),
     Column("webhook", Text),
     Column("bucket", JSON_VALUE),
+    Column("warnings", JSON_VALUE),
     UniqueConstraint("id"),
 )
 Index("batch_requests_by_batch", batch_requests.c.batch_id, batch_requests.c.seq)

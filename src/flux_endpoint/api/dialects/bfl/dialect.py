@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, shape_of, sides_of, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply, read_body
@@ -63,7 +63,7 @@ async def get_result(call: Call, key: ApiKey) -> Response:
 
 
 def read_inputs(data: bytes) -> dict[str, Any]:
-    """What a body asks for, in the names of the table of inputs.
+    """What a body asks for.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field.
@@ -74,15 +74,7 @@ def read_inputs(data: bytes) -> dict[str, Any]:
     for name in _NOT_TAKEN:
         if body.get(name) is not None:
             raise InvalidParameter(name, "is not taken here: this server draws from text, and is polled")
-    inputs = inputs_in(body, JPEG)
-    ratio = body.get("aspect_ratio")
-    if ratio is None:
-        return inputs
-    if {"width", "height"} & inputs.keys():
-        shape_of(ratio)
-        return inputs
-    width, height = sides_of(ratio)
-    return inputs | {"width": width, "height": height}
+    return inputs_in(body, JPEG)
 
 
 def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:
@@ -97,7 +89,8 @@ def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:
     assert isinstance(made, Mapping)
     took_s = (job.execution_time_ms or 0) / 1_000
     sample = {"sample": link_to(call, shown), "prompt": made["prompt"], "seed": made["seed"], "duration": took_s}
-    return {"status": "Ready", "result": sample}
+    warnings = {"warnings": shown["warnings"]} if "warnings" in shown else {}
+    return {"status": "Ready", "result": sample} | warnings
 
 
 def words_of_errors(

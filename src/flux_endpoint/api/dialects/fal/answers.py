@@ -80,7 +80,7 @@ async def result_body(
         for job, one in zip(jobs, shown, strict=True)
     ]
     warnings = [*failures, *(warning for one in shown for warning in one.get("warnings", ()))]
-    return _result(jobs, images) | ({"warnings": warnings} if warnings else {})
+    return _result(jobs, images) | ({"warnings": list(dict.fromkeys(warnings))} if warnings else {})
 
 
 def preview_body(job: Job, preview: str) -> JsonObject:

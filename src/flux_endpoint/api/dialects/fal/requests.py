@@ -25,10 +25,12 @@ IMAGE_SIZES: Final[Mapping[str, tuple[int, int]]] = {
 DEFAULT_SIZE: Final = "landscape_4_3"
 DEFAULT_FORMAT: Final = JPEG
 PICTURES: Final = IntRange(minimum=1, maximum=4, default=1)
-_SIDES: Final = ("width", "height")
-_PIXELS: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
 # Pictures to start from, which this server cannot use yet: without them it would be another picture.
 _NOT_TAKEN: Final = ("image_url", "image_urls", "mask_url", "control_image_url", "loras")
+# Read here; all else is for FLUX, or known to nobody.
+_OWN: Final = ("image_size", "num_images", "sync_mode", *_NOT_TAKEN)
+_SIDES: Final = ("width", "height")
+_PIXELS: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class FalRequest:
     """What one body asks for.
 
     Attributes:
-        inputs: what FLUX is told, in the names of the table of inputs.
+        inputs: what is for FLUX.
         pictures: how many.
         is_inline: whether the pictures stand in the answer as data URIs.
     """
@@ -60,7 +62,7 @@ class FalRequest:
 
 
 def read_request(data: bytes) -> FalRequest:
-    """What a body asks for. Unknown keys are ignored; null counts as absent.
+    """What a body asks for. Null counts as absent.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field and its limit.
@@ -76,7 +78,7 @@ def read_request(data: bytes) -> FalRequest:
     if not isinstance(is_inline, bool):
         raise InvalidParameter("sync_mode", "must be true or false")
     return FalRequest(
-        inputs=_size(fields) | inputs_in(fields, DEFAULT_FORMAT),
+        inputs=_size(fields) | inputs_in(fields, DEFAULT_FORMAT, but_for=_OWN),
         pictures=PICTURES.read("num_images", {"num_images": PICTURES.default} | fields),
         is_inline=is_inline,
     )
@@ -84,6 +86,8 @@ def read_request(data: bytes) -> FalRequest:
 
 def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Sides by name or in pixels; those that stand beside `image_size`, as other servers have them, win."""
+    if "image_size" not in fields and not fields.keys().isdisjoint(("size", "aspect_ratio")):
+        return {}
     size = fields.get("image_size", DEFAULT_SIZE)
     if isinstance(size, Mapping):
         return {side: size[side] for side in _SIDES if size.get(side) is not None}

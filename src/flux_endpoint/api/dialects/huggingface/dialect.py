@@ -47,11 +47,13 @@ async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     picture = await bytes_of(call, shown)
     if picture is None:
         return RedirectResponse(link_to(call, shown), 303)
-    return Response(picture, media_type=IMAGE_FORMATS[inputs["image_format"]].media_type)
+    made = job.input
+    assert isinstance(made, Mapping)
+    return Response(picture, media_type=IMAGE_FORMATS[made["image_format"]].media_type)
 
 
 def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
-    """What a body asks for, in the names of the table of inputs.
+    """What a body asks for.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field.

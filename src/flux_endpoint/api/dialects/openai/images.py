@@ -71,7 +71,7 @@ async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
     failures = [problem_of(job) for job in jobs if job.status is not JobStatus.COMPLETED]
     if not done:
         raise HTTPException(500, failures[0], _DO_NOT_RETRY)
-    warnings = [*asked.warnings, *failures]
+    warnings = failures
     data = []
     for job in done:
         shown = endpoint.spec.present(job, str)
@@ -79,7 +79,8 @@ async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
         data.append(await _picture(call, asked, shown))
     body: JsonObject = {"created": _created_s(done[0]), "data": data} | _form_of(done[0])
     body["cost"] = float(sum((job.cost_usd for job in done), Decimal(0)))
-    return body | ({"warnings": warnings} if warnings else {})
+    # Of several pictures of one request they are the same.
+    return body | ({"warnings": list(dict.fromkeys(warnings))} if warnings else {})
 
 
 async def _picture(call: Call, asked: ImagesRequest, shown: JsonObject) -> JsonObject:

@@ -1,6 +1,5 @@
 """Reads what clients of this dialect send: OpenAI's own fields, and those of FLUX at the same level."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,21 +16,14 @@ from flux_endpoint.core.submission import Submission
 DEFAULT_FORMAT: Final = PNG
 PICTURES: Final = IntRange(minimum=1, maximum=10, default=1)
 PARTIAL_IMAGES: Final = IntRange(minimum=0, maximum=3, default=0)
-_SIZE: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
-_AUTO: Final = "auto"
 # Of the field `response_format`: whether the answer has the bytes, and whether it has a link.
 RESPONSE_FORMATS: Final[Mapping[str, tuple[bool, bool]]] = {
     "b64_json": (True, False),
     "base64": (True, False),  # Together's word
     "url": (False, True),
 }
-# What OpenAI's models do and FLUX does not: said in the answer, unless it is a value that changes nothing.
-_WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
-    "quality": (_AUTO, "standard"),
-    "background": (_AUTO, "opaque"),
-    "style": (),
-    "output_compression": (100,),
-}
+# Read here; all else is for FLUX, or known to nobody.
+_OWN: Final = ("model", "n", "response_format", "stream", "partial_images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +32,11 @@ class ImagesRequest:
 
     Attributes:
         model: as the client named it; None for the server's choice.
-        inputs: what FLUX is told, in the names of the table of inputs.
+        inputs: what is for FLUX.
         pictures: how many.
         with_bytes, with_link: what the answer has for each picture.
         is_streamed: whether the answer comes as events.
         partial_images: how many previews a streamed picture has at most.
-        warnings: what was asked for and will not be.
     """
 
     model: str | None
@@ -55,7 +46,6 @@ class ImagesRequest:
     with_link: bool
     is_streamed: bool
     partial_images: int
-    warnings: tuple[str, ...]
 
     def submissions(self, spec: EndpointSpec) -> list[Submission]:
         """One request for a job per picture; their seeds follow one another.
@@ -72,7 +62,7 @@ class ImagesRequest:
 
 
 def read_request(data: bytes) -> ImagesRequest:
-    """What a body of `/images/generations` asks for. Unknown keys are ignored; null counts as absent.
+    """What a body of `/images/generations` asks for. Null counts as absent.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field and its limit.
@@ -94,24 +84,10 @@ def read_request(data: bytes) -> ImagesRequest:
         raise InvalidParameter("stream", "must be true or false")
     return ImagesRequest(
         model=model,
-        inputs=_size(fields.get("size", _AUTO)) | inputs_in(fields, DEFAULT_FORMAT),
+        inputs=inputs_in(fields, DEFAULT_FORMAT, but_for=_OWN),
         pictures=PICTURES.read("n", {"n": PICTURES.default} | fields),
         with_bytes=with_bytes,
         with_link=with_link,
         is_streamed=is_streamed,
         partial_images=PARTIAL_IMAGES.read("partial_images", {"partial_images": PARTIAL_IMAGES.default} | fields),
-        warnings=tuple(
-            f"{name} has no effect on FLUX"
-            for name, harmless in _WITHOUT_EFFECT.items()
-            if name in fields and fields[name] not in harmless
-        ),
     )
-
-
-def _size(value: object) -> dict[str, int]:
-    if value == _AUTO:
-        return {}
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise InvalidParameter("size", f"must be '{_AUTO}', or width and height in pixels such as '1024x768'")
-    return {"width": int(found[1]), "height": int(found[2])}

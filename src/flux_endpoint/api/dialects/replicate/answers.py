@@ -91,7 +91,7 @@ def prediction_body(
         "started_at": _time(job.started_ms),
         "completed_at": _time(job.finished_ms),
         "urls": {"get": here, "cancel": f"{here}/cancel", "stream": f"{here}/stream"},
-    }
+    } | ({"warnings": list(job.warnings)} if job.warnings else {})
 
 
 def body_with_links(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonObject:

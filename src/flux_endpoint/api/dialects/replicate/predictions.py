@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api.dialects.drawing import submit
-from flux_endpoint.api.dialects.inputs import MEGAPIXEL, inputs_in, shape_of, sides_of, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of, picture_models, public_job_of
 from flux_endpoint.api.dialects.replicate.answers import body_with_links, prediction, version_body, version_of
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
@@ -22,6 +22,7 @@ from flux_endpoint.core.image_formats import WEBP
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.outbound import OutboundRules, require_url
 from flux_endpoint.core.raw_json import decode_json, write_json
+from flux_endpoint.core.shapes import MEGAPIXEL, sides_of
 from flux_endpoint.service.endpoint import Endpoint
 
 DIALECT: Final = "replicate"
@@ -29,7 +30,6 @@ DIALECT: Final = "replicate"
 _LONGEST_WAIT_S: Final = 60
 _PREFER: Final = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 _PIXELS: Final[Mapping[object, int]] = {"1": MEGAPIXEL, "0.25": MEGAPIXEL // 4}
-_SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 # Pictures to start from, which this server cannot use yet: without them it would be another picture.
 _NOT_TAKEN: Final = ("image", "mask", "image_prompt", "control_image")
 _PAGE: Final = 100
@@ -42,7 +42,7 @@ class PredictionRequest:
 
     Attributes:
         version: the id of a version, or the name of a model; None where the path has the model.
-        inputs: what FLUX is told, in the names of the table of inputs.
+        inputs: what is for FLUX.
         webhook: who is told the end; None for nobody.
     """
 
@@ -109,7 +109,7 @@ async def stream(call: Call, prediction_id: str) -> Response:
 
 
 def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
-    """What a body asks for. Unknown keys are ignored; null counts as absent.
+    """What a body asks for. Null counts as absent.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field. It holds nothing of what was sent: some clients send
@@ -127,25 +127,19 @@ def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
     asked_version = body.get("version")
     if asked_version is not None and not isinstance(asked_version, str):
         raise InvalidParameter("version", "must be a string")
-    return PredictionRequest(asked_version, inputs_in(fields, WEBP) | _sides(fields), _webhook(body, outbound))
+    inputs = inputs_in(fields, WEBP, but_for=["megapixels"]) | _sides(fields)
+    return PredictionRequest(asked_version, inputs, _webhook(body, outbound))
 
 
 def _sides(fields: Mapping[str, Any]) -> dict[str, int]:
-    size, ratio, pixels = fields.get("size"), fields.get("aspect_ratio"), fields.get("megapixels")
-    if ratio is not None:
-        shape_of(ratio)
-    if fields.get("width") is not None or fields.get("height") is not None:
+    """Width and height where megapixels are asked for, and no size."""
+    pixels = fields.get("megapixels")
+    if pixels is None or any(fields.get(name) is not None for name in ("width", "height", "size")):
         return {}
-    if size is not None:
-        found = _SIZE.fullmatch(size) if isinstance(size, str) else None
-        if found is None:
-            raise InvalidParameter("size", "must be width and height in pixels such as '1024x768'")
-        return {"width": int(found[1]), "height": int(found[2])}
-    if ratio is None and pixels is None:
-        return {}
-    if pixels is not None and not (isinstance(pixels, str) and pixels in _PIXELS):
+    if not (isinstance(pixels, str) and pixels in _PIXELS):
         raise InvalidParameter("megapixels", "must be '1' or '0.25'")
-    width, height = sides_of("1:1" if ratio is None else ratio, _PIXELS["1" if pixels is None else pixels])
+    ratio = fields.get("aspect_ratio")
+    width, height = sides_of("1:1" if ratio is None else ratio, _PIXELS[pixels])
     return {"width": width, "height": height}
 
 

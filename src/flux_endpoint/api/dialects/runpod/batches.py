@@ -13,7 +13,7 @@ from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_we
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS, WholeNumber
-from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchStatus
+from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchRequest, BatchStatus
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.job import Job, JobStatus
@@ -22,6 +22,7 @@ from flux_endpoint.service.endpoint import Endpoint
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DEFAULT_LIMIT: Final = 20
+_MAX_TOLD: Final = 10
 
 _INTEGER: JsonObject = {"type": "integer", "minimum": 0}
 _MILLISECONDS: JsonObject = {"type": "integer", "description": "Milliseconds since 1970-01-01 UTC."}
@@ -136,8 +137,18 @@ async def create(call: Call, endpoint: Endpoint) -> Response:
     """Collect requests, each as `/run` takes it, in a DRAFT. An empty array will do: more can be added later."""
     data = await read_body(call, call.body_limit_bytes)
     requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound)
+    _tell(call, requests)
     batch = await call.services.batches.create(endpoint, new_batch_id(), requests)
     return _made_reply(call, batch, {"id": batch.id, "status": batch.status.value})
+
+
+def _tell(call: Call, requests: Sequence[BatchRequest]) -> None:
+    """Tell what of the requests is not heeded, each thing once; their results tell it each."""
+    told: dict[str, str] = {}
+    for index, request in enumerate(requests):
+        for warning in request.warnings:
+            told.setdefault(warning, f"request {index} (counted from 0): {warning}")
+    call.tell([*told.values()][:_MAX_TOLD])
 
 
 async def list_batches(call: Call, endpoint: Endpoint) -> Response:
@@ -165,6 +176,7 @@ async def add(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     # Before the long check: a batch that does not exist is the more helpful error.
     await batches.get(endpoint, batch_id)
     requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound, "requests")
+    _tell(call, requests)
     batch = await batches.add(endpoint, batch_id, requests)
     return _made_reply(call, batch, _batch_body(batch) | {"requestIds": [request.id for request in requests]})
 

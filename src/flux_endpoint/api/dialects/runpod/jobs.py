@@ -99,12 +99,16 @@ async def submission_in(call: Call, endpoint: Endpoint) -> Submission:
     """What a call with the body of `/run` asks for.
 
     Raises:
-        InvalidRequest: the body is wrong; the text names the field and its limit.
+        InvalidRequest: the body is wrong; the text names the field and its limit. Or something in it would not be
+            heeded, and the client wants to be told instead.
         UnsupportedEncoding: see `read_body`.
     """
     data = await read_body(call, call.body_limit_bytes)
     may_repeat = REPEAT_HEADER in call.headers
-    return await call.services.bodies.read(data, read_submission, endpoint.spec, endpoint.outbound, may_repeat)
+    asked = await call.services.bodies.read(data, read_submission, endpoint.spec, endpoint.outbound, may_repeat)
+    if asked.warnings:
+        call.tell(asked.warnings)
+    return asked
 
 
 def idempotency_key_of(call: Call) -> str | None:

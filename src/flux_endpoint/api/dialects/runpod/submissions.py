@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from flux_endpoint.api.dialects.runpod.buckets import parse_bucket
 from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
@@ -12,9 +12,19 @@ from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.job import EXECUTION_TIMEOUT_MS, TTL_MS, Policy
+from flux_endpoint.core.other_names import unknown
 from flux_endpoint.core.outbound import OutboundRules, require_url
 from flux_endpoint.core.raw_json import BIG_CHARS, decode_json, raw_if_big
 from flux_endpoint.core.submission import Submission
+
+# What may stand beside `input`. `timeout` is an option of Runpod's JavaScript client, which sends it along.
+_ENVELOPE: Final = frozenset(("input", "policy", "webhook", "s3Config", "timeout"))
+# Of these nothing is asked further.
+_PLAIN: Final = frozenset(("input", "webhook", "timeout"))
+_IN_ENVELOPE: Final = {
+    "policy": ("executionTimeout", "ttl", "lowPriority"),
+    "s3Config": ("accessId", "accessSecret", "bucketName", "endpointUrl", "objectPath", "region"),
+}
 
 
 def read_submission(data: bytes, spec: EndpointSpec, outbound: OutboundRules, has_fingerprint: bool) -> Submission:
@@ -65,6 +75,7 @@ def read_requests(
                 policy=asked.policy,
                 webhook=asked.webhook,
                 bucket=asked.bucket,
+                warnings=asked.warnings,
             )
         )
     return requests
@@ -89,7 +100,7 @@ def fingerprint(body: object) -> str:
 
 
 def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *, keeps_text: bool) -> Submission:
-    """What one body asks for. Unknown keys are ignored; null counts as absent."""
+    """What one body asks for. Null counts as absent."""
     if not isinstance(body, Mapping):
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input'")
     if "input" not in body:
@@ -108,7 +119,17 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
     if bucket is not None:
         outbound.check_literal(bucket.url_field, bucket.endpoint_url)
     input = raw_if_big(accepted.input) if keeps_text else accepted.input
-    return Submission(input, accepted.cost_usd, policy, webhook, bucket)
+    warnings = accepted.warnings if body.keys() <= _PLAIN else accepted.warnings + _strange_in(body)
+    return Submission(input, accepted.cost_usd, policy, webhook, bucket, warnings=warnings)
+
+
+def _strange_in(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What stands beside `input` and is not known."""
+    strange = unknown(body, _ENVELOPE)
+    for name, known in _IN_ENVELOPE.items():
+        if body.get(name) is not None:
+            strange += unknown(body[name], known, f"{name}.")
+    return strange
 
 
 def _policy(value: object) -> Policy:
