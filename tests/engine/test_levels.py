@@ -16,7 +16,7 @@ from flux_endpoint.engine.denoise import Conditions, exact_velocity, extrapolate
 from flux_endpoint.engine.encode import read_parameters
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.fake import FakeEngine
-from flux_endpoint.engine.forward import FusedTransformer
+from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, render_size
 from flux_endpoint.engine.levels import Levels
 from flux_endpoint.engine.linear import Linear
@@ -111,7 +111,10 @@ def test_the_fused_pass_is_the_exact_one(
     conditions = Conditions(prompt, None, 1.0, torch.full([1], 7.5) if model.has_guidance else None, image_ids(size))
     timesteps = torch.tensor([1000.0, 640.0, 20.0])
     exact = exact_velocity(model.transformer, timesteps, prompt, conditions)
-    fused = FusedTransformer(model.transformer, torch.float32, is_packed=is_packed)
+    fused = FusedTransformer(
+        model.transformer,
+        Build(torch.float32, lambda weight, bias: Linear(weight, bias, torch.float32, is_packed=is_packed)),
+    )
     plan = fused.plan(timesteps, prompt, conditions)
     for step in range(3):
         expected = exact(step, latents)

@@ -1,5 +1,6 @@
-"""FLUX's forward pass for one picture, in fewer and larger operations than diffusers' modules make of it."""
+"""FLUX's forward pass for one picture, the same on every device: what all its steps share is made before the first."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,37 +9,25 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 from torch import Tensor
 from torch.nn import functional
 
+from flux_endpoint.engine.blocks import (
+    MODULATIONS,
+    Attend,
+    DoubleBlock,
+    Heads,
+    Pair,
+    SingleBlock,
+    Stream,
+    modulated_norm,
+    sdpa,
+)
 from flux_endpoint.engine.denoise import Conditions
-from flux_endpoint.engine.linear import Linear
+from flux_endpoint.engine.joined import joined
+from flux_endpoint.engine.linear import Layer, Linear, MakeLayer
 from flux_endpoint.engine.text import PromptEmbeds
 
-# Of all its layer and RMS norms.
-_EPS = 1e-6
-_Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stream:
-    """One of the two streams, text or image, of a double block."""
-
-    qkv: Linear
-    out: Linear
-    up: Linear
-    down: Linear
-    norm_q: Tensor
-    norm_k: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SingleBlock:
-    """One block in which text and image are one sequence. Its output layer is cut in two: no concatenation."""
-
-    qkv: Linear
-    up: Linear
-    out: Linear
-    down: Linear
-    norm_q: Tensor
-    norm_k: Tensor
+# How blocks are run: themselves, or what a compiler made of them.
+RunDouble = Callable[[DoubleBlock, Tensor, Tensor, Tensor, Pair], Pair]
+RunSingle = Callable[[SingleBlock, Tensor, Tensor, Pair], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,50 +36,69 @@ class Plan:
 
     Attributes:
         text: (text tokens, width), embedded.
-        double: for each double block the modulations of image and text, (steps, 6, width).
-        single: for each single block its modulation, (steps, 3, width).
-        last: (steps, 2, width).
-        double_tables: for each double block the rotary tables, see `FusedTransformer._tables`.
-        single_tables: for each single block.
+        modulations: (steps, parts, width): shifts, scales and gates of all blocks, and of the last norm.
+        tables: for each block its rotary tables; the rotation alone, once, where blocks make tables of it.
     """
 
     text: Tensor
-    double: list[tuple[Tensor, Tensor]]
-    single: list[Tensor]
-    last: Tensor
-    double_tables: list[_Pair]
-    single_tables: list[_Pair]
+    modulations: Tensor
+    tables: Sequence[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How a pass is built of a transformer.
+
+    Attributes:
+        dtype: of the blocks.
+        make_layer: for the blocks; None for `Linear` in `dtype`.
+        make_outer: for what lies around them; None for the same.
+        attend: how queries, keys and values are compared.
+        table_dtype: in which queries and keys are turned; None for `dtype`.
+        is_in_place: whether weights are used where `join_weights` has laid them: no memory beside that of the
+            transformer, products as large as can be, and small operations that a compiler joins. Otherwise they are
+            copied into the layouts that are fastest as they stand.
+    """
+
+    dtype: torch.dtype
+    make_layer: MakeLayer | None = None
+    make_outer: MakeLayer | None = None
+    attend: Attend = sdpa
+    table_dtype: torch.dtype | None = None
+    is_in_place: bool = False
 
 
 class FusedTransformer:
     """A FLUX transformer whose steps share what they can.
 
     All modulations are made before the first step, in float32 whatever the dtype
-    (docs/decisions/0029-conditioning-in-float32.md). Shift and scale are weight and bias of the norm before them; the
-    norms of queries and keys are part of the rotary tables. It holds no state of a picture.
+    (docs/decisions/0029-conditioning-in-float32.md). It holds no state of a picture.
 
     Args:
-        transformer: float32; its weights are copied, but for those of the conditioning.
-        dtype: of the blocks.
-        is_packed: see `Linear`.
+        transformer: whose weights are copied, but for those of the conditioning; see `Build.is_in_place`.
+        build: how.
     """
 
-    def __init__(
-        self, transformer: FluxTransformer2DModel, dtype: torch.dtype, *, is_packed: bool | None = None
-    ) -> None:
+    def __init__(self, transformer: FluxTransformer2DModel, build: Build) -> None:
         self._conditioning = transformer
-        self._dtype = dtype
-        self._is_packed = is_packed
-        self._heads = int(transformer.config.num_attention_heads)
-        self._head_size = int(transformer.config.attention_head_dim)
-        self._width = self._heads * self._head_size
-        # Pairs that turn together lie side by side in the checkpoint; here their halves follow each other.
-        self._order = torch.cat([torch.arange(0, self._head_size, 2), torch.arange(1, self._head_size, 2)])
-        self._image_in = self._linear(transformer.x_embedder)
-        self._text_in = self._linear(transformer.context_embedder)
-        self._out = self._linear(transformer.proj_out)
-        self._double = [self._streams(block) for block in transformer.transformer_blocks]
+        self._build = build
+        self._make: MakeLayer = build.make_layer or (lambda weight, bias: Linear(weight, bias, build.dtype))
+        make_outer = build.make_outer or self._make
+        self._heads = Heads(
+            count=int(transformer.config.num_attention_heads),
+            size=int(transformer.config.attention_head_dim),
+            are_pairs_apart=not build.is_in_place,
+            table_dtype=build.table_dtype or build.dtype,
+            attend=build.attend,
+        )
+        self._order = self._heads.order().to(transformer.device)
+        self._image_in = _layer(make_outer, transformer.x_embedder)
+        self._text_in = _layer(make_outer, transformer.context_embedder)
+        self._out = _layer(make_outer, transformer.proj_out)
+        self._double = [self._double_block(block) for block in transformer.transformer_blocks]
         self._single = [self._single_block(block) for block in transformer.single_transformer_blocks]
+        self.run_double: RunDouble = DoubleBlock.__call__
+        self.run_single: RunSingle = SingleBlock.__call__
 
     @torch.inference_mode()
     def plan(self, timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Plan:
@@ -101,33 +109,17 @@ class FusedTransformer:
             prompt: the one that steers.
             conditions: of the picture; its prompts are not read.
         """
-        modules = self._conditioning
-        pooled = prompt.pooled.float().expand(len(timesteps), -1)
-        guidance = conditions.guidance
-        if guidance is None:
-            embedded = modules.time_text_embed(timesteps, pooled)
-        else:
-            embedded = modules.time_text_embed(timesteps, guidance.expand(len(timesteps)) * 1000, pooled)
-        embedded = functional.silu(embedded)
         ids = torch.cat([torch.zeros(prompt.limit, 3), conditions.image_ids])
-        cosines, sines = (table[:, ::2] for table in modules.pos_embed(ids))
-        text, image = slice(0, prompt.limit), slice(prompt.limit, None)
-        double_tables = []
-        for of_image, of_text in self._double:
-            text_tables = self._tables(of_text, cosines[text], sines[text])
-            image_tables = self._tables(of_image, cosines[image], sines[image])
-            straight, rolled = (torch.cat(pair) for pair in zip(text_tables, image_tables, strict=True))
-            double_tables.append((straight, rolled))
+        cosines, sines = (table[:, ::2] for table in self._conditioning.pos_embed(ids))
+        rotation = (cosines, sines)
+        tables = [rotation]
+        if not self._build.is_in_place:
+            tables = [block.tables(rotation, prompt.limit) for block in self._double]
+            tables += [block.tables(rotation) for block in self._single]
         return Plan(
-            text=self._text_in(prompt.sequence[0].to(self._dtype)),
-            double=[
-                (self._modulation(block.norm1, embedded, 1, 4), self._modulation(block.norm1_context, embedded, 1, 4))
-                for block in modules.transformer_blocks
-            ],
-            single=[self._modulation(block.norm, embedded, 1) for block in modules.single_transformer_blocks],
-            last=self._modulation(modules.norm_out, embedded, 0),
-            double_tables=double_tables,
-            single_tables=[self._tables(block, cosines, sines) for block in self._single],
+            text=self._text_in(prompt.sequence[0].to(self._build.dtype)),
+            modulations=self._modulations(timesteps, prompt, conditions),
+            tables=tables,
         )
 
     @torch.inference_mode()
@@ -137,119 +129,121 @@ class FusedTransformer:
         Args:
             plan: of the picture.
             step: 0 for the first.
-            latents: packed, (1, image tokens, in_channels), float32.
+            latents: packed, (1, image tokens, in_channels), any floating dtype.
 
         Returns:
             The predicted velocity, shape and dtype of `latents`.
         """
-        image, text = self._image_in(latents[0].to(self._dtype)), plan.text
-        for streams, modulations, tables in zip(self._double, plan.double, plan.double_tables, strict=True):
-            image, text = self._double_step(streams, (modulations[0][step], modulations[1][step]), tables, image, text)
-        hidden = torch.cat([text, image])
-        for block, modulation, tables in zip(self._single, plan.single, plan.single_tables, strict=True):
-            shift, scale, gate = modulation[step]
-            normed = self._norm(hidden, scale, shift)
-            attended = self._attention(block.qkv(normed), tables)
-            hidden = torch.addcmul(hidden, block.down.plus(block.up.gelu(normed), block.out(attended)), gate)
-        scale, shift = plan.last[step]
-        return self._out(self._norm(hidden[len(text) :], scale, shift))[None].to(latents.dtype)
+        blocks = len(self._double) + len(self._single)
+        tables = plan.tables if len(plan.tables) == blocks else [*plan.tables] * blocks
+        return self._run(latents[0], plan.text, plan.modulations[step], tables)[None].to(latents.dtype)
 
-    def _double_step(
-        self, streams: tuple[Stream, Stream], modulations: _Pair, tables: _Pair, image: Tensor, text: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        of_image, of_text = streams
-        image_parts, text_parts = modulations
-        qkv = [
-            stream.qkv(self._norm(hidden, parts[1], parts[0]))
-            for stream, hidden, parts in ((of_text, text, text_parts), (of_image, image, image_parts))
-        ]
-        attended = self._attention(torch.cat(qkv), tables)
-        image = self._finish(of_image, image, attended[len(text) :], image_parts)
-        return image, self._finish(of_text, text, attended[: len(text)], text_parts)
-
-    def _finish(self, stream: Stream, hidden: Tensor, attended: Tensor, parts: Tensor) -> Tensor:
-        """The rest of a double block for one stream."""
-        hidden = torch.addcmul(hidden, stream.out(attended), parts[2])
-        wide = stream.up.gelu(self._norm(hidden, parts[4], parts[3]))
-        return torch.addcmul(hidden, stream.down(wide), parts[5])
-
-    def _norm(self, hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return functional.layer_norm(hidden, (self._width,), scale, shift, _EPS)
-
-    def _attention(self, qkv: Tensor, tables: _Pair) -> Tensor:
-        """(tokens, 3 * width) to (tokens, width)."""
-        tokens = len(qkv)
-        both = qkv[:, : 2 * self._width].reshape(tokens, 2 * self._heads, self._head_size)
-        both = functional.rms_norm(both, (self._head_size,), None, _EPS)
-        turned = both.roll(self._head_size // 2, -1)
-        both = both.mul_(tables[0]).addcmul_(turned, tables[1])
-        values = qkv[:, 2 * self._width :].view(tokens, self._heads, self._head_size)
-        parts = both[:, : self._heads], both[:, self._heads :], values
-        query, key, value = (part.transpose(0, 1)[None] for part in parts)
-        attended = functional.scaled_dot_product_attention(query, key, value)[0]
-        return attended.transpose(0, 1).reshape(tokens, self._width)
-
-    def _tables(self, norms: Stream | SingleBlock, cosines: Tensor, sines: Tensor) -> _Pair:
-        """What queries and keys, and the same rolled by half a head, are multiplied with: two of (tokens, heads, size).
+    @torch.inference_mode()
+    def run(self, latents: Tensor, text: Tensor, modulations: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """The same from tensors alone, as they are in the plan of a pass in place.
 
         Args:
-            norms: the weights of the norms of queries and keys, which come before the rotation.
+            latents: (1, image tokens, in_channels).
+            text: (text tokens, width).
+            modulations: of this step, (parts, width).
             cosines: (tokens, half a head).
             sines: likewise.
         """
-        straight, rolled = [], []
-        for weights in (norms.norm_q, norms.norm_k):
-            real, imaginary = weights.chunk(2)
-            straight += [torch.cat([cosines * real, cosines * imaginary], dim=1)] * self._heads
-            rolled += [torch.cat([-sines * imaginary, sines * real], dim=1)] * self._heads
-        return torch.stack(straight, dim=1).to(self._dtype), torch.stack(rolled, dim=1).to(self._dtype)
+        tables = [(cosines, sines)] * (len(self._double) + len(self._single))
+        return self._run(latents[0], text, modulations, tables)[None].to(latents.dtype)
+
+    def _run(self, latents: Tensor, text: Tensor, modulations: Tensor, tables: Sequence[Pair]) -> Tensor:
+        image, start = self._image_in(latents.to(self._build.dtype)), 0
+        for block, pair in zip(self._double, tables[: len(self._double)], strict=True):
+            end = start + 4 * MODULATIONS
+            image, text = self.run_double(block, image, text, modulations[start:end], pair)
+            start = end
+        hidden = torch.cat([text, image])
+        for single, pair in zip(self._single, tables[len(self._double) :], strict=True):
+            end = start + MODULATIONS
+            hidden = self.run_single(single, hidden, modulations[start:end], pair)
+            start = end
+        scale, shift = modulations[start:]
+        result: Tensor = self._out(modulated_norm(hidden[len(text) :], scale, shift))
+        return result
+
+    def _modulations(self, timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Tensor:
+        """Shifts, scales and gates of all norms in all steps, (steps, of them, width), with 1 added to the scales."""
+        modules: Any = self._conditioning
+        embed = modules.time_text_embed
+        pooled = prompt.pooled.float().expand(len(timesteps), -1)
+        embedded = _wide(embed.timestep_embedder, embed.time_proj(timesteps))
+        if conditions.guidance is not None:
+            guidance = conditions.guidance.expand(len(timesteps)) * 1000
+            embedded = embedded + _wide(embed.guidance_embedder, embed.time_proj(guidance))
+        embedded = functional.silu(embedded + _wide(embed.text_embedder, pooled))
+        parts = []
+        for block in modules.transformer_blocks:
+            parts += [self._modulation(norm, embedded, 1, 4) for norm in (block.norm1, block.norm1_context)]
+        parts += [self._modulation(block.norm, embedded, 1) for block in modules.single_transformer_blocks]
+        return torch.cat([*parts, self._modulation(modules.norm_out, embedded, 0)], dim=1)
 
     def _modulation(self, norm: Any, embedded: Tensor, *scales: int) -> Tensor:
-        """Shifts, scales and gates of a norm in all steps, (steps, of them, width), with 1 added to the scales."""
-        parts: Tensor = norm.linear(embedded).unflatten(-1, (-1, self._width))
+        parts = _product(norm.linear, embedded).view(len(embedded), -1, self._heads.width)
         for scale in scales:
             parts[:, scale] += 1
-        return parts.to(self._dtype)
+        return parts.to(self._build.dtype)
 
-    def _streams(self, block: Any) -> tuple[Stream, Stream]:
+    def _double_block(self, block: Any) -> DoubleBlock:
         attention = block.attn
-        return (
-            Stream(
-                qkv=self._qkv(attention.to_q, attention.to_k, attention.to_v),
-                out=self._linear(attention.to_out[0]),
-                up=self._linear(block.ff.net[0].proj),
-                down=self._linear(block.ff.net[2]),
-                norm_q=attention.norm_q.weight[self._order],
-                norm_k=attention.norm_k.weight[self._order],
-            ),
-            Stream(
-                qkv=self._qkv(attention.add_q_proj, attention.add_k_proj, attention.add_v_proj),
-                out=self._linear(attention.to_add_out),
-                up=self._linear(block.ff_context.net[0].proj),
-                down=self._linear(block.ff_context.net[2]),
-                norm_q=attention.norm_added_q.weight[self._order],
-                norm_k=attention.norm_added_k.weight[self._order],
-            ),
-        )
-
-    def _single_block(self, block: Any) -> SingleBlock:
-        attention, out = block.attn, block.proj_out
-        return SingleBlock(
-            qkv=self._qkv(attention.to_q, attention.to_k, attention.to_v),
-            up=self._linear(block.proj_mlp),
-            out=self._packed(out.weight[:, : self._width], out.bias),
-            down=self._packed(out.weight[:, self._width :], None),
+        image = Stream(
+            qkv=self._first(attention.to_q, attention.to_k, attention.to_v),
+            out=_layer(self._make, attention.to_out[0]),
+            up=_layer(self._make, block.ff.net[0].proj),
+            down=_layer(self._make, block.ff.net[2]),
             norm_q=attention.norm_q.weight[self._order],
             norm_k=attention.norm_k.weight[self._order],
         )
+        text = Stream(
+            qkv=self._first(attention.add_q_proj, attention.add_k_proj, attention.add_v_proj),
+            out=_layer(self._make, attention.to_add_out),
+            up=_layer(self._make, block.ff_context.net[0].proj),
+            down=_layer(self._make, block.ff_context.net[2]),
+            norm_q=attention.norm_added_q.weight[self._order],
+            norm_k=attention.norm_added_k.weight[self._order],
+        )
+        return DoubleBlock(image, text, self._heads, keeps_tables=not self._build.is_in_place)
 
-    def _qkv(self, q: Any, k: Any, v: Any) -> Linear:
-        rows = torch.cat([self._order + head * self._head_size for head in range(self._heads)])
-        weights = [q.weight[rows], k.weight[rows], v.weight]
-        return self._packed(torch.cat(weights), torch.cat([q.bias[rows], k.bias[rows], v.bias]))
+    def _single_block(self, block: Any) -> SingleBlock:
+        attention, out, width = block.attn, block.proj_out, self._heads.width
+        layers = [attention.to_q, attention.to_k, attention.to_v]
+        is_joined = self._build.is_in_place
+        return SingleBlock(
+            qkv=self._first(*layers, block.proj_mlp) if is_joined else self._first(*layers),
+            up=None if is_joined else _layer(self._make, block.proj_mlp),
+            out=self._make(out.weight[:, :width], out.bias),
+            down=self._make(out.weight[:, width:], None),
+            norm_q=attention.norm_q.weight[self._order],
+            norm_k=attention.norm_k.weight[self._order],
+            heads=self._heads,
+            keeps_tables=not self._build.is_in_place,
+        )
 
-    def _linear(self, layer: Any) -> Linear:
-        return self._packed(layer.weight, layer.bias)
+    def _first(self, q: Any, k: Any, *others: Any) -> Layer:
+        """The layer that queries, keys and values come from, and what else reads the same."""
+        layers = (q, k, *others)
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        if self._heads.are_pairs_apart:
+            rows = torch.cat([self._order + head * self._heads.size for head in range(self._heads.count)])
+            weights[:2] = [weight[rows] for weight in weights[:2]]
+            biases[:2] = [bias[rows] for bias in biases[:2]]
+        return self._make(joined(weights), joined(biases))
 
-    def _packed(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        return Linear(weight, bias, self._dtype, is_packed=self._is_packed)
+
+def _layer(make: MakeLayer, layer: Any) -> Layer:
+    return make(layer.weight, layer.bias)
+
+
+def _product(layer: Any, rows: Tensor) -> Tensor:
+    """In float32, whatever the weights are in."""
+    return functional.linear(rows, layer.weight.float(), layer.bias.float())
+
+
+def _wide(embedder: Any, rows: Tensor) -> Tensor:
+    """An embedder of time, guidance or the pooled prompt: two layers with SiLU between them, in float32."""
+    return _product(embedder.linear_2, functional.silu(_product(embedder.linear_1, rows)))

@@ -16,7 +16,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
 from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity, extrapolated, guided
-from flux_endpoint.engine.forward import FusedTransformer
+from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.latents import RenderSize, image_ids
 from flux_endpoint.engine.linear import fast_dtype
 from flux_endpoint.engine.text import PromptEmbeds
@@ -113,7 +113,7 @@ class Levels:
 
 
 def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: AutoencoderKL, dtype: torch.dtype) -> Level:
-    fused = FusedTransformer(transformer, dtype)
+    fused = FusedTransformer(transformer, Build(dtype))
 
     def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
         plan = fused.plan(timesteps, prompt, conditions)
