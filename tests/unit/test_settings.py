@@ -5,6 +5,7 @@ import pytest
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.front import Front
+from flux_endpoint.core.scaling import ScaleBy, ScalingRules
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.fields import PREFIX
 from flux_endpoint.settings.reader import list_settings, load_settings
@@ -30,7 +31,7 @@ def refusal(kind=Settings, **options):
 def test_defaults_are_those_of_the_issue(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = load_settings(Settings)
-    assert (settings.host, settings.port, settings.workers, settings.model) == ("127.0.0.1", 8000, 1, "demo")
+    assert (settings.host, settings.port, settings.fleet, settings.model) == ("127.0.0.1", 8000, "local", "demo")
     assert settings.lease_s == 30
     assert settings.image_retention_days == 7
     assert settings.resolved_database_url == f"sqlite:///{tmp_path}/data/flux-endpoint.db"
@@ -43,6 +44,57 @@ def test_a_variable_sets_and_an_option_wins(monkeypatch):
     monkeypatch.setenv("FLUX_ENDPOINT_WORKERS", "3")
     settings = load_settings(Settings, {"port": "9001", "workers": None})
     assert (settings.port, settings.workers) == (9001, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "least", "most"),
+    [
+        ({}, 0, 1, 1),
+        ({}, 4, 4, 4),
+        ({"workers": "2"}, 4, 2, 2),
+        ({"workers": "0"}, 4, 0, 0),
+        ({"fleet": "none"}, 4, 0, 0),
+        ({"fleet": "NONE", "min_workers": "0", "max_workers": "0"}, 4, 0, 0),
+        ({"min_workers": "0"}, 0, 0, 1),
+        ({"min_workers": "0"}, 4, 0, 4),
+        ({"min_workers": "2"}, 0, 2, 2),
+        ({"max_workers": "3"}, 4, 1, 3),
+        ({"max_workers": "0"}, 4, 0, 0),
+        ({"min_workers": "0", "max_workers": "9"}, 4, 0, 9),
+        ({"min_workers": "1", "workers": "3"}, 4, 1, 3),
+        ({"max_workers": "5", "workers": "3"}, 4, 3, 5),
+        ({"min_workers": "0", "max_workers": "5", "workers": "3"}, 4, 0, 5),
+    ],
+)
+def test_so_many_workers_are_kept(options, gpus, least, most):
+    settings = load_settings(Settings, options)
+    rules = settings.scaling(gpus)
+    assert (rules.min_workers, rules.max_workers) == (least, most)
+    assert rules.is_elastic == (least < most)
+    assert settings.keeps_workers == (most > 0)
+
+
+def test_scaling_is_told_like_runpods():
+    rules = load_settings(Settings, {"max_workers": "2", "scale_by": "Request-Count"}).scaling(0)
+    assert rules == ScalingRules(1, 2, idle_timeout_s=60, by=ScaleBy.REQUEST_COUNT, threshold=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "allowed"),
+    [
+        ({"min_workers": "3", "max_workers": "2"}, "MIN_WORKERS", "at most 2, which is MAX_WORKERS"),
+        ({"min_workers": "3", "workers": "1"}, "MIN_WORKERS", "at most 1, which is WORKERS"),
+        ({"max_workers": "1", "workers": "3"}, "MAX_WORKERS", "at least 3, which is WORKERS"),
+        ({"fleet": "none", "workers": "3"}, "WORKERS", "0, because FLEET is none"),
+        ({"fleet": "none", "max_workers": "3"}, "MAX_WORKERS", "0, because FLEET is none"),
+        ({"scale_threshold": "0"}, "SCALE_THRESHOLD", "a number from 1 to 3600"),
+        ({"idle_timeout_s": "0.5"}, "IDLE_TIMEOUT_S", "a number from 1 to 86400"),
+    ],
+)
+def test_numbers_of_workers_that_contradict_each_other_are_refused(options, named, allowed):
+    text = refusal(**options)
+    assert text.startswith(f"setting FLUX_ENDPOINT_{named} (option ")
+    assert text.endswith(f"allowed: {allowed}")
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch):

@@ -60,7 +60,7 @@ class Fleet(Protocol):
         ...
 
     async def scale(self, workers: int, busy: Collection[str] = ()) -> None:
-        """Keep so many workers from now on; returns before they have started, or left.
+        """Keep so many workers from now on; returns before they have started, or left. Said again every second or so.
 
         Args:
             workers: how many.

@@ -3,9 +3,12 @@
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "FLUX_ENDPOINT_"
+# The kind of error whose text says what is allowed.
+CONTRADICTION: Final = "contradiction"
 
 
 class PrefixedSettings(BaseSettings):
@@ -19,6 +22,15 @@ def setting(default: Any, description: str, allowed: str, *, is_secret: bool = F
     return Field(
         default=default, description=description, json_schema_extra={"allowed": allowed, "secret": is_secret}, **limits
     )
+
+
+def contradiction(allowed: str) -> PydanticCustomError:
+    """What a validator raises when a value does not go with that of another setting.
+
+    Args:
+        allowed: what may stand there instead; it names the other setting.
+    """
+    return PydanticCustomError(CONTRADICTION, "{allowed}", {"allowed": allowed})
 
 
 def _fits_a_header(value: SecretStr) -> SecretStr:

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from flux_endpoint.core.limits import MAX_QUEUED
-from flux_endpoint.settings.fields import PrefixedSettings, Secret, setting
+from flux_endpoint.core.scaling import ScaleBy, ScalingRules
+from flux_endpoint.settings.fields import PrefixedSettings, Secret, contradiction, setting
 
 # A day: nobody means a longer lease, and a shorter one than a second would expire between two heartbeats.
 _MAX_LEASE_S: Final = 86_400
+_MAX_IDLE_S: Final = 86_400
+_MAX_WORKERS: Final = 1_000
 
 FleetKind = Literal["local", "ray", "none"]
 
@@ -45,12 +48,45 @@ class FleetSettings(PrefixedSettings):
         "a URL that starts with http:// or https://",
         pattern=r"^https?://[^/]",
     )
-    workers: int = setting(
-        1,
-        "Workers that this server starts and keeps; 0 when they join by themselves.",
-        "a whole number from 0 to 64",
+    workers: int | None = setting(
+        None,
+        "Workers that this server starts and keeps; 0 when they join by themselves. Default: one for each GPU of this "
+        "machine, one on a machine without.",
+        f"a whole number from 0 to {_MAX_WORKERS}",
         ge=0,
-        le=64,
+        le=_MAX_WORKERS,
+    )
+    max_workers: int | None = setting(
+        None,
+        "Workers that this server never exceeds; they come and go with the jobs when this is more than MIN_WORKERS "
+        "(docs/guides/workers.md). Default: WORKERS.",
+        f"a whole number from 0 to {_MAX_WORKERS}, not less than WORKERS where both are set",
+        ge=0,
+        le=_MAX_WORKERS,
+    )
+    min_workers: int | None = setting(
+        None,
+        "Workers that are kept also without jobs; with 0, the first job waits for one to start. Default: WORKERS where "
+        "that is set, and else 1, but MAX_WORKERS at most.",
+        f"a whole number from 0 to {_MAX_WORKERS}, not more than MAX_WORKERS or WORKERS where they are set",
+        ge=0,
+        le=_MAX_WORKERS,
+    )
+    idle_timeout_s: float = setting(
+        60,
+        "Seconds for which fewer workers must have been enough before some leave.",
+        f"a number from 1 to {_MAX_IDLE_S}",
+        ge=1,
+        le=_MAX_IDLE_S,
+    )
+    scale_by: ScaleBy = setting(
+        ScaleBy.QUEUE_DELAY,
+        "What starts another worker: 'queue-delay', a job that has waited for longer than SCALE_THRESHOLD seconds; "
+        "'request-count', more unfinished jobs than SCALE_THRESHOLD for each worker.",
+        "queue-delay, request-count",
+    )
+    scale_threshold: float = setting(
+        4, "See SCALE_BY: seconds, or jobs for each worker.", "a number from 1 to 3600", ge=1, le=3_600
     )
     worker_token: Secret | None = setting(
         None,
@@ -88,12 +124,46 @@ class FleetSettings(PrefixedSettings):
         le=10_000_000,
     )
 
-    @field_validator("fleet", mode="before")
+    @field_validator("fleet", "scale_by", mode="before")
     @classmethod
-    def _fleet_in_lower_case(cls, value: object) -> object:
+    def _in_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("workers", "max_workers", "min_workers")
+    @classmethod
+    def _agrees(cls, value: int | None, info: ValidationInfo) -> int | None:
+        # In the order of definition: those that come after this one are not known yet.
+        if value and info.data.get("fleet") == "none":
+            raise contradiction("0, because FLEET is none")
+        if value is None or info.field_name == "workers":
+            return value
+        for name in ("workers", "max_workers"):
+            other = info.data.get(name)
+            is_too_few = info.field_name == "max_workers" and other is not None and value < other
+            is_too_many = info.field_name == "min_workers" and other is not None and value > other
+            if is_too_few or is_too_many:
+                raise contradiction(f"at {'least' if is_too_few else 'most'} {other}, which is {name.upper()}")
+        return value
 
     @property
     def keeps_workers(self) -> bool:
-        """Whether there are workers that this server starts."""
-        return self.fleet != "none" and self.workers > 0
+        """Whether there are, or may come to be, workers that this server starts."""
+        return self.scaling(1).max_workers > 0
+
+    def scaling(self, devices: int) -> ScalingRules:
+        """How many workers this server keeps.
+
+        Args:
+            devices: GPUs of this machine.
+        """
+        if self.fleet == "none":
+            return ScalingRules(0, 0)
+        least, most = self.min_workers, self.max_workers
+        if least is None and most is None:
+            least = most = max(1, devices) if self.workers is None else self.workers
+        elif most is None:
+            assert least is not None
+            most = max(least, devices, 1) if self.workers is None else self.workers
+        elif least is None:
+            least = min(1, most) if self.workers is None else self.workers
+        return ScalingRules(least, most, self.idle_timeout_s, self.scale_by, self.scale_threshold)

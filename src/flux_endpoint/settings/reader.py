@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.settings import Settings, WorkerSettings
-from flux_endpoint.settings.fields import PREFIX
+from flux_endpoint.settings.fields import CONTRADICTION, PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ def _explain(kind: type[BaseSettings], error: ValidationError) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     info = next(info for info in list_settings(kind) if info.name == name.upper())
     shown = "has a value that is not allowed" if _extra(kind, name)["secret"] else f"is {problem['input']!r}"
-    return f"setting {info.variable} (option {info.option}) {shown}; allowed: {info.allowed}"
+    allowed = problem["msg"] if problem["type"] == CONTRADICTION else info.allowed
+    return f"setting {info.variable} (option {info.option}) {shown}; allowed: {allowed}"
 
 
 def _extra(kind: type[BaseSettings], name: str) -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ from flux_endpoint.stores.activity.protocol import ActivityStore
 from flux_endpoint.stores.activity.store import SqlActivity
 from flux_endpoint.stores.batches.protocol import BatchStore
 from flux_endpoint.stores.batches.store import SqlBatches
+from flux_endpoint.stores.fleets.protocol import FleetStore
+from flux_endpoint.stores.fleets.store import SqlFleets
 from flux_endpoint.stores.jobs.claims import SqlClaims
 from flux_endpoint.stores.jobs.protocol import ClaimStore, JobStore
 from flux_endpoint.stores.jobs.store import SqlJobs
@@ -58,6 +60,7 @@ class Stores:
     activity: ActivityStore
     retention: RetentionStore
     rates: RateStore | None
+    fleets: FleetStore
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on, with what there is: the process is about to end."""
@@ -111,6 +114,7 @@ async def open_stores(database_url: str, clock: Clock, connections: int = 10) ->
         activity=SqlActivity(database),
         retention=SqlRetention(database, clock),
         rates=None if isinstance(database, SqliteDatabase) else SqlRates(database, clock),
+        fleets=SqlFleets(database, clock),
     )
 
 

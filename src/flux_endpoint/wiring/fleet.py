@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.scaling import ScalingRules
 from flux_endpoint.fleet.devices import list_devices
 from flux_endpoint.fleet.local import LocalFleet
 from flux_endpoint.fleet.protocol import Fleet
@@ -42,8 +43,10 @@ class _Reports:
         await self._workers.lost(worker_id)
 
 
-def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own: OwnWorkers) -> Fleet:
-    """The fleet of a gateway; nothing is started yet.
+def make_fleet(
+    settings: Settings, worker_token: str, port: int, node: str, own: OwnWorkers
+) -> tuple[Fleet, ScalingRules]:
+    """The fleet of a gateway, of which nothing is started yet, and how many workers it may keep.
 
     Args:
         settings: of the gateway.
@@ -55,13 +58,16 @@ def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own:
     Raises:
         SettingsError: FLEET is 'ray', and Ray is not installed.
     """
+    is_local = settings.fleet == "local" and settings.keeps_workers
+    # Where DEVICE names one GPU, all workers share that.
+    devices = list_devices(os.environ) if is_local and settings.device in (None, "cuda") else ()
+    rules = settings.scaling(len(devices))
     gateway = f"http://{url_host(settings.host)}:{port}"
-    workers = settings.workers if settings.keeps_workers else 0
     if settings.fleet == "ray":
         if importlib.util.find_spec("ray") is None:
             raise SettingsError("FLEET=ray needs Ray, which is not installed: pip install 'flux-endpoint[ray]'")
         url = settings.gateway_url or settings.public_url or gateway
-        return RayFleet(
+        ray_fleet = RayFleet(
             driver_settings=DriverSettings(
                 address=settings.ray_address or os.environ.get("RAY_ADDRESS") or None,
                 namespace=settings.ray_namespace,
@@ -70,18 +76,20 @@ def make_fleet(settings: Settings, worker_token: str, port: int, node: str, own:
                 environment=worker_variables(settings, worker_token, url),
             ),
             environment=_RAY | _inherited(),
-            workers=workers,
+            workers=rules.min_workers,
             events=_Reports(own, list(settings.sources)),
         )
-    threads = {f"{PREFIX}THREADS": str(threads_per_worker(workers))}
-    return LocalFleet(
+        return ray_fleet, rules
+    threads = {f"{PREFIX}THREADS": str(threads_per_worker(rules.max_workers))}
+    local_fleet = LocalFleet(
         command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],
         environment=_inherited() | worker_variables(settings, worker_token, gateway) | threads,
-        workers=workers,
+        workers=rules.min_workers,
         node=node,
         events=_Reports(own, list(settings.sources)),
-        devices=_devices_of(settings),
+        devices=devices,
     )
+    return local_fleet, rules
 
 
 def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dict[str, str]:
@@ -108,8 +116,3 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
 
 def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-
-
-def _devices_of(settings: Settings) -> Sequence[str]:
-    """One for each worker in turn; none where all of them take what the setting names, or there is no GPU."""
-    return list_devices(os.environ) if settings.keeps_workers and settings.device in (None, "cuda") else ()

@@ -26,6 +26,7 @@ from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
 from flux_endpoint.fleet.local import node_name
 from flux_endpoint.fleet.protocol import Fleet
+from flux_endpoint.fleet.scaler import Scaler
 from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.service.accounts import Accounts, FirstKey
 from flux_endpoint.service.images import ImageService
@@ -94,7 +95,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             on_stuck=lambda worker_id, why: fleet.replace(worker_id, why),
         )
         workforce = services.routes.workforce
-        fleet: Fleet = make_fleet(settings, secrets.worker_token, port, node, workforce.own)
+        fleet: Fleet
+        fleet, rules = make_fleet(settings, secrets.worker_token, port, node, workforce.own)
+        background = services.background
+        if rules.is_elastic or fleet.is_shared:
+            leadership = stores.database.leadership()
+            scaler = Scaler(fleet, stores.fleets, leadership, rules, list(settings.sources), node, stores.clock)
+            background.append(scaler.run)
         # What must be true before anybody asks: pictures can be kept, the key works, and what a killed predecessor held
         # waits again.
         await _require_place(services.routes.images)
@@ -102,7 +109,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         await workforce.own.recover(f"{node}-")
         server = serving(create_app(services.routes, front), listener, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
-        return await _run(fleet, workforce, server, services.background, words, stores)
+        return await _run(fleet, workforce, server, background, words, stores)
 
 
 async def _require_place(images: ImageService) -> None:

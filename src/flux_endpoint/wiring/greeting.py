@@ -56,8 +56,16 @@ def greeting(
     ]
     table = "\n".join(f"  {name:<12}{text}" for name, text in rows)
     curl = _curl(urls[0], _key_in_shell(settings, key_file))
-    state = "its worker is loading the model" if settings.keeps_workers else "workers join from elsewhere"
-    return f"flux-endpoint {__version__} takes requests; {state}\n\n{table}\n\nTry it:\n\n{curl}\n"
+    return (
+        f"flux-endpoint {__version__} takes requests; {_state_of_workers(settings)}\n\n{table}\n\nTry it:\n\n{curl}\n"
+    )
+
+
+def _state_of_workers(settings: Settings) -> str:
+    if not settings.keeps_workers:
+        return "workers join from elsewhere"
+    is_one_there = settings.scaling(1).min_workers > 0
+    return "its worker is loading the model" if is_one_there else "a worker starts with the first job"
 
 
 def reachable_url(host: str, local_url: str) -> str | None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.job import Job
+from flux_endpoint.stores.fleets.protocol import Leadership
 from flux_endpoint.stores.sql.signals import Channel, Signals
 
 T = TypeVar("T")
@@ -141,6 +142,10 @@ class Database(Protocol):
         Raises:
             StoreUnavailable: the database did not answer.
         """
+        ...
+
+    def leadership(self) -> Leadership:
+        """A share in the question who decides for all servers on this database; to be called after `open`."""
         ...
 
     def hurry(self, seconds: float) -> None:

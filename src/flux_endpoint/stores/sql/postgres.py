@@ -18,6 +18,8 @@ from sqlalchemy.pool import NullPool
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.outage import Outage
 from flux_endpoint.core.raw_json import read_json, write_json
+from flux_endpoint.stores.fleets.leadership import PostgresLeadership
+from flux_endpoint.stores.fleets.protocol import Leadership
 from flux_endpoint.stores.sql.database import (
     ANSWER_S,
     Connection,
@@ -231,6 +233,10 @@ class PostgresDatabase:
         if not task.cancelled():
             # Whoever waited may have left.
             task.exception()
+
+    def leadership(self) -> Leadership:
+        """See `Database.leadership`."""
+        return PostgresLeadership(self._connect, is_pooled=self._notifications is None)
 
     def hurry(self, seconds: float) -> None:
         """See `Database.hurry`."""

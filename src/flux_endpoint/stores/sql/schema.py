@@ -313,3 +313,18 @@ admissions: Final = Table(
 )
 Index("admissions_by_counter", admissions.c.counter, admissions.c.at_ms)
 Index("admissions_by_time", admissions.c.at_ms)
+
+# How many workers each server keeps whose workers come and go, and is to keep: see `stores/fleets/`.
+pools: Final = Table(
+    "pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("min_workers", Integer, nullable=False),
+    Column("max_workers", Integer, nullable=False),
+    Column("kept", Integer, nullable=False),
+    Column("busy", Integer, nullable=False),
+    Column("running", Integer, nullable=False),
+    # NULL until whoever decides has seen the server.
+    Column("wanted", Integer),
+    Column("seen_ms", BigInteger, nullable=False),
+)

@@ -16,6 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.outage import Outage
+from flux_endpoint.stores.fleets.alone import Alone
+from flux_endpoint.stores.fleets.protocol import Leadership
 from flux_endpoint.stores.sql.compiled import CompiledConnection
 from flux_endpoint.stores.sql.database import ANSWER_S, Connection, Patience, Transaction, errors_translated
 from flux_endpoint.stores.sql.migrate import upgrade
@@ -200,6 +202,10 @@ class SqliteDatabase:
             raise StoreUnavailable("The database is closed")
         with _errors_translated():
             return await self._loop.run_in_executor(threads, work)
+
+    def leadership(self) -> Leadership:
+        """See `Database.leadership`. A file has one server."""
+        return Alone()
 
     def hurry(self, seconds: float) -> None:
         """See `Database.hurry`."""

@@ -1,0 +1,1 @@
+"""What servers that start and stop workers share."""
