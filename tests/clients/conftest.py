@@ -1,11 +1,19 @@
 """The servers that clients are tried against."""
 
-from collections.abc import Iterator
+import contextlib
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.servers import Server, Servers
+from tests.servers import DEADLINE_S, DEV, Server, Servers
+
+GUIDE_OF_TLS = Path(__file__).parents[2] / "docs" / "guides" / "fal.md"
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +29,47 @@ def slow_server(tmp_path: Path) -> Iterator[Server]:
     servers = Servers(tmp_path)
     yield servers.start(model="fake:0.2")
     servers.close()
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Settings of a server with TLS, made by the commands of the guide; `ca.pem` lies beside the files."""
+    folder, guide = tmp_path_factory.mktemp("tls"), GUIDE_OF_TLS.read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    [making] = [block for block in blocks if "openssl" in block]
+    subprocess.run(["bash", "-euc", making], cwd=folder, check=True, capture_output=True, timeout=DEADLINE_S)
+    options = re.findall(r"--(tls-(?:cert|key)) (\S+)", guide)
+    return {name.replace("-", "_"): folder / file for name, file in options}
+
+
+@pytest.fixture(scope="session")
+def failing_server(tmp_path_factory: pytest.TempPathFactory, tls_files: Mapping[str, Path]) -> Iterator[Server]:
+    """One whose only worker has no paint."""
+    servers = Servers(tmp_path_factory.mktemp("failing"))
+    server = servers.start(model="fake", workers=0, tls_port=free_port(), **tls_files)
+    is_over = threading.Event()
+    worker = threading.Thread(target=fail_all, args=(server, is_over))
+    worker.start()
+    yield server
+    is_over.set()
+    worker.join()
+    servers.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fail_all(server: Server, is_over: threading.Event) -> None:
+    """Take every job there is, and say that it failed."""
+    path = f"{server.url}/v2/{DEV}"
+    with httpx.Client(headers={"Authorization": server.worker_token}, timeout=DEADLINE_S) as client:
+        while not is_over.is_set():
+            with contextlib.suppress(httpx.ReadTimeout):
+                reply = client.get(f"{path}/job-take/no-paint?gpu=cpu&claim=1", timeout=0.5)
+                if reply.status_code == httpx.codes.OK:
+                    job = reply.json()
+                    query = f"claimToken={job['claimToken']}&isStream=false"
+                    client.post(f"{path}/job-done/no-paint/{job['id']}?{query}", json={"error": "no paint"})

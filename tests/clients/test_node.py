@@ -160,3 +160,70 @@ def test_replicate_makes_files_of_pictures(server: Server) -> None:
 def test_ai_sdk_draws_by_its_replicate_provider(server: Server) -> None:
     [image] = run_scenario(server, "aiSdkReplicate")["images"]
     assert image["mediaType"] == "image/webp"
+
+
+def test_fal_draws_through_its_proxy(server: Server) -> None:
+    answer = run_scenario(server, "falRun")
+    [image] = answer["data"]["images"]
+    assert (answer["data"]["seed"], answer["requestId"].startswith("flux-schnell_")) == (5, True)
+    assert parameters_of({"base64": image["url"].partition(",")[2]})["seed"] == 5
+
+
+def test_fal_tells_the_reason_of_a_refusal(server: Server) -> None:
+    refusal = run_scenario(server, "falRefused")
+    assert (refusal["status"], refusal["message"]) == (422, "Invalid parameter: prompt must not be empty")
+    refusal = run_scenario(server, "falUpload")
+    assert (refusal["status"], "files are not kept here" in refusal["message"]) == (501, True)
+
+
+def test_fal_follows_a_slow_request_by_polling_and_by_stream(slow_server: Server) -> None:
+    for answer in run_scenario(slow_server, "falSubscribe"):
+        assert answer["seed"] == 5
+        assert answer["states"][-1] == "COMPLETED"
+        assert "IN_PROGRESS" in answer["states"]
+
+
+def test_fal_cancels(slow_server: Server) -> None:
+    answer = run_scenario(slow_server, "falCancel")
+    assert answer["status"] == "COMPLETED"
+    assert (answer["problem"]["status"], answer["problem"]["requestId"]) == (499, answer["requestId"])
+
+
+def test_fal_tells_why_a_request_failed(failing_server: Server) -> None:
+    failure = run_scenario(failing_server, "falFailed")
+    assert (failure["status"], "no paint" in failure["message"]) == (500, True)
+
+
+def test_fal_streams(server: Server) -> None:
+    assert run_scenario(server, "falStream")["images"][0]["url"].startswith(server.url)
+
+
+def test_ai_sdk_draws_by_its_fal_provider(server: Server, failing_server: Server) -> None:
+    images = run_scenario(server, "aiSdkFal")["images"]
+    # It asks twice with one seed.
+    assert images[0] == images[1]
+    refusal = run_scenario(server, "aiSdkFalRefused")
+    assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (422, True)
+    failure = run_scenario(failing_server, "aiSdkFalFailed")
+    assert (failure["status"], "no paint" in failure["message"]) == (500, True)
+
+
+def test_together_draws(server: Server) -> None:
+    answer = run_scenario(server, "together")
+    assert all(picture["url"].startswith(server.url) for picture in answer["links"])
+    drawn = [parameters_of({"base64": picture["b64_json"]}) for picture in answer["bytes"]]
+    assert [(each["seed"], each["steps"]) for each in drawn] == [(5, 3), (6, 3)]
+
+
+def test_together_tells_why_there_is_no_picture(server: Server, failing_server: Server) -> None:
+    refusal = run_scenario(server, "togetherRefused")
+    assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (400, True)
+    failure = run_scenario(failing_server, "togetherFailed")
+    assert (failure["status"], "no paint" in failure["message"]) == (500, True)
+
+
+def test_ai_sdk_draws_by_its_together_provider(server: Server) -> None:
+    [image] = run_scenario(server, "aiSdkTogether")["images"]
+    assert parameters_of(image)["seed"] == 4
+    refusal = run_scenario(server, "aiSdkTogetherRefused")
+    assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (400, True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
@@ -44,6 +45,23 @@ class HttpSettings(PrefixedSettings):
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all.", "a host name or address", min_length=1)
     port: int = setting(
         8000, "Port to listen on; 0 takes any free one.", f"a whole number from 0 to {_MAX_PORT}", ge=0, le=_MAX_PORT
+    )
+    tls_cert: Path | None = setting(
+        None,
+        "Certificate, with those between it and its authority; serves TLS_PORT beside PORT. Read at the start only.",
+        "a file in PEM format",
+    )
+    tls_key: Path | None = setting(
+        None,
+        "Its private key, without a password. Default: in the file of TLS_CERT.",
+        "a file in PEM format",
+    )
+    tls_port: int = setting(
+        8443,
+        "Port to listen on with TLS, where TLS_CERT is set.",
+        f"a whole number from 1 to {_MAX_PORT}",
+        ge=1,
+        le=_MAX_PORT,
     )
     public_url: str | None = setting(
         None,

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -38,7 +37,7 @@ from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.fleet import make_fleet
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
-from flux_endpoint.wiring.http_server import listen, serving
+from flux_endpoint.wiring.http_server import Listener, listen_all, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.services import build_services
 
@@ -70,14 +69,14 @@ def serve(settings: Settings) -> int:
     set_up_logging(settings.log_level, "gateway")
     with (
         hold_data_dir(settings.data_dir),
-        listen(settings.host, settings.port) as listener,
+        listen_all(settings) as listeners,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_serve(settings, listener))
+        return runner.run(_serve(settings, listeners))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> int:
-    port = listener.getsockname()[1]
+async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
+    port = listeners[0].socket.getsockname()[1]
     front = settings.front(port)
     secrets = _secrets(settings)
     catalog = _catalog(settings)
@@ -107,7 +106,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         await _require_place(services.routes.images)
         first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
         await workforce.own.recover(f"{node}-")
-        server = serving(create_app(services.routes, front), listener, settings.keep_alive_s)
+        server = serving(create_app(services.routes, front), listeners, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(fleet, workforce, server, background, words, stores)
 
@@ -122,7 +121,7 @@ async def _require_place(images: ImageService) -> None:
 async def _run(
     fleet: Fleet,
     workforce: Workforce,
-    serving_requests: AbstractAsyncContextManager["asyncio.Task[None]"],
+    serving_requests: AbstractAsyncContextManager["set[asyncio.Task[None]]"],
     background: Sequence[_Background],
     words: str,
     stores: Stores,
@@ -133,12 +132,12 @@ async def _run(
     leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
     """
     leave = _leave_event()
-    async with _running_fleet(fleet), serving_requests as server, _running_beside(background) as beside:
+    async with _running_fleet(fleet), serving_requests as servers, _running_beside(background) as beside:
         # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
         gc.freeze()
         try:
             print(words, flush=True)
-            return await _until_the_end(leave, _watch_workers(fleet, workforce), {server, *beside})
+            return await _until_the_end(leave, _watch_workers(fleet, workforce), {*servers, *beside})
         finally:
             stores.hurry(_DATABASE_S)
             await fleet.stop()

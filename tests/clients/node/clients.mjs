@@ -1,15 +1,19 @@
 // One scenario per run, named by the first argument; prints what the client returned as one line of JSON.
 globalThis.AI_SDK_LOG_WARNINGS = false; // They would stand among what is printed.
 import { createBlackForestLabs } from "@ai-sdk/black-forest-labs";
+import { createFal } from "@ai-sdk/fal";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { textToImage } from "@huggingface/inference";
+import { createTogetherAI } from "@ai-sdk/togetherai";
 import { createReplicate } from "@ai-sdk/replicate";
+import { createFalClient } from "@fal-ai/client";
 import { createRunpod } from "@runpod/ai-sdk-provider";
 import { generateImage } from "ai";
 import OpenAI from "openai";
 import Replicate from "replicate";
 import runpodSdk from "runpod-sdk";
+import Together from "together-ai";
 
 const { BASE_URL, API_KEY, ENDPOINT } = process.env;
 const lake = { input: { prompt: "a lake", width: 256, height: 256 } };
@@ -37,6 +41,23 @@ function openai() {
 async function imageOf(model, options) {
   const { images, warnings } = await generateImage({ model, prompt: "a lake", size: "256x256", ...options });
   return { warnings, images: images.map(({ mediaType, base64 }) => ({ mediaType, base64 })) };
+}
+
+const falBase = BASE_URL.replace(/v2$/, "fal");
+const falInput = { prompt: "a lake", image_size: { width: 256, height: 256 }, seed: 2 ** 32 + 5, output_format: "png" };
+
+function fal() {
+  return createFalClient({ credentials: API_KEY, proxyUrl: { url: `${falBase}/proxy`, when: "always" } });
+}
+
+// What a client tells of an error.
+async function problem(asking) {
+  try {
+    await asking;
+  } catch (error) {
+    const { status, statusCode, message, requestId } = error;
+    return { status: status ?? statusCode, message, requestId };
+  }
 }
 
 const scenarios = {
@@ -148,6 +169,55 @@ const scenarios = {
   },
   aiSdkReplicate: () =>
     imageOf(createReplicate({ baseURL: openaiBase, apiToken: API_KEY }).image("black-forest-labs/flux-schnell"), { seed: 3 }),
+  async falRun() {
+    const { data, requestId } = await fal().run("fal-ai/flux/schnell", { input: { ...falInput, sync_mode: true } });
+    return { data, requestId };
+  },
+  falRefused: () => problem(fal().queue.submit("fal-ai/flux/dev", { input: { prompt: "" } })),
+  async falSubscribe() {
+    const answers = [];
+    for (const mode of ["polling", "streaming"]) {
+      const states = [];
+      const onQueueUpdate = ({ status }) => states.push(status);
+      const input = { ...falInput, num_inference_steps: 6 };
+      const { data } = await fal().subscribe("fal-ai/flux/dev", { input, mode, logs: true, pollInterval: 50, onQueueUpdate });
+      answers.push({ seed: data.seed, states });
+    }
+    return answers;
+  },
+  async falCancel() {
+    const input = { ...falInput, num_inference_steps: 50 };
+    const { request_id: requestId } = await fal().queue.submit("fal-ai/flux/dev", { input });
+    await fal().queue.cancel("fal-ai/flux/dev", { requestId });
+    const { status } = await fal().queue.status("fal-ai/flux/dev", { requestId });
+    return { status, problem: await problem(fal().queue.result("fal-ai/flux/dev", { requestId })), requestId };
+  },
+  falFailed: () => problem(fal().subscribe("fal-ai/flux/dev", { input: falInput })),
+  falUpload: () => problem(fal().run("fal-ai/flux/dev", { input: { ...falInput, image_url: new Blob(["x"]) } })),
+  async falStream() {
+    const stream = await fal().stream("fal-ai/flux/dev", { input: falInput });
+    return await stream.done();
+  },
+  aiSdkFal: () => imageOf(createFal({ baseURL: `${falBase}/run`, apiKey: API_KEY }).image("fal-ai/flux/dev"), { seed: 3, n: 2 }),
+  aiSdkFalRefused: () =>
+    problem(imageOf(createFal({ baseURL: `${falBase}/run`, apiKey: API_KEY }).image("fal-ai/flux/dev"), { size: "100x100" })),
+  aiSdkFalFailed: () =>
+    problem(imageOf(createFal({ baseURL: `${falBase}/run`, apiKey: API_KEY }).image("fal-ai/flux/dev"), { maxRetries: 0 })),
+  async together() {
+    const client = new Together({ baseURL: openaiBase, apiKey: API_KEY });
+    const asked = { model: "black-forest-labs/FLUX.1-schnell", prompt: "a lake", width: 256, height: 256, seed: 5, n: 2 };
+    const links = await client.images.generate({ ...asked, response_format: "url" });
+    const bytes = await client.images.generate({ ...asked, steps: 3, response_format: "base64" });
+    return { links: links.data, bytes: bytes.data };
+  },
+  togetherRefused: () =>
+    problem(new Together({ baseURL: openaiBase, apiKey: API_KEY }).images.generate({ model: "flux-dev", prompt: "a lake", width: 1 })),
+  togetherFailed: () =>
+    problem(new Together({ baseURL: openaiBase, apiKey: API_KEY }).images.generate({ model: "flux-dev", prompt: "a lake" })),
+  aiSdkTogether: () =>
+    imageOf(createTogetherAI({ baseURL: openaiBase, apiKey: API_KEY }).image("black-forest-labs/FLUX.1-schnell"), { seed: 4 }),
+  aiSdkTogetherRefused: () =>
+    problem(imageOf(createTogetherAI({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), { size: "100x100" })),
 };
 
 console.log(JSON.stringify(await scenarios[process.argv[2]]()));
