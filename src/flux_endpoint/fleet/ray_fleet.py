@@ -5,6 +5,7 @@ import contextlib
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -21,6 +22,8 @@ _LOOK_S: Final = 3.0
 _ANSWER_S: Final = 75.0
 # What `stop` leaves for the rest of the gateway's 5 s: the workers of a cluster of its own leave meanwhile.
 _STOP_S: Final = 4.0
+# How long a number of workers is wanted, once it was said.
+_COUNT_S: Final = 10.0
 _BACKOFF: Final = Backoff(first_s=2)
 
 
@@ -35,7 +38,6 @@ class RayFleet:
     Args:
         driver_settings: for the driver.
         environment: the whole environment of the driver and, on a cluster of its own, of Ray.
-        workers: how many at the start.
         events: told of every worker that is seen first, and of every one whose host saw it end. Of a worker whose host
             is away nobody knows whether it has ended: its leases tell.
         backoff: pause before the driver is started again.
@@ -48,14 +50,15 @@ class RayFleet:
         self,
         driver_settings: DriverSettings,
         environment: Mapping[str, str],
-        workers: int,
         events: WorkerEvents,
         backoff: Backoff = _BACKOFF,
         driver: Sequence[str] = DRIVER,
     ) -> None:
         self._settings, self._environment, self._driver = driver_settings, environment, driver
         self._events, self._backoff = events, backoff
-        self._count, self._busy = workers, frozenset[str]()
+        self._count: int | None = None
+        self._count_ends_s = 0.0
+        self._busy = frozenset[str]()
         self._restart: set[str] = set()
         self._replace: set[str] = set()
         self._changed = asyncio.Event()
@@ -65,12 +68,13 @@ class RayFleet:
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """See `Fleet.start`; returns before the driver has joined the cluster."""
+        """Start the driver; returns before it has joined the cluster. How many workers there are, `scale` says."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def scale(self, workers: int, busy: Collection[str] = ()) -> None:
-        """See `Fleet.scale`."""
+        """See `Fleet.scale`. It holds for 10 s: of several servers the one that decides says it again and again."""
         self._busy = frozenset(busy)
+        self._count_ends_s = time.monotonic() + _COUNT_S
         if workers != self._count:
             self._count = workers
             self._changed.set()
@@ -132,12 +136,15 @@ class RayFleet:
         assert process.stdin and process.stdout
         has_answered = False
         try:
+            self._count = None
             process.stdin.write(self._settings.to_json().encode() + b"\n")
             while not self._stopping.is_set():
                 seen = await self._ask(process.stdin, process.stdout)
                 if seen is None:
                     break
-                has_answered = True
+                if not has_answered:
+                    # What was wanted before it was known who is there was wanted in ignorance.
+                    self._count, has_answered = None, True
                 await self._note(seen)
                 await self._rest()
         finally:
@@ -147,6 +154,8 @@ class RayFleet:
     async def _ask(self, requests: asyncio.StreamWriter, answers: asyncio.StreamReader) -> FleetReport | None:
         """What the driver answers to the present request; None when it does not, or the fleet is to stop."""
         self._changed.clear()
+        if time.monotonic() >= self._count_ends_s:
+            self._count = None
         request = FleetRequest(
             self._count, self._busy, restart=frozenset(self._restart), replace=frozenset(self._replace)
         )
