@@ -1,21 +1,28 @@
 """A TCP proxy on this machine that behaves as a broken network does."""
 
 import contextlib
+import itertools
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 
 class Proxy:
-    """Forwards connections to one place, in threads of its own, so that processes and event loops can use it.
+    """Forwards connections, in threads of its own, so that processes and event loops can use it.
 
     Args:
-        target: an address and port, or the path of a Unix socket.
+        targets: addresses with ports, or paths of Unix sockets. Of several each gets a connection in turn, and those
+            that refuse are left out, as a load balancer does.
     """
 
-    def __init__(self, target: tuple[str, int] | str) -> None:
-        self._target = target
+    def __init__(self, *targets: tuple[str, int] | str) -> None:
+        self._targets = targets
+        self._turns = itertools.cycle(range(len(targets)))
+        # Before each piece that is forwarded, seconds.
+        self.delay_s = 0.0
+        self._refuses = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -32,7 +39,13 @@ class Proxy:
 
     def flow(self) -> None:
         """Forward again, also what was held back."""
+        self._refuses = False
         self._flows.set()
+
+    def refuse(self) -> None:
+        """Close all connections, and new ones at once, until it flows again."""
+        self._refuses = True
+        self.cut()
 
     def cut(self) -> None:
         """Close all connections; new ones are forwarded."""
@@ -60,22 +73,38 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         self._flows.wait()
-        family = socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET
-        with client, socket.socket(family) as server:
-            self._open |= {client, server}
+        with client:
+            server = None if self._refuses else self._connect()
+            if server is None:
+                return
+            with server:
+                self._open |= {client, server}
+                try:
+                    self._forward(client, server)
+                except OSError:
+                    pass
+                finally:
+                    self._open -= {client, server}
+
+    def _connect(self) -> socket.socket | None:
+        first = next(self._turns)
+        for target in self._targets[first:] + self._targets[:first]:
+            server = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
             try:
-                server.connect(self._target)
-                self._forward(client, server)
+                server.connect(target)
             except OSError:
-                pass
-            finally:
-                self._open -= {client, server}
+                server.close()
+            else:
+                return server
+        return None
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         while True:
             for one in select.select([client, server], [], [])[0]:
                 data = one.recv(65_536)
                 self._flows.wait()
+                if self.delay_s:
+                    time.sleep(self.delay_s)
                 if not data:
                     return
                 cuts = one is client and self._cut_at is not None and self._cut_at(data)
@@ -91,9 +120,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy_to(target: tuple[str, int] | str) -> Iterator[Proxy]:
+def proxy_to(*targets: tuple[str, int] | str) -> Iterator[Proxy]:
     """A proxy that is closed at the end."""
-    proxy = Proxy(target)
+    proxy = Proxy(*targets)
     try:
         yield proxy
     finally:
