@@ -76,7 +76,6 @@ def make_fleet(
                 environment=worker_variables(settings, worker_token, url),
             ),
             environment=_RAY | _inherited(),
-            workers=rules.min_workers,
             events=_Reports(own, list(settings.sources)),
         )
         return ray_fleet, rules
