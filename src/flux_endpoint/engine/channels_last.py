@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flux_endpoint.engine.decode import Slices, pause_before
+from flux_endpoint.engine.linear import Linear
 
 # One layer; and some of them, with slices between.
 _Layer = Callable[[Tensor], Tensor]
@@ -63,14 +64,18 @@ class ChannelsLastDecoder:
         return convolution(activation(hidden)).float()
 
     def _convolution(self, layer: Any) -> _Layer:
-        weight = layer.weight.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        bias = layer.bias.to(self._dtype)
-        return lambda hidden: functional.conv2d(hidden, weight, bias, padding=layer.padding)
+        return self._convolution_of(layer.weight, layer.bias)
+
+    def _convolution_of(self, weight: Tensor, bias: Tensor) -> _Layer:
+        """A convolution of 3 x 3, or one of 2 x 2 at every corner of a pixel, at the edges, too."""
+        kernel = weight.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        bias = bias.to(self._dtype)
+        return lambda hidden: functional.conv2d(hidden, kernel, bias, padding=1)
 
     def _resnet(self, layer: Any) -> _Sliced:
         first = self._activation(layer.norm1), self._convolution(layer.conv1)
         second = self._activation(layer.norm2), self._convolution(layer.conv2)
-        shortcut = None if layer.conv_shortcut is None else self._convolution(layer.conv_shortcut)
+        shortcut = None if layer.conv_shortcut is None else self._pixelwise(layer.conv_shortcut)
 
         def resnet(hidden: Tensor) -> Slices:
             yield from pause_before(hidden)
@@ -79,16 +84,35 @@ class ChannelsLastDecoder:
             yield from pause_before(changed)
             activation, convolution = second
             changed = convolution(activation(changed))
-            return changed.add_(hidden if shortcut is None else shortcut(hidden))
+            return changed.add_(hidden) if shortcut is None else shortcut(hidden, changed)
 
         return resnet
 
+    def _pixelwise(self, layer: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        """A convolution of 1 x 1 plus another map: a product of all pixels with one matrix."""
+        linear = Linear(layer.weight[:, :, 0, 0], layer.bias, self._dtype)
+
+        def pixelwise(hidden: Tensor, more: Tensor) -> Tensor:
+            pixels, others = (part.permute(0, 2, 3, 1).flatten(0, 2) for part in (hidden, more))
+            _, _, height, width = hidden.shape
+            return linear.plus(pixels, others).view(1, height, width, -1).permute(0, 3, 1, 2)
+
+        return pixelwise
+
     def _upsampler(self, layer: Any) -> _Sliced:
-        convolution = self._convolution(layer)
+        """Each pixel twice in both directions, then a convolution of 3 x 3: together one of 2 x 2, of half the work."""
+        convolution = self._convolution_of(_before_doubling(layer.weight), layer.bias.repeat(4))
 
         def upsampler(hidden: Tensor) -> Slices:
             yield from pause_before(hidden)
-            return convolution(functional.interpolate(hidden, scale_factor=2.0, mode="nearest"))
+            _, _, height, width = hidden.shape
+            # Of each corner at which four pixels meet: the four pixels of the result around it.
+            corners = convolution(hidden).permute(0, 2, 3, 1).view(height + 1, width + 1, 2, 2, -1)
+            doubled = corners.new_empty(height, 2, width, 2, corners.shape[-1])
+            for row, rows in enumerate((slice(0, height), slice(1, None))):
+                for column, columns in enumerate((slice(0, width), slice(1, None))):
+                    doubled[:, row, :, column] = corners[rows, columns, 1 - row, 1 - column]
+            return doubled.view(1, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
         return upsampler
 
@@ -109,6 +133,23 @@ class ChannelsLastDecoder:
             return functional.silu(normed, inplace=True)
 
         return activation
+
+
+def _before_doubling(weight: Tensor) -> Tensor:
+    """The convolution of 2 x 2 at the corners of pixels that does what one of 3 x 3 does once each was doubled.
+
+    Weights that meet the same pixel are added.
+
+    Args:
+        weight: (channels of the result, of the input, 3, 3).
+
+    Returns:
+        (4 x channels of the result, of the input, 2, 2): one after the other for the doubled pixel at the upper left of
+        the corner, at its upper right, lower left and lower right.
+    """
+    # For a doubled pixel right before a corner, two of three weights meet the pixel before it, and one the next.
+    sides = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
+    return torch.einsum("oiyx,avy,bhx->aboivh", weight, sides, sides).flatten(0, 2)
 
 
 def _moments(numbers: Tensor) -> tuple[Tensor, Tensor]:
