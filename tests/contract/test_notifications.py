@@ -1,12 +1,15 @@
 """What one gateway commits to PostgreSQL wakes those who sleep in another, and not only after a while."""
 
 import asyncio
+import math
+from functools import partial
 
+import asyncpg
 import pytest
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.connect import Stores, open_stores
-from tests.contract.samples import LEASE_S, sample_job, until
+from tests.contract.samples import DEV, LEASE_S, sample_job, until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +52,30 @@ async def test_whoever_sleeps_is_woken_by_another_gateway_also_after_a_lost_conn
     await assert_woken(here, there, clock, "after")
     await here.close()
     await there.close()
+
+
+async def test_whoever_is_alone_tells_nobody_until_another_gateway_comes(postgres_url, clock):
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    onlooker = await asyncpg.connect(postgres_url)
+    await onlooker.add_listener("flux_endpoint", lambda *message: heard.put_nowait(message[-1]))
+    here = await open_stores(postgres_url, clock)
+    await hear_only(here)
+    # It has heard nobody for long.
+    here.database._notifications._others_heard_s = -math.inf
+    await here.jobs.enqueue(sample_job(clock))
+    there = await open_stores(postgres_url, clock)
+    await hear_only(there)
+    await assert_woken(here, there, clock, "told")
+    kinds = [message.split("|")[1:] for message in iter(partial(next_of, heard), None)]
+    assert ["jobs on endpoint", "told"] in kinds
+    assert ["jobs on endpoint", DEV] not in kinds
+    await onlooker.close()
+    await here.close()
+    await there.close()
+
+
+def next_of(queue: "asyncio.Queue[str]") -> str | None:
+    return None if queue.empty() else queue.get_nowait()
 
 
 async def test_behind_a_pooler_sleepers_look_by_themselves(pgbouncer_url, clock):

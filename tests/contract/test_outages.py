@@ -13,6 +13,7 @@ from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.job import Completed, IdempotencyKey, JobStatus, Returned
 from flux_endpoint.stores.connect import Stores, open_stores
+from flux_endpoint.stores.sql import notifications
 from tests.contract.samples import DEV, LEASE_S, sample_job
 from tests.proxy import Proxy
 
@@ -34,8 +35,10 @@ def outage_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture
-async def far_store(postgres_proxy: Proxy, clock) -> AsyncIterator[Stores]:
+async def far_store(postgres_proxy: Proxy, clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stores]:
     """A store whose PostgreSQL is behind a network that can break."""
+    # As good as the real one, and noticed while the test waits for other things.
+    monkeypatch.setattr(notifications, "_BEAT_S", 0.5)
     stores = await open_stores(f"postgresql://postgres@127.0.0.1:{postgres_proxy.port}/postgres", clock, connections=5)
     yield stores
     postgres_proxy.flow()
@@ -60,6 +63,8 @@ async def test_a_silent_database_refuses_everybody_in_time_and_is_found_again(
     # More than there are connections: those who wait for one are refused in time, too.
     await asyncio.gather(*(refused_in_time(question) for question in questions))
     await refused_in_time(far_store.jobs.get(DEV, jobs[0].id))
+    # Who listens has noticed too: sleepers look by themselves now.
+    assert far_store.database.signals.recheck_s == notifications.DEAF_RECHECK_S
     assert len(outage_lines(caplog)) == 1
     assert "did not answer for 3.5 s" in outage_lines(caplog)[0]
     postgres_proxy.flow()

@@ -7,28 +7,35 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import Text, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
 
-from flux_endpoint.stores.sql.database import ANSWER_S, Connection
+from flux_endpoint.stores.sql.database import ANSWER_S
 from flux_endpoint.stores.sql.signals import Channel, Signals
 
 _NAME: Final = "flux_endpoint"
-_NOTIFY: Final = text(f"SELECT pg_notify('{_NAME}', told) FROM unnest(:told) AS told").bindparams(
-    bindparam("told", type_=ARRAY(Text))
-)
+_NOTIFY: Final = f"SELECT pg_notify('{_NAME}', told) FROM unnest($1::text[]) AS told"
 # PostgreSQL takes 8,000 bytes.
 _MAX_NAME_CHARS: Final = 1_000
 # How long a sleeper trusts what it is told, and how often it must look when nobody tells it.
 _HEARING_RECHECK_S: Final = 5.0
 DEAF_RECHECK_S: Final = 0.5
-# A broken network says nothing by itself.
-_PING_S: Final = 5.0
+# A gateway says so often that it is there: what it does not hear of itself, it does not hear of others either.
+_BEAT_S: Final = 5.0
+# Nobody else was heard for so long: nobody has to be told.
+_ALONE_S: Final = 3 * _BEAT_S
 _PAUSE_S: Final = 1.0
+# What could not be told while PostgreSQL was away, at most; its sleepers look by themselves.
+_MAX_UNTOLD: Final = 10_000
+# Kinds of messages that are no channels.
+_BEAT: Final = Channel("here", "")
+_LOOK: Final = Channel("look", "")
 
 
 class Notifications:
-    """Hears what other gateways have committed, on a connection of its own, and tells them what this one does.
+    """Hears what other gateways have committed, on a connection of its own, and tells them what this one has.
+
+    After the commit and not in it: a transaction that notifies holds a lock of the whole server until it is on the
+    disk, so writers would commit one after another. What comes up while something is being told is told together, next.
+    If a process dies between its commit and that, sleepers elsewhere find out when they look by themselves.
 
     Args:
         signals: fired with what is heard; told how far they can be trusted.
@@ -39,14 +46,24 @@ class Notifications:
         self._signals = signals
         self._connect = connect
         self._sender = secrets.token_hex(4)
+        self._untold: dict[Channel, None] = {}
+        self._stir = asyncio.Event()
+        # By the time of the event loop. A gateway that has just come cannot know yet that it is alone.
+        self._others_heard_s = asyncio.get_running_loop().time()
+        self._self_heard_s = 0.0
 
-    def tell(self, connection: Connection, channels: Iterable[Channel]) -> None:
-        """Have the other gateways told as soon as the transaction is committed."""
-        told = [f"{self._sender}|{channel.kind}|{channel.name[:_MAX_NAME_CHARS]}" for channel in channels]
-        connection.execute(_NOTIFY, {"told": told})
+    def tell(self, channels: Iterable[Channel]) -> None:
+        """Have the other gateways told of what has been committed, if there are any. Only from the event loop."""
+        if not self._is_alone and len(self._untold) < _MAX_UNTOLD:
+            self._untold.update(dict.fromkeys(channels))
+            self._stir.set()
+
+    @property
+    def _is_alone(self) -> bool:
+        return asyncio.get_running_loop().time() - self._others_heard_s > _ALONE_S
 
     async def run(self) -> None:
-        """Listen until cancelled; after a loss, anew. While nobody listens, sleepers look more often."""
+        """Listen and tell until cancelled; after a loss, anew. While nobody listens, sleepers look more often."""
         while True:
             # That the database does not answer, who asks it says.
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
@@ -54,18 +71,31 @@ class Notifications:
             await asyncio.sleep(_PAUSE_S)
 
     async def _listen(self) -> None:
-        is_lost = asyncio.Event()
+        loop = asyncio.get_running_loop()
         connection = await self._connect()
         try:
-            connection.add_termination_listener(lambda _: is_lost.set())
+            connection.add_termination_listener(lambda _: self._stir.set())
             await connection.add_listener(_NAME, self._hear)
-            # What was told before nobody has heard.
-            self._trust(_HEARING_RECHECK_S)
-            while not is_lost.is_set():
+            is_trusted, beat_due_s = False, 0.0
+            while not connection.is_closed():
+                self._stir.clear()
+                telling, self._untold = self._untold, {}
+                began_s = loop.time()
+                if is_beating := began_s >= beat_due_s:
+                    telling[_BEAT] = None
+                    beat_due_s = began_s + _BEAT_S
+                if telling:
+                    told = [f"{self._sender}|{channel.kind}|{channel.name[:_MAX_NAME_CHARS]}" for channel in telling]
+                    await connection.execute(_NOTIFY, told, timeout=ANSWER_S)
+                if is_beating and self._self_heard_s < began_s:
+                    raise TimeoutError("What is told is not heard")
+                if not is_trusted:
+                    # What was told before nobody has heard.
+                    self._trust(_HEARING_RECHECK_S)
+                    is_trusted = True
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_PING_S):
-                        await is_lost.wait()
-                await connection.execute("SELECT 1", timeout=ANSWER_S)
+                    async with asyncio.timeout_at(beat_due_s):
+                        await self._stir.wait()
         finally:
             connection.terminate()
             self._trust(DEAF_RECHECK_S)
@@ -76,5 +106,16 @@ class Notifications:
 
     def _hear(self, connection: object, process_id: int, name: str, told: str) -> None:
         sender, kind, channel_name = told.split("|", 2)
-        if sender != self._sender:
-            self._signals.fire({Channel(kind, channel_name): None})
+        now_s = asyncio.get_running_loop().time()
+        if sender == self._sender:
+            self._self_heard_s = now_s
+            return
+        was_alone, self._others_heard_s = self._is_alone, now_s
+        channel = Channel(kind, channel_name)
+        if was_alone:
+            # It has listened for longer than this gateway has known of it.
+            self.tell([_LOOK])
+        if channel == _LOOK:
+            self._signals.fire_all()
+        elif channel != _BEAT:
+            self._signals.fire({channel: None})

@@ -186,6 +186,8 @@ class PostgresDatabase:
                 transaction, result = await connection.run_sync(self._transact, work)
             # From here and not from `write`: its caller may have left, the commit stands all the same.
             self.signals.fire(transaction.news)
+            if transaction.news and self._notifications is not None:
+                self._notifications.tell(transaction.news)
             return result
 
         with self._outage.observe("writing"), _errors_translated():
@@ -193,10 +195,7 @@ class PostgresDatabase:
 
     def _transact(self, raw: sqlalchemy.Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
         transaction = Transaction(PostgresConnection(raw))
-        result = work(transaction)
-        if transaction.news and self._notifications is not None:
-            self._notifications.tell(transaction.connection, transaction.news)
-        return transaction, result
+        return transaction, work(transaction)
 
     async def scrub(self, *, has_deleted: bool) -> None:
         """See `Database.scrub`: the server's own vacuum does it."""
