@@ -23,6 +23,7 @@ class Round:
     p50_ms: float
     p99_ms: float
     jobs_per_s: float
+    p95_ms: float
 
 
 @dataclass
@@ -96,8 +97,8 @@ async def measure(target: Target, body: bytes, connections: int, seconds: float)
     elapsed_s = time.perf_counter() - start
     await asyncio.gather(*(connection.close() for connection in pool))
     times_s.sort()
-    p50, p99 = (times_s[int(len(times_s) * share)] * 1_000 for share in (0.50, 0.99))
-    return Round(round(p50, 3), round(p99, 3), round(len(times_s) / elapsed_s, 1))
+    p50, p95, p99 = (times_s[int(len(times_s) * share)] * 1_000 for share in (0.50, 0.95, 0.99))
+    return Round(round(p50, 3), round(p99, 3), round(len(times_s) / elapsed_s, 1), round(p95, 3))
 
 
 async def until_ready(target: Target, body: bytes, deadline_s: float = 60) -> None:

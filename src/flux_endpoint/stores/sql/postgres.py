@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy
 from sqlalchemy import Executable, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -129,8 +130,6 @@ class PostgresDatabase:
             pool_size=self._connections if is_pooled else max(1, self._connections - 1),
             max_overflow=0,
             pool_timeout=_LONG_S,
-            # One round trip per checkout, so that a restarted server costs no failed request.
-            pool_pre_ping=True,
             connect_args={"command_timeout": _LONG_S},
         )
         if not is_pooled:
@@ -175,7 +174,7 @@ class PostgresDatabase:
                 return await connection.run_sync(lambda raw: work(PostgresConnection(raw)))
 
         with self._outage.observe("reading"), _errors_translated():
-            return await self._answer(run, ANSWER_S)
+            return await self._answer(partial(_on_a_living_connection, run), ANSWER_S)
 
     async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
         """Run work on one connection of the pool, in one transaction."""
@@ -191,7 +190,7 @@ class PostgresDatabase:
             return result
 
         with self._outage.observe("writing"), _errors_translated():
-            return await self._answer(run, _LONG_S if is_long else ANSWER_S)
+            return await self._answer(partial(_on_a_living_connection, run), _LONG_S if is_long else ANSWER_S)
 
     def _transact(self, raw: sqlalchemy.Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
         transaction = Transaction(PostgresConnection(raw))
@@ -258,6 +257,19 @@ class PostgresDatabase:
             task.cancel()
         if ending := [*leaving, *listening, *self._working]:
             await asyncio.wait(ending, timeout=_END_S)
+
+
+async def _on_a_living_connection(run: Callable[[], Awaitable[T]]) -> T:
+    """The result of a piece of work; once more when the connection of the pool was dead before it heard an answer.
+
+    So a restarted server costs no failed request, nor a question at each checkout. Nothing can have been committed.
+    """
+    try:
+        return await run()
+    except DBAPIError as error:
+        if not error.connection_invalidated or _call.get().heard_s is not None:
+            raise
+    return await run()
 
 
 def _note_answer(*_: object) -> None:
