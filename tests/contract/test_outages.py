@@ -159,8 +159,9 @@ class TestALostAnswerToACommit:
     async def test_claiming(self, far_store: Stores, postgres_proxy: Proxy, clock, is_heard: bool) -> None:
         job = sample_job(clock)
         await far_store.jobs.enqueue(job)
-        postgres_proxy.cut_at(is_commit, after_forwarding=is_heard)
-        await refused_in_time(far_store.claims.claim("w", [DEV], 1, LEASE_S))
+        # One statement, and no COMMIT after it.
+        postgres_proxy.cut_at(lambda data: b"the claimer" in data, after_forwarding=is_heard)
+        await refused_in_time(far_store.claims.claim("the claimer", [DEV], 1, LEASE_S))
         # Nobody works on it: it comes back with its lease.
         clock.advance(s=LEASE_S)
         await far_store.claims.sweep(max_retries=1)

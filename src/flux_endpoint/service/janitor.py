@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # A lost lease is noticed at most this much after it ran out; one indexed query each time.
 _LEASE_PERIOD_S = 2.0
+# What has expired nobody can read any more; how soon it is erased does not matter much.
+_ERASE_PERIOD_MS = 10_000
 # Retention is counted in days; an hour more or less on a disk does not matter, on the wire it is exact anyway.
 _RETENTION_PERIOD_MS = 3_600_000
 
@@ -58,6 +60,7 @@ class Janitor:
         self._timekeeper = timekeeper
         self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
+        self._next_erasure_ms = 0
         self._next_retention_ms = 0
 
     async def run(self) -> None:
@@ -72,12 +75,14 @@ class Janitor:
             await self._sleep(_LEASE_PERIOD_S)
 
     async def sweep(self) -> None:
-        """One round: clock, leases and expired jobs always; pictures and history once an hour."""
+        """One round: clock and leases always; expired jobs every ten seconds; pictures and history once an hour."""
         if self._timekeeper is not None and (moved_ms := await self._timekeeper.keep()):
             self._workforce.clock_moved(moved_ms)
         await self._workforce.sweep()
-        await self._retention.erase_expired()
         passed_ms = self._clock.monotonic_ms()
+        if passed_ms >= self._next_erasure_ms:
+            self._next_erasure_ms = passed_ms + _ERASE_PERIOD_MS
+            await self._retention.erase_expired()
         if passed_ms < self._next_retention_ms:
             return
         self._next_retention_ms = passed_ms + _RETENTION_PERIOD_MS

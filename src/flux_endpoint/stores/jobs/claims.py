@@ -63,7 +63,7 @@ class SqlClaims:
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(claim, is_heavy=self._database.has_big_rows)
+            rows = await self._database.write(claim, is_heavy=self._database.has_big_rows, is_single=at_most is None)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
             if rows or not await self._database.read(self._is_work_waiting(values["endpoints"], at_most)):
                 break
@@ -117,6 +117,7 @@ class SqlClaims:
         held = await self._database.write(
             lambda transaction: set(transaction.connection.scalars(sql.RENEW, values)),
             is_heavy=self._database.has_big_rows,
+            is_single=True,
         )
         return frozenset(job_ids) - held
 

@@ -2,23 +2,27 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Integer, bindparam, delete, exists, insert, select, update
+from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, exists, select
+from sqlalchemy.dialects.postgresql import insert
 
 from flux_endpoint.core.job import JobStatus
+from flux_endpoint.stores.jobs.statements import held_by_reporter
 from flux_endpoint.stores.sql.schema import jobs, pending_pictures
 
 _of_claim = (
     pending_pictures.c.job_id == bindparam("job"),
     pending_pictures.c.claim_token == bindparam("claim", type_=BigInteger),
 )
-# Asked again: it is about to be saved again.
-RESERVE_AGAIN: Final = (
-    update(pending_pictures)
-    .where(*_of_claim)
-    .values(reserved_ms=bindparam("now_ms", type_=BigInteger))
-    .returning(pending_pictures.c.key)
+# Asked again, the first key stands: it is about to be saved again. Both databases understand PostgreSQL's words.
+_reserved: Final = insert(pending_pictures).from_select(
+    ["key", "job_id", "claim_token", "reserved_ms"],
+    select(bindparam("new_key", type_=Text), jobs.c.id, jobs.c.claim_token, bindparam("now_ms", type_=BigInteger))
+    .where(held_by_reporter)
+    .with_for_update(),
 )
-RESERVE: Final = insert(pending_pictures).inline()
+RESERVE: Final = _reserved.on_conflict_do_update(
+    index_elements=["job_id", "claim_token"], set_={"reserved_ms": _reserved.excluded.reserved_ms}
+).returning(pending_pictures.c.key)
 # The job names it in the same transaction: nobody will take it for an orphan.
 NAME: Final = delete(pending_pictures).where(*_of_claim, pending_pictures.c.key == bindparam("picture"))
 

@@ -118,11 +118,19 @@ class Database(Protocol):
         """
         ...
 
-    async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        is_heavy: bool = False,
+        is_long: bool = False,
+        is_single: bool = False,
+    ) -> T:
         """Run work in one transaction: all of it is kept when it returns, nothing when it raises.
 
         Args:
             work: called with the transaction.
+            is_single: it runs one statement, which needs no transaction around it: two trips less to PostgreSQL.
             is_heavy: it may change more than a few rows found by an index, or big ones; SQLite then uses a thread.
             is_long: it is so heavy that a healthy server may be silent for more than `ANSWER_S`.
 

@@ -16,7 +16,7 @@ _NOTIFY: Final = f"SELECT pg_notify('{_NAME}', told) FROM unnest($1::text[]) AS 
 # PostgreSQL takes 8,000 bytes.
 _MAX_NAME_CHARS: Final = 1_000
 # How long a sleeper trusts what it is told, and how often it must look when nobody tells it.
-_HEARING_RECHECK_S: Final = 5.0
+_HEARING_RECHECK_S: Final = 15.0
 DEAF_RECHECK_S: Final = 0.5
 # A gateway says so often that it is there: what it does not hear of itself, it does not hear of others either.
 _BEAT_S: Final = 5.0

@@ -176,12 +176,21 @@ class PostgresDatabase:
         with self._outage.observe("reading"), _errors_translated():
             return await self._answer(partial(_on_a_living_connection, run), ANSWER_S)
 
-    async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        is_heavy: bool = False,
+        is_long: bool = False,
+        is_single: bool = False,
+    ) -> T:
         """Run work on one connection of the pool, in one transaction."""
+        is_bare = is_single and self._reader is not self._engine
 
         async def run() -> T:
             assert self._engine is not None
-            async with self._engine.begin() as connection:
+            assert self._reader is not None
+            async with self._reader.connect() if is_bare else self._engine.begin() as connection:
                 transaction, result = await connection.run_sync(self._transact, work)
             # From here and not from `write`: its caller may have left, the commit stands all the same.
             self.signals.fire(transaction.news)
@@ -190,7 +199,9 @@ class PostgresDatabase:
             return result
 
         with self._outage.observe("writing"), _errors_translated():
-            return await self._answer(partial(_on_a_living_connection, run), _LONG_S if is_long else ANSWER_S)
+            # What needs no COMMIT may be done though its answer is lost: whoever asked repeats it, as always.
+            work_off = run if is_bare else partial(_on_a_living_connection, run)
+            return await self._answer(work_off, _LONG_S if is_long else ANSWER_S)
 
     def _transact(self, raw: sqlalchemy.Connection, work: Callable[[Transaction], T]) -> tuple[Transaction, T]:
         transaction = Transaction(PostgresConnection(raw))

@@ -131,7 +131,14 @@ class SqliteDatabase:
             connection = self._of_thread.connection = self._connect(_BUSY_TIMEOUT_MS)
         return work(connection)
 
-    async def write(self, work: Callable[[Transaction], T], *, is_heavy: bool = False, is_long: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        is_heavy: bool = False,
+        is_long: bool = False,
+        is_single: bool = False,
+    ) -> T:
         """See `Database.write`."""
         if self._is_closed:
             raise StoreUnavailable("The database is closed")
