@@ -38,6 +38,8 @@ COMMANDS = [
     ["models"],
     ["models", "list"],
     ["models", "check"],
+    ["db"],
+    ["db", "upgrade"],
 ]
 
 
@@ -368,3 +370,15 @@ def test_serve_refuses_a_model_by_name_before_it_starts(run, tmp_path):
     assert (code, out) == (78, "")
     assert "is the pointer that a clone without git-lfs leaves" in err
     assert not (tmp_path / "data").exists()
+
+
+def test_db_upgrade_makes_the_tables_and_refuses_those_of_a_newer_version(run, tmp_path):
+    url = f"sqlite:///{tmp_path}/new.db"
+    for _ in range(2):
+        assert run("db", "upgrade", "--database-url", url) == (0, "the database is up to date\n", "")
+    with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    error = assert_one_line(*run("db", "upgrade", "--database-url", url), expected_code=2)
+    assert "newer version" in error
