@@ -127,6 +127,25 @@ def test_the_compose_file_names_known_settings_files_and_volumes() -> None:
         assert re.fullmatch(r"\S+:\d[\w.]*", service.get("image", "built:1"))
 
 
+def test_the_composed_services_are_hardened() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & service.keys()
+        assert {"pids_limit", "mem_limit"} <= service.keys()
+        assert set(service["networks"]) <= COMPOSE["networks"].keys()
+        # What is not kept may be written only where it is gone with the container.
+        assert "/tmp" in service["tmpfs"]
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert {name for name, service in COMPOSE["services"].items() if service["networks"] == ["inside"]} == {
+        "database",
+        "pictures",
+    }
+
+
 def test_the_compose_file_holds_no_secret_and_says_which_it_needs() -> None:
     text = (ROOT / "deploy" / "compose.yaml").read_text()
     for name, value in re.findall(r"^ +(\w*(?:PASSWORD|TOKEN|SECRET\w*)): (.*)$", text, re.MULTILINE):
