@@ -178,10 +178,11 @@ def test_a_level_that_is_wrong_on_this_machine_is_not_offered(
     assert "Acceleration regular is not offered: a pass in float32" in caplog.text
 
 
-def test_a_gpu_is_offered_none_alone(demo_engine: FluxEngine) -> None:
+def test_a_model_whose_weights_are_not_on_its_gpu_is_offered_none_alone(demo_engine: FluxEngine) -> None:
     model, _ = demo_engine._loaded()
     levels = Levels(model.transformer, model.vae, torch.device("cuda"))
     assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE] * 3
+    assert levels.parts == {}
 
 
 def test_an_engine_without_a_model_says_none() -> None:

@@ -16,10 +16,12 @@ from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, predict_clean
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fingerprint import fingerprint_of
+from flux_endpoint.engine.gpu.pace import Pace
+from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.levels import Levels
-from flux_endpoint.engine.memory_plan import AUTO, MemoryMode
+from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.residence import Residence, is_out_of_memory
@@ -72,6 +74,7 @@ class FluxEngine:
         self._model: LoadedModel | None = None
         self._levels: Levels | None = None
         self._residence: Residence | None = None
+        self._pace = Pace(device)
         self._is_released = False
         # Pictures that have begun and not ended: their generators hold the weights.
         self._drawing = 0
@@ -99,18 +102,17 @@ class FluxEngine:
             self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
         self._residence = Residence(checkpoint, needs, plan)
         self._is_released, self._idle_since_s = False, time.monotonic()
-        self._levels = Levels(self._model.transformer, self._model.vae, self._device)
-        parts = fingerprint_parts(self._device, self._model.dtype)
-        self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
+        self._offer_levels(self._model, plan)
 
     def generate(self, request: GenerationRequest) -> Drawing:
         """See `Engine.generate`."""
         if self._is_released:
             self.load()
-        (model, levels), is_retry = self._loaded(), False
+        is_retry = False
         self._drawing += 1
         try:
             while True:
+                model, levels = self._loaded()
                 try:
                     return (yield from self._draw(model, levels, request))
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -152,6 +154,7 @@ class FluxEngine:
             velocity = velocity_at(step - 1, latents)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             sigma = scheduler.sigmas[step]
+            self._pace.step_asked()
             preview = partial(self._preview, model, request, size, latents, velocity, sigma)
             yield StepDone(step, request.num_inference_steps, preview)
         # 5. Latents to pixels, of the size asked for.
@@ -207,9 +210,19 @@ class FluxEngine:
             return False
         if not self._residence.be_thriftier(self._model, self._device):
             return False
-        self._info = replace(self._info, memory=str(self._residence.plan))
+        if can_join(self._model.transformer, self._device):
+            self._info = replace(self._info, memory=str(self._residence.plan))
+        else:
+            # Levels hold the weights that had no room, where they lay.
+            self._levels = None
+            self._offer_levels(self._model, self._residence.plan)
         self._collect()
         return True
+
+    def _offer_levels(self, model: LoadedModel, plan: MemoryPlan) -> None:
+        self._levels = Levels(model.transformer, model.vae, self._device)
+        parts = {**fingerprint_parts(self._device, model.dtype), **self._levels.parts}
+        self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
     def _free(self) -> None:
         self._model = self._residence = self._levels = None

@@ -110,8 +110,9 @@ class FusedTransformer:
             conditions: of the picture; its prompts are not read.
         """
         ids = torch.cat([torch.zeros(prompt.limit, 3), conditions.image_ids])
-        cosines, sines = (table[:, ::2] for table in self._conditioning.pos_embed(ids))
-        rotation = (cosines, sines)
+        cosines, sines = self._conditioning.pos_embed(ids)
+        # Each number stands there twice, once for either half of its pair.
+        rotation = (cosines[:, ::2].contiguous(), sines[:, ::2].contiguous())
         tables = [rotation]
         if not self._build.is_in_place:
             tables = [block.tables(rotation, prompt.limit) for block in self._double]

@@ -1,10 +1,7 @@
 """The speed levels of one loaded model: made, checked and measured when it is loaded."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -14,58 +11,33 @@ from torch import Tensor
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
-from flux_endpoint.engine.decode import Decoder, exact_decoder
-from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity, extrapolated, guided
+from flux_endpoint.engine.decode import exact_decoder
+from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity
 from flux_endpoint.engine.forward import Build, FusedTransformer
-from flux_endpoint.engine.latents import RenderSize, image_ids
+from flux_endpoint.engine.gpu.ladder import Ladder
+from flux_endpoint.engine.gpu.tools import cuda_tools
+from flux_endpoint.engine.joined import can_join
+from flux_endpoint.engine.latents import RenderSize
+from flux_endpoint.engine.level import Level
 from flux_endpoint.engine.linear import fast_dtype
+from flux_endpoint.engine.probe import distance, make_probe, seconds_of
 from flux_endpoint.engine.text import PromptEmbeds
 
 _LOG = logging.getLogger(__name__)
 
-# The levels hold copies of the transformer, in float32 and bfloat16; beyond this many numbers only `none` is offered.
+# On a CPU the levels hold copies of the transformer, in float32 and bfloat16; beyond this many numbers only `none` is
+# offered.
 _MOST_PARAMETERS: Final = 250_000_000
 # What a pass must come near to, as the length of the difference by the length of the velocity: a hundred times what
 # other sums bring about, and five times what rounding to bfloat16 does.
 _FARTHEST: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 _CHECKED: Final = RenderSize(0, 0, 16, 16)
-_TURNS: Final = 3
-
-_Passes = Callable[[Tensor, PromptEmbeds, Conditions], Velocity]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Level:
-    """One way of drawing.
-
-    Attributes:
-        name: as it is told to clients.
-        passes: the velocity of one prompt, for the timesteps of one picture.
-        decoder: from latents to pixels.
-        is_extrapolated: whether every second pass is left out.
-    """
-
-    name: Acceleration
-    passes: _Passes
-    decoder: Decoder
-    is_extrapolated: bool = False
-
-    def velocity(self, timesteps: Tensor, conditions: Conditions) -> Velocity:
-        """The velocity of one picture, guided by its negative prompt if it has one; whatever it remembers is its own.
-
-        Args:
-            timesteps: (steps,), float32, 1000 to 0.
-            conditions: of the picture.
-        """
-        towards = self.passes(timesteps, conditions.positive, conditions)
-        if conditions.negative is not None:
-            away = self.passes(timesteps, conditions.negative, conditions)
-            towards = guided(towards, away, conditions.true_cfg_scale)
-        return extrapolated(towards, timesteps) if self.is_extrapolated else towards
+_CHECKED_TEXT: Final = 64
+_SLOWER: Final = {Acceleration.HIGH: Acceleration.REGULAR, Acceleration.REGULAR: Acceleration.NONE}
 
 
 class Levels:
-    """What a loaded model offers. On a GPU, for large models and for those not in float32 that is `none` alone.
+    """What a loaded model offers: `none`, and what is right and pays on this machine.
 
     Args:
         transformer: of the model.
@@ -74,42 +46,72 @@ class Levels:
     """
 
     def __init__(self, transformer: FluxTransformer2DModel, vae: AutoencoderKL, device: torch.device) -> None:
-        def exact(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
+        def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
             return exact_velocity(transformer, timesteps, prompt, conditions)
 
-        none = Level(Acceleration.NONE, exact, exact_decoder(vae))
-        self._levels: dict[Acceleration, Level] = {none.name: none}
+        exact = Level(Acceleration.NONE, passes, exact_decoder(vae))
         parameters = sum(parameter.numel() for parameter in transformer.parameters())
-        if device.type != "cpu" or parameters > _MOST_PARAMETERS or transformer.dtype != torch.float32:
-            _LOG.info("Acceleration: only none is offered for this model on %s", device)
-            return
-        for name, dtype in ((Acceleration.REGULAR, torch.float32), (Acceleration.HIGH, fast_dtype())):
-            level = _fused(name, transformer, vae, dtype)
-            distance, share = _compare(transformer, level, none)
-            is_offered = distance <= _FARTHEST[dtype]
-            if is_offered:
-                self._levels[name] = level
-            _LOG.log(
-                logging.INFO if is_offered and share < 1 else logging.WARNING,
-                "Acceleration %s%s: a pass in %s takes %.2f of the exact one's time here and is %.0e off",
-                name,
-                "" if is_offered else " is not offered",
-                str(dtype).removeprefix("torch."),
-                share,
-                distance,
-            )
+        self._levels: Mapping[Acceleration, Level] = {Acceleration.NONE: exact}
+        self._parts: Mapping[str, str] = {}
+        if device.type == "cuda" and can_join(transformer, device):
+            self._climb(Ladder(transformer, vae, exact, cuda_tools(device)))
+        elif device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
+            self._levels = _levels_on_cpu(transformer, vae, exact)
+        else:
+            _LOG.info("Acceleration: only none is offered for this model as it is kept on %s", device)
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """What the bytes of pictures depend on beside device and libraries, for `fingerprint_of`; empty on a CPU."""
+        return self._parts
 
     def level_for(self, asked: Acceleration, *, has_negative: bool) -> Level:
-        """The level that a picture is drawn at: the one asked for, or the next slower one that there is.
+        """The level that a picture is drawn at: the one asked for, or the next slower one that can draw it.
 
         Args:
             asked: by the client.
-            has_negative: whether a negative prompt acts: its worst case in bfloat16 is not understood, so that `high`
-                becomes `regular`.
+            has_negative: whether a negative prompt acts.
         """
-        if asked is Acceleration.HIGH and (has_negative or asked not in self._levels):
-            asked = Acceleration.REGULAR
-        return self._levels.get(asked, self._levels[Acceleration.NONE])
+        while asked not in self._levels or (has_negative and not self._levels[asked].takes_negative):
+            asked = _SLOWER[asked]
+        return self._levels[asked]
+
+    def _climb(self, ladder: Ladder) -> None:
+        kept = []
+        for rung in ladder.climb():
+            _LOG.log(
+                logging.INFO if rung.is_kept else logging.WARNING,
+                "Acceleration: %s is %s: %s%s",
+                rung.name,
+                "used" if rung.is_kept else "not used",
+                rung.words,
+                "" if rung.distance is None else f", {rung.distance:.1e} off",
+            )
+            kept += [rung.name] if rung.is_kept else []
+        self._levels = ladder.levels()
+        self._parts = {"ladder": f"{' '.join(kept)} with {ladder.attention} attention {ladder.results_hash()}"}
+
+
+def _levels_on_cpu(
+    transformer: FluxTransformer2DModel, vae: AutoencoderKL, exact: Level
+) -> Mapping[Acceleration, Level]:
+    levels = {Acceleration.NONE: exact}
+    for name, dtype in ((Acceleration.REGULAR, torch.float32), (Acceleration.HIGH, fast_dtype())):
+        level = _fused(name, transformer, vae, dtype)
+        off, share = _compare(transformer, level, exact)
+        is_offered = off <= _FARTHEST[dtype]
+        if is_offered:
+            levels[name] = level
+        _LOG.log(
+            logging.INFO if is_offered and share < 1 else logging.WARNING,
+            "Acceleration %s%s: a pass in %s takes %.2f of the exact one's time here and is %.0e off",
+            name,
+            "" if is_offered else " is not offered",
+            str(dtype).removeprefix("torch."),
+            share,
+            off,
+        )
+    return levels
 
 
 def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: AutoencoderKL, dtype: torch.dtype) -> Level:
@@ -120,36 +122,17 @@ def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: Autoenc
         return lambda step, latents: fused.velocity(plan, step, latents)
 
     decoder = ChannelsLastDecoder(vae, dtype) if can_decode(vae) else exact_decoder(vae)
-    return Level(name, passes, decoder, is_extrapolated=name is Acceleration.HIGH)
+    is_high = name is Acceleration.HIGH
+    # The worst case of a negative prompt in bfloat16 is not understood.
+    return Level(name, passes, decoder, is_extrapolated=is_high, takes_negative=not is_high)
 
 
-def _compare(transformer: FluxTransformer2DModel, level: Level, none: Level) -> tuple[float, float]:
+def _compare(transformer: FluxTransformer2DModel, level: Level, exact: Level) -> tuple[float, float]:
     """How far a pass is off, and its CPU time by that of the exact one, of a small picture of noise."""
-    config = transformer.config
-    random = torch.Generator().manual_seed(0)
-    ids = image_ids(_CHECKED)
-    latents = torch.randn(1, len(ids), config.in_channels, generator=random)
-    limit = 64
-    prompt = PromptEmbeds(
-        torch.randn(1, limit, config.joint_attention_dim, generator=random),
-        torch.randn(1, config.pooled_projection_dim, generator=random),
-        limit,
-        limit,
-    )
-    guidance = torch.full([1], 3.5) if config.guidance_embeds else None
-    conditions = Conditions(prompt, None, 1.0, guidance, ids)
-    timesteps = torch.tensor([1000.0, 500.0])
+    probe = make_probe(transformer, _CHECKED, _CHECKED_TEXT)
     results, times = [], []
-    for one in (none, level):
-        velocity = one.passes(timesteps, prompt, conditions)
-        results.append(velocity(1, latents))
-        times.append(median(_timed(velocity, latents)))
-    exact, fused = results
-    return float((fused - exact).norm() / exact.norm()), times[1] / times[0]
-
-
-def _timed(velocity: Velocity, latents: Tensor) -> Iterator[float]:
-    for _ in range(_TURNS):
-        started_s = time.process_time()
-        velocity(1, latents)
-        yield time.process_time() - started_s
+    for one in (exact, level):
+        velocity = probe.velocity(one.passes)
+        results.append(probe.ask(velocity))
+        times.append(seconds_of(lambda velocity=velocity: probe.ask(velocity), transformer.device))  # type: ignore[misc]
+    return distance(results[1], results[0]), times[1] / times[0]

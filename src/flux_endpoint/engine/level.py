@@ -1,0 +1,46 @@
+"""One way of drawing: a speed level of a loaded model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.engine.decode import Decoder
+from flux_endpoint.engine.denoise import Conditions, Velocity, extrapolated, guided
+from flux_endpoint.engine.text import PromptEmbeds
+
+# Timesteps, the prompt that steers, and the conditions of a picture, to its velocity for that prompt.
+Passes = Callable[[Tensor, PromptEmbeds, Conditions], Velocity]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """One way of drawing.
+
+    Attributes:
+        name: as it is told to clients.
+        passes: the velocity of one prompt, for the timesteps of one picture.
+        decoder: from latents to pixels.
+        is_extrapolated: whether every second pass is left out.
+        takes_negative: whether a negative prompt may act at it; the next slower level that takes it is drawn else.
+    """
+
+    name: Acceleration
+    passes: Passes
+    decoder: Decoder
+    is_extrapolated: bool = False
+    takes_negative: bool = True
+
+    def velocity(self, timesteps: Tensor, conditions: Conditions) -> Velocity:
+        """The velocity of one picture, guided by its negative prompt if it has one; whatever it remembers is its own.
+
+        Args:
+            timesteps: (steps,), float32, 1000 to 0.
+            conditions: of the picture.
+        """
+        towards = self.passes(timesteps, conditions.positive, conditions)
+        if conditions.negative is not None:
+            away = self.passes(timesteps, conditions.negative, conditions)
+            towards = guided(towards, away, conditions.true_cfg_scale)
+        return extrapolated(towards, timesteps) if self.is_extrapolated else towards

@@ -1,0 +1,324 @@
+"""The GPU ladder, all of it on the CPU: passes in bfloat16 and fp8, a compiler that writes no machine code, and a
+stand-in for the recording of CUDA graphs."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.attention import SDPBackend
+
+from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.engine.blocks import sdpa
+from flux_endpoint.engine.decode import exact_decoder
+from flux_endpoint.engine.denoise import exact_velocity
+from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.forward import Build, FusedTransformer
+from flux_endpoint.engine.gpu import ladder as ladder_module
+from flux_endpoint.engine.gpu.attention import _of_torch, choose_attention
+from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
+from flux_endpoint.engine.gpu.fp8 import FP8, Fp8Linear, can_be_fp8, device_product, plain_product, quantise_rows
+from flux_endpoint.engine.gpu.graphs import GraphedPass
+from flux_endpoint.engine.gpu.ladder import Ladder, Rung
+from flux_endpoint.engine.gpu.tools import Tools
+from flux_endpoint.engine.joined import join_weights
+from flux_endpoint.engine.latents import RenderSize
+from flux_endpoint.engine.level import Level
+from flux_endpoint.engine.levels import Levels
+from flux_endpoint.engine.linear import Linear
+from flux_endpoint.engine.probe import distance, make_probe
+
+NONE, REGULAR, HIGH = Acceleration
+CPU = torch.device("cpu")
+PROBE = RenderSize(96, 64, 12, 8)
+
+
+class Recorder:
+    """Does what a CUDA graph does, on the CPU: the same places, and nothing chosen anew."""
+
+    def __init__(self, *, spoils: bool = False) -> None:
+        self.recorded = 0
+        self.replayed = 0
+        self._spoils = spoils
+
+    def record(self, run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        result = run()
+        self.recorded += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            result.copy_(run() * (1.5 if self._spoils else 1))
+
+        return result, replay
+
+
+def tools(**changes: object) -> Tools:
+    made = Tools(
+        device=CPU,
+        attentions={"flash": _of_torch(SDPBackend.FLASH_ATTENTION)},
+        backend="eager",
+        recorder=Recorder(),
+        product=plain_product,
+        free_bytes=lambda: 1 << 40,
+        probe=PROBE,
+        text_tokens=20,
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def parts(engines: dict[ModelFamily, FluxEngine]) -> Iterator[tuple[torch.nn.Module, torch.nn.Module]]:
+    """A transformer and an autoencoder in bfloat16."""
+    model = engines[ModelFamily.DEV]._loaded()[0]
+    yield tuple(torch.nn.Module.to(copy.deepcopy(part), torch.bfloat16) for part in (model.transformer, model.vae))
+    torch._dynamo.reset()
+
+
+def ladder_of(parts: tuple[torch.nn.Module, torch.nn.Module], **changes: object) -> Ladder:
+    transformer, vae = parts
+
+    def passes(*arguments: object) -> object:
+        return exact_velocity(transformer, *arguments)
+
+    return Ladder(transformer, vae, Level(NONE, passes, exact_decoder(vae)), tools(**changes))
+
+
+def climbed(ladder: Ladder) -> dict[str, Rung]:
+    return {rung.name: rung for rung in ladder.climb()}
+
+
+@pytest.fixture
+def everything_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed later is faster: on the CPU nothing of this is true, and times are no matter of tests."""
+    times = iter(range(1000, 0, -1))
+    monkeypatch.setattr(ladder_module, "seconds_of", lambda run, device: float(next(times)))
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+    ladder = ladder_of(parts)
+    rungs = climbed(ladder)
+    assert {name: rung.is_kept for name, rung in rungs.items()} == dict.fromkeys(
+        ("attention", "fused", "compiled", "graphs", "decoder", "fp8"), True
+    ), rungs
+    # No further from float32 than diffusers is, and fp8 further than bfloat16.
+    assert rungs["fused"].distance == rungs["compiled"].distance == rungs["graphs"].distance < 1e-2
+    assert rungs["graphs"].distance < rungs["fp8"].distance < 0.2
+    levels = ladder.levels()
+    assert list(levels) == [NONE, REGULAR, HIGH]
+    assert [level.takes_negative for level in levels.values()] == [True, False, False]
+    assert [level.is_extrapolated for level in levels.values()] == [False, False, True]
+    assert ladder.attention == "flash"
+    assert ladder.results_hash() == ladder.results_hash()
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_each_rung_that_fails_is_left_out_and_says_why(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+    def fails(*_: object) -> Tensor:
+        raise RuntimeError("no kernel image is available\nmore")
+
+    ladder = ladder_of(parts, attentions={"broken": fails}, backend="nonsense", product=fails)
+    rungs = climbed(ladder)
+    assert [name for name, rung in rungs.items() if rung.is_kept] == ["attention", "fused", "graphs"]
+    assert ladder.attention == "torch"
+    assert "nonsense" in rungs["compiled"].words
+    assert "nonsense" in rungs["decoder"].words
+    assert list(ladder.levels()) == [NONE, HIGH]
+    lacking = climbed(ladder_of(parts, backend=None, recorder=None, product=None))
+    assert [name for name, rung in lacking.items() if rung.is_kept] == ["attention", "fused"]
+    assert "does not multiply fp8" in lacking["fp8"].words
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_fp8_needs_room_for_its_weights(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+    rung = climbed(ladder_of(parts, backend=None, free_bytes=lambda: 5 << 30))["fp8"]
+    assert rung.is_kept
+    rung = climbed(ladder_of(parts, backend=None, free_bytes=lambda: 4 << 30))["fp8"]
+    assert not rung.is_kept
+    assert "4096 are free" in rung.words
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_a_pass_further_off_than_diffusers_is_not_offered(
+    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Linear.forward
+    monkeypatch.setattr(Linear, "forward", lambda self, rows: forward(self, rows) * 1.05)
+    ladder = ladder_of(parts)
+    rungs = climbed(ladder)
+    assert not rungs["fused"].is_kept
+    assert "diffusers is" in rungs["fused"].words
+    assert not any(rungs[name].is_kept for name in ("compiled", "graphs", "fp8"))
+    # What diffusers does is drawn, at every level; extrapolation needs nothing of the ladder.
+    transformer, _ = parts
+    probe = make_probe(transformer, PROBE, 20)
+    exact = probe.ask(exact_velocity(transformer, probe.timesteps, probe.conditions.positive, probe.conditions))
+    assert torch.equal(probe.ask(probe.velocity(ladder.levels()[NONE].passes)), exact)
+
+
+def test_what_does_not_pay_is_not_offered(
+    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(1, 1000))
+    monkeypatch.setattr(ladder_module, "seconds_of", lambda run, device: float(next(times)))
+    ladder = ladder_of(parts)
+    rungs = climbed(ladder)
+    assert rungs["fused"].is_kept
+    assert not rungs["decoder"].is_kept
+    assert "does not pay" in rungs["fp8"].words
+    assert ladder.levels()[NONE].passes is ladder._exact.passes
+
+
+def test_two_compilations_serve_all_sizes_and_later_pictures_change_nothing(
+    parts: tuple[torch.nn.Module, torch.nn.Module],
+) -> None:
+    transformer, _ = parts
+    join_weights(transformer)
+    counter = CompileCounterWithBackend("aot_eager")
+    build = Build(
+        torch.bfloat16,
+        lambda *layer: Linear(*layer, torch.bfloat16, is_packed=False),
+        table_dtype=torch.float32,
+        attend=_of_torch(SDPBackend.FLASH_ATTENTION),
+        is_in_place=True,
+    )
+    plain = FusedTransformer(transformer, build)
+
+    def ask(fused: FusedTransformer, size: RenderSize, text_tokens: int) -> Tensor:
+        probe = make_probe(transformer, size, text_tokens)
+        plan = fused.plan(probe.timesteps, probe.conditions.positive, probe.conditions)
+        return fused.velocity(plan, 1, probe.latents)
+
+    # As when a model is loaded again, and beside another one: nothing is compiled twice.
+    for _ in range(2):
+        fused = FusedTransformer(transformer, build)
+        first = compile_blocks(fused, counter, lambda fused=fused: ask(fused, PROBE, 20))
+        assert torch.equal(first, ask(plain, PROBE, 20))
+        assert counter.frame_count == 2
+        with as_compiled():
+            # The last has one token only, which no compiler leaves open: it runs as it is written.
+            for size, text_tokens in (
+                (RenderSize(0, 0, 6, 10), 17),
+                (RenderSize(0, 0, 16, 16), 64),
+                (RenderSize(0, 0, 2, 2), 9),
+            ):
+                assert torch.equal(ask(fused, size, text_tokens), ask(plain, size, text_tokens))
+        assert counter.frame_count == 2
+
+
+def graphed(recorder: Recorder, most: int) -> tuple[GraphedPass, list[int]]:
+    ran: list[int] = []
+
+    def run(numbers: Tensor, more: Tensor) -> Tensor:
+        ran.append(len(numbers))
+        return numbers * 2 + more
+
+    return GraphedPass(run, recorder, most), ran
+
+
+def test_a_graph_is_recorded_once_a_size_and_replayed_with_new_numbers() -> None:
+    recorder = Recorder()
+    graph, _ = graphed(recorder, 2)
+    for turn in range(3):
+        for tokens in (3, 5):
+            numbers, more = torch.full([tokens], float(turn)), torch.arange(float(tokens))
+            result = graph(numbers, more)
+            assert torch.equal(result, numbers * 2 + more)
+    # What a replay gave stays what it was.
+    kept = graph(torch.ones(3), torch.zeros(3))
+    graph(torch.zeros(3), torch.zeros(3))
+    assert torch.equal(kept, torch.full([3], 2.0))
+    assert recorder.recorded == 2
+
+
+def test_the_graph_that_was_not_used_for_longest_makes_room() -> None:
+    recorder = Recorder()
+    graph, _ = graphed(recorder, 2)
+    for tokens in (3, 5, 3, 7, 3):
+        graph(torch.ones(tokens), torch.ones(tokens))
+    assert recorder.recorded == 3
+    graph(torch.ones(5), torch.ones(5))
+    assert recorder.recorded == 4
+    assert len(graph._recordings) == 2
+
+
+def test_a_graph_with_other_bits_or_none_at_all_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing(Recorder):
+        def record(self, run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+            raise RuntimeError("operation not permitted when stream is capturing\nhint")
+
+    for recorder in (Recorder(spoils=True), Refusing()):
+        graph, ran = graphed(recorder, 2)
+        for turn in range(3):
+            numbers = torch.full([4], turn + 1.0)
+            assert torch.equal(graph(numbers, numbers), numbers * 3)
+        assert not graph.has_recorded
+        assert ran[-2:] == [4, 4]
+    assert "it gives other bits" in caplog.text
+    assert "not permitted when stream is capturing" in caplog.text
+
+
+def test_rows_in_fp8_are_a_sixteenth_off_at_most() -> None:
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(64, 128, generator=random) * torch.logspace(-6, 6, 64)[:, None]
+    rows[5] = 0
+    numbers, scales = quantise_rows(rows.bfloat16())
+    assert (numbers.dtype, scales.shape) == (FP8, (64, 1))
+    plain = rows.bfloat16().float()
+    off = (numbers.float() * scales - plain).abs()
+    # Numbers near zero are a multiple of the smallest one.
+    assert (off <= torch.maximum(plain.abs() / 16, scales * 2**-10) * 1.0001).all()
+
+
+def test_a_layer_in_fp8_is_a_few_hundredths_off_and_rows_do_not_depend_on_each_other() -> None:
+    random = torch.Generator().manual_seed(0)
+    weight, bias, rows, more = (
+        torch.randn(*shape, generator=random).bfloat16() for shape in ((96, 64), (96,), (40, 64), (40, 96))
+    )
+    layer, plain = Fp8Linear(weight, bias, plain_product), Linear(weight, bias, torch.bfloat16, is_packed=False)
+    layer.check()
+    assert 1e-2 < distance(layer(rows), plain(rows)) < 6e-2
+    assert distance(layer.gelu(rows), plain.gelu(rows)) < 6e-2
+    assert distance(layer.plus(rows, more), plain.plus(rows, more)) < 6e-2
+    loud = rows.clone()
+    loud[1:] *= 1000
+    assert torch.equal(layer(loud)[0], layer(rows)[0])
+    assert can_be_fp8(weight)
+    assert not can_be_fp8(weight[:, :60])
+
+
+def test_a_wrong_product_in_fp8_is_found() -> None:
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(32, 64, generator=random).bfloat16()
+    # The device's own one, which the CPU has as well.
+    Fp8Linear(weight, None, device_product).check()
+    with pytest.raises(ValueError, match="products in fp8 with 64 columns are 5e-02 off here"):
+        Fp8Linear(weight, None, lambda *numbers: plain_product(*numbers) * 1.05).check()
+
+
+def test_the_first_attention_that_none_is_clearly_faster_than_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    wrong, broken = lambda query, key, value: value, lambda query, key, value: query.no_such_thing
+    candidates = {"broken": broken, "wrong": wrong, "first": sdpa, "as fast": sdpa, "faster": sdpa, "slow": sdpa}
+    times = iter((0.1, 1.0, 0.95, 0.5, 2.0))
+    monkeypatch.setattr("flux_endpoint.engine.gpu.attention.seconds_of", lambda run, device: next(times))
+    assert choose_attention(candidates, 2, 16, 32, CPU).name == "faster"
+    assert "attention broken does not run here" in caplog.text
+    assert choose_attention({}, 2, 16, 32, CPU).name == "torch"
+
+
+def test_a_level_that_a_negative_prompt_cannot_act_at_gives_way_to_the_next_slower_one(
+    parts: tuple[torch.nn.Module, torch.nn.Module],
+) -> None:
+    levels = Levels(*parts, CPU)
+    made = {name: Level(name, lambda *_: None, lambda _: None, takes_negative=name is NONE) for name in (NONE, HIGH)}
+    levels._levels = made
+    assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE, NONE, HIGH]
+    assert [levels.level_for(asked, has_negative=True).name for asked in Acceleration] == [NONE, NONE, NONE]
