@@ -15,7 +15,7 @@ from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidQuery
 from flux_endpoint.core.periods import Period
-from flux_endpoint.service.billing import Billing, BillRange, BillRecord
+from flux_endpoint.service.billing import BillRange, BillRecord
 
 # RFC 3339; a leap second is read as the second before it.
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -39,7 +39,7 @@ def _problem(description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, "content": content, **more}
 
 
-def _bill_schema(*amounts: str) -> dict[str, Any]:
+def _bill_schema(*amounts: str, of_endpoints: bool = False) -> dict[str, Any]:
     usd = {name: {"type": "number", "description": "US dollars."} for name in amounts}
     period = {"startTime": _TIME_SCHEMA, "endTime": _TIME_SCHEMA}
     query = period | {"bucketSize": {"type": "string", "enum": list(Period)}}
@@ -48,22 +48,26 @@ def _bill_schema(*amounts: str) -> dict[str, Any]:
         "recordCount": {"type": "integer"},
         "totals": _object(usd),
     }
-    return _object({"records": {"type": "array", "items": _object(period | usd)}, "metadata": _object(metadata)})
+    whose: JsonObject = {"serverlessId": {"type": "string", "description": "An endpoint."}} if of_endpoints else {}
+    records = {"type": "array", "items": _object(period | usd | whose)}
+    return _object({"records": records, "metadata": _object(metadata)})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def replies(*amounts: str) -> dict[int | str, JsonObject]:
-    """The answers of an operation whose records have these amounts."""
-    return {
-        200: schemas.json_response("The bill.", _bill_schema(*amounts)),
-        401: _problem("The API key is missing, unknown or revoked."),
-        422: _problem("The query is wrong."),
-        429: _problem("A rate limit is reached.", headers=schemas.too_many_response()["headers"]),
-        "default": _problem("Anything else."),
-    }
+def replies(*amounts: str, of_endpoints: bool = False) -> dict[int | str, JsonObject]:
+    """The answers of an operation whose records have these amounts, each of one endpoint or of all together."""
+    bill = _bill_schema(*amounts, of_endpoints=of_endpoints)
+    return PROBLEMS | {200: schemas.json_response("The bill.", bill), 422: _problem("The query is wrong.")}
+
+
+PROBLEMS: Final[dict[int | str, JsonObject]] = {
+    401: _problem("The API key is missing, unknown or revoked."),
+    429: _problem("A rate limit is reached.", headers=schemas.too_many_response()["headers"]),
+    "default": _problem("Anything else."),
+}
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
@@ -109,7 +113,7 @@ async def billing(call: Call, key: ApiKey) -> Response:
 
 
 async def _bill(call: Call, key: ApiKey, amounts: tuple[str, ...]) -> Response:
-    wanted = _range(call.services.billing, call)
+    wanted = range_in(call)
     return json_reply(_bill_body(await call.services.billing.bill(key, wanted), wanted, amounts))
 
 
@@ -117,23 +121,30 @@ def _bill_body(records: list[BillRecord], wanted: BillRange, amounts: tuple[str,
     total_usd = sum((record.amount_usd for record in records), Decimal(0))
     return {
         "records": [
-            {"startTime": _show(record.start), "endTime": _show(record.end)}
+            {"startTime": show(record.start), "endTime": show(record.end)}
             | dict.fromkeys(amounts, float(record.amount_usd))
             for record in records
         ],
         "metadata": {
-            "query": {
-                "startTime": _show(wanted.start),
-                "endTime": _show(wanted.end),
-                "bucketSize": wanted.period.value,
-            },
+            "query": query_body(wanted),
             "recordCount": len(records),
             "totals": dict.fromkeys(amounts, float(total_usd)),
         },
     }
 
 
-def _range(billing: Billing, call: Call) -> BillRange:
+def query_body(wanted: BillRange) -> JsonObject:
+    """What was asked, its times snapped to whole buckets."""
+    return {"startTime": show(wanted.start), "endTime": show(wanted.end), "bucketSize": wanted.period.value}
+
+
+def range_in(call: Call) -> BillRange:
+    """What a call asks the bill of.
+
+    Raises:
+        InvalidQuery: with all that is wrong.
+    """
+    billing = call.services.billing
     given = {name: call.query_params[name] for name in _NAMES if name in call.query_params}
     problems: list[str] = []
     times = {name: _time(name, given[name], problems) for name in ("startTime", "endTime") if name in given}
@@ -171,5 +182,6 @@ def _time(name: str, text: str, problems: list[str]) -> datetime | None:
     return None
 
 
-def _show(time: datetime) -> str:
+def show(time: datetime) -> str:
+    """A time as bills tell it."""
     return time.isoformat().replace("+00:00", "Z")

@@ -11,10 +11,12 @@ from flux_endpoint.api.dialects.runpod import (
     estimate,
     events,
     gpu,
+    graphql,
     health,
     job_schemas,
     jobs,
     requests,
+    serverless,
     workers,
 )
 from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
@@ -387,6 +389,8 @@ _SERVER_ROUTES: Final = (
         answers=activity.ANSWERS,
     ),
     gpu.ROUTE,
+    *serverless.ROUTES,
+    graphql.ROUTE,
 )
 
 ROUTES: Final = (*_WORKER_ROUTES, *_JOB_ROUTES, *_BATCH_ROUTES, *_SERVER_ROUTES)
