@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from flux_endpoint.core.activity import Activity, OutcomeCount, Percentiles
+from flux_endpoint.core.activity import Activity, EndedJobs, OutcomeCount, Percentiles, QueueFigures
 from flux_endpoint.core.job import Completed, Failed, JobStatus
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
@@ -114,3 +114,36 @@ async def test_a_cold_start_told_to_many_gateways_at_once_is_one(stores, open_an
         *(one.activity.note_cold_start("w\x00", [DEV], 9, 10 + place) for place, one in enumerate(gateways))
     )
     assert (await stores.activity.activity([DEV], 0, 100, MINUTE_MS)).cold_starts == 1
+
+
+async def test_what_waits_and_for_how_long_by_endpoint(stores, clock):
+    jobs = [sample_job(clock) for _ in range(3)]
+    for job in jobs:
+        await stores.jobs.enqueue(job)
+    await stores.claims.claim("w", [DEV], 1, LEASE_S)
+    figures = {queue.endpoint_id: queue for queue in await stores.activity.queues([SCHNELL, DEV])}
+    assert figures == {
+        DEV: QueueFigures(DEV, 2, 1, jobs[1].created_ms),
+        SCHNELL: QueueFigures(SCHNELL, 0, 0, None),
+    }
+
+
+async def test_ended_jobs_are_told_apart_by_what_a_histogram_needs(stores, clock):
+    since_ms = clock.now_ms()
+    # Ends at a bound count below it; times of jobs of one piece are summed up.
+    for delay_ms, execution_ms in ((10, 100), (0, 90), (11, 100)):
+        await run(stores, clock, Completed({}), delay_ms=delay_ms, execution_ms=execution_ms)
+    await run(stores, clock, Failed("no"), delay_ms=700_000, execution_ms=0)
+    waiting = sample_job(clock)
+    await stores.jobs.enqueue(waiting)
+    await stores.jobs.cancel(DEV, waiting.id)
+    until_ms = clock.now_ms() + 1
+    ended = await stores.activity.ended([DEV, SCHNELL], since_ms, until_ms)
+    assert sorted(ended, key=lambda part: (part.status, part.delay or 0)) == [
+        EndedJobs(DEV, JobStatus.CANCELLED, 1, 0, None, None, 0, 0),
+        EndedJobs(DEV, JobStatus.COMPLETED, 2, 0, 0, 3, 10, 190),
+        EndedJobs(DEV, JobStatus.COMPLETED, 1, 0, 1, 3, 11, 100),
+        EndedJobs(DEV, JobStatus.FAILED, 1, 0, 15, 0, 700_000, 0),
+    ]
+    assert await stores.activity.ended([DEV], until_ms, until_ms + 1) == []
+    assert await stores.activity.ended([SCHNELL], since_ms, until_ms) == []

@@ -11,6 +11,7 @@ from flux_endpoint.service.endpoint import Endpoints
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.job_views import JobViews
+from flux_endpoint.service.metrics import MetricsService
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 
@@ -37,5 +38,6 @@ class Services:
     billing: Billing
     estimates: Estimates
     activity: ActivityService
+    metrics: MetricsService
     hold_s: float = 20
     hot_loop_s: float = 2

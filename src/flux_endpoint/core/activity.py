@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.job import JobStatus
@@ -13,6 +14,52 @@ class EndpointLoad:
 
     waiting: int
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """The unfinished jobs of one endpoint now.
+
+    Attributes:
+        waiting: jobs that are IN_QUEUE.
+        running: jobs that are IN_PROGRESS.
+        oldest_ms: when the oldest waiting one was made, milliseconds since 1970-01-01 UTC; None when none waits.
+    """
+
+    endpoint_id: str
+    waiting: int
+    running: int
+    oldest_ms: int | None
+
+
+# Upper bounds of the pieces that times are counted in, milliseconds; what is longer is in a piece of its own.
+DURATION_BOUNDS_MS: Final = (
+    *(10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJobs:
+    """Jobs of one endpoint that ended in the same way, after about the same times.
+
+    Attributes:
+        jobs: how many.
+        retries: how often lost workers sent these back to the queue.
+        delay: place in `DURATION_BOUNDS_MS` of how long they waited, one more than the last for longer; None for jobs
+            that never ran.
+        execution: the same of how long their last attempt took.
+        delay_ms: of all of them together.
+        execution_ms: of all of them together.
+    """
+
+    endpoint_id: str
+    status: JobStatus
+    jobs: int
+    retries: int
+    delay: int | None
+    execution: int | None
+    delay_ms: int
+    execution_ms: int
 
 
 @dataclass(frozen=True, slots=True)

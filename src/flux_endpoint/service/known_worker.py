@@ -57,6 +57,7 @@ class KnownWorker:
         free_since_ms: since when it neither holds a job nor asks for one; a sweep old at most.
         stops: how many calls on the stop channel are held now.
         stops_ended_ms: when the last of them ended; None when it never asked for stops here.
+        steps: of all pictures that it has handed in here.
         hung_up_ms: when it dropped a held call; None when it has called since, pings aside.
         taken_back: jobs that it ended without a report, and when that was noticed.
         is_shared: two processes use its name, as it seems.
@@ -88,6 +89,7 @@ class KnownWorker:
     idle_takes: int = 0
     quiet_since_ms: int = -RESTART_MS
     stops: int = 0
+    steps: int = 0
     stops_ended_ms: int | None = None
     hung_up_ms: int | None = None
     taken_back: dict[str, int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What becomes of the jobs of a worker that is lost, and of a worker that hangs."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
@@ -40,6 +41,8 @@ class Losses:
         self._registry = registry
         self._stop_grace_ms = stop_grace_ms
         self._on_stuck = on_stuck
+        # What became of jobs whose worker or lease was lost, for the metrics.
+        self.outcomes = Counter({"requeued": 0, "failed": 0})
 
     async def lost(self, worker_id: str) -> SweepResult:
         """Take back the jobs of a dead worker; one that lost a worker before fails. Returns what became of them."""
@@ -93,6 +96,7 @@ class Losses:
         self._log(result)
 
     def _log(self, result: SweepResult) -> SweepResult:
+        self.outcomes.update(requeued=len(result.requeued), failed=len(result.failed))
         for job_id in result.requeued:
             logger.warning("job %s lost its worker and waits again", job_id)
         for job_id in result.failed:

@@ -27,6 +27,8 @@ class Pictures:
         self._store = store
         self._images = images
         self._uploads = uploads
+        # Of files that were handed in, for the metrics.
+        self.taken_bytes = 0
 
     async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, said: Mapping[str, Any]) -> None:
         """Take the picture of a job. One kept here ends it; another one does when it is in its bucket.
@@ -47,6 +49,7 @@ class Pictures:
         image_format = format_of(data)
         if image_format is None:
             raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
+        self.taken_bytes += len(data)
         if job.bucket is not None:
             await self._uploads.take(job, worker_id, token, image_format, data, said)
             return

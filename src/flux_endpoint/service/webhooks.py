@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -68,6 +69,8 @@ class Deliverer:
         self._gateway = gateway
         self._sending: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        # How attempts ended, for the metrics.
+        self.outcomes: Counter[DeliveryState] = Counter(dict.fromkeys(DeliveryState, 0))
 
     async def run(self) -> None:
         """Send until cancelled. What a killed predecessor had begun is sent again first, under the same ids."""
@@ -123,6 +126,7 @@ class Deliverer:
             logger.exception("webhook %s of job %s", delivery.id, delivery.job.id)
             attempt = self._next(delivery, None, "internal error: the server's log has the details")
         _log(delivery, attempt)
+        self.outcomes[attempt.state] += 1
         try:
             turn = await self._outbox.report(delivery, attempt)
         except FluxEndpointError as error:

@@ -51,6 +51,7 @@ class WorkerView:
         reason: why it does what it does; empty when there is nothing to say.
         fingerprint: of the kind of worker it is; empty when it does not say.
         memory: how it keeps its models in memory; empty when it has not said so to this gateway.
+        steps: of all pictures that it has handed in to this gateway.
     """
 
     id: str
@@ -58,6 +59,7 @@ class WorkerView:
     reason: str
     fingerprint: str
     memory: str = ""
+    steps: int = 0
 
 
 class WorkerRegistry:
@@ -264,9 +266,8 @@ class WorkerRegistry:
                 continue
             worker, jobs = self._workers.get(record.id), running_jobs.get(record.id, 0)
             condition = condition_of(record, worker, jobs, now_ms, passed_ms, self._patience_ms)
-            views.append(
-                WorkerView(record.id, condition, record.reason, record.fingerprint, worker.memory if worker else "")
-            )
+            own = (worker.memory, worker.steps) if worker else ()
+            views.append(WorkerView(record.id, condition, record.reason, record.fingerprint, *own))
         return views
 
     async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:

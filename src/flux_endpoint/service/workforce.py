@@ -9,6 +9,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Completed, Failed, Outcome, Returned, SweepResult
+from flux_endpoint.core.picture_work import steps_of
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.core.worker import WorkerState
@@ -172,6 +173,8 @@ class Workforce:
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, data, said)
+        if worker:
+            worker.steps += steps_of(job.input)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome
@@ -291,6 +294,11 @@ class Workforce:
         for job_id in stops:
             worker.jobs.pop(job_id, None)
         return stops
+
+    @property
+    def lost_jobs(self) -> Mapping[str, int]:
+        """How many jobs lost their worker here, by what became of them: requeued or failed."""
+        return self._losses.outcomes
 
     @property
     def has_served(self) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator
 
@@ -108,6 +108,13 @@ class HttpSettings(PrefixedSettings):
         "a whole number from 1 to 3600",
         ge=1,
         le=3_600,
+    )
+
+    metrics: Literal["key", "open"] = setting(
+        "key",
+        "Who may read /metrics: 'key' for whoever has an API key for all endpoints, a read-only one too; 'open' for "
+        "everybody, where a network policy keeps others away.",
+        "key, open",
     )
 
     @property

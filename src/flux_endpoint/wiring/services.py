@@ -24,6 +24,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
+from flux_endpoint.service.metrics import MetricsService
 from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.webhooks import Deliverer
@@ -86,6 +87,7 @@ def build_services(
     rules = settings.max_queued, settings.outbound_rules
     endpoints = Endpoints(stores.jobs, stores.activity, catalog, clock, accounts.ask_for_job, retention, *rules)
     billing = Billing(stores.accounts, clock)
+    deliverer = Deliverer(stores.webhooks, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
     routes = Services(
         bodies=Bodies(),
         endpoints=endpoints,
@@ -97,13 +99,23 @@ def build_services(
         billing=billing,
         estimates=Estimates(stores.activity),
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
+        metrics=MetricsService(
+            stores.activity,
+            stores.accounts,
+            workforce,
+            pictures,
+            deliverer,
+            list(catalog),
+            clock,
+            is_open=settings.metrics == "open",
+        ),
         worker_tokens=WorkerTokens(stores.workers, clock, worker_token),
     )
     history_days = settings.job_history_days
     return GatewayServices(
         routes,
         Janitor(stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper, history_days),
-        Deliverer(stores.webhooks, sender, lambda job: _webhook_body(job, catalog, front), clock, node),
+        deliverer,
         uploads,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from flux_endpoint.core.activity import Activity, EndpointLoad, PastRun
+from flux_endpoint.core.activity import Activity, EndedJobs, EndpointLoad, PastRun, QueueFigures
 
 
 class ActivityStore(Protocol):
@@ -42,4 +42,15 @@ class ActivityStore(Protocol):
 
     async def past_runs(self, endpoint_id: str, limit: int) -> Sequence[PastRun]:
         """The latest completed jobs of an endpoint, at most `limit`, the latest first."""
+        ...
+
+    async def queues(self, endpoint_ids: Collection[str]) -> Sequence[QueueFigures]:
+        """The unfinished jobs of each of these endpoints; takes time in proportion to their number."""
+        ...
+
+    async def ended(self, endpoint_ids: Collection[str], since_ms: int, until_ms: int) -> Sequence[EndedJobs]:
+        """Jobs of these endpoints that ended from `since_ms` to before `until_ms`, as few rows as tell them apart.
+
+        A request refused on arrival is no job.
+        """
         ...

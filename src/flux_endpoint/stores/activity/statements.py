@@ -13,11 +13,14 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal_column,
     not_,
+    null,
     select,
     text,
 )
 
+from flux_endpoint.core.activity import DURATION_BOUNDS_MS
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.sql.schema import cold_starts, is_refused, jobs, ledger
 
@@ -126,6 +129,37 @@ COUNT_UNFINISHED: Final = (
         jobs.c.status.in_([JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]),
     )
     .group_by(jobs.c.status)
+)
+_unfinished = [JobStatus.IN_QUEUE.value, JobStatus.IN_PROGRESS.value]
+QUEUES: Final = (
+    select(
+        jobs.c.endpoint_id, jobs.c.status, func.count().label("jobs"), func.min(jobs.c.created_ms).label("oldest_ms")
+    )
+    .where(_of_endpoints, jobs.c.status.in_(_unfinished))
+    .group_by(jobs.c.endpoint_id, jobs.c.status)
+)
+
+
+def _piece(duration_ms: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Place in `DURATION_BOUNDS_MS`; null of null."""
+    bounds = [(duration_ms <= bound_ms, place) for place, bound_ms in enumerate(DURATION_BOUNDS_MS)]
+    return case((duration_ms.is_(None), null()), *bounds, else_=len(DURATION_BOUNDS_MS))
+
+
+_delay_ms = jobs.c.started_ms - jobs.c.queued_ms
+_execution_ms = jobs.c.finished_ms - jobs.c.started_ms
+_shape = (jobs.c.endpoint_id, jobs.c.status, _piece(_delay_ms).label("delay"), _piece(_execution_ms).label("execution"))
+ENDED: Final = (
+    select(
+        *_shape,
+        func.count().label("jobs"),
+        func.sum(jobs.c.retries).label("retries"),
+        # Two gateways may disagree about the time: see `Job`.
+        func.sum(case((_delay_ms > 0, _delay_ms), else_=0)).label("delay_ms"),
+        func.sum(case((_execution_ms > 0, _execution_ms), else_=0)).label("execution_ms"),
+    )
+    .where(*_in_range, not_(is_refused))
+    .group_by(jobs.c.endpoint_id, jobs.c.status, literal_column("delay"), literal_column("execution"))
 )
 PAST_RUNS: Final = (
     select(ledger.c.execution_ms, ledger.c.work, ledger.c.acceleration)

@@ -3,7 +3,15 @@
 from collections.abc import Collection, Sequence
 
 from flux_endpoint.core.acceleration import Acceleration
-from flux_endpoint.core.activity import Activity, EndpointLoad, OutcomeCount, PastRun, Percentiles
+from flux_endpoint.core.activity import (
+    Activity,
+    EndedJobs,
+    EndpointLoad,
+    OutcomeCount,
+    PastRun,
+    Percentiles,
+    QueueFigures,
+)
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.activity import statements as sql
 from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
@@ -74,6 +82,42 @@ class SqlActivity:
         values = {"endpoint": endpoint_id, "max_runs": limit}
         rows = await self._database.read(lambda connection: connection.execute(sql.PAST_RUNS, values))
         return [PastRun(row.execution_ms, row.work, row.acceleration or Acceleration.NONE) for row in rows]
+
+    async def queues(self, endpoint_ids: Collection[str]) -> Sequence[QueueFigures]:
+        """See `ActivityStore.queues`."""
+        values = {"endpoints": sorted(endpoint_ids)}
+        rows = await self._database.read(lambda connection: connection.execute(sql.QUEUES, values), is_heavy=True)
+        found = {(row.endpoint_id, row.status): row for row in rows}
+
+        def figures(endpoint_id: str) -> QueueFigures:
+            waiting = found.get((endpoint_id, JobStatus.IN_QUEUE))
+            running = found.get((endpoint_id, JobStatus.IN_PROGRESS))
+            return QueueFigures(
+                endpoint_id,
+                waiting.jobs if waiting else 0,
+                running.jobs if running else 0,
+                waiting.oldest_ms if waiting else None,
+            )
+
+        return [figures(endpoint_id) for endpoint_id in values["endpoints"]]
+
+    async def ended(self, endpoint_ids: Collection[str], since_ms: int, until_ms: int) -> Sequence[EndedJobs]:
+        """See `ActivityStore.ended`."""
+        values = {"endpoints": sorted(endpoint_ids), "since_ms": since_ms, "until_ms": until_ms}
+        rows = await self._database.read(lambda connection: connection.execute(sql.ENDED, values), is_heavy=True)
+        return [
+            EndedJobs(
+                row.endpoint_id,
+                JobStatus(row.status),
+                row.jobs,
+                int(row.retries),
+                row.delay,
+                row.execution,
+                int(row.delay_ms or 0),
+                int(row.execution_ms or 0),
+            )
+            for row in rows
+        ]
 
 
 def _percentiles(row: Row) -> Percentiles | None:
