@@ -72,7 +72,9 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v1/predictions/{prediction_id}/stream": ["get"],
         "/hf/{model}": ["post"],
         "/images/{key}": ["get"],
-        "/ready": ["get"],
+        "/readyz": ["get"],
+        "/livez": ["get"],
+        "/metrics": ["get"],
     }
     says_422 = [path for path, methods in document["paths"].items() if "422" in str(methods) and path.startswith("/v2")]
     assert says_422 == ["/v2/billing/endpoints", "/v2/billing", "/v2/billing/serverless"]

@@ -135,7 +135,7 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
     watching = asyncio.create_task(images.recheck())
     await asleep.get()
     client = gateway.client
-    ready = await client.get("/ready", headers={"Authorization": ""})
+    ready = await client.get("/readyz", headers={"Authorization": ""})
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
     with monkeypatch.context() as patch:
         patch.setattr(images._images, "save", refuse)
@@ -144,12 +144,21 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
         assert (reply.status_code, reply.json()) == (503, {"error": "the image store has no such bucket or folder"})
         naps.put_nowait(None)
         await asleep.get()
-        unready = await client.get("/ready")
+        unready = await client.get("/readyz")
         assert unready.status_code == 503
         assert unready.json() == {"status": "unready", "problems": ["the image store has no such bucket or folder"]}
     # Repaired: nobody has to save a picture for this to be noticed.
     naps.put_nowait(None)
     await asleep.get()
-    assert (await client.get("/ready")).json()["status"] == "ready"
+    assert (await client.get("/readyz")).json()["status"] == "ready"
     assert (await worker.deliver(job)).status_code == 200
     watching.cancel()
+
+
+async def test_a_server_that_is_told_to_stop_is_not_ready_but_lives(gateway: Gateway) -> None:
+    assert (await gateway.client.get("/readyz", headers={"Authorization": ""})).status_code == 200
+    gateway.services.leaving.set()
+    unready = await gateway.client.get("/readyz")
+    assert (unready.status_code, unready.json()["problems"]) == (503, ["this server is being stopped"])
+    live = await gateway.client.get("/livez", headers={"Authorization": ""})
+    assert (live.status_code, live.json()) == (200, {"status": "live"})

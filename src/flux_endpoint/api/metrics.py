@@ -26,7 +26,7 @@ _ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
 }
 
 
-class Scrapers:
+class MetricsReaders:
     """Whoever has a key for all endpoints; everybody, where the setting METRICS says so. Implements `Access`."""
 
     needs_key = True
@@ -154,7 +154,7 @@ ROUTES: Final = (
         name="metrics_metrics",
         methods="GET",
         path="/metrics",
-        access=Scrapers(),
+        access=MetricsReaders(),
         handler=metrics,
         summary="Figures for Prometheus",
         tag="operation",

@@ -1,4 +1,4 @@
-"""`GET /ready`: whether this gateway can do its work, for load balancers and orchestrators. No key is asked for."""
+"""`GET /livez` and `GET /readyz`, for load balancers and orchestrators: whether this gateway lives, and can work."""
 
 from typing import Final
 
@@ -17,6 +17,11 @@ _SCHEMA: Final[JsonObject] = {
     },
     "required": ["status", "problems"],
 }
+_LIVE_SCHEMA: Final[JsonObject] = {
+    "type": "object",
+    "properties": {"status": {"const": "live"}},
+    "required": ["status"],
+}
 _ANSWERS: Final[dict[int | str, JsonObject]] = {
     200: schemas.json_response("It can.", _SCHEMA),
     503: schemas.json_response(
@@ -25,16 +30,29 @@ _ANSWERS: Final[dict[int | str, JsonObject]] = {
 }
 
 
+async def live(call: Call) -> Response:
+    """200 for as long as the process answers at all, whatever becomes of database and image store.
+
+    One that does not should be started anew; one that is not ready should not.
+    """
+    return json_reply({"status": "live"})
+
+
 async def ready(call: Call) -> Response:
-    """200 while jobs can be taken and pictures kept, 503 while not.
+    """200 while jobs can be taken and pictures kept, 503 while not, and from the moment it is told to stop.
 
     Pictures cannot be kept once the image store has said that there is no such bucket or that it may not be used; it is
     asked again every 10 s.
     """
     services = call.services
+    if services.leaving.is_set():
+        return _reply(["this server is being stopped"])
     # Answers 503 by itself when the database is away.
     await services.workforce.counts()
-    problems = [problem for problem in (services.images.problem,) if problem is not None]
+    return _reply([problem for problem in (services.images.problem,) if problem is not None])
+
+
+def _reply(problems: list[str]) -> Response:
     body = {"status": "unready" if problems else "ready", "problems": problems}
     return json_reply(body, 503 if problems else 200)
 
@@ -43,11 +61,23 @@ ROUTES: Final = (
     Route(
         name="ready_ready",
         methods="GET",
-        path="/ready",
+        path="/readyz",
         access=Everybody(),
         handler=ready,
         summary="Whether the gateway can work",
         tag="operation",
         answers=_ANSWERS,
     ),
+    Route(
+        name="ready_live",
+        methods="GET",
+        path="/livez",
+        access=Everybody(),
+        handler=live,
+        summary="Whether the gateway lives",
+        tag="operation",
+        answers={200: schemas.json_response("It does.", _LIVE_SCHEMA)},
+    ),
+    # As it was called in 0.1.0.
+    Route(name="ready", methods="GET", path="/ready", access=Everybody(), handler=ready, is_described=False),
 )

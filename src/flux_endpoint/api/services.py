@@ -1,6 +1,7 @@
 """What the routes need, in one typed value; `wiring/services.py` fills it."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.activity import ActivityService
@@ -24,6 +25,7 @@ class Services:
         worker_tokens: the secrets of the workers; API keys do not open their routes, nor the other way round.
         hold_s: how long `job-take` and `job-stop` are held when there is nothing to tell. Official workers give up
             after 90 s.
+        leaving: set once the process has been told to end.
         hot_loop_s: how long a worker waits for a refusal after which Runpod's SDK asks again without a pause.
     """
 
@@ -40,4 +42,5 @@ class Services:
     activity: ActivityService
     metrics: MetricsService
     hold_s: float = 20
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
     hot_loop_s: float = 2

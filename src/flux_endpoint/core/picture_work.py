@@ -37,12 +37,6 @@ def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
     return step_work(width_px, height_px) * (passes + _ENDS_PASSES)
 
 
-def steps_of(fields: Mapping[str, Any] | RawJson) -> int:
-    """How many steps a picture has; 0 for an input that is none of FLUX."""
-    steps = 0 if isinstance(fields, RawJson) else fields.get("num_inference_steps")
-    return steps if type(steps) is int and 0 < steps < 1_000_000 else 0
-
-
 def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Acceleration]:
     """What past runs are compared by: megapixels x forward passes, 1 for an input that is none of FLUX; and the level.
 

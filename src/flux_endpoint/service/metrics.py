@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 from flux_endpoint.core.activity import DURATION_BOUNDS_MS, EndedJobs, QueueFigures
 from flux_endpoint.core.clock import Clock
@@ -88,7 +88,7 @@ class MetricsService:
         deliverer: counts webhooks.
         endpoint_ids: what is served.
         clock: of the stores.
-        is_open: whether everybody may read them.
+        readers: as in the setting METRICS.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class MetricsService:
         deliverer: Deliverer,
         endpoint_ids: Collection[str],
         clock: Clock,
-        *,
-        is_open: bool,
+        readers: Literal["key", "open"],
     ) -> None:
         self._activity = activity
         self._accounts = accounts
@@ -110,7 +109,7 @@ class MetricsService:
         self._deliverer = deliverer
         self._endpoint_ids = endpoint_ids
         self._clock = clock
-        self.is_open = is_open
+        self.is_open = readers == "open"
         self._counted_to_ms = self._since_ms = clock.now_ms()
         self._ended: Counter[tuple[str, JobStatus]] = Counter()
         self._retried = Counter(dict.fromkeys(endpoint_ids, 0))

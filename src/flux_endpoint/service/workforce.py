@@ -9,7 +9,6 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Completed, Failed, Outcome, Returned, SweepResult
-from flux_endpoint.core.picture_work import steps_of
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
 from flux_endpoint.core.worker import WorkerState
@@ -173,8 +172,9 @@ class Workforce:
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, data, said)
-        if worker:
-            worker.steps += steps_of(job.input)
+        steps = None if isinstance(job.input, RawJson) else job.input.get("num_inference_steps")
+        if worker and type(steps) is int:
+            worker.steps += steps
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome

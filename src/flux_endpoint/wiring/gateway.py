@@ -108,7 +108,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         await workforce.own.recover(f"{node}-")
         server = serving(create_app(services.routes, front), listeners, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
-        return await _run(fleet, workforce, server, background, words, stores)
+        return await _run(fleet, workforce, server, background, words, stores, services.routes.leaving)
 
 
 async def _require_place(images: ImageService) -> None:
@@ -125,13 +125,15 @@ async def _run(
     background: Sequence[_Background],
     words: str,
     stores: Stores,
+    leave: asyncio.Event,
 ) -> int:
     """Run everything until it is told to end, or cannot go on.
 
     Workers start first, because a model takes seconds to load; they ask until requests are taken. At the end they
     leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
     """
-    leave = _leave_event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, leave.set)
     async with _running_fleet(fleet), serving_requests as servers, _running_beside(background) as beside:
         # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
         gc.freeze()
@@ -139,6 +141,7 @@ async def _run(
             print(words, flush=True)
             return await _until_the_end(leave, _watch_workers(fleet, workforce), {*servers, *beside})
         finally:
+            leave.set()
             stores.hurry(_DATABASE_S)
             await fleet.stop()
             await _end(beside)
@@ -206,13 +209,6 @@ async def _until_the_end(
     for task in done & running:
         task.result()
     return 0
-
-
-def _leave_event() -> asyncio.Event:
-    leave = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, leave.set)
-    return leave
 
 
 @contextlib.asynccontextmanager

@@ -99,25 +99,24 @@ def build_services(
         billing=billing,
         estimates=Estimates(stores.activity),
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
-        metrics=MetricsService(
-            stores.activity,
-            stores.accounts,
-            workforce,
-            pictures,
-            deliverer,
-            list(catalog),
-            clock,
-            is_open=settings.metrics == "open",
-        ),
+        metrics=_metrics(settings, stores, catalog, workforce, pictures, deliverer),
         worker_tokens=WorkerTokens(stores.workers, clock, worker_token),
     )
-    history_days = settings.job_history_days
-    return GatewayServices(
-        routes,
-        Janitor(stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper, history_days),
-        deliverer,
-        uploads,
-    )
+    kept = stores.retention, stores.pictures
+    janitor = Janitor(*kept, workforce, images, clock, stores.timekeeper, settings.job_history_days)
+    return GatewayServices(routes, janitor, deliverer, uploads)
+
+
+def _metrics(
+    settings: Settings,
+    stores: Stores,
+    catalog: Mapping[str, EndpointSpec],
+    workforce: Workforce,
+    pictures: Pictures,
+    deliverer: Deliverer,
+) -> MetricsService:
+    sources = stores.activity, stores.accounts, workforce, pictures, deliverer
+    return MetricsService(*sources, list(catalog), stores.clock, settings.metrics)
 
 
 def _webhook_body(job: Job, catalog: Mapping[str, EndpointSpec], front: Front) -> dict[str, Any]:
