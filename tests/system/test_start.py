@@ -1,5 +1,6 @@
 """Starting: what is said when it works, and the one line when it does not."""
 
+import json
 import os
 import pty
 import signal
@@ -73,7 +74,7 @@ def test_on_a_terminal_every_start_shows_the_link_that_signs_in(servers):
 
 
 def test_secrets_stand_in_no_argument_and_no_log(servers):
-    server = servers.start()
+    server = servers.start(log_format="json")
     job_id = server.submit(prompt="a very private lake")
     server.wait_status(job_id, "COMPLETED")
     secrets = [(server.data_dir / name).read_text().strip() for name in ("api-key", "worker-token")]
@@ -82,6 +83,7 @@ def test_secrets_stand_in_no_argument_and_no_log(servers):
     log = server.log.read_text()
     assert not [secret for secret in secrets if secret in log]
     assert "private" not in log
+    assert {json.loads(line)["process"] for line in log.splitlines()} == {"gateway", "worker"}
 
 
 def test_fixed_secrets_are_used_and_kept_nowhere(servers):

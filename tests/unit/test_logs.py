@@ -1,9 +1,10 @@
 """What a log line looks like, whatever it tells of."""
 
+import json
 import logging
 import sys
 
-from flux_endpoint.wiring.logs import EventFormatter
+from flux_endpoint.wiring.logs import EventFormatter, JsonFormatter
 
 FORGED = "bad \x1b[2J\n12:00:00 INFO    gateway: all is well"
 ESCAPED = r"bad \x1b[2J\n12:00:00 INFO    gateway: all is well"
@@ -41,3 +42,30 @@ def test_details_of_several_lines_are_read_below_their_line() -> None:
 
 def test_a_line_feed_at_the_end_is_no_text() -> None:
     assert formatted("Exception in ASGI application\n") == ["ERROR   gateway: Exception in ASGI application"]
+
+
+def as_json(text: str, *args: object, **fields: object) -> dict[str, object]:
+    record = logging.makeLogRecord(
+        {"msg": text, "args": args, "levelname": "ERROR", "name": "x", "created": 0} | fields
+    )
+    line = JsonFormatter("gateway").format(record)
+    assert "\n" not in line
+    return json.loads(line)
+
+
+def test_a_line_for_programs_has_the_ids_of_what_it_tells_of() -> None:
+    assert as_json("webhook %s of job %s to %s: %d%%", "w-1", "j-2", FORGED, 7) == {
+        "time": "1970-01-01T00:00:00.000+00:00",
+        "level": "error",
+        "process": "gateway",
+        "logger": "x",
+        "message": f"webhook w-1 of job j-2 to {FORGED}: 7%",
+        "webhook_id": "w-1",
+        "job_id": "j-2",
+    }
+    assert as_json("%d jobs of worker %s", 3, "a job %s")["worker_id"] == "a job %s"
+    assert "job_id" not in as_json("no job %s here")
+
+
+def test_what_stands_below_a_line_is_a_field_for_programs() -> None:
+    assert as_json("it raised", details="Traceback:\n  File x")["details"] == "Traceback:\n  File x"

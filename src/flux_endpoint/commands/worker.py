@@ -34,7 +34,7 @@ def worker(
     """
     from flux_endpoint.worker.process import leave_with_parent, new_worker_id, run_worker, tell_unwell
 
-    set_up_logging(settings.log_level, "worker")
+    set_up_logging(settings.log_level, settings.log_format, "worker")
     if exit_with_parent:
         leave_with_parent()
     if settings.worker_token is None:

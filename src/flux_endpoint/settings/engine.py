@@ -11,6 +11,7 @@ from flux_endpoint.settings.fields import PrefixedSettings, setting
 EMBEDDED: Final = "demo"
 _MAX_IDLE_S: Final = 86_400
 
+LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Memory = Literal["auto", "full", "offload", "low"]
 _MODEL_FORMS = (
@@ -65,8 +66,14 @@ class EngineSettings(PrefixedSettings):
         le=64,
     )
     log_level: LogLevel = setting("info", "How much is logged.", "debug, info, warning, error")
+    log_format: LogFormat = setting(
+        "text",
+        "How log lines look: 'text' for people, 'json' for programs, with the ids of job and worker in fields of their "
+        "own.",
+        "text, json",
+    )
 
-    @field_validator("log_level", "device", "memory", mode="before")
+    @field_validator("log_level", "log_format", "device", "memory", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -109,6 +109,7 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "MEMORY": settings.memory,
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "LOG_LEVEL": settings.log_level,
+        "LOG_FORMAT": settings.log_format,
     }
     return {PREFIX + name: value for name, value in given.items() if value is not None}
 

@@ -66,7 +66,7 @@ def serve(settings: Settings) -> int:
         SettingsError: a setting cannot be used on this machine: the port is taken, the folder not writable.
         StoreUnavailable: the database does not answer.
     """
-    set_up_logging(settings.log_level, "gateway")
+    set_up_logging(settings.log_level, settings.log_format, "gateway")
     with (
         hold_data_dir(settings.data_dir),
         listen_all(settings) as listeners,
