@@ -119,6 +119,13 @@ class Proxy:
                     return
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def proxy_to(*targets: tuple[str, int] | str) -> Iterator[Proxy]:
     """A proxy that is closed at the end."""
