@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -94,3 +95,29 @@ def pgbouncer_url(postgres_proxy: Proxy) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """A real S3 server that checks signatures, with the bucket `pictures`; the AWS_* variables that point to it."""
+    root = tmp_path_factory.mktemp("s3")
+    (root / "pictures").mkdir()
+    command = [
+        str(Path(sys.executable).parent / "rclone"),
+        *("--config", "/dev/null"),
+        *("serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", "test-id,test-secret"),
+        str(root),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "http://" in line)
+        yield {
+            "AWS_ENDPOINT_URL": "http://" + line.partition("http://")[2].partition("/")[0].rstrip("]\n"),
+            "AWS_ACCESS_KEY_ID": "test-id",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }
+    finally:
+        process.terminate()
+        process.communicate()

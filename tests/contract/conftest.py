@@ -2,14 +2,14 @@
 
 import secrets
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import obstore
 import pytest
+from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from flux_endpoint.core.clock import ManualClock
@@ -61,37 +61,37 @@ async def stores(open_another: OpenStore) -> Stores:
     return stores
 
 
+@pytest.fixture
+def s3_endpoint(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AWS_* variables point to the real S3 server."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory) -> Iterator[None]:
-    """A real S3 server that checks signatures, with the bucket `pictures`; the AWS_* variables point to it."""
-    root = tmp_path_factory.mktemp("s3")
-    (root / "pictures").mkdir()
-    command = [
-        str(Path(sys.executable).parent / "rclone"),
-        *("--config", "/dev/null"),
-        *("serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", "test-id,test-secret"),
-        str(root),
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "http://" in line)
-        variables = {
-            "AWS_ENDPOINT_URL": "http://" + line.partition("http://")[2].partition("/")[0].rstrip("]\n"),
-            "AWS_ACCESS_KEY_ID": "test-id",
-            "AWS_SECRET_ACCESS_KEY": "test-secret",
-            "AWS_REGION": "us-east-1",
-        }
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            for name, value in variables.items():
-                monkeypatch.setenv(name, value)
-            yield
-    finally:
-        process.terminate()
-        process.communicate()
+def moto_server() -> Iterator[dict[str, str]]:
+    """Moto, which knows more of S3 than rclone does and checks no signature; the AWS_* variables that point to it."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    address, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{address}:{port}",
+        "AWS_ACCESS_KEY_ID": "test-id",
+        "AWS_SECRET_ACCESS_KEY": "test-secret",
+        "AWS_REGION": "us-east-1",
+    }
+    server.stop()
 
 
-@pytest.fixture(params=["folder", "s3", "memory"])
+@pytest.fixture
+def moto_endpoint(moto_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AWS_* variables point to moto, which has the bucket `pictures`."""
+    for name, value in moto_server.items():
+        monkeypatch.setenv(name, value)
+    httpx.put(f"{moto_server['AWS_ENDPOINT_URL']}/pictures").raise_for_status()
+
+
+@pytest.fixture(params=["folder", "s3", "moto", "memory"])
 def image_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     match request.param:
         case "folder":
@@ -103,6 +103,9 @@ def image_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             # goes on reading one by the name that is gone. So the folder is there before, with a file that is not ours.
             obstore.put(S3Store.from_url(url, client_options={"allow_http": True}), "README.txt", b"not ours")
             return url
+        case "moto":
+            request.getfixturevalue("moto_endpoint")
+            return f"s3://pictures/{secrets.token_hex(6)}"
         case _:
             return "memory://"
 

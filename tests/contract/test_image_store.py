@@ -1,16 +1,22 @@
 """The contract of `ImageStore`, on a folder, a real S3 server and memory."""
 
 import asyncio
+import base64
+import json
 import os
 import resource
 import time
 
+import boto3
+import httpx
 import obstore
 import pytest
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
 from flux_endpoint.core.image_formats import new_image_key
+from flux_endpoint.images.lifecycle import lifecycle_rule
 from flux_endpoint.images.object_store import open_image_store
+from flux_endpoint.images.protocol import MAX_SIGNED_S
 
 pytestmark = pytest.mark.anyio
 
@@ -295,3 +301,46 @@ async def test_a_store_that_lies_fails_its_check(tmp_path, monkeypatch):
     with pytest.raises(StoreUnavailable, match="does not give back what it was given"):
         await images.check()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image_url", ["s3", "moto"], indirect=True)
+async def test_a_signed_url_shows_a_picture_to_whoever_has_it(images):
+    key = new_image_key("png")
+    await images.save(key, b"picture")
+    signed = await images.sign(key, 60)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(signed)).content == b"picture"
+    with pytest.raises(ImageGone):
+        await images.sign("../secret.png", 60)
+
+
+@pytest.mark.parametrize("seconds", [0, MAX_SIGNED_S + 1])
+async def test_a_signature_that_no_bucket_takes_is_not_made(s3_endpoint, seconds):
+    with pytest.raises(ValueError, match="604800"):
+        await open_image_store("s3://pictures").sign(new_image_key("png"), seconds)
+
+
+async def test_a_folder_signs_nothing(tmp_path):
+    with pytest.raises(SettingsError, match="IMAGE_LINKS=presigned needs a bucket"):
+        await open_image_store(str(tmp_path)).sign(new_image_key("png"), 60)
+
+
+async def test_signing_for_google_and_azure_asks_nobody(monkeypatch, tmp_path):
+    # Keys of no account: whether the vendors take such a URL cannot be tried here.
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", base64.b64encode(b"key").decode())
+    key = new_image_key("png")
+    signed = await open_image_store("az://container/prefix").sign(key, 60)
+    assert signed.startswith(f"https://account.blob.core.windows.net/container/prefix/{key}?")
+    assert "sig=" in signed
+
+
+async def test_the_rule_for_a_bucket_is_taken_by_a_server_of_s3(moto_endpoint):
+    rule = lifecycle_rule("s3://pictures/flux", 6.5)
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_bucket_lifecycle_configuration(Bucket="pictures", LifecycleConfiguration=json.loads(rule.text))
+    (kept,) = client.get_bucket_lifecycle_configuration(Bucket="pictures")["Rules"]
+    assert kept["Expiration"] == {"Days": 7}
+    assert kept["Filter"] == {"Prefix": "flux/"}
+    assert not rule.is_for_all
+    client.close()

@@ -21,15 +21,17 @@ from flux_endpoint.core.image_formats import (
     new_image_key,
 )
 from flux_endpoint.core.outage import Outage
-from flux_endpoint.images.protocol import StoredImage
+from flux_endpoint.images.protocol import MAX_SIGNED_S, StoredImage
 
 if TYPE_CHECKING:
     # Exists for type checkers only.
-    from obstore.store import RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
 
 _FORMS: Final = "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
 # The client's own default is to try for three minutes; a worker waits for this answer.
 _RETRY: "Final[RetryConfig]" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+# Of one try. By its own choice the client waits for so long that there is no second one.
+_CLIENT: "Final[ClientConfig]" = {"timeout": timedelta(seconds=10), "connect_timeout": timedelta(seconds=3)}
 # Deleting waits for the network, not for this machine.
 _DELETES_AT_ONCE: Final = 32
 # As S3 and those like it call it.
@@ -58,12 +60,12 @@ def open_image_store(url: str) -> "ObjectImageStore":
                 return _open_folder(Path(unquote(url.removeprefix("file://"))))
             case "s3":
                 # A plain-text endpoint is used only when AWS_ENDPOINT_URL names one.
-                s3 = S3Store.from_url(url, client_options={"allow_http": True}, retry_config=_RETRY)
+                s3 = S3Store.from_url(url, client_options={**_CLIENT, "allow_http": True}, retry_config=_RETRY)
                 return ObjectImageStore(s3)
             case "gs":
-                return ObjectImageStore(GCSStore.from_url(url, retry_config=_RETRY))
+                return ObjectImageStore(GCSStore.from_url(url, client_options=_CLIENT, retry_config=_RETRY))
             case "az":
-                return ObjectImageStore(AzureStore.from_url(url, retry_config=_RETRY))
+                return ObjectImageStore(AzureStore.from_url(url, client_options=_CLIENT, retry_config=_RETRY))
             case "memory":
                 return ObjectImageStore(MemoryStore())
     except (BaseError, OSError, ValueError) as error:
@@ -115,6 +117,18 @@ class ObjectImageStore:
             found = await obstore.get_async(self._store, key)
             async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
+
+    async def sign(self, key: str, seconds: int) -> str:
+        """See `ImageStore.sign`."""
+        _check_key(key)
+        if not 0 < seconds <= MAX_SIGNED_S:
+            raise ValueError(f"A signature lives for 1 to {MAX_SIGNED_S} seconds, not {seconds}")
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            raise SettingsError("IMAGE_LINKS=presigned needs a bucket in IMAGE_STORE_URL: s3://, gs:// or az://")
+        try:
+            return await obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
+        except BaseError as error:
+            raise SettingsError(f"IMAGE_LINKS=presigned: nothing can be signed ({_first_line(error)})") from error
 
     async def delete(self, key: str) -> None:
         """See `ImageStore.delete`."""

@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.image_formats import ImageFormat
+
+# Buckets refuse signatures that are to live longer, but only when they are used; the client says nothing.
+MAX_SIGNED_S: Final = 604_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class ImageStore(Protocol):
 
         Raises:
             ImageGone: there is none of that key.
+        """
+        ...
+
+    async def sign(self, key: str, seconds: int) -> str:
+        """A URL at the bucket that shows a picture to whoever has it, without any key.
+
+        Args:
+            key: of the picture; whether there is one is not asked.
+            seconds: how long it works, at most `MAX_SIGNED_S`.
+
+        Raises:
+            SettingsError: the place is no bucket, or its credentials cannot sign.
+            ValueError: no such URL may live for so long.
         """
         ...
 

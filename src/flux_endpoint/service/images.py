@@ -7,9 +7,12 @@ from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, StoreUnavailable
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, new_image_key
 from flux_endpoint.images.protocol import ImageStore, StoredImage
 
 MS_PER_DAY = 86_400_000
+# Signed anew for whoever asks again.
+_SIGNED_S: Final = 3_600
 # How long after its repair a refusing image store is noticed to be well.
 _CHECK_PERIOD_S: Final = 10.0
 
@@ -17,10 +20,14 @@ _CHECK_PERIOD_S: Final = 10.0
 class ImageService:
     """Saves, shows and forgets pictures.
 
+    Attributes:
+        signs: whether clients may be sent to the bucket.
+
     Args:
         images: where the bytes are.
         clock: decides what has expired.
         retention_days: how long a picture can be fetched.
+        signs: whether clients may be sent to the bucket.
         sleep: waits between two checks; tests hand in their own.
     """
 
@@ -29,11 +36,13 @@ class ImageService:
         images: ImageStore,
         clock: Clock,
         retention_days: float = 7,
+        signs: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._images = images
         self._clock = clock
         self._retention_ms = round(retention_days * MS_PER_DAY)
+        self.signs = signs
         self._sleep = sleep
         self._problem: str | None = None
 
@@ -96,6 +105,23 @@ class ImageService:
             ImageGone: there is none of that key.
         """
         return self._images.read(key)
+
+    async def sign(self, key: str) -> str:
+        """A URL at the bucket for a picture that can still be fetched; it works for an hour at most.
+
+        Raises:
+            ImageGone: it was never here, or has expired.
+        """
+        _, left_ms = await self.stat(key)
+        return await self._images.sign(key, max(1, min(_SIGNED_S, left_ms // 1_000)))
+
+    async def sign_any(self) -> str:
+        """A URL as `sign` makes them, for no picture.
+
+        Raises:
+            SettingsError: the place is no bucket, or its credentials cannot sign.
+        """
+        return await self._images.sign(new_image_key(DEFAULT_FORMAT.extension), 1)
 
     async def sweep(self) -> int:
         """Delete the pictures that have expired. Returns how many."""

@@ -1,7 +1,7 @@
 """Settings of where things are kept, and for how long."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from flux_endpoint.settings.fields import PrefixedSettings, setting
@@ -34,10 +34,17 @@ class StorageSettings(PrefixedSettings):
     )
     image_store_url: str | None = setting(
         None,
-        "Where pictures are kept: file:///FOLDER or s3://BUCKET/PREFIX. Default: a folder in DATA_DIR.",
-        "a URL such as file:///FOLDER or s3://BUCKET/PREFIX",
+        "Where pictures are kept: file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX. "
+        "Default: a folder in DATA_DIR.",
+        "a URL such as file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
         is_secret=True,
         pattern=r"^[a-z0-9+.-]+://",
+    )
+    image_links: Literal["proxy", "presigned"] = setting(
+        "proxy",
+        "Who sends the bytes of a picture: this server (proxy), or the bucket of IMAGE_STORE_URL, to which a client "
+        "without a key is redirected with a signed URL (presigned).",
+        "proxy, presigned",
     )
     image_retention_days: float = setting(
         7, "Days after which a picture can no longer be fetched.", "a number above 0, at most 3650", gt=0, le=3650

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvloop
 from pydantic import SecretStr
@@ -21,8 +22,9 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
-from flux_endpoint.core.errors import SettingsError, StoreUnavailable
+from flux_endpoint.core.errors import InvalidParameter, SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
+from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.fleet.local import node_name
 from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.fleet.scaler import Scaler
@@ -103,7 +105,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
             background.append(scaler.run)
         # What must be true before anybody asks: pictures can be kept, the key works, and what a killed predecessor held
         # waits again.
-        await _require_place(services.routes.images)
+        await _require_place(services.routes.images, settings.outbound_rules)
         first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
         await workforce.own.recover(f"{node}-")
         server = serving(create_app(services.routes, front), listeners, settings.keep_alive_s)
@@ -111,11 +113,18 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         return await _run(fleet, workforce, server, background, words, stores, services.routes.leaving)
 
 
-async def _require_place(images: ImageService) -> None:
+async def _require_place(images: ImageService, outbound: OutboundRules) -> None:
     try:
         await images.check()
     except StoreUnavailable as error:
         raise SettingsError(f"IMAGE_STORE_URL names a place where no picture can be kept: {error}") from None
+    if images.signs:
+        # Clients of the AI SDK refuse such places, and others cannot reach them.
+        url = await images.sign_any()
+        try:
+            outbound.check_literal("IMAGE_LINKS", url)
+        except InvalidParameter as error:
+            raise SettingsError(f"IMAGE_LINKS=presigned sends clients to {urlsplit(url).netloc}: {error}") from None
 
 
 async def _run(

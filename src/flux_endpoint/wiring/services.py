@@ -77,7 +77,12 @@ def build_services(
         sleep: waits between two tries of an upload.
     """
     clock, lease_s, retention = stores.clock, settings.lease_s, _retention(settings)
-    images = ImageService(open_image_store(settings.resolved_image_store_url), clock, settings.image_retention_days)
+    images = ImageService(
+        open_image_store(settings.resolved_image_store_url),
+        clock,
+        settings.image_retention_days,
+        signs=settings.image_links == "presigned",
+    )
     uploads = Uploads(stores.claims, Buckets(sender, sign_object, sleep), f"{node}-uploads", lease_s)
     pictures = Pictures(stores.claims, stores.pictures, images, uploads)
     workforce = Workforce(
