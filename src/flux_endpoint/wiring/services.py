@@ -7,6 +7,7 @@ from typing import Any
 
 from flux_endpoint.api.dialects.registry import webhook_body
 from flux_endpoint.api.services import Services
+from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.job import Job
@@ -77,12 +78,7 @@ def build_services(
         sleep: waits between two tries of an upload.
     """
     clock, lease_s, retention = stores.clock, settings.lease_s, _retention(settings)
-    images = ImageService(
-        open_image_store(settings.resolved_image_store_url),
-        clock,
-        settings.image_retention_days,
-        signs=settings.image_links == "presigned",
-    )
+    images = _images(settings, clock)
     uploads = Uploads(stores.claims, Buckets(sender, sign_object, sleep), f"{node}-uploads", lease_s)
     pictures = Pictures(stores.claims, stores.pictures, images, uploads)
     workforce = Workforce(
@@ -135,3 +131,8 @@ def _retention(settings: Settings) -> Retention:
         return seconds * 1_000 or None
 
     return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s))
+
+
+def _images(settings: Settings, clock: Clock) -> ImageService:
+    store, signs = open_image_store(settings.resolved_image_store_url), settings.image_links == "presigned"
+    return ImageService(store, clock, settings.image_retention_days, signs=signs)
