@@ -335,3 +335,37 @@ async def test_a_refused_worker_stays_in_sight(gateway: Gateway) -> None:
     await workforce.own.refused("w-2", "it ended with exit code 2")
     worker = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"][1]
     assert worker == {"id": "w-2", "state": "unhealthy", "reason": "it ended with exit code 2"}
+
+
+async def test_a_worker_of_this_machine_whose_device_fails_is_ended_unless_it_ends_by_itself(
+    gateway: Gateway, ended: list[tuple[str, str]]
+) -> None:
+    workforce = gateway.services.workforce
+    await workforce.own.expect("w-1", ["echo"])
+    job_id = await submit(gateway)
+    assert len(await workforce.take("w-1", ["echo"], 0)) == 1
+    await workforce.ping_unhealthy("w-1", ["echo"], "cuda:0 has failed: CUDA error: unspecified launch failure")
+    # Its job is free at once, and nothing more is given to it.
+    assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
+    assert await workforce.take("w-1", ["echo"], 0) == []
+    assert await workers(gateway) == {"unhealthy": 1}
+    gateway.clock.advance(s=10)
+    await gateway.janitor.sweep()
+    assert ended == []
+    gateway.clock.advance(s=1)
+    await gateway.janitor.sweep()
+    assert ended == [("w-1", "cuda:0 has failed: CUDA error: unspecified launch failure")]
+
+
+async def test_a_worker_of_somebody_else_whose_device_fails_stays_in_sight_and_gets_nothing(
+    gateway: Gateway, third_party: ThirdPartyWorker, ended: list[tuple[str, str]]
+) -> None:
+    await third_party.get("job-take")
+    await third_party.get("ping", "&status=unhealthy&check=gpu&reason=no+device")
+    await submit(gateway)
+    for _ in range(6):
+        gateway.clock.advance(s=10)
+        await gateway.janitor.sweep()
+        assert (await third_party.get("job-take")).status_code == 204
+    assert await workers(gateway) == {"unhealthy": 1}
+    assert ended == []

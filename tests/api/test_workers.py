@@ -216,3 +216,53 @@ async def test_an_idle_worker_comes_before_a_busy_one(gateway: Gateway) -> None:
         second = await submit(gateway)
         assert [claim.job.id for claim in await busy] == [second], number
         await workforce.done(["echo"], "idle", first, None, Completed(1))
+
+
+async def test_a_throttled_worker_is_counted_and_served_last(gateway: Gateway) -> None:
+    workforce = gateway.services.workforce
+    for name, step_us in (("quick-1", 20_000), ("quick-2", 21_000), ("slow", 40_000)):
+        await workforce.take(name, ["echo"], 0, fingerprint="cards of one kind")
+        await workforce.note_step(name, step_us)
+    assert await workers(gateway) == {"idle": 2, "ready": 2, "throttled": 1}
+    details = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"]
+    assert details[2]["state"] == "throttled"
+    assert details[2]["reason"] == "its step takes 40.0 ms, 21.0 ms is usual for its kind"
+    for number in range(5):
+        slow = asyncio.create_task(workforce.take("slow", ["echo"], 60, is_free=True))
+        await asyncio.sleep(0.01)
+        quick = asyncio.create_task(workforce.take("quick-1", ["echo"], 60, is_free=True))
+        await asyncio.sleep(0.01)
+        first = await submit(gateway)
+        assert [claim.job.id for claim in await quick] == [first]
+        # No other one is free for the next one.
+        assert not slow.done()
+        second = await submit(gateway)
+        assert [claim.job.id for claim in await slow] == [second], number
+        assert await workers(gateway) == {"idle": 1, "ready": 2, "running": 1, "throttled": 1}
+        for name, job_id in (("quick-1", first), ("slow", second)):
+            await workforce.done(["echo"], name, job_id, None, Completed(1))
+    # It has cooled down.
+    await workforce.note_step("slow", 22_000)
+    assert await workers(gateway) == {"idle": 1, "ready": 3, "running": 2}
+
+
+async def test_a_throttled_worker_that_is_the_only_one_serves(gateway: Gateway) -> None:
+    workforce = gateway.services.workforce
+    for name, step_us in (("quick", 20_000), ("slow", 90_000)):
+        await workforce.take(name, ["echo"], 0, fingerprint="cards of one kind")
+        await workforce.note_step(name, step_us)
+    await workforce.ping_unhealthy("quick", ["echo"], "too hot")
+    assert await workers(gateway) == {"throttled": 1, "unhealthy": 1}
+    assert await workforce.serves("echo")
+    job_id = await submit(gateway)
+    assert [claim.job.id for claim in await workforce.take("slow", ["echo"], 60, is_free=True)] == [job_id]
+
+
+async def test_a_worker_tells_its_step_with_a_ping(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
+    await third_party.get("job-take", "&fingerprint=one+kind")
+    assert (await third_party.get("ping", "&stepUs=20000")).status_code == 200
+    record = await gateway.services.workforce._registry._store.get_worker(third_party.id)
+    assert record is not None
+    assert record.step_us == 20_000
+    for bad in ("0", "-1", "fast", "1" * 20):
+        assert (await third_party.get("ping", f"&stepUs={bad}")).status_code == 400

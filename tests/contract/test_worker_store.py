@@ -75,6 +75,16 @@ async def test_a_sighting_leaves_the_state_to_who_set_it(stores):
     assert (await stores.workers.get_worker("w")).state is READY
 
 
+async def test_a_step_stays_with_whoever_was_not_told(stores):
+    await stores.workers.note_worker(record(seen_ms=10), with_state=True)
+    assert (await stores.workers.get_worker("w")).step_us is None
+    await stores.workers.note_worker(record(seen_ms=11, step_us=2**40), with_state=False)
+    await stores.workers.note_worker(record(seen_ms=12), with_state=True)
+    assert (await stores.workers.get_worker("w")).step_us == 2**40
+    await stores.workers.note_worker(record(seen_ms=13, step_us=5), with_state=False)
+    assert [worker.step_us for worker in await stores.workers.list_workers(0)] == [5]
+
+
 async def test_a_fingerprint_stays_with_whoever_was_not_told(stores):
     await stores.workers.note_worker(record(seen_ms=10), with_state=False)
     assert (await stores.workers.get_worker("w")).fingerprint == ""

@@ -48,6 +48,7 @@ class GatewayInMemory:
         self.stop_questions = asyncio.Queue()
         self.troubles = {}
         self.not_held = []
+        self.last_words = []
         self.image_gate = asyncio.Event()
         self.image_gate.set()
         self.images_came = asyncio.Queue()
@@ -106,6 +107,9 @@ class GatewayInMemory:
         await self.next(self.stop_questions)
 
     async def on_ping(self, query):
+        if query.get("status") == "unhealthy":
+            self.last_words.append(query["reason"])
+            return reply(200, {})
         self.pings.put_nowait(query.get("job_id", ""))
         return reply(200, {"jobsToStop": self.not_held})
 

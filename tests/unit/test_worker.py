@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from flux_endpoint.core.catalog import FLUX_SCHNELL
-from flux_endpoint.core.errors import NonFinite, NotFound, Unauthenticated
+from flux_endpoint.core.errors import DeviceFailed, NonFinite, NotFound, OutOfMemory, Unauthenticated
 from flux_endpoint.worker.connection import NoAnswer
 from tests.unit.gateway_in_memory import DEADLINE_S, PNG, GatewayInMemory, SteppedEngine, job, working
 
@@ -89,6 +89,51 @@ async def test_an_engine_that_fails_fails_its_job_only():
         engine.permits.release(100)
         gateway.jobs.put_nowait(job("b"))
         assert (await gateway.next(gateway.results))[1] == ("image/png", PNG, [])
+
+
+async def test_a_device_that_fails_ends_its_worker_and_its_jobs_are_for_others():
+    gateway, engine = GatewayInMemory(), SteppedEngine()
+    gateway.jobs.put_nowait(job("a"))
+    async with working(gateway, engine, slots=2) as (_, running):
+        await engine.wait_stepping()
+        gateway.jobs.put_nowait(job("b"))
+        engine.error = DeviceFailed("cuda:0 has failed: CUDA error: an illegal memory access was encountered")
+        engine.permits.release(1)
+        with pytest.raises(DeviceFailed, match="illegal memory access"):
+            await asyncio.wait_for(running, DEADLINE_S)
+    assert gateway.last_words == [str(engine.error)]
+    assert gateway.results.empty(), "no word of a job: the gateway takes back what a worker holds that is unwell"
+
+
+async def test_a_gateway_that_does_not_hear_the_last_word_does_not_hold_a_worker_up():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    gateway.trouble("ping", *[NoAnswer("cut")] * 10_000)
+    engine.error = DeviceFailed("gone")
+    gateway.jobs.put_nowait(job("a"))
+    async with working(gateway, engine) as (_, running):
+        with pytest.raises(DeviceFailed, match="gone"):
+            await asyncio.wait_for(running, DEADLINE_S)
+
+
+async def test_out_of_memory_once_fails_a_job_and_twice_in_a_row_ends_the_worker():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    async with working(gateway, engine) as (_, running):
+        for name in "ab":
+            # A picture in between says that the device is well.
+            engine.error = OutOfMemory("cuda:0 has too little memory for this picture")
+            gateway.jobs.put_nowait(job(name))
+            text = "image generation failed: cuda:0 has too little memory for this picture"
+            assert await gateway.next(gateway.results) == (name, {"error": text})
+            engine.error = None
+            gateway.jobs.put_nowait(job(f"{name}-drawn"))
+            assert (await gateway.next(gateway.results))[1] == ("image/png", PNG, [])
+        engine.error = OutOfMemory("cuda:0 has too little memory for this picture")
+        gateway.jobs.put_nowait(job("c"))
+        assert (await gateway.next(gateway.results))[0] == "c"
+        gateway.jobs.put_nowait(job("d"))
+        with pytest.raises(DeviceFailed, match="out of memory 2 times in a row"):
+            await asyncio.wait_for(running, DEADLINE_S)
+    assert gateway.results.empty()
 
 
 async def test_numbers_that_are_none_fail_their_job_in_plain_words():

@@ -26,6 +26,7 @@
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
     ├── OutOfMemory            a picture needs more memory than the device has, in every mode that draws the same bytes
+    ├── DeviceFailed           a device is of no use any more to the process that has used it
     ├── NonFinite              a model's numbers became NaN or infinite: there is no picture
     └── GenerationStopped      a running generation was told to stop
 
@@ -210,6 +211,10 @@ class NonFinite(FluxEndpointError):
 
 class OutOfMemory(FluxEndpointError):
     """A picture needs more memory than the device has, however thriftily the model is kept."""
+
+
+class DeviceFailed(FluxEndpointError):
+    """A device is of no use any more to this process, as after an error of CUDA; another process may fare better."""
 
 
 class GenerationStopped(FluxEndpointError):

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+# EX_OSERR of sysexits.h: the device of a worker has failed. Another process may use it.
+EXIT_DEVICE_FAILED: Final = 71
 
 
 class WorkerState(StrEnum):
@@ -43,6 +47,7 @@ class WorkerRecord:
         seen_ms: when it was last heard of; up to some seconds old.
         asked_ms: when it last asked for a job; up to a held call and some seconds old, 0 for never.
         fingerprint: of the kind of worker it is; empty when it has not said.
+        step_us: what one step of its calibration took, microseconds; None when it has not said.
     """
 
     id: str
@@ -53,3 +58,4 @@ class WorkerRecord:
     seen_ms: int
     asked_ms: int = 0
     fingerprint: str = ""
+    step_us: int | None = None

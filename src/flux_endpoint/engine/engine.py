@@ -12,8 +12,10 @@ from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import OutOfMemory
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
+from flux_endpoint.engine.calibration import CALIBRATION, time_step
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, predict_clean
+from flux_endpoint.engine.device import is_out_of_memory, watching
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.gpu.pace import Pace
@@ -24,7 +26,7 @@ from flux_endpoint.engine.levels import Levels
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
-from flux_endpoint.engine.residence import Residence, is_out_of_memory
+from flux_endpoint.engine.residence import Residence
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
@@ -106,6 +108,10 @@ class FluxEngine:
 
     def generate(self, request: GenerationRequest) -> Drawing:
         """See `Engine.generate`."""
+        with watching(self._device):
+            return (yield from self._generate(request))
+
+    def _generate(self, request: GenerationRequest) -> Drawing:
         if self._is_released:
             self.load()
         is_retry = False
@@ -182,6 +188,12 @@ class FluxEngine:
     ) -> bytes:
         clean = unpack_latents(predict_clean(latents, velocity, sigma), size)
         return model.previewer.encode(clean, request.width, request.height)
+
+    def time_step(self) -> float | None:
+        """See `Engine.time_step`."""
+        if self._device.type != "cuda" or self._is_released:
+            return None
+        return time_step(self.generate(CALIBRATION), partial(torch.cuda.synchronize, self._device))
 
     def release(self, idle_s: float = 0) -> None:
         """See `Engine.release`."""

@@ -55,6 +55,10 @@ class FakeEngine:
         data = draw(request.width, request.height, request.seed, picture_parameters(request, self._info))
         return EncodedImage(data, request.image_format, request.width, request.height)
 
+    def time_step(self) -> float | None:
+        """As it was told; None for steps that take no time."""
+        return self._step_s or None
+
     def release(self, idle_s: float = 0) -> None:
         """Do nothing: there is nothing to free."""
 

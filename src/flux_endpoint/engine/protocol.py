@@ -104,6 +104,19 @@ class Engine(Protocol):
 
         Raises:
             NonFinite: the numbers became NaN or infinite on the way.
+            OutOfMemory: the device has too little memory for it.
+            DeviceFailed: the device is of no use to this process any more.
+        """
+        ...
+
+    def time_step(self) -> float | None:
+        """Seconds of one step of a picture that is the same everywhere, to be compared with other workers'.
+
+        To be called while no picture is drawn. None where steps cannot be compared: on a CPU, whose cores others use,
+        and while the weights are released.
+
+        Raises:
+            DeviceFailed: the device is of no use to this process any more.
         """
         ...
 

@@ -13,8 +13,6 @@ from flux_endpoint.engine.streaming import stream
 from flux_endpoint.engine.weights import LoadedModel, dtype_named
 
 _HOST = torch.device("cpu")
-# torch has no class of its own for it.
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
 
 
 @dataclass(slots=True, eq=False)
@@ -50,11 +48,6 @@ class Residence:
                 stream(module, device)
         self.plan = plan
         return True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left; torch says so in several ways."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _CPU_ALLOCATOR in str(error)
 
 
 def _modules(model: LoadedModel) -> dict[Component, nn.Module]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from flux_endpoint.core.worker import EXIT_DEVICE_FAILED
 from flux_endpoint.fleet.devices import DEVICES_VARIABLE
 from flux_endpoint.fleet.protocol import FleetWorker, WorkerEvents
 
@@ -289,6 +290,8 @@ def _signal(process: "asyncio.subprocess.Process | None", number: signal.Signals
 
 def cause_of(exit_code: int) -> str:
     """The end of a process in words."""
+    if exit_code == EXIT_DEVICE_FAILED:
+        return "its device failed"
     if exit_code >= 0:
         return f"exit code {exit_code}"
     with contextlib.suppress(ValueError):

@@ -33,6 +33,7 @@ class Condition(StrEnum):
     IDLE = "idle"
     INITIALIZING = "initializing"
     RUNNING = "running"
+    THROTTLED = "throttled"
     UNHEALTHY = "unhealthy"
 
 
@@ -45,6 +46,8 @@ class KnownWorker:
         seen_ms: its last sign of life here.
         called_ms: when it last began a call. The end of one that was held is no sign of a process that is stopped.
         memory: how it keeps its models in memory; empty when it has not said so here.
+        step_us: what one step of its calibration took; None when it has not said.
+        is_throttled: it is much slower than others of its kind; some seconds old at most.
         can_unload: it listens for being asked to give its memory back.
         is_ours: this gateway starts and ends its process.
         asked_ms: when a take of its was last open here, by `Clock.now_ms`; 0 for never.
@@ -80,6 +83,8 @@ class KnownWorker:
     reason: str = ""
     fingerprint: str = ""
     memory: str = ""
+    step_us: int | None = None
+    is_throttled: bool = False
     can_unload: bool = False
     is_ours: bool = False
     asked_ms: int = 0
@@ -118,6 +123,7 @@ class KnownWorker:
         """Believe what another gateway has written."""
         self.since_ms = record.since_ms
         self.fingerprint = record.fingerprint or self.fingerprint
+        self.step_us = record.step_us or self.step_us
         self.set_state(record.state, record.reason)
 
     def record(self, now_ms: int) -> WorkerRecord:
@@ -131,6 +137,7 @@ class KnownWorker:
             now_ms,
             asked_ms=self.asked_ms,
             fingerprint=self.fingerprint,
+            step_us=self.step_us,
         )
 
     def silent_ms(self, passed_ms: int) -> int:

@@ -10,8 +10,9 @@ from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
-from flux_endpoint.core.worker import WorkerState
+from flux_endpoint.core.worker import WorkerRecord, WorkerState
 from flux_endpoint.service.known_worker import RESTART_MS, Condition, KnownWorker, condition_of
+from flux_endpoint.service.worker_speed import throttled
 from flux_endpoint.stores.workers.protocol import WorkerStore
 
 logger = logging.getLogger(__name__)
@@ -24,10 +25,14 @@ _GONE_AFTER_LEASES: Final = 10
 # Operators can see for a day that a worker has gone.
 _FORGET_AFTER_MS: Final = 86_400_000
 _FORGET_PERIOD_MS: Final = 3_600_000
+# What workers of other gateways have said of their speed counts here so late at most.
+_COMPARE_PERIOD_MS: Final = 60_000
 # However short the leases are: our own workers ping every 10 s, and a busy machine may keep one waiting.
 _LEAST_PATIENCE_MS: Final = 25_000
 # Other gateways are told at once when a worker asks for a job after having not for so long.
 _ASKED_NEWS_MS: Final = 10_000
+# A worker that has said that its device failed ends by itself, unless the device holds it.
+_LAST_WORDS_MS: Final = 10_000
 _HUNG_UP: Final = "it hung up and only pings since: its process has ended, as it seems"
 
 
@@ -78,7 +83,7 @@ class WorkerRegistry:
         self._patience_ms = _UNHEALTHY_AFTER_LEASES * lease_ms
         self._write_period_ms = min(_WRITE_PERIOD_MS, lease_ms // 3)
         self._workers: dict[str, KnownWorker] = {}
-        self._next_forget_ms = 0
+        self._next_forget_ms = self._next_compare_ms = 0
         # Set once any worker has asked for a job.
         self.has_served = asyncio.Event()
 
@@ -185,8 +190,8 @@ class WorkerRegistry:
                     worker.asked_ms = self._clock.now_ms()
 
     def is_idle(self, endpoint_ids: Collection[str]) -> bool:
-        """Whether a worker of one of these endpoints waits here for a job, and runs none."""
-        idle = (worker for worker in self._workers.values() if worker.idle_takes)
+        """Whether a worker of one of these endpoints waits here for a job, and runs none; a throttled one is none."""
+        idle = (worker for worker in self._workers.values() if worker.idle_takes and not worker.is_throttled)
         return any(not worker.endpoint_ids.isdisjoint(endpoint_ids) for worker in idle)
 
     async def has_hung_up(self, worker: KnownWorker) -> bool:
@@ -200,6 +205,15 @@ class WorkerRegistry:
         logger.error("worker %s is given up: %s", worker.id, _HUNG_UP)
         await self.move(worker, WorkerState.LOST, _HUNG_UP)
         return True
+
+    async def note_step(self, worker_id: str, step_us: int) -> None:
+        """A worker tells how fast it is; again and again, as a rule the same."""
+        worker = self._workers.get(worker_id)
+        if worker is not None and worker.step_us != step_us:
+            logger.info("worker %s: its step takes %.1f ms", worker_id, step_us / 1_000)
+            worker.step_us = step_us
+            await self._write(worker)
+            await self._compare()
 
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""
@@ -220,15 +234,22 @@ class WorkerRegistry:
         self._workers = {
             worker_id: worker for worker_id, worker in self._workers.items() if worker.silent_ms(passed_ms) < gone_ms
         }
+        if passed_ms >= self._next_compare_ms and any(worker.step_us for worker in self._workers.values()):
+            await self._compare()
         if passed_ms >= self._next_forget_ms:
             self._next_forget_ms = passed_ms + _FORGET_PERIOD_MS
             await self._store.forget_workers("", self._clock.now_ms() - _FORGET_AFTER_MS)
 
     def stuck(self, stop_grace_ms: int) -> Iterator[tuple[KnownWorker, str]]:
         """Workers of this gateway that must be ended, and why."""
-        passed_ms = self._clock.monotonic_ms()
+        passed_ms, now_ms = self._clock.monotonic_ms(), self._clock.now_ms()
         for worker in list(self._workers.values()):
-            if not worker.is_ours or worker.state is not WorkerState.READY:
+            if not worker.is_ours:
+                continue
+            # One that has never asked says why it will end by itself, and not be started again.
+            if worker.state is WorkerState.UNHEALTHY and worker.asked_ms and now_ms - worker.since_ms > _LAST_WORDS_MS:
+                yield worker, worker.reason
+            if worker.state is not WorkerState.READY:
                 continue
             silent_ms, free_ms = passed_ms - worker.called_ms, passed_ms - worker.free_since_ms
             if silent_ms > max(self._lease_ms, _LEAST_PATIENCE_MS):
@@ -258,16 +279,19 @@ class WorkerRegistry:
     async def list(self, endpoint_ids: Collection[str]) -> Sequence[WorkerView]:
         """The workers of any of these endpoints, at all gateways together, by id."""
         now_ms, passed_ms = self._clock.now_ms(), self._clock.monotonic_ms()
-        records = await self._store.list_workers(now_ms - _GONE_AFTER_LEASES * self._lease_ms)
+        records = await self._records()
         running_jobs = await self._store.count_running_jobs()
-        views = []
+        slow, views = throttled(records), []
         for record in records:
             if record.endpoint_ids.isdisjoint(endpoint_ids) or record.state is WorkerState.DISMISSED:
                 continue
             worker, jobs = self._workers.get(record.id), running_jobs.get(record.id, 0)
             condition = condition_of(record, worker, jobs, now_ms, passed_ms, self._patience_ms)
             own = (worker.memory, worker.steps) if worker else ()
-            views.append(WorkerView(record.id, condition, record.reason, record.fingerprint, *own))
+            reason = slow.get(record.id) or record.reason
+            if record.id in slow and condition in (Condition.IDLE, Condition.RUNNING):
+                condition = Condition.THROTTLED
+            views.append(WorkerView(record.id, condition, reason, record.fingerprint, *own))
         return views
 
     async def counts(self, endpoint_ids: Collection[str]) -> WorkerCounts:
@@ -277,7 +301,22 @@ class WorkerRegistry:
     async def serves(self, endpoint_id: str) -> bool:
         """Whether any worker of an endpoint is at work, idle or starting: a job that waits there may yet run."""
         counts = await self.counts([endpoint_id])
-        return counts.ready + counts.initializing > 0
+        return counts.ready + counts.initializing + counts.throttled > 0
+
+    async def _records(self) -> Sequence[WorkerRecord]:
+        """Of all gateways together, those that are not gone."""
+        return await self._store.list_workers(self._clock.now_ms() - _GONE_AFTER_LEASES * self._lease_ms)
+
+    async def _compare(self) -> None:
+        """Note who is slow among those that ask here."""
+        self._next_compare_ms = self._clock.monotonic_ms() + _COMPARE_PERIOD_MS
+        slow = throttled(await self._records())
+        for worker in self._workers.values():
+            was_throttled, worker.is_throttled = worker.is_throttled, worker.id in slow
+            if worker.is_throttled and not was_throttled:
+                logger.warning("worker %s is throttled, and gets jobs last: %s", worker.id, slow[worker.id])
+            elif was_throttled and not worker.is_throttled:
+                logger.info("worker %s is throttled no longer", worker.id)
 
     async def _meet(self, worker_id: str, endpoint_ids: frozenset[str]) -> KnownWorker:
         now_ms = self._clock.now_ms()
@@ -319,5 +358,6 @@ def count_workers(views: Collection[WorkerView]) -> WorkerCounts:
         initializing=tally[Condition.INITIALIZING],
         ready=idle + running,
         running=running,
+        throttled=tally[Condition.THROTTLED],
         unhealthy=tally[Condition.UNHEALTHY],
     )

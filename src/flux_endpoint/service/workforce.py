@@ -85,8 +85,8 @@ class Workforce:
     ) -> list[Claim]:
         """Up to `limit` of the oldest waiting jobs of these endpoints, as soon as there is one; or none in the end.
 
-        A worker that is unhealthy, or was to be restarted and was not, gets none. One that is busy gets what idle ones
-        leave.
+        A worker that is unhealthy, or was to be restarted and was not, gets none. One that is busy, or throttled, gets
+        what idle ones leave.
 
         Args:
             worker_id: who asks.
@@ -107,13 +107,14 @@ class Workforce:
             await self._losses.take_back_unreported(worker, job_ids)
         began_ms = worker.called_ms
         deadline_ms = began_ms + round(hold_s * 1_000)
+        is_first = is_free and not worker.is_throttled
         with self._registry.holding(worker, is_take=True, is_free=is_free):
             while worker_id not in self.own.gone:
                 if not worker.available.is_set():
                     if await happens(worker.available, (deadline_ms - self._clock.monotonic_ms()) / 1_000):
                         continue
                     break
-                if not await self._wait_for_work(endpoint_ids, deadline_ms, is_free, at_most):
+                if not await self._wait_for_work(endpoint_ids, deadline_ms, is_first, at_most):
                     break
                 if not worker.available.is_set():
                     continue
@@ -257,6 +258,10 @@ class Workforce:
             worker.jobs.pop(job_id, None)
         return not_held
 
+    async def note_step(self, worker_id: str, step_us: int) -> None:
+        """A worker tells what one step of its calibration took, microseconds."""
+        await self._registry.note_step(worker_id, step_us)
+
     async def ping_unhealthy(self, worker_id: str, endpoint_ids: Collection[str], reason: str) -> None:
         """A worker says that it cannot work: its jobs are taken back, and it gets none until it says that it is well.
 
@@ -338,15 +343,15 @@ class Workforce:
         return await self._registry.serves(endpoint_id)
 
     async def _wait_for_work(
-        self, endpoint_ids: Collection[str], ends_ms: int, is_free: bool, at_most: int | None
+        self, endpoint_ids: Collection[str], ends_ms: int, is_first: bool, at_most: int | None
     ) -> bool:
-        """Whether a job waits that is for this worker, in time."""
+        """Whether a job waits that is for this worker, in time; who is not first leaves it to idle ones."""
         while True:
             left_s = (ends_ms - self._clock.monotonic_ms()) / 1_000
             # Looking costs a fraction of a claim that finds nothing, which is a transaction.
             if not await self._store.wait_for_jobs(endpoint_ids, max(0.0, left_s), at_most):
                 return False
-            if is_free or not self._registry.is_idle(endpoint_ids):
+            if is_first or not self._registry.is_idle(endpoint_ids):
                 return True
             await asyncio.sleep(_IDLE_FIRST_S)
             if await self._store.wait_for_jobs(endpoint_ids, 0.0, at_most):

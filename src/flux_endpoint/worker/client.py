@@ -65,6 +65,7 @@ class Gateway:
         age_ms: how long ago this process started; told with the first take, which is its first free slot.
         fingerprint: of the kind of worker this is; told with the first take, too.
         memory: how its models are kept, told with pings.
+        step_us: how fast it is, see `Calibration.step_us`; told with pings.
         on_unload: called when the gateway asks this worker to give its memory back.
     """
 
@@ -78,6 +79,7 @@ class Gateway:
         age_ms: Callable[[], int] | None = None,
         fingerprint: str = "",
         memory: Callable[[], str] = str,
+        step_us: Callable[[], int | None] = lambda: None,
         on_unload: Callable[[], object] | None = None,
     ) -> None:
         self._connection = connection
@@ -88,6 +90,7 @@ class Gateway:
         self._age_ms = age_ms
         self._fingerprint = fingerprint
         self._memory = memory
+        self._step_us = step_us
         self._on_unload = on_unload
         self._is_answering = True
 
@@ -177,6 +180,8 @@ class Gateway:
         query = [("job_id", ",".join(job_ids))] if job_ids else []
         if memory := self._memory():
             query.append(("memory", memory))
+        if (step_us := self._step_us()) is not None:
+            query.append(("stepUs", str(step_us)))
         body = await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query)
         return list(body["jobsToStop"]) if body else []
 

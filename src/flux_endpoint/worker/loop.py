@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import (
+    DeviceFailed,
     FluxEndpointError,
     GenerationStopped,
     InvalidRequest,
@@ -21,6 +22,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
 from flux_endpoint.engine.protocol import EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
+from flux_endpoint.worker.health import Health
 from flux_endpoint.worker.progress import Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
 from flux_endpoint.worker.turns import Shape
@@ -79,23 +81,33 @@ class Worker:
         self._held: dict[str, _Held] = {}
         self._slots = asyncio.Semaphore(thread.slots + _FREE_REPORTS)
         self._lease_changed = asyncio.Event()
+        self._health = Health()
         self._early_stops: dict[str, float] = {}
 
-    async def run(self, leave: asyncio.Event) -> None:
+    async def run(self, leave: asyncio.Event, beside: Iterable[Coroutine[Any, Any, None]] = ()) -> None:
         """Work until `leave` is set; then give the running jobs back and return within `_LEAVE_S`.
+
+        Args:
+            leave: see above.
+            beside: runs for as long; when one of these raises, so does this.
 
         Raises:
             Unauthenticated: the worker token is wrong.
             NotFound: the gateway does not serve these endpoints.
+            DeviceFailed: nothing can be drawn any more; the gateway knows, and has taken all jobs back.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen_for_stops())
                 tasks.create_task(self._keep_leases())
+                for task in beside:
+                    tasks.create_task(task)
                 taking = tasks.create_task(self._take_jobs(tasks))
                 tasks.create_task(self._leave_when(leave, taking))
         except BaseExceptionGroup as group:
             for error in group.exceptions:
+                if isinstance(error, DeviceFailed):
+                    await self._tell_unwell(str(error))
                 if not isinstance(error, _Left):
                     raise error from None
         finally:
@@ -154,6 +166,7 @@ class Worker:
             raise
         except Exception as error:
             logger.exception("job %s failed", job.id)
+            self._health.check(error)
             return Failed(_sentence_of(error))
         logger.info(
             "job %s done: %dx%d, %d steps, %.2f s",
@@ -163,6 +176,7 @@ class Worker:
             request.num_inference_steps,
             self._monotonic_s() - started_s,
         )
+        self._health.note_picture()
         return image
 
     async def _report(self, job: TakenJob, drawn: EncodedImage | Failed) -> None:
@@ -194,8 +208,10 @@ class Worker:
         pinged_s = self._monotonic_s()
         while True:
             due_in_s = max(0.0, pinged_s + self._ping_interval_s() - self._monotonic_s())
+            # Not `wait_for`: before Python 3.12 that loses a cancellation which comes at the same moment.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lease_changed.wait(), due_in_s)
+                async with asyncio.timeout(due_in_s):
+                    await self._lease_changed.wait()
                 # A job with a shorter lease may have come: compute it again.
                 self._lease_changed.clear()
                 continue
@@ -220,6 +236,12 @@ class Worker:
         if reports := drawn + given_back:
             await asyncio.wait(reports, timeout=_LEAVE_S)
         raise _Left
+
+    async def _tell_unwell(self, reason: str) -> None:
+        # Without an answer the leases end, some seconds later.
+        with contextlib.suppress(FluxEndpointError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await self._gateway.unwell(reason)
 
     async def _give_back(self, job: TakenJob) -> None:
         with contextlib.suppress(FluxEndpointError):

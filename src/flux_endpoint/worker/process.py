@@ -16,8 +16,10 @@ from typing import Final, NoReturn
 
 import uvloop
 
-from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.core.errors import DeviceFailed, FluxEndpointError
+from flux_endpoint.core.worker import EXIT_DEVICE_FAILED
 from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.worker.calibration import Calibration
 from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
 from flux_endpoint.worker.loop import Worker
@@ -83,6 +85,8 @@ def run_worker(
 ) -> NoReturn:
     """Work on loaded engines until SIGTERM or SIGINT, give the running jobs back, and end the process.
 
+    It also ends, with `EXIT_DEVICE_FAILED`, when nothing can be drawn any more.
+
     Args:
         gateway_url: where jobs come from.
         token: the worker token.
@@ -95,13 +99,18 @@ def run_worker(
         Unauthenticated: the worker token is wrong.
         NotFound: the gateway does not serve these endpoints.
     """
+    exit_code = 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s))
+        try:
+            runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s))
+        except DeviceFailed as error:
+            logger.error("this worker ends: %s", error)
+            exit_code = EXIT_DEVICE_FAILED
     # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
     # apart, seconds. The jobs have been given back, and the system frees what a process held.
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(exit_code)
 
 
 def age_ms() -> int:
@@ -134,26 +143,26 @@ async def _work(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, leave.set)
-    device, fingerprint = next(iter(engines.values())).info.device, fingerprint_of_all(engines)
+    first, fingerprint = next(iter(engines.values())), fingerprint_of_all(engines)
     async with HttpConnection(gateway_url, token) as connection:
         logger.info("worker %s takes jobs from %s", worker_id, gateway_url)
         thread, unloads = EngineThread(jobs_at_once), asyncio.Event()
+        calibration = Calibration(first, thread)
         gateway = Gateway(
             connection,
             list(engines),
             worker_id,
-            device,
+            first.info.device,
             age_ms=age_ms,
             fingerprint=fingerprint,
             memory=partial(memory_of_all, engines),
+            step_us=lambda: calibration.step_us,
             on_unload=unloads.set,
         )
-        unloading = [asyncio.create_task(unload_when_asked(engines, thread, unloads))]
+        beside = [calibration.run(), unload_when_asked(engines, thread, unloads)]
         if idle_unload_s:
-            unloading.append(asyncio.create_task(unload_when_idle(engines, thread, idle_unload_s)))
-        await Worker(gateway, engines, thread).run(leave)
-        for task in unloading:
-            task.cancel()
+            beside.append(unload_when_idle(engines, thread, idle_unload_s))
+        await Worker(gateway, engines, thread).run(leave, beside)
     logger.info("worker %s left", worker_id)
 
 

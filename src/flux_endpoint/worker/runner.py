@@ -86,6 +86,11 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
+    @property
+    def is_drawing(self) -> bool:
+        """Whether any picture has begun and not ended."""
+        return bool(self._drawings)
+
     async def room(self) -> Room:
         """Wait until there is room for one more picture, and tell for which."""
         while True:

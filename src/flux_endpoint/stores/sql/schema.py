@@ -263,6 +263,7 @@ workers: Final = Table(
     Column("seen_ms", BigInteger, nullable=False),
     Column("asked_ms", BigInteger, nullable=False, server_default="0"),
     Column("fingerprint", Text),
+    Column("step_us", BigInteger),
 )
 
 # How long processes took from their start to their first free slot: a row for each endpoint that one serves. A worker

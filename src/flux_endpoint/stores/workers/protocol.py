@@ -39,7 +39,7 @@ class WorkerStore(Protocol):
         Args:
             record: what is known.
             with_state: write its state, reason and since; without, those in the database stand, if there are any. An
-                empty fingerprint always leaves the one that was told before.
+                empty fingerprint always leaves the one that was told before, and so does a `step_us` of None.
 
         Returns:
             What the database holds now.

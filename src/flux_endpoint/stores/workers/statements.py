@@ -35,14 +35,15 @@ def _note_worker(changes: str) -> TextualSelect:
     Text, because SQLAlchemy spells it differently for each database; they agree.
     """
     statement = text(
-        "INSERT INTO workers (id, endpoint_ids, state, reason, since_ms, seen_ms, asked_ms, fingerprint) "
-        "VALUES (:id, :endpoint_ids, :state, :reason, :since_ms, :seen_ms, :asked_ms, :fingerprint) "
+        "INSERT INTO workers (id, endpoint_ids, state, reason, since_ms, seen_ms, asked_ms, fingerprint, step_us) "
+        "VALUES (:id, :endpoint_ids, :state, :reason, :since_ms, :seen_ms, :asked_ms, :fingerprint, :step_us) "
         "ON CONFLICT (id) DO UPDATE SET endpoint_ids = excluded.endpoint_ids, "
         # Of two gateways that write about the same time, the later sighting stands.
         "seen_ms = CASE WHEN workers.seen_ms > excluded.seen_ms THEN workers.seen_ms ELSE excluded.seen_ms END, "
         "asked_ms = CASE WHEN workers.asked_ms > excluded.asked_ms THEN workers.asked_ms ELSE excluded.asked_ms END, "
         # Told with the first take only: a gateway that met the worker later does not know it.
-        "fingerprint = coalesce(excluded.fingerprint, workers.fingerprint)"
+        "fingerprint = coalesce(excluded.fingerprint, workers.fingerprint), "
+        "step_us = coalesce(excluded.step_us, workers.step_us)"
         f"{changes} RETURNING *"
     )
     typed = [bindparam(column.name, type_=column.type) for column in workers.c]

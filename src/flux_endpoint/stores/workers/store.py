@@ -95,6 +95,7 @@ def _values(record: WorkerRecord) -> dict[str, Any]:
         "seen_ms": record.seen_ms,
         "asked_ms": record.asked_ms,
         "fingerprint": record.fingerprint or None,
+        "step_us": record.step_us,
     }
 
 
@@ -108,6 +109,7 @@ def _to_record(row: Row) -> WorkerRecord:
         seen_ms=row.seen_ms,
         asked_ms=row.asked_ms,
         fingerprint=row.fingerprint or "",
+        step_us=row.step_us,
     )
 
 

@@ -83,7 +83,7 @@ async def job_stop(call: Call, worker: Worker) -> Response:
 async def ping(call: Call, worker: Worker) -> Response:
     """Renew the leases of the named jobs; the answer lists those that are no longer the worker's.
 
-    Our own workers add how they keep their models.
+    Our own workers add how they keep their models, and how fast they are.
 
     With `status=unhealthy`, the worker says that it cannot work, and in `check` and `reason` why.
     """
@@ -99,6 +99,8 @@ async def ping(call: Call, worker: Worker) -> Response:
     memory = _line(call, "memory")
     if memory is not None:
         worker.workforce.memory.note(worker.id, memory)
+    if (step_us := _number(call, "stepUs", 1, _MAX_NUMBER)) is not None:
+        await worker.workforce.note_step(worker.id, step_us)
     return json_reply({"jobsToStop": sorted(not_held)})
 
 
