@@ -173,6 +173,10 @@ NAMES_FORMATS = {
     "api/dialects/replicate/predictions.py": "the format unless asked otherwise",
     "api/dialects/bfl/dialect.py": "the format unless asked otherwise",
     "api/dialects/fal/requests.py": "the format unless asked otherwise",
+    "api/dialects/a1111/requests.py": "the format of all pictures",
+    "api/dialects/a1111/png_texts.py": "what holds texts in pictures of that format",
+    "api/dialects/a1111/catalogue.py": "the format of all pictures",
+    "api/dialects/a1111/dialect.py": "png-info, an operation",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
     "api/playground/history.js": "thumbnails",
     "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",
@@ -277,5 +281,5 @@ def test_every_folder_and_class_is_named_after_a_word_of_the_glossary():
     named = {re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)[-1].lower() for name in public}
     named |= {folder for path in SOURCES for folder in path.relative_to(PACKAGE).parts[:-1]}
     cells = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
-    words = {singular(word) for cell in cells for word in re.findall(r"[a-z]+", cell.lower())}
+    words = {singular(word) for cell in cells for word in re.findall(r"[a-z][a-z0-9]*", cell.lower())}
     assert [noun for noun in sorted(named) if singular(noun) not in words] == []

@@ -51,6 +51,12 @@ async def test_a_key_keeps_its_limits(stores):
     assert await stores.accounts.limit_key("key-2", other) is False
 
 
+async def test_a_key_keeps_the_chosen_model(stores):
+    await stores.accounts.add_key(ApiKey("key-1", "one", created_ms=5), "hash-1")
+    await stores.accounts.choose_model("key-1", SCHNELL)
+    assert await stores.accounts.find_key("hash-1") == ApiKey("key-1", "one", created_ms=5, chosen_model=SCHNELL)
+
+
 async def test_the_last_cent_may_be_spent_and_no_more(stores, clock):
     await add_key(stores, "2.00000001")
     for _ in range(2):

@@ -99,6 +99,8 @@ class ApiKey:
     Attributes:
         made_for: why a server made it at its start: `API_KEY_SETTING`, or the name of the node in whose data folder it
             is kept; None for a key that a person made, and for those of early versions.
+        chosen_model: the endpoint whose model its client has chosen, for requests of clients that choose beforehand and
+            then name none; None for the server's choice.
     """
 
     id: str
@@ -107,6 +109,7 @@ class ApiKey:
     revoked_ms: int | None = None
     limits: KeyLimits = NO_LIMITS
     made_for: str | None = None
+    chosen_model: str | None = None
 
     @property
     def sees_only(self) -> str | None:

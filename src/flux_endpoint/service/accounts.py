@@ -213,6 +213,11 @@ class Accounts:
         self._cache.clear()
         return replace(key, limits=limits)
 
+    async def choose_model(self, key: ApiKey, endpoint_id: str) -> None:
+        """Note which model the client of a key has chosen; other gateways follow within `CACHE_MS`."""
+        await self._ledger.choose_model(key.id, endpoint_id)
+        self._cache.clear()
+
     async def revoke(self, key_id: str) -> bool:
         """Make a key useless from now on; False when there is none of that id."""
         is_known = await self._ledger.revoke_key(key_id, self._clock.now_ms())

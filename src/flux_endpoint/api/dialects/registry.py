@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from flux_endpoint.api.dialects.a1111.dialect import A1111
 from flux_endpoint.api.dialects.bfl.dialect import BFL
 from flux_endpoint.api.dialects.fal.dialect import FAL
 from flux_endpoint.api.dialects.huggingface.dialect import HUGGINGFACE
@@ -16,7 +17,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE, FAL)
+    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE, FAL, A1111)
 }
 
 

@@ -44,6 +44,10 @@ class AccountStore(Protocol):
         """Replace the limits of a key; False when there is none of that id."""
         ...
 
+    async def choose_model(self, key_id: str, endpoint_id: str) -> None:
+        """Set `chosen_model` of a key."""
+        ...
+
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """Revoke a key; False when there is none of that id. Revoking twice keeps the first time."""
         ...

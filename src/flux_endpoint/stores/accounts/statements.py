@@ -19,6 +19,7 @@ _key_columns = (
     api_keys.c.units_per_month,
     api_keys.c.requests_per_minute,
     api_keys.c.made_for,
+    api_keys.c.chosen_model,
 )
 ADD_KEY: Final = insert(api_keys).inline()
 FIND_KEY: Final = select(*_key_columns).where(api_keys.c.secret_hash == bindparam("hash"))
@@ -35,6 +36,7 @@ REVOKE_MADE_FOR: Final = (
     .values(revoked_ms=_now_ms)
     .returning(*_key_columns)
 )
+CHOOSE_MODEL: Final = update(api_keys).where(_key).values(chosen_model=bindparam("model"))
 LIMIT_KEY: Final = (
     update(api_keys)
     .where(_key)

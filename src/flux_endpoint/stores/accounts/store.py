@@ -70,6 +70,13 @@ class SqlAccounts:
             lambda transaction: transaction.connection.execute(sql.LIMIT_KEY, values).rowcount > 0
         )
 
+    async def choose_model(self, key_id: str, endpoint_id: str) -> None:
+        """See `AccountStore.choose_model`."""
+        values = {"key": key_id, "model": endpoint_id}
+        await self._database.write(
+            lambda transaction: transaction.connection.execute(sql.CHOOSE_MODEL, values) and None
+        )
+
     async def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """See `AccountStore.revoke_key`."""
         values = {"key": key_id, "now_ms": now_ms}
@@ -134,4 +141,4 @@ def _to_key(row: Row) -> ApiKey:
         usd_per_month=None if row.units_per_month is None else units_to_usd(row.units_per_month),
         requests_per_minute=row.requests_per_minute,
     )
-    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for)
+    return ApiKey(row.id, row.name, row.created_ms, row.revoked_ms, limits, row.made_for, row.chosen_model)

@@ -196,6 +196,7 @@ api_keys: Final = Table(
     Column("requests_per_minute", Integer),
     # See `ApiKey`.
     Column("made_for", Text),
+    Column("chosen_model", Text),
     UniqueConstraint("id"),
     UniqueConstraint("secret_hash"),
 )

@@ -1,0 +1,104 @@
+"""What clients ask before they draw: models, samplers, options; and what a picture was made with."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from flux_endpoint.api.dialects.a1111.png_texts import texts_in
+from flux_endpoint.api.dialects.a1111.requests import MODEL_OPTION, model_in, object_in
+from flux_endpoint.api.dialects.a1111.words import SAMPLER
+from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
+from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.operations import Call
+from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.errors import InvalidParameter, NotFound
+
+_PARAMETERS: Final = "parameters"
+# All that there are none of, and the one sampler there is.
+_LISTS: Final[Mapping[str, Any]] = {
+    "samplers": [{"name": SAMPLER, "aliases": [SAMPLER.lower()], "options": {}}],
+    "schedulers": [{"name": "simple", "label": "Simple", "aliases": [], "default_rho": -1, "need_inner_model": False}],
+    "scripts": {"txt2img": [], "img2img": []},
+    "cmd-flags": {},
+    "embeddings": {"loaded": {}, "skipped": {}},
+} | {
+    name: []
+    for name in (
+        "upscalers",
+        "loras",
+        "sd-vae",
+        "sd-modules",
+        "latent-upscale-modes",
+        "face-restorers",
+        "prompt-styles",
+    )
+}
+
+
+async def options(call: Call, key: ApiKey) -> Response:
+    """The options that there are: which model is drawn with where a request names none."""
+    endpoint = endpoint_of(call.services.endpoints, key, key.chosen_model)
+    return json_reply({MODEL_OPTION: model_name(endpoint.spec), "samples_format": "png"})
+
+
+async def set_options(call: Call, key: ApiKey) -> Response:
+    """Choose a model for all requests of this key that name none; other options are not kept."""
+    data = await read_body(call, call.body_limit_bytes)
+    model = model_in(await call.services.bodies.read(data, object_in))
+    if model is not None:
+        endpoint = endpoint_of(call.services.endpoints, key, model)
+        await call.services.accounts.choose_model(key, endpoint.spec.endpoint_id)
+    return json_reply({})
+
+
+async def models(call: Call, key: ApiKey) -> Response:
+    """The models that the key opens."""
+    opened = key.limits.endpoint_ids
+    specs = picture_models(call.services.endpoints.specs)
+    return json_reply(
+        [
+            {
+                "title": model_name(spec),
+                "model_name": model_name(spec),
+                "hash": None,
+                "sha256": None,
+                "filename": f"{model_name(spec)}.safetensors",
+                "config": None,
+            }
+            for spec in specs
+            if opened is None or spec.endpoint_id in opened
+        ]
+    )
+
+
+async def listing(_call: Call, _key: ApiKey, name: str) -> Response:
+    """What there is of a kind: samplers and schedulers; of most kinds nothing."""
+    if name not in _LISTS:
+        raise NotFound(f"there is no list of '{name[:40]}'; there are {', '.join(sorted(_LISTS))}")
+    return json_reply(_LISTS[name])
+
+
+async def png_info(call: Call, _key: ApiKey) -> Response:
+    """The texts in a PNG: `info` is that of A1111, or else all of them."""
+    data = await read_body(call, call.body_limit_bytes)
+    texts = await call.services.bodies.read(data, _texts_of)
+    info = texts.get(_PARAMETERS) or "\n".join(f"{name}: {text}" for name, text in texts.items())
+    return json_reply({"info": info, "items": texts, "parameters": texts})
+
+
+async def refresh(_call: Call, _key: ApiKey) -> Response:
+    """Nothing: models are chosen when a server starts."""
+    return json_reply(None)
+
+
+def _texts_of(data: bytes) -> dict[str, str]:
+    image = object_in(data).get("image")
+    if not isinstance(image, str):
+        raise InvalidParameter("image", "must be a PNG, base64")
+    try:
+        return texts_in(base64.b64decode(image.rpartition(",")[2], validate=True))
+    except binascii.Error:
+        raise InvalidParameter("image", "must be a PNG, base64") from None

@@ -1,0 +1,165 @@
+"""Reads what clients of this dialect send: some forty fields each time, most of them for other models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from flux_endpoint.api.dialects.inputs import submission_of
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.generation import random_seed
+from flux_endpoint.core.image_formats import PNG
+from flux_endpoint.core.inputs import RANDOM_SEED, IntRange
+from flux_endpoint.core.raw_json import decode_json
+from flux_endpoint.core.submission import Submission
+
+DEFAULT_SIDE: Final = 512
+DEFAULT_FORMAT: Final = PNG
+PICTURES: Final = IntRange(minimum=1, maximum=10, default=1)
+MODEL_OPTION: Final = "sd_model_checkpoint"
+# What clients send unless somebody says otherwise: made for other models, and no wish.
+_CLIENTS_CFG: Final = 7
+_CLIENTS_STEPS: Final = 20
+# Of what is not known; who sends more has sent something else.
+_MAX_TOLD: Final = 10
+# What makes another picture, by the values that ask for nothing: it is refused, not left out.
+_NOT_TAKEN: Final[Mapping[str, tuple[object, ...]]] = {
+    "init_images": (None, []),
+    "mask": (None, ""),
+    "enable_hr": (None, False),
+    "script_name": (None, "", "None"),
+    "controlnet_units": (None, []),
+}
+# What FLUX cannot do and a picture can do without, by the values that ask for nothing.
+_WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
+    "tiling": (None, False),
+    "restore_faces": (None, False),
+    "styles": (None, []),
+    "subseed_strength": (None, 0),
+    "refiner_checkpoint": (None, "", "None"),
+}
+# Sent each time, for samplers and folders that there are not.
+_NOT_HEEDED: Final = frozenset(
+    (
+        *("sampler_name", "sampler_index", "scheduler", "eta", "s_churn", "s_tmax", "s_tmin", "s_noise"),
+        *("s_min_uncond", "subseed", "seed_resize_from_h", "seed_resize_from_w", "denoising_strength"),
+        *("firstphase_width", "firstphase_height", "hr_scale", "hr_upscaler", "hr_second_pass_steps", "hr_resize_x"),
+        *("hr_resize_y", "hr_checkpoint_name", "hr_sampler_name", "hr_scheduler", "hr_prompt", "hr_negative_prompt"),
+        *("hr_cfg", "hr_distilled_cfg", "hr_additional_modules", "do_not_save_samples", "do_not_save_grid"),
+        *("save_images", "send_images", "script_args", "override_settings_restore_afterwards"),
+        *("disable_extra_networks", "refiner_switch_at", "comments", "force_task_id", "infotext"),
+    )
+)
+_READ_HERE: Final = frozenset(
+    ("batch_size", "n_iter", "cfg_scale", "distilled_cfg_scale", "override_settings", "alwayson_scripts")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextToImage:
+    """What one body asks for.
+
+    Attributes:
+        sent: the body.
+        model: as the client named it for this request; None for what it has chosen before.
+        inputs: what is for FLUX.
+        pictures: how many.
+        warnings: what was asked for and will not be.
+    """
+
+    sent: Mapping[str, Any]
+    model: str | None
+    inputs: Mapping[str, Any]
+    pictures: int
+    warnings: tuple[str, ...]
+
+    def submissions(self, spec: EndpointSpec) -> list[Submission]:
+        """One request for a job per picture; their seeds follow one another.
+
+        Raises:
+            InvalidParameter: the first field that is wrong, with its limit.
+        """
+        inputs, warnings = dict(self.inputs), list(self.warnings)
+        most = spec.input_schema["properties"]["num_inference_steps"]["maximum"]
+        if inputs.get("steps") == _CLIENTS_STEPS > most:
+            del inputs["steps"]
+            warnings.append(f"steps {_CLIENTS_STEPS} is what clients send by default: the model draws with its own")
+        first = inputs.get("seed", RANDOM_SEED)
+        if first == RANDOM_SEED:
+            first = random_seed()
+        # What is no seed is refused with the other inputs.
+        seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
+        made = [submission_of(spec, {**inputs, "seed": seed}) for seed in seeds]
+        return [replace(one, warnings=(*warnings, *one.warnings)) for one in made]
+
+
+def read_request(data: bytes) -> TextToImage:
+    """What a body of `txt2img` asks for. Null counts as absent.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field.
+    """
+    sent = object_in(data)
+    for name, harmless in _NOT_TAKEN.items():
+        if sent.get(name) not in harmless:
+            raise InvalidParameter(name, "is not taken here: this server draws from text, once and at its size")
+    fields = {name: value for name, value in sent.items() if value is not None}
+    settings = fields.get("override_settings", {})
+    scripts = fields.get("alwayson_scripts", {})
+    for name, value in (("override_settings", settings), ("alwayson_scripts", scripts)):
+        if not isinstance(value, Mapping):
+            raise InvalidParameter(name, "must be an object")
+    for name, script in scripts.items():
+        if _does_something(script):
+            raise InvalidParameter("alwayson_scripts", f"cannot have '{name[:60]}': there is no such script here")
+    asked_in_vain = [name for name, harmless in _WITHOUT_EFFECT.items() if sent.get(name) not in harmless]
+    warnings = [f"{name} has no effect on FLUX" for name in asked_in_vain]
+    unknown = [name for name in settings if name != MODEL_OPTION][:_MAX_TOLD]
+    warnings += [f"override_settings.{name[:60]} is not known here" for name in unknown]
+    own = {*_NOT_TAKEN, *_WITHOUT_EFFECT, *_NOT_HEEDED, *_READ_HERE}
+    inputs = {name: value for name, value in fields.items() if name not in own}
+    sides = {"width": DEFAULT_SIDE, "height": DEFAULT_SIDE, "image_format": DEFAULT_FORMAT.name}
+    batches = [PICTURES.read(name, {name: 1} | fields) for name in ("batch_size", "n_iter")]
+    pictures = PICTURES.read("batch_size", {"batch_size": batches[0] * batches[1]})
+    return TextToImage(sent, model_in(settings), sides | inputs | _guidance(fields), pictures, tuple(warnings))
+
+
+def object_in(data: bytes) -> Mapping[str, Any]:
+    """A body that is an object.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    body = decode_json(data)
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object")
+    return body
+
+
+def model_in(settings: Mapping[str, Any]) -> str | None:
+    """The model that some options name; None where they name none.
+
+    Raises:
+        InvalidParameter: it is no text.
+    """
+    model = settings.get(MODEL_OPTION)
+    if model is None or model == "":
+        return None
+    if not isinstance(model, str):
+        raise InvalidParameter(MODEL_OPTION, "must be a string")
+    return model.partition(" [")[0].removesuffix(".safetensors")
+
+
+def _guidance(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """FLUX's own guidance is the distilled one; beside it, `cfg_scale` is that of the negative prompt."""
+    cfg, distilled = fields.get("cfg_scale"), fields.get("distilled_cfg_scale")
+    if distilled is not None:
+        with_negative = fields.get("negative_prompt") and cfg not in (None, _CLIENTS_CFG)
+        return {"guidance": distilled} | ({"true_cfg_scale": cfg} if with_negative else {})
+    return {} if cfg in (None, _CLIENTS_CFG) else {"guidance": cfg}
+
+
+def _does_something(script: object) -> bool:
+    """Whether a script is asked for: clients send those that they know of with no arguments, or switched off."""
+    arguments = script.get("args") if isinstance(script, Mapping) else script
+    return arguments not in (None, [], [False], {})
