@@ -83,7 +83,7 @@ $(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing flux-endpoint and its tools into $(VENV); the first time takes some minutes."
-	@$(PIP) -e ".[engine,postgres,s3,ray,dev]" || { $(PIP_FAILED); }
+	@$(PIP) -e ".[engine,postgres,s3,ray,otel,dev]" || { $(PIP_FAILED); }
 	@touch $@
 
 # The official JavaScript clients.

@@ -23,13 +23,24 @@ MAX_FUNCTION_LINES = 60
 OTHER_READERS_OF_THE_ENVIRONMENT = {
     "wiring/fleet.py": "hands it on to the workers that it starts",
     "fleet/ray_host.py": "hands that of its machine on to the worker that it starts there",
+    "wiring/tracing.py": "heeds the variables that name a collector to every program of OpenTelemetry's",
     "wiring/threads.py": "sets what PyTorch will read, unless it is set",
     "engine/kernels.py": "other libraries' settings are a part of what the bytes of a picture depend on",
 }
 
 # What each process must do without: it costs seconds of start, or is not installed beside it.
-GATEWAY_STRANGERS = {"torch", "diffusers", "transformers", "safetensors", "numpy", "fastapi", "flask", "ray"}
-WORKER_STRANGERS = {"starlette", "uvicorn", "sqlalchemy", "alembic", "obstore", "ray"}
+GATEWAY_STRANGERS = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "fastapi",
+    "flask",
+    "ray",
+    "opentelemetry",
+}
+WORKER_STRANGERS = {"starlette", "uvicorn", "sqlalchemy", "alembic", "obstore", "ray", "opentelemetry"}
 
 
 def module_of(path):

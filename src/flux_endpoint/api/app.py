@@ -19,6 +19,7 @@ from flux_endpoint.api.front import CrossOrigin, RequestFront
 from flux_endpoint.api.http import BODY_IS_OVER, ClientLeft, error_object, unless_client_leaves
 from flux_endpoint.api.operations import Call, Methods, Route, Table, WordsOfErrors
 from flux_endpoint.api.services import Services
+from flux_endpoint.api.tracing import traced
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.front import Front
 
@@ -61,6 +62,8 @@ class Dispatch:
         self._services = services
         self._front = RequestFront(front)
         routes = routes_of(spoken(front.dialects))
+        if services.tracer is not None:
+            routes = traced(routes, services.tracer)
         self._table = Table(routes)
         self._document = Document(routes, services.endpoints.specs).read
 

@@ -134,6 +134,7 @@ class Call(Request):
         made_id: the job or batch that it has made: from then on every answer carries the id, errors too.
         leave: called when the answer is sent or its client has left.
         warnings: what of it is not heeded: told in headers of the answer.
+        traceparent: names the span that it is; None where nobody traces.
     """
 
     services: Services
@@ -143,6 +144,7 @@ class Call(Request):
     made_id: str | None = None
     leave: Callable[[], None] | None = None
     warnings: Sequence[str] = ()
+    traceparent: str | None = None
 
     def tell(self, warnings: Iterable[str]) -> None:
         """Tell the client what of its request is not heeded: with the answer, or instead of one.

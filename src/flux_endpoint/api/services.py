@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from flux_endpoint.core.tracing import Tracer
 from flux_endpoint.service.accounts import Accounts
 from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
@@ -23,6 +24,7 @@ class Services:
 
     Attributes:
         worker_tokens: the secrets of the workers; API keys do not open their routes, nor the other way round.
+        tracer: who is told of requests; None where nobody traces.
         hold_s: how long `job-take` and `job-stop` are held when there is nothing to tell. Official workers give up
             after 90 s.
         leaving: set once the process has been told to end.
@@ -41,6 +43,7 @@ class Services:
     estimates: Estimates
     activity: ActivityService
     metrics: MetricsService
+    tracer: Tracer | None = None
     hold_s: float = 20
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     hot_loop_s: float = 2

@@ -14,6 +14,7 @@ from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
+from flux_endpoint.wiring.tracing import make_tracer
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,13 @@ def worker(
     let_threads_sleep()
     token, worker_id = settings.worker_token.get_secret_value(), settings.worker_id or new_worker_id()
     sources = _sources(settings)
+    tracer = make_tracer(settings.otlp_endpoint, "flux-endpoint-worker", worker_id)
     try:
         engines = _load(settings, sources)
     except CheckpointError as error:
         tell_unwell(settings.gateway, token, worker_id, list(sources), str(error))
         raise
-    run_worker(settings.gateway, token, worker_id, engines, settings.jobs_per_worker, settings.idle_unload_s)
+    run_worker(settings.gateway, token, worker_id, engines, settings.jobs_per_worker, settings.idle_unload_s, tracer)
 
 
 def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, Engine]:

@@ -109,6 +109,7 @@ class Job:
         origin: scheme, host, port and prefix that its client asked, for links to it in a webhook.
         dialect: the wire format by which it came, and in which its webhook is told.
         warnings: what of its request is not heeded, a sentence each.
+        traceparent: names the span of its request (`core/tracing.py`); None where nobody traces.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Job:
     origin: str | None = None
     dialect: str = FIRST_DIALECT
     warnings: tuple[str, ...] = ()
+    traceparent: str | None = None
 
     @property
     def last_worker_id(self) -> str | None:

@@ -41,6 +41,7 @@ class Receipt:
         is_held: whether the client waits for the answer: then its result need not be kept for long.
         origin: see `Job`.
         idempotency_key: the same key and request get the same job; None for a new job each time.
+        traceparent: see `Job`.
     """
 
     job_id: str
@@ -48,3 +49,4 @@ class Receipt:
     is_held: bool
     origin: str | None = None
     idempotency_key: str | None = None
+    traceparent: str | None = None

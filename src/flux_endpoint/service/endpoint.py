@@ -180,6 +180,7 @@ class Endpoint:
             origin=receipt.origin,
             dialect=receipt.dialect,
             warnings=submission.warnings,
+            traceparent=receipt.traceparent,
         )
 
     def _retention_ms(self, receipt: Receipt) -> int | None:

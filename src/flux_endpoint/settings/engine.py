@@ -65,6 +65,13 @@ class EngineSettings(PrefixedSettings):
         ge=1,
         le=64,
     )
+    otlp_endpoint: str | None = setting(
+        None,
+        "Collector that is sent traces by OTLP over HTTP. Default: OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT; "
+        "without either, none are made (docs/guides/many-machines.md).",
+        "a URL that starts with http:// or https://, such as http://127.0.0.1:4318",
+        pattern=r"^https?://[^/]",
+    )
     log_level: LogLevel = setting("info", "How much is logged.", "debug, info, warning, error")
     log_format: LogFormat = setting(
         "text",

@@ -110,6 +110,7 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
+        "OTLP_ENDPOINT": settings.otlp_endpoint,
     }
     return {PREFIX + name: value for name, value in given.items() if value is not None}
 

@@ -25,6 +25,7 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoi
 from flux_endpoint.core.errors import InvalidParameter, SettingsError, StoreUnavailable
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.outbound import OutboundRules
+from flux_endpoint.core.tracing import Tracer
 from flux_endpoint.fleet.local import node_name
 from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.fleet.scaler import Scaler
@@ -42,6 +43,7 @@ from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import Listener, listen_all, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.services import build_services
+from flux_endpoint.wiring.tracing import make_tracer
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +84,9 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
     front = settings.front(port)
     secrets = _secrets(settings)
     catalog = _catalog(settings)
-    async with _open_stores(settings) as stores:
-        node = node_name(settings.data_dir)
+    node = node_name(settings.data_dir)
+    tracer = make_tracer(settings.otlp_endpoint, "flux-endpoint-gateway", node)
+    async with _closing(tracer), _open_stores(settings) as stores:
         services = build_services(
             settings,
             stores,
@@ -108,7 +111,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         await _require_place(services.routes.images, settings.outbound_rules)
         first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
         await workforce.own.recover(f"{node}-")
-        server = serving(create_app(services.routes, front), listeners, settings.keep_alive_s)
+        server = serving(create_app(replace(services.routes, tracer=tracer), front), listeners, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
         return await _run(fleet, workforce, server, background, words, stores, services.routes.leaving)
 
@@ -218,6 +221,15 @@ async def _until_the_end(
     for task in done & running:
         task.result()
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _closing(tracer: Tracer | None) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if tracer is not None:
+            tracer.close()
 
 
 @contextlib.asynccontextmanager

@@ -40,6 +40,7 @@ class TakenJob:
         claim_token: to be repeated in every report.
         lease_s: how long the claim lasts after the take and after each ping.
         is_low: whether it is of low priority.
+        traceparent: names the span that it belongs to; None where the gateway traces nothing.
     """
 
     id: str
@@ -48,6 +49,7 @@ class TakenJob:
     claim_token: int
     lease_s: float
     is_low: bool = False
+    traceparent: str | None = None
 
 
 class Gateway:
@@ -126,6 +128,7 @@ class Gateway:
             claim_token=body["claimToken"],
             lease_s=body["leaseMs"] / 1_000,
             is_low=body.get("policy", {}).get("lowPriority", False),
+            traceparent=body.get("traceparent"),
         )
 
     async def deliver(

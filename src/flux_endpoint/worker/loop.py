@@ -25,6 +25,7 @@ from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
 from flux_endpoint.worker.progress import Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
+from flux_endpoint.worker.tracing import JobTrace
 from flux_endpoint.worker.turns import Shape
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class _Held:
     stop: StopFlag = field(default_factory=StopFlag)
     task: "asyncio.Task[None] | None" = None
     is_drawn: bool = False
+    trace: JobTrace | None = None
 
 
 class Worker:
@@ -65,6 +67,7 @@ class Worker:
         engines: loaded engines by endpoint id.
         thread: where the engines are stepped.
         monotonic_s: seconds for measuring and for the heartbeat.
+        trace: makes the trace of a job, where somebody traces.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class Worker:
         engines: Mapping[str, Engine],
         thread: EngineThread,
         monotonic_s: Callable[[], float] = time.monotonic,
+        trace: Callable[[TakenJob], JobTrace] | None = None,
     ) -> None:
         self._gateway = gateway
+        self._trace = trace
         self._engines = engines
         self._thread = thread
         self._monotonic_s = monotonic_s
@@ -140,7 +145,8 @@ class Worker:
                 raise GenerationStopped("stopped after its last step")
             # 5. Hand in the picture while others are drawn.
             held.is_drawn = True
-            await self._report(held.job, drawn)
+            with held.trace.reporting() if held.trace else contextlib.nullcontext():
+                await self._report(held.job, drawn)
         except GenerationStopped:
             # A stopped job reports nothing: the gateway has already given it its end.
             logger.info("job %s stopped", held.job.id)
@@ -157,11 +163,13 @@ class Worker:
             if engine is None:
                 return Failed(f"this worker has no model for the endpoint {job.endpoint_id}")
             progress = Progress(self._gateway, job)
+            tracing = held.trace.drawing(engine) if held.trace else contextlib.nullcontext(engine)
             async with progress.sending():
                 shape = Shape.of(job.endpoint_id, job.input)
-                image = await self._thread.generate(
-                    job.id, engine, request, shape, held.stop, progress.note, is_low=job.is_low
-                )
+                with tracing as drawn_by:
+                    image = await self._thread.generate(
+                        job.id, drawn_by, request, shape, held.stop, progress.note, is_low=job.is_low
+                    )
         except GenerationStopped:
             raise
         except Exception as error:
@@ -249,7 +257,8 @@ class Worker:
             logger.info("job %s given back", job.id)
 
     def _hold(self, job: TakenJob) -> _Held:
-        held = self._held[job.id] = _Held(job)
+        trace = self._trace(job) if self._trace and job.traceparent else None
+        held = self._held[job.id] = _Held(job, trace=trace)
         self._lease_changed.set()
         now_s = self._monotonic_s()
         self._early_stops = {name: at_s for name, at_s in self._early_stops.items() if at_s > now_s - _EARLY_STOP_S}

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 import uvloop
 
 from flux_endpoint.core.errors import DeviceFailed, FluxEndpointError
+from flux_endpoint.core.tracing import Tracer
 from flux_endpoint.core.worker import EXIT_DEVICE_FAILED
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.worker.calibration import Calibration
@@ -24,6 +25,7 @@ from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
 from flux_endpoint.worker.loop import Worker
 from flux_endpoint.worker.runner import EngineThread
+from flux_endpoint.worker.tracing import JobTrace
 from flux_endpoint.worker.unload import memory_of_all, unload_when_asked, unload_when_idle
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def run_worker(
     engines: Mapping[str, Engine],
     jobs_at_once: int,
     idle_unload_s: float = 0,
+    tracer: Tracer | None = None,
 ) -> NoReturn:
     """Work on loaded engines until SIGTERM or SIGINT, give the running jobs back, and end the process.
 
@@ -94,6 +97,7 @@ def run_worker(
         engines: by endpoint id.
         jobs_at_once: how many pictures are drawn in turn.
         idle_unload_s: seconds without a picture after which an engine is unloaded; 0 for never.
+        tracer: who is told of jobs; None where nobody traces.
 
     Raises:
         Unauthenticated: the worker token is wrong.
@@ -102,10 +106,12 @@ def run_worker(
     exit_code = 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s))
+            runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s, tracer))
         except DeviceFailed as error:
             logger.error("this worker ends: %s", error)
             exit_code = EXIT_DEVICE_FAILED
+    if tracer is not None:
+        tracer.close()
     # Python would first wait for the step that still runs, minutes with real weights on a CPU, and then take PyTorch
     # apart, seconds. The jobs have been given back, and the system frees what a process held.
     logging.shutdown()
@@ -138,6 +144,7 @@ async def _work(
     engines: Mapping[str, Engine],
     jobs_at_once: int,
     idle_unload_s: float,
+    tracer: Tracer | None,
 ) -> None:
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -162,7 +169,8 @@ async def _work(
         beside = [calibration.run(), unload_when_asked(engines, thread, unloads)]
         if idle_unload_s:
             beside.append(unload_when_idle(engines, thread, idle_unload_s))
-        await Worker(gateway, engines, thread).run(leave, beside)
+        trace = None if tracer is None else partial(JobTrace, tracer, worker_id)
+        await Worker(gateway, engines, thread, trace=trace).run(leave, beside)
     logger.info("worker %s left", worker_id)
 
 

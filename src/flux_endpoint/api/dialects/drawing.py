@@ -30,7 +30,9 @@ async def submit(
     call.tell(dict.fromkeys(warning for submission in asked for warning in submission.warnings))
     try:
         for submission in asked:
-            receipt = Receipt(new_job_id(endpoint.spec), dialect, is_held, origin=call.origin)
+            receipt = Receipt(
+                new_job_id(endpoint.spec), dialect, is_held, origin=call.origin, traceparent=call.traceparent
+            )
             jobs.append(await endpoint.submit(submission, receipt))
     except BaseException:
         await cancel(endpoint, jobs)

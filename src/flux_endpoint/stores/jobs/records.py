@@ -40,6 +40,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "origin": job.origin,
         "dialect": job.dialect,
         "warnings": list(job.warnings) or None,
+        "traceparent": job.traceparent,
     }
 
 
@@ -77,4 +78,5 @@ def to_job(row: Row) -> Job:
         origin=row.origin,
         dialect=row.dialect,
         warnings=tuple(row.warnings or ()),
+        traceparent=row.traceparent,
     )

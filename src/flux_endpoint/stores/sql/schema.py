@@ -56,6 +56,8 @@ jobs: Final = Table(
     Column("dialect", Text, nullable=False, server_default=FIRST_DIALECT),
     # What of the request is not heeded: a list of sentences, or null.
     Column("warnings", JSON_VALUE),
+    # The span of its request, where somebody traces.
+    Column("traceparent", Text),
     UniqueConstraint("id"),
 )
 

@@ -122,7 +122,8 @@ def idempotency_key_of(call: Call) -> str | None:
 
 
 def _receipt(call: Call, *, sync: bool) -> Receipt:
-    return Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, idempotency_key_of(call))
+    key = idempotency_key_of(call)
+    return Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, key, call.traceparent)
 
 
 async def _submit(call: Call, endpoint: Endpoint, receipt: Receipt) -> tuple[Job, bool]:

@@ -11,6 +11,7 @@ from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
 from flux_endpoint.api.dialects.runpod.reports import outcome_of, read_report
 from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
 from flux_endpoint.api.operations import Call
+from flux_endpoint.api.tracing import note_taken
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Claim, JobStatus, Policy
@@ -146,6 +147,10 @@ def _job_body(call: Call, claim: Claim) -> dict[str, Any]:
         # Our own workers ask for it.
         lease_ms = call.services.workforce.lease_ms
         body |= {"endpointId": job.endpoint_id, "claimToken": claim.token, "leaseMs": lease_ms}
+        if job.traceparent is not None:
+            body["traceparent"] = job.traceparent
+    if job.traceparent is not None and call.services.tracer is not None:
+        note_taken(call.services.tracer, job)
     if job.policy != Policy():
         body["policy"] = _policy_body(job.policy)
     bucket = None if job.bucket is None else s3_config_of(job.bucket)
