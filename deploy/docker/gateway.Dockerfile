@@ -10,8 +10,7 @@ USER 10001
 ENV FLUX_ENDPOINT_HOST=0.0.0.0 FLUX_ENDPOINT_WORKERS=0 FLUX_ENDPOINT_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8000
-# /docs needs no key.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/docs', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
 ENTRYPOINT ["flux-endpoint"]
 CMD ["serve"]
