@@ -1,277 +1,149 @@
-"""Our engine beside diffusers.FluxPipeline on one GPU: random weights of FLUX.1's true size, one set for both.
+"""The GPU ladder rung by rung, and pictures at every speed level beside diffusers.FluxPipeline, on one GPU.
 
-    python -m benchmarks.engine_gpu --seconds 70 --out build/engine_gpu.json
+    make bench-gpu ARGS="--seconds 540"
 
-All modules are made in the GPU's memory, so that no checkpoint has to be downloaded or written. Speed, memory and
-whether a picture can be drawn again do not depend on what the weights hold, as long as they are neither zeros nor so
-large that the numbers between the layers leave their range; what the pictures show does, so nothing is said of it.
+Everything happens with random weights of FLUX.1's true size, made in the GPU's memory: nothing is downloaded or
+written. Speed, memory, and how far a level is from another do not depend on what the weights hold, as long as the
+numbers between the layers stay in their range; how pictures look does, so nothing is said of it. Schnell's four steps
+and 256 tokens are timed on dev's transformer, which has one embedder more.
 
-The two take turns, and who goes first changes at every turn. A picture is drawn from prompt to PNG bytes, the text
-encoders included: the engine gets a new memory of prompts for each. All pictures of a row have one seed and one
-noise, so that they show as well whether the bytes come out the same again, and how far the two are apart.
+First the pipeline draws, then the ladder is climbed, then levels and pipeline draw in turn. Results are written after
+everything that took time, so that a lease that ends early keeps what was measured; a rung or a picture that fails is
+written with its reason. What would not end in time is left out and named.
 
-`--tiny` runs the same code with small modules, on the CPU unless `--device` says otherwise.
+`--tiny` runs the same code with small modules on the CPU, with a compiler that writes no machine code.
 """
 
 import argparse
 import functools
-import io
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import diffusers
-import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel
-from numpy.typing import NDArray
-from PIL import Image
+from torch.nn.attention import SDPBackend
 
+from benchmarks.gpu_contest import PIPELINE, Case, Contest, Picture, pixels_of, psnr_db
 from benchmarks.machine import describe_machine
-from benchmarks.random_flux import (
-    TINY_SIZES,
-    TRUE_SIZES,
-    Sizes,
-    fill,
-    make_scheduler,
-    meta_transformer,
-    meta_vae,
-    sharing,
-    text_parts,
-)
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
-from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.core.image_formats import PNG
-from flux_endpoint.engine.engine import FluxEngine
-from flux_endpoint.engine.flux_factory import choose_device
-from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
-from flux_endpoint.engine.preview import Previewer
-from flux_endpoint.engine.protocol import finish
-from flux_endpoint.engine.rope import RopeCache
-from flux_endpoint.engine.sources import Source, SourceKind
-from flux_endpoint.engine.text import TextEncoder
-from flux_endpoint.engine.weights import LoadedModel
+from benchmarks.random_flux import TINY_SIZES, TRUE_SIZES
+from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.engine.gpu.attention import attention_of_torch
+from flux_endpoint.engine.gpu.fp8 import device_product
+from flux_endpoint.engine.gpu.ladder import Ladder
+from flux_endpoint.engine.gpu.tools import Tools, cuda_tools
+from flux_endpoint.engine.latents import RenderSize
+from flux_endpoint.engine.levels import Levels, exact_level
 
-PROMPT = "A serene mountain landscape at sunset, with a house by the lake"
-GUIDANCE = 3.5
-SEED = 7
-RESULTS = Path(__file__).parent / "results" / "engine_gpu.json"
-ENGINE, PIPELINE = "engine", "pipeline"
+RESULTS: Final = Path(__file__).parent / "results" / "engine_gpu.json"
 # Of the weights, and of one picture of 1024x1024.
-NEEDED_BYTES = 45 * 2**30
-WARM_UP_STEPS = 2
-LONGEST_IMPORT_S = 300
-# As the engine writes its PNG files.
-PNG_OPTIONS: Final = {"compress_level": 1}
+NEEDED_BYTES: Final = 45 * 2**30
+SECONDS: Final = 540.0
+REPEATS: Final = 3
+LONGEST_IMPORT_S: Final = 300
+TRUE_CASES: Final = (Case(FLUX_DEV, 1024, 28), Case(FLUX_SCHNELL, 1024, 4), Case(FLUX_DEV, 512, 28))
+TINY_CASES: Final = (Case(FLUX_DEV, 64, 9), Case(FLUX_SCHNELL, 32, 2))
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the table."""
-
-    spec: ModelSpec
-    size_px: int
-    steps: int
-
-    def __str__(self) -> str:
-        return f"{self.spec.family} {self.size_px}x{self.size_px} {self.steps} steps"
+Drawn = dict[tuple[str, Case], list[Picture]]
 
 
-TRUE_CASES = (Case(FLUX_DEV, 1024, 28), Case(FLUX_DEV, 512, 28), Case(FLUX_SCHNELL, 1024, 4))
-TINY_CASES = (Case(FLUX_DEV, 64, 4), Case(FLUX_DEV, 32, 4), Case(FLUX_SCHNELL, 64, 2))
+class Report:
+    """What is known so far, on the disk after every change."""
 
+    def __init__(self, out: Path | None, head: dict[str, Any]) -> None:
+        self._out = out
+        self.content: dict[str, Any] = {**head, "rungs": [], "rows": [], "left_out": []}
+        self.write()
 
-@dataclass(frozen=True)
-class Run:
-    """One picture.
-
-    Attributes:
-        wall_s: from prompt to PNG bytes.
-        steps_per_s: on the device, from the end of the first step to the end of the last.
-        peak_gib: most device memory in use at once, weights included; None on the CPU.
-    """
-
-    wall_s: float
-    steps_per_s: float
-    peak_gib: float | None
-
-
-@dataclass
-class Pictures:
-    """What was drawn for one case: the runs, and the files they gave."""
-
-    runs: dict[str, list[Run]] = field(default_factory=lambda: {ENGINE: [], PIPELINE: []})
-    files: dict[str, list[bytes]] = field(default_factory=lambda: {ENGINE: [], PIPELINE: []})
-    left_out: list[str] = field(default_factory=list)
-
-
-class InMemoryEngine(FluxEngine):
-    """The engine with a model that was made in memory, in place of one that `load` reads from files."""
-
-    def __init__(self, spec: ModelSpec, model: LoadedModel) -> None:
-        super().__init__(spec, Source(SourceKind.FOLDER, "random", "random weights", "random"), model.device)
-        self._model = model
-
-
-class Stopwatch:
-    """Marks moments on the device, without making the program wait for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._is_cuda = device.type == "cuda"
-        self._marks: list[Any] = []
-
-    def mark(self) -> None:
-        if not self._is_cuda:
-            self._marks.append(time.perf_counter())
+    def write(self) -> None:
+        if self._out is None:
             return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._marks.append(event)
+        self._out.parent.mkdir(exist_ok=True, parents=True)
+        # A lease that ends while it is written leaves the one before.
+        beside = self._out.with_suffix(".part")
+        beside.write_text(json.dumps(self.content, indent=2) + "\n")
+        beside.replace(self._out)
 
-    def steps_per_s(self) -> float:
-        """From the first mark to the last."""
-        first, last = self._marks[0], self._marks[-1]
-        if self._is_cuda:
-            last.synchronize()
-        seconds = first.elapsed_time(last) / 1000 if self._is_cuda else last - first
-        return (len(self._marks) - 1) / seconds
-
-
-class Contest:
-    """The engine and the pipeline on the same modules."""
-
-    def __init__(self, sizes: Sizes, device: torch.device) -> None:
-        self.device = device
-        self._dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self._text = text_parts(sizes, device, self._dtype)
-        self._vae = fill(meta_vae(sizes), device, self._dtype)
-        dev = fill(meta_transformer(sizes, ModelFamily.DEV), device, self._dtype)
-        self._sizes = sizes
-        self._transformers = {family: sharing(meta_transformer(sizes, family), dev) for family in ModelFamily}
-        self._models = {family: self._model(family, dev) for family in ModelFamily}
-        self._pipelines = {family: self._pipeline(family) for family in ModelFamily}
-
-    def parameters(self) -> dict[str, int]:
-        """Of the parts of FLUX.1-dev."""
-        clip, _, t5, _ = self._text
-        parts = {"transformer": self._transformers[ModelFamily.DEV], "vae": self._vae, "text_encoder": clip}
-        parts["text_encoder_2"] = t5
-        return {name: sum(each.numel() for each in part.parameters()) for name, part in parts.items()}
-
-    def draw(self, name: str, case: Case) -> tuple[Run, bytes]:
-        """One picture by one of the two."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        stopwatch = Stopwatch(self.device)
-        started_s = time.perf_counter()
-        data = self._engine_draws(case, stopwatch) if name == ENGINE else self._pipeline_draws(case, stopwatch)
-        wall_s = time.perf_counter() - started_s
-        peak = torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else None
-        run = Run(round(wall_s, 4), round(stopwatch.steps_per_s(), 3), None if peak is None else round(peak, 2))
-        return run, data
-
-    def _engine_draws(self, case: Case, stopwatch: Stopwatch) -> bytes:
-        model = replace(self._models[case.spec.family], text=TextEncoder(*self._text))
-        request = GenerationRequest(PROMPT, "", case.size_px, case.size_px, case.steps, GUIDANCE, 1.0, SEED, PNG)
-        return finish(InMemoryEngine(case.spec, model).generate(request), lambda _: stopwatch.mark()).data
-
-    def _pipeline_draws(self, case: Case, stopwatch: Stopwatch) -> bytes:
-        def step_done(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            stopwatch.mark()
-            return tensors
-
-        model = self._models[case.spec.family]
-        size = render_size(case.size_px, case.size_px, model.vae_scale_factor)
-        image = self._pipelines[case.spec.family](
-            PROMPT,
-            width=case.size_px,
-            height=case.size_px,
-            num_inference_steps=case.steps,
-            guidance_scale=GUIDANCE,
-            # The engine's: for the same seed the pipeline draws other noise, in the dtype of the model.
-            latents=pack_latents(draw_noise(SEED, model.latent_channels, size)),
-            max_sequence_length=case.spec.max_text_tokens,
-            callback_on_step_end=step_done,
-        ).images[0]
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", **PNG_OPTIONS)
-        return buffer.getvalue()
-
-    def _model(self, family: ModelFamily, dev: FluxTransformer2DModel) -> LoadedModel:
-        """As `load_checkpoint` puts it together."""
-        transformer = sharing(meta_transformer(self._sizes, family), dev)
-        transformer.pos_embed = RopeCache(transformer.pos_embed, self.device)
-        return LoadedModel(
-            text=TextEncoder(*self._text),
-            transformer=transformer,
-            vae=self._vae,
-            previewer=Previewer(self._vae),
-            scheduler_config=make_scheduler(family).config,
-            device=self.device,
-            dtype=self._dtype,
-        )
-
-    def _pipeline(self, family: ModelFamily) -> Any:
-        clip, clip_tokenizer, t5, t5_tokenizer = self._text
-        pipeline = diffusers.FluxPipeline(
-            scheduler=make_scheduler(family),
-            vae=self._vae,
-            text_encoder=clip,
-            tokenizer=clip_tokenizer,
-            text_encoder_2=t5,
-            tokenizer_2=t5_tokenizer,
-            transformer=self._transformers[family],
-        )
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+    def add(self, kind: str, entry: object) -> None:
+        self.content[kind].append(entry)
+        print(f"{process_age_s():6.1f} s  {entry}", flush=True)
+        self.write()
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure; the exit code."""
+    arguments = parse_arguments(words)
     imported_s = process_age_s()
     if not arguments.tiny and not _has_room():
         print(f"This needs a CUDA device with {NEEDED_BYTES / 2**30:.0f} GiB of free memory; try --tiny.")
-        return
-    device = choose_device(arguments.device or ("cpu" if arguments.tiny else "cuda"))
+        return 1
+    device = torch.device("cpu" if arguments.tiny else "cuda")
     diffusers.utils.logging.set_verbosity_error()
     machine = describe_machine(("torch", "diffusers", "transformers")) | describe_device(device)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     contest = Contest(TINY_SIZES if arguments.tiny else TRUE_SIZES, device)
     setup = {"imported_after_s": round(imported_s, 1), "made_after_s": round(process_age_s(), 1)}
-    if device.type == "cuda":
-        setup["weights_gib"] = round(torch.cuda.memory_allocated() / 2**30, 2)
-    print(f"setup: {setup}", flush=True)
     out = arguments.out or (None if arguments.tiny else RESULTS)
-    rows: list[dict[str, Any]] = []
-    for rows in measure(contest, TINY_CASES if arguments.tiny else TRUE_CASES, arguments.repeats, arguments.seconds):
-        if out is not None:
-            content = {"machine": machine, "setup": setup, "parameters": contest.parameters(), "rows": rows}
-            out.parent.mkdir(exist_ok=True, parents=True)
-            out.write_text(json.dumps(content, indent=2) + "\n")
-    print_table(rows)
+    head = {"machine": machine, "setup": setup, "parameters": contest.parameters()}
+    print(json.dumps(head), flush=True)
+    report = Report(out, head)
+    cases = TINY_CASES if arguments.tiny else TRUE_CASES
+    # What is drawn with untouched modules, before anything else.
+    drawn: Drawn = {}
+    for case in cases:
+        _draw(contest, PIPELINE, case, report, drawn, arguments.seconds)
+    ladder = Ladder(contest.transformer, contest.vae, exact_level(contest.transformer, contest.vae), _tools(device))
+    for rung in ladder.climb():
+        report.add("rungs", asdict(rung) | {"after_s": round(process_age_s(), 1)})
+    levels = ladder.levels()
+    report.content["levels"] = [str(name) for name in levels]
+    report.content["results_hash"] = ladder.results_hash()
+    contest.levels = Levels(levels, {})
+    for _ in range(arguments.repeats):
+        for case in cases:
+            for name in (PIPELINE, *map(str, levels)):
+                _draw(contest, name, case, report, drawn, arguments.seconds)
+            report.content["rows"] = [row for each in cases for row in rows_of(contest, each, drawn)]
+            report.write()
+    print_table(report.content["rows"])
     print(f"ended after {process_age_s():.1f} s", flush=True)
+    return 0
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="pictures of each row from each of the two")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="pictures of each case at each level")
     parser.add_argument(
-        "--seconds", type=float, default=3600, help="age of the process at which every measurement must have ended"
+        "--seconds", type=float, default=SECONDS, help="age of the process after which no picture is begun"
     )
     parser.add_argument("--out", type=Path, help="JSON file; without it benchmarks/results, but nothing with --tiny")
-    parser.add_argument("--tiny", action="store_true", help="small modules")
-    parser.add_argument("--device", help="cuda, or cpu with --tiny")
-    return parser.parse_args()
+    parser.add_argument("--tiny", action="store_true", help="small modules on the CPU")
+    return parser.parse_args(words)
 
 
 def _has_room() -> bool:
     return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= NEEDED_BYTES
+
+
+def _tools(device: torch.device) -> Tools:
+    if device.type == "cuda":
+        return cuda_tools(device)
+    return Tools(
+        device=device,
+        attentions={"flash": attention_of_torch(SDPBackend.FLASH_ATTENTION)},
+        backend="eager",
+        recorder=None,
+        product=device_product,
+        free_bytes=lambda: NEEDED_BYTES,
+        probe=RenderSize(96, 64, 12, 8),
+        text_tokens=20,
+    )
 
 
 def process_age_s() -> float:
@@ -294,93 +166,67 @@ def describe_device(device: torch.device) -> dict[str, object]:
     properties = torch.cuda.get_device_properties(device)
     return {
         "device": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
         "device_memory_gib": round(properties.total_memory / 2**30),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }
 
 
-def measure(contest: Contest, cases: tuple[Case, ...], repeats: int, seconds: float) -> Iterator[list[dict[str, Any]]]:
-    """Draw turn by turn, each case once before any case twice; gives the rows so far after every pair of pictures."""
-    drawn = {case: Pictures() for case in cases}
-    for turn in range(repeats):
-        for case, pictures in drawn.items():
-            is_late = process_age_s() >= seconds
-            if is_late or process_age_s() + _expected_s(contest, case, pictures) > seconds:
-                pictures.left_out.append(f"turn {turn + 1}")
-                continue
-            for name in (ENGINE, PIPELINE) if turn % 2 else (PIPELINE, ENGINE):
-                run, data = contest.draw(name, case)
-                pictures.runs[name].append(run)
-                pictures.files[name].append(data)
-                print(f"{process_age_s():5.1f} s: {case}, turn {turn + 1}, {name}: {run}", flush=True)
-            yield [describe_row(case, pictures) for case, pictures in drawn.items()]
-    yield [describe_row(case, pictures) for case, pictures in drawn.items()]
+def _draw(contest: Contest, name: str, case: Case, report: Report, drawn: Drawn, deadline_s: float) -> None:
+    """One picture, unless it would end too late; before the first of its kind another one, which is not timed."""
+    known = drawn.setdefault((name, case), [])
+    slowest_s = max((each[-1].wall_s for each in drawn.values() if each), default=0.0)
+    title = f"{case} by {name}"
+    if process_age_s() + (known[-1].wall_s if known else 3 * slowest_s) > deadline_s:
+        report.add("left_out", f"{title}: no time was left")
+        return
+    try:
+        if not known:
+            contest.draw(name, case)
+        picture = contest.draw(name, case)
+    except Exception as error:
+        first, *_ = [*str(error).strip().splitlines(), ""]
+        report.add("left_out", f"{title}: {type(error).__name__}: {first}")
+        return
+    known.append(picture)
+    print(f"{process_age_s():6.1f} s  {title}: {picture.wall_s:.3f} s", flush=True)
 
 
-def _expected_s(contest: Contest, case: Case, pictures: Pictures) -> float:
-    """How long a picture from each of the two takes: the last time's, or what a few steps of both say."""
-    if pictures.runs[ENGINE]:
-        return sum(runs[-1].wall_s for runs in pictures.runs.values())
-    short = replace(case, steps=WARM_UP_STEPS)
-    warm = [contest.draw(name, short)[0] for name in (ENGINE, PIPELINE)]
-    return sum(run.wall_s + (case.steps - WARM_UP_STEPS) / run.steps_per_s for run in warm)
-
-
-def describe_row(case: Case, pictures: Pictures) -> dict[str, Any]:
-    """What the table and the result file say of one case."""
-    row: dict[str, Any] = {
-        "family": case.spec.family.value,
-        "size_px": case.size_px,
-        "steps": case.steps,
-        "text_tokens": case.spec.max_text_tokens,
-        "left_out": pictures.left_out,
-    }
-    if not pictures.runs[ENGINE]:
-        return row
-    pairs = list(zip(pictures.runs[ENGINE], pictures.runs[PIPELINE], strict=True))
-    levels = {name: _levels(files[0]) for name, files in pictures.files.items()}
-    gaps = np.abs(levels[ENGINE] - levels[PIPELINE])
-    return row | {
-        "are_bytes_the_same_again": {name: _are_equal(files) for name, files in pictures.files.items()},
-        "mean_level_difference": round(float(gaps.mean()), 4),
-        "largest_level_difference": int(gaps.max()),
-        "share_of_equal_levels": round(float((gaps == 0).mean()), 4),
-        "standard_deviation_of_levels": round(float(levels[ENGINE].std()), 1),
-        "wall_ratio": round(median(ours.wall_s / theirs.wall_s for ours, theirs in pairs), 3),
-        "runs": {name: [asdict(run) for run in runs] for name, runs in pictures.runs.items()},
-    }
-
-
-def _levels(file: bytes) -> NDArray[np.int16]:
-    return np.asarray(Image.open(io.BytesIO(file))).astype(np.int16)
-
-
-def _are_equal(files: list[bytes]) -> bool | None:
-    """Whether all files hold the same bytes; None for a single one."""
-    return None if len(files) < 2 else len(set(files)) == 1
+def rows_of(contest: Contest, case: Case, drawn: Drawn) -> Iterator[dict[str, Any]]:
+    """What the table and the result file say of one case: a row for the pipeline and one for each level."""
+    theirs = drawn.get((PIPELINE, case)) or []
+    exact = drawn.get((str(Acceleration.NONE), case)) or []
+    for (name, its_case), pictures in drawn.items():
+        if its_case != case or not pictures:
+            continue
+        wall_s = median(picture.wall_s for picture in pictures)
+        row: dict[str, Any] = {"case": str(case), "by": name, "wall_s": round(wall_s, 4)}
+        row["wall_s_of_each"] = [round(picture.wall_s, 4) for picture in pictures]
+        row["denoise_s"] = round(median(picture.denoise_s for picture in pictures), 4)
+        row["passes"] = case.passes(is_high=name == Acceleration.HIGH)
+        row["teraflop_per_s"] = round(row["passes"] * contest.operations(case) / wall_s / 1e12, 1)
+        row["peak_gib"] = max((picture.peak_gib or 0 for picture in pictures), default=0)
+        row["are_bytes_the_same_again"] = len({picture.file for picture in pictures}) == 1
+        if theirs:
+            row["by_pipeline"] = round(wall_s / median(picture.wall_s for picture in theirs), 3)
+            row["psnr_to_pipeline_db"] = psnr_db(pixels_of(pictures[0].file), pixels_of(theirs[0].file))
+        if exact:
+            row["psnr_to_none_db"] = psnr_db(pixels_of(pictures[0].file), pixels_of(exact[0].file))
+        yield row
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print("row                      who       pictures  s (min-max)          steps/s  peak GiB  same again")
+    print(
+        "case                          by            s  of pipeline  passes  TFLOP/s  peak GiB  same again  dB to none"
+    )
     for row in rows:
-        title = f"{row['family']} {row['size_px']} px {row['steps']} steps"
-        for name, runs in row.get("runs", {}).items():
-            times = [run["wall_s"] for run in runs]
-            spread = f"{median(times):7.3f} ({min(times):.3f}-{max(times):.3f})"
-            steps = median(run["steps_per_s"] for run in runs)
-            same = row["are_bytes_the_same_again"][name]
-            peak = max(run["peak_gib"] or 0 for run in runs)
-            print(f"{title:24} {name:9} {len(runs):8}  {spread:21} {steps:6.2f}  {peak:8.2f}  {same}")
-        if "runs" in row:
-            print(
-                f"{'':24} engine/pipeline {row['wall_ratio']:.3f}; levels of 255 apart: mean "
-                f"{row['mean_level_difference']}, most {row['largest_level_difference']}, "
-                f"equal {row['share_of_equal_levels']:.2%}; spread {row['standard_deviation_of_levels']}"
-            )
-        if row["left_out"]:
-            print(f"{title:24} left out for want of time: {', '.join(row['left_out'])}")
+        print(
+            f"{row['case']:29} {row['by']:8} {row['wall_s']:7.3f}  {row.get('by_pipeline', ''):>11} {row['passes']:>7} "
+            f"{row['teraflop_per_s']:8.1f} {row['peak_gib']:9.2f}  {row['are_bytes_the_same_again']!s:10} "
+            f"{row.get('psnr_to_none_db')}"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -20,7 +20,7 @@ from flux_endpoint.engine.denoise import exact_velocity
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu import ladder as ladder_module
-from flux_endpoint.engine.gpu.attention import _of_torch, choose_attention
+from flux_endpoint.engine.gpu.attention import attention_of_torch, choose_attention
 from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
 from flux_endpoint.engine.gpu.fp8 import FP8, Fp8Linear, can_be_fp8, device_product, plain_product, quantise_rows
 from flux_endpoint.engine.gpu.graphs import GraphedPass
@@ -60,7 +60,7 @@ class Recorder:
 def tools(**changes: object) -> Tools:
     made = Tools(
         device=CPU,
-        attentions={"flash": _of_torch(SDPBackend.FLASH_ATTENTION)},
+        attentions={"flash": attention_of_torch(SDPBackend.FLASH_ATTENTION)},
         backend="eager",
         recorder=Recorder(),
         product=plain_product,
@@ -149,7 +149,7 @@ def test_a_pass_further_off_than_diffusers_is_not_offered(
 ) -> None:
     forward = Linear.forward
     monkeypatch.setattr(Linear, "forward", lambda self, rows: forward(self, rows) * 1.05)
-    ladder = ladder_of(parts)
+    ladder = ladder_of(parts, backend=None)
     rungs = climbed(ladder)
     assert not rungs["fused"].is_kept
     assert "diffusers is" in rungs["fused"].words
@@ -166,10 +166,9 @@ def test_what_does_not_pay_is_not_offered(
 ) -> None:
     times = iter(range(1, 1000))
     monkeypatch.setattr(ladder_module, "seconds_of", lambda run, device: float(next(times)))
-    ladder = ladder_of(parts)
+    ladder = ladder_of(parts, backend=None)
     rungs = climbed(ladder)
     assert rungs["fused"].is_kept
-    assert not rungs["decoder"].is_kept
     assert "does not pay" in rungs["fp8"].words
     assert ladder.levels()[NONE].passes is ladder._exact.passes
 
@@ -184,7 +183,7 @@ def test_two_compilations_serve_all_sizes_and_later_pictures_change_nothing(
         torch.bfloat16,
         lambda *layer: Linear(*layer, torch.bfloat16, is_packed=False),
         table_dtype=torch.float32,
-        attend=_of_torch(SDPBackend.FLASH_ATTENTION),
+        attend=attention_of_torch(SDPBackend.FLASH_ATTENTION),
         is_in_place=True,
     )
     plain = FusedTransformer(transformer, build)
@@ -314,11 +313,8 @@ def test_the_first_attention_that_none_is_clearly_faster_than_is_chosen(
     assert choose_attention({}, 2, 16, 32, CPU).name == "torch"
 
 
-def test_a_level_that_a_negative_prompt_cannot_act_at_gives_way_to_the_next_slower_one(
-    parts: tuple[torch.nn.Module, torch.nn.Module],
-) -> None:
-    levels = Levels(*parts, CPU)
+def test_a_level_that_a_negative_prompt_cannot_act_at_gives_way_to_the_next_slower_one() -> None:
     made = {name: Level(name, lambda *_: None, lambda _: None, takes_negative=name is NONE) for name in (NONE, HIGH)}
-    levels._levels = made
+    levels = Levels(made, {})
     assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE, NONE, HIGH]
     assert [levels.level_for(asked, has_negative=True).name for asked in Acceleration] == [NONE, NONE, NONE]

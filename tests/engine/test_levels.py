@@ -18,7 +18,7 @@ from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, render_size
-from flux_endpoint.engine.levels import Levels
+from flux_endpoint.engine.levels import make_levels
 from flux_endpoint.engine.linear import Linear
 from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import draw, make_request, open_engine
@@ -171,7 +171,7 @@ def test_a_level_that_is_wrong_on_this_machine_is_not_offered(
     model, _ = demo_engine._loaded()
     gelu = Linear.gelu
     monkeypatch.setattr(Linear, "gelu", lambda self, rows: gelu(self, rows) * 1.01)
-    levels = Levels(model.transformer, model.vae, model.device)
+    levels = make_levels(model.transformer, model.vae, model.device)
     # A hundredth is within what bfloat16 may be off, and far beyond float32.
     assert levels.level_for(REGULAR, has_negative=False).name is NONE
     assert levels.level_for(HIGH, has_negative=True).name is NONE
@@ -180,7 +180,7 @@ def test_a_level_that_is_wrong_on_this_machine_is_not_offered(
 
 def test_a_model_whose_weights_are_not_on_its_gpu_is_offered_none_alone(demo_engine: FluxEngine) -> None:
     model, _ = demo_engine._loaded()
-    levels = Levels(model.transformer, model.vae, torch.device("cuda"))
+    levels = make_levels(model.transformer, model.vae, torch.device("cuda"))
     assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE] * 3
     assert levels.parts == {}
 

@@ -22,7 +22,7 @@ from flux_endpoint.engine.gpu.pace import Pace
 from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
-from flux_endpoint.engine.levels import Levels
+from flux_endpoint.engine.levels import Levels, make_levels
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import picture_parameters
 from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
@@ -232,7 +232,7 @@ class FluxEngine:
         return True
 
     def _offer_levels(self, model: LoadedModel, plan: MemoryPlan) -> None:
-        self._levels = Levels(model.transformer, model.vae, self._device)
+        self._levels = make_levels(model.transformer, model.vae, self._device)
         parts = {**fingerprint_parts(self._device, model.dtype), **self._levels.parts}
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 

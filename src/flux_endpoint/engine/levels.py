@@ -40,30 +40,13 @@ class Levels:
     """What a loaded model offers: `none`, and what is right and pays on this machine.
 
     Args:
-        transformer: of the model.
-        vae: of the model.
-        device: where they are.
+        levels: by name, `none` among them.
+        parts: what the bytes of pictures depend on beside device and libraries, for `fingerprint_of`.
     """
 
-    def __init__(self, transformer: FluxTransformer2DModel, vae: AutoencoderKL, device: torch.device) -> None:
-        def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
-            return exact_velocity(transformer, timesteps, prompt, conditions)
-
-        exact = Level(Acceleration.NONE, passes, exact_decoder(vae))
-        parameters = sum(parameter.numel() for parameter in transformer.parameters())
-        self._levels: Mapping[Acceleration, Level] = {Acceleration.NONE: exact}
-        self._parts: Mapping[str, str] = {}
-        if device.type == "cuda" and can_join(transformer, device):
-            self._climb(Ladder(transformer, vae, exact, cuda_tools(device)))
-        elif device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
-            self._levels = _levels_on_cpu(transformer, vae, exact)
-        else:
-            _LOG.info("Acceleration: only none is offered for this model as it is kept on %s", device)
-
-    @property
-    def parts(self) -> Mapping[str, str]:
-        """What the bytes of pictures depend on beside device and libraries, for `fingerprint_of`; empty on a CPU."""
-        return self._parts
+    def __init__(self, levels: Mapping[Acceleration, Level], parts: Mapping[str, str]) -> None:
+        self._levels = levels
+        self.parts = parts
 
     def level_for(self, asked: Acceleration, *, has_negative: bool) -> Level:
         """The level that a picture is drawn at: the one asked for, or the next slower one that can draw it.
@@ -76,20 +59,48 @@ class Levels:
             asked = _SLOWER[asked]
         return self._levels[asked]
 
-    def _climb(self, ladder: Ladder) -> None:
-        kept = []
-        for rung in ladder.climb():
-            _LOG.log(
-                logging.INFO if rung.is_kept else logging.WARNING,
-                "Acceleration: %s is %s: %s%s",
-                rung.name,
-                "used" if rung.is_kept else "not used",
-                rung.words,
-                "" if rung.distance is None else f", {rung.distance:.1e} off",
-            )
-            kept += [rung.name] if rung.is_kept else []
-        self._levels = ladder.levels()
-        self._parts = {"ladder": f"{' '.join(kept)} with {ladder.attention} attention {ladder.results_hash()}"}
+
+def make_levels(transformer: FluxTransformer2DModel, vae: AutoencoderKL, device: torch.device) -> Levels:
+    """Make, check and measure the levels of a model that is loaded.
+
+    Args:
+        transformer: of the model.
+        vae: of the model.
+        device: where they are.
+    """
+    exact = exact_level(transformer, vae)
+    if device.type == "cuda" and can_join(transformer, device):
+        return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device)))
+    parameters = sum(parameter.numel() for parameter in transformer.parameters())
+    if device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
+        return Levels(_levels_on_cpu(transformer, vae, exact), {})
+    _LOG.info("Acceleration: only none is offered for this model as it is kept on %s", device)
+    return Levels({exact.name: exact}, {})
+
+
+def exact_level(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> Level:
+    """Level `none` as diffusers draws it."""
+
+    def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
+        return exact_velocity(transformer, timesteps, prompt, conditions)
+
+    return Level(Acceleration.NONE, passes, exact_decoder(vae))
+
+
+def _levels_on_gpu(ladder: Ladder) -> Levels:
+    kept = []
+    for rung in ladder.climb():
+        _LOG.log(
+            logging.INFO if rung.is_kept else logging.WARNING,
+            "Acceleration: %s is %s: %s%s",
+            rung.name,
+            "used" if rung.is_kept else "not used",
+            rung.words,
+            "" if rung.distance is None else f", {rung.distance:.1e} off",
+        )
+        kept += [rung.name] if rung.is_kept else []
+    parts = {"ladder": f"{' '.join(kept)} with {ladder.attention} attention {ladder.results_hash()}"}
+    return Levels(ladder.levels(), parts)
 
 
 def _levels_on_cpu(

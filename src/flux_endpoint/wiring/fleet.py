@@ -80,9 +80,11 @@ def make_fleet(
         )
         return ray_fleet, rules
     threads = {f"{PREFIX}THREADS": str(threads_per_worker(rules.max_workers))}
+    # What a worker on a GPU compiles takes it minutes, and would be lost with /tmp. Who has set a place keeps it.
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(settings.data_dir.resolve() / "compiled")}
     local_fleet = LocalFleet(
         command=[sys.executable, "-m", "flux_endpoint", "worker", "--exit-with-parent"],
-        environment=_inherited() | worker_variables(settings, worker_token, gateway) | threads,
+        environment=compiled | _inherited() | worker_variables(settings, worker_token, gateway) | threads,
         workers=rules.min_workers,
         node=node,
         events=_Reports(own, list(settings.sources)),

@@ -53,7 +53,7 @@ def known_attentions() -> Mapping[str, Attend]:
     flash_3 = _flash_3()
     if flash_3 is not None:
         known[_FLASH_3] = flash_3
-    return known | {name: _of_torch(backend) for name, backend in _IN_TORCH.items()}
+    return known | {name: attention_of_torch(backend) for name, backend in _IN_TORCH.items()}
 
 
 @torch.inference_mode()
@@ -90,7 +90,9 @@ def choose_attention(
 
 # Remembered, because a compiler knows a function by its identity.
 @functools.cache
-def _of_torch(backend: SDPBackend) -> Attend:
+def attention_of_torch(backend: SDPBackend) -> Attend:
+    """Attention by one of torch's own backends; it raises where that cannot."""
+
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         with sdpa_kernel(backend):
             return functional.scaled_dot_product_attention(query, key, value)

@@ -26,5 +26,6 @@ class Pace:
             return
         if self._last is not None:
             self._last.synchronize()
-        self._last = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # Whoever waits sleeps, and leaves its core to others.
+        self._last = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._last.record()
