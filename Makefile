@@ -19,7 +19,7 @@ TEST_PROCESSES ?= 3
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test lint format types test-gpu bench bench-gpu fuzz soak reference docs train-demo clean
+.PHONY: help install serve check test lint format types test-gpu bench bench-gpu fuzz soak chaos reference docs train-demo clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests: make fu
 
 soak: $(VENV)/.installed-dev $(NODE_CLIENTS)/.installed $(VENV)/.faketime ## Every kind of client and of trouble at once, then an audit: make soak MINUTES=2
 	$(ONE_THREAD) $(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
+
+chaos: $(VENV)/.installed-dev $(VENV)/.faketime ## Everything breaks while 1,000 pictures are ordered, then an audit: make chaos ARGS="--seed 7 --jobs 300"
+	$(ONE_THREAD) $(BIN)/python -m tests.soak.chaos --jobs 1000 --ray $(ARGS)
 
 reference: $(VENV)/.installed-dev ## Write the generated pages of docs/reference
 	$(BIN)/python docs/generate.py

@@ -2,18 +2,16 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
-import socket
 import time
 from pathlib import Path
 
 from tests.servers import DEV, SCHNELL
 from tests.soak.audit import audit
 from tests.soak.clients import CONVERSATIONS, Conversation, Scene
-from tests.soak.house import SHOUT, House
+from tests.soak.house import SHOUT, House, free_ports
 from tests.soak.journal import Journal
 from tests.soak.receivers import Receiver
 from tests.soak.report import write_report
@@ -113,15 +111,6 @@ async def _settle(scene: Scene) -> None:
     await caller.close()
 
 
-def _free_ports() -> list[int]:
-    """Three ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(3)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def main() -> int:
     """Run it, and say what was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -133,7 +122,7 @@ def main() -> int:
     # The database's package logs every command, and turns on everybody else's.
     logging.disable(logging.INFO)
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
-    house = House([options.port + n for n in range(3)] if options.port else _free_ports())
+    house = House([options.port + n for n in range(3)] if options.port else free_ports())
     try:
         house.start()
         is_right = asyncio.run(_soak(house, options.seed, options.minutes, options.out))

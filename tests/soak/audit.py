@@ -17,7 +17,7 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.pricing import usd_to_units
 from tests.servers import DEV, SCHNELL
 from tests.soak.clients import Scene
-from tests.soak.house import KEY
+from tests.soak.house import KEY, House
 from tests.soak.journal import TERMINAL, Journal
 
 # Of one answer, beyond the work that was asked for.
@@ -51,20 +51,30 @@ class Verdict:
 
 async def audit(scene: Scene) -> Verdict:
     """Look at everything. The house still runs, and nobody else asks it for anything."""
-    verdict = Verdict()
+    verdict, _ = await audit_jobs(scene.house, scene.journal)
     connection = await asyncpg.connect(scene.house.database_url)
     try:
-        jobs = {row["id"]: row for row in await connection.fetch("SELECT * FROM jobs")}
-        _check_promises(verdict, scene.journal, jobs)
-        await _check_money(verdict, connection, jobs)
         await _check_hooks(verdict, connection, scene)
     finally:
         await connection.close()
-    await _check_pictures(verdict, scene, jobs)
     _check_waits(verdict, scene.journal)
     _check_memory(verdict, scene.journal)
     verdict.faults += scene.journal.surprises
     return verdict
+
+
+async def audit_jobs(house: House, journal: Journal) -> tuple[Verdict, dict[str, Any]]:
+    """Nothing lost, nothing charged wrongly, every picture there; also all jobs of the database, by their ids."""
+    verdict = Verdict()
+    connection = await asyncpg.connect(house.database_url)
+    try:
+        jobs = {row["id"]: row for row in await connection.fetch("SELECT * FROM jobs")}
+        _check_promises(verdict, journal, jobs)
+        await _check_money(verdict, connection, jobs)
+    finally:
+        await connection.close()
+    await _check_pictures(verdict, house, jobs)
+    return verdict, jobs
 
 
 def _check_promises(verdict: Verdict, journal: Journal, jobs: dict[str, Any]) -> None:
@@ -137,21 +147,21 @@ async def _check_hooks(verdict: Verdict, connection: Any, scene: Scene) -> None:
     }
 
 
-async def _check_pictures(verdict: Verdict, scene: Scene, jobs: dict[str, Any]) -> None:
+async def _check_pictures(verdict: Verdict, house: House, jobs: dict[str, Any]) -> None:
     """Every picture can be fetched and decoded, has its size, and equal requests have equal bytes."""
     hashes: dict[str, set[str]] = defaultdict(set)
     asked: Counter[str] = Counter()
     drawn = [job for job in jobs.values() if job["status"] == "COMPLETED" and job["endpoint_id"] in (DEV, SCHNELL)]
     room = asyncio.Semaphore(4)
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(headers=headers, base_url=scene.house.urls[0], timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(headers=headers, base_url=house.urls[0], timeout=60, trust_env=False) as http:
 
         async def look(job: Any) -> None:
             async with room:
                 status = await http.get(f"/v2/{job['endpoint_id']}/status/{job['id']}")
                 url = status.json()["output"]["image_url"]
                 # The signature of a bucket's link is all that it needs.
-                is_ours = url.startswith(tuple(scene.house.urls))
+                is_ours = url.startswith(tuple(house.public_urls))
                 reply = await http.get(url) if is_ours else await asyncio.to_thread(httpx.get, url, trust_env=False)
             if reply.status_code != 200:
                 verdict.faults.append(f"the picture of job {job['id']} answers {reply.status_code}")

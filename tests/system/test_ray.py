@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from flux_endpoint.fleet.ray_messages import DriverSettings, FleetReport, FleetRequest
+from tests.ray_nodes import Nodes, is_worker, ray_nodes
 from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -22,61 +22,10 @@ pytestmark = pytest.mark.xdist_group("ray")
 PATIENCE_S = 90
 
 
-class Nodes:
-    """The machines of a cluster, as far as one machine can play them."""
-
-    def __init__(self, cluster):
-        self._cluster = cluster
-        self.address = cluster.address
-        self.all = []
-
-    def add(self):
-        """A machine with room for one worker."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.all.append(self._cluster.add_node(num_cpus=1, include_dashboard=False))
-        return self.all[-1]
-
-    def workers(self, node) -> list[psutil.Process]:
-        """The worker processes of ours on a machine."""
-        return [process for process in self._below(node) if is_worker(process)]
-
-    def lose(self, node) -> None:
-        """A machine loses its power: all of its processes end at once."""
-        for process in self._below(node):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.all.remove(node)
-        self._cluster.remove_node(node)
-
-    def _below(self, node) -> list[psutil.Process]:
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        return [raylet, *raylet.children(recursive=True)]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return "flux_endpoint" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Ray keeps a token there, once it has made one. Not a folder of pytest's: paths of sockets must be short.
-        home = tempfile.mkdtemp(prefix="ray-")
-        for name, value in {"HOME": home, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}.items():
-            patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
-
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": home}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            yield Nodes(cluster)
-        finally:
-            cluster.shutdown()
-            shutil.rmtree(home, ignore_errors=True)
+    with ray_nodes() as nodes:
+        yield nodes
 
 
 def counted(server: Server) -> int:
