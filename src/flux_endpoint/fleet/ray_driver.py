@@ -40,7 +40,7 @@ def main() -> int:
         drive(settings, iter(requests.get, None), answers)
     except Exception as error:
         logger.debug("the driver ends", exc_info=True)
-        logger.error("the Ray driver ends: %s: %s", type(error).__name__, " ".join(str(error).split())[:500])
+        logger.error("the Ray driver ends: %s: %s", type(error).__name__, " ".join(str(error).split())[-500:])
         return EXIT_NO_CLUSTER
     return 0
 
