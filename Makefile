@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PIP_FAILED := echo "The installation failed; pip says above why. It needs the network (pip reads HTTPS_PROXY and PIP_INDEX_URL) and some" \
 	"GB of disk in $(VENV) and TMPDIR. Mend that and give the same command again." >&2; exit 1
 NODE_CLIENTS := tests/clients/node/node_modules
+NEXT_NODE_CLIENTS := tests/clients/node-22/node_modules
 BROWSER := tests/browser/node_modules
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
 ARGS ?=
@@ -29,7 +30,7 @@ install: $(VENV)/.installed-dev ## Install everything for development into .venv
 serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
 	@exec $(BIN)/flux-endpoint serve $(ARGS)
 
-test: lint types $(NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
+test: lint types $(NODE_CLIENTS)/.installed $(NEXT_NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
@@ -92,9 +93,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@$(PIP) -e ".[engine,postgres,s3,ray,otel,dev]" || { $(PIP_FAILED); }
 	@touch $@
 
-# The official JavaScript clients.
-$(NODE_CLIENTS)/.installed: tests/clients/node/package-lock.json | $(VENV)/.node
-	@cd tests/clients/node && npm ci --no-audit --no-fund --loglevel=error
+# The official JavaScript clients, and their next major versions, which run on the Node that comes with the tools.
+tests/clients/%/node_modules/.installed: tests/clients/%/package-lock.json | $(VENV)/.node
+	@cd $(<D) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # What the tests of the playground need: an accessibility checker, and Chromium. It is the system's, or Debian's package

@@ -15,11 +15,12 @@ from tests.servers import DEADLINE_S, DEV, Server
 NODE = Path(__file__).parent / "node"
 
 
-def run_scenario(server: Server, name: str) -> Any:
+def run_scenario(server: Server, *names: str, node: str = "node", folder: Path = NODE) -> Any:
+    """What one scenario prints; of several, by name."""
     key = (server.data_dir / "api-key").read_text().strip()
     environment = os.environ | {"BASE_URL": f"{server.url}/v2", "API_KEY": key, "ENDPOINT": DEV}
     done = subprocess.run(
-        ["node", "clients.mjs", name], cwd=NODE, env=environment, capture_output=True, text=True, timeout=DEADLINE_S
+        [node, "clients.mjs", *names], cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

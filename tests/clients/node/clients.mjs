@@ -1,4 +1,4 @@
-// One scenario per run, named by the first argument; prints what the client returned as one line of JSON.
+// Scenarios by name; prints what the client returned as one line of JSON, by name where there are several.
 globalThis.AI_SDK_LOG_WARNINGS = false; // They would stand among what is printed.
 import { createBlackForestLabs } from "@ai-sdk/black-forest-labs";
 import { createFal } from "@ai-sdk/fal";
@@ -220,4 +220,7 @@ const scenarios = {
     problem(imageOf(createTogetherAI({ baseURL: openaiBase, apiKey: API_KEY }).image("flux-dev"), { size: "100x100" })),
 };
 
-console.log(JSON.stringify(await scenarios[process.argv[2]]()));
+const names = process.argv.slice(2);
+const results = {};
+for (const name of names) results[name] = await scenarios[name]();
+console.log(JSON.stringify(names.length === 1 ? results[names[0]] : results));
