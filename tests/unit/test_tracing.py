@@ -8,6 +8,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from flux_endpoint.api.app import ROUTES
+from flux_endpoint.api.tracing import traced
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.errors import GenerationStopped
 from flux_endpoint.core.generation import GenerationRequest
@@ -137,6 +139,21 @@ def test_what_names_no_span_begins_a_trace(tracer, exporter, parent):
     assert names == f"00-{told.context.trace_id:032x}-{told.context.span_id:016x}"
     # Sampled; another bit says that the id is random.
     assert int(flags, 16) & 1
+
+
+def test_whoever_asks_for_pictures_is_traced_and_workers_and_probes_are_not(tracer):
+    pairs = zip(ROUTES, traced(ROUTES, tracer), strict=True)
+    left = {before.name for before, after in pairs if before is after}
+    assert left >= {
+        "workers_job_take",
+        "workers_job_done",
+        "workers_job_stream",
+        "ready_ready",
+        "ready_live",
+        "pages_docs",
+    }
+    assert not left & {"runpod_run", "runpod_runsync", "openai_images_generations", "fal_proxy", "replicate_create"}
+    assert not [name for name in left if name.startswith(("bfl_", "a1111_", "batches_"))]
 
 
 def test_whom_the_client_did_not_sample_is_not_told(tracer, exporter):

@@ -17,13 +17,12 @@ _NS_PER_MS: Final = 1_000_000
 
 
 def traced(routes: Iterable[Route], tracer: Tracer) -> tuple[Route, ...]:
-    """The same operations, seen by a tracer: those that a client's trace goes through, and those that begin something.
+    """The same operations, those of clients seen by a tracer: what is posted, and what comes with a `traceparent`.
 
     The operations of workers are left as they are: most of them wait, and what becomes of a job the worker tells.
     """
     return tuple(
-        replace(route, handler=_traced(route, tracer)) if route.access.needs_key and route.is_described else route
-        for route in routes
+        replace(route, handler=_traced(route, tracer)) if route.access.needs_key else route for route in routes
     )
 
 
