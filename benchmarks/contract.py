@@ -13,9 +13,12 @@ neighbour hits all of them:
 Only the first keeps anything. Two handlers: one that does nothing, and one that holds a device for 20 ms. A device
 does one job at a time, so that 50 jobs/s are ideal, whatever the number of connections.
 
+Then the same job by each dialect that holds its answer, on one gateway: what its wire format costs beside Runpod's own.
+
 The peers are installed into build/peers at the first run (versions in benchmarks/peers.txt).
 
     python -m benchmarks.contract --rounds 5 --seconds 2
+    python -m benchmarks.contract --only-dialects
 """
 
 import argparse
@@ -46,6 +49,23 @@ RESULTS = Path(__file__).parent / "results" / "contract.json"
 PATH = "/v2/black-forest-labs-flux-1-dev/runsync"
 BODY = json.dumps({"input": {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 1}}).encode()
 OURS = "flux-endpoint"
+DIALECT_RESULTS = RESULTS.with_name("dialects.json")
+_SMALL = {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 1}
+# By dialect: the path, the body, what an answer with a picture contains, further header lines. Black Forest Labs' is
+# polled, and holds nothing.
+DIALECTS: dict[str, tuple[str, dict[str, object], bytes, str]] = {
+    "runpod": (PATH, {"input": _SMALL}, b"COMPLETED", ""),
+    "openai": ("/v1/images/generations", _SMALL | {"response_format": "url"}, b'"url"', ""),
+    "huggingface": ("/hf/flux-dev", {"inputs": "a lake", "parameters": _SMALL | {"prompt": None}}, b"IEND", ""),
+    "replicate": (
+        "/v1/models/black-forest-labs/flux-dev/predictions",
+        {"input": _SMALL},
+        b"succeeded",
+        "Prefer: wait\r\n",
+    ),
+    "fal": ("/fal/run/fal-ai/flux/dev", _SMALL, b'"images"', ""),
+    "a1111": ("/sdapi/v1/txt2img", _SMALL, b'"images"', ""),
+}
 MANY = 32
 # Cog frees the place of a job only after it has answered.
 COG_PLACES = 4 * MANY
@@ -205,11 +225,51 @@ def show(title: str, targets: list[Target], count: int, ideal_per_s: float | Non
     return content
 
 
+def measure_dialects(rounds: int, seconds: float) -> None:
+    """Measure all dialects in turn on one gateway, and print and keep what each costs beside Runpod's."""
+    key = secrets.token_hex()
+    port = free_port()
+    ours = {"PORT": str(port), "MODEL": "fake", "API_KEY": key, "WORKERS": "1", "RATE_LIMITS": "off"}
+    targets = {
+        name: (Target(name, port, path, marker, f"Authorization: Bearer {key}\r\n{headers}"), json.dumps(body).encode())
+        for name, (path, body, marker, headers) in DIALECTS.items()
+    }
+
+    async def take_turns() -> None:
+        for target, body in targets.values():
+            await until_ready(target, body)
+        for number in range(rounds):
+            order = [*targets.values()]
+            turn = number % len(order)
+            for count in (1, MANY):
+                for target, body in order[turn:] + order[:turn]:
+                    target.rounds.setdefault(count, []).append(await measure(target, body, count, seconds))
+
+    with tempfile.TemporaryDirectory() as temporary, (Path(temporary) / "log").open("w") as log:
+        environment = {f"FLUX_ENDPOINT_{name}": value for name, value in ours.items()}
+        environment |= plain_environment() | {"FLUX_ENDPOINT_DATA_DIR": f"{temporary}/data"}
+        with running([sys.executable, "-m", "flux_endpoint", "serve"], Path(temporary), environment, log):
+            asyncio.run(take_turns())
+    result: dict[str, object] = {"machine": describe_machine(("uvicorn", "sqlalchemy")), "rounds": rounds}
+    shown = [target for target, _ in targets.values()]
+    for count in (1, MANY):
+        content = show(f"dialects, {count} connection(s), median of {rounds} rounds", shown, count, None)
+        usual_ms = {target.name: median(each.p50_ms for each in target.rounds[count]) for target in shown}
+        beside = {name: round(own_ms / usual_ms["runpod"], 2) for name, own_ms in usual_ms.items()}
+        print(f"beside Runpod's: {beside}")
+        result[f"{count}"] = content | {"beside_runpod": beside}
+    DIALECT_RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per server, round and number of connections")
+    parser.add_argument("--only-dialects", action="store_true", help="leave out the other servers")
     arguments = parser.parse_args()
+    measure_dialects(arguments.rounds, arguments.seconds)
+    if arguments.only_dialects:
+        return
     peer_python = install_peers()
     result: dict[str, object] = {
         "machine": describe_machine(("fastapi", "uvicorn", "sqlalchemy", "aiohttp")),

@@ -205,5 +205,5 @@ async def test_the_texts_of_a_picture(gateway: Gateway) -> None:
         assert (told["info"], told["items"]) == ("a lake\nSteps: 4", {"parameters": "a lake\nSteps: 4", "seed": "é"})
     image = base64.b64encode(SIGNATURE + chunks[1]).decode()
     assert (await gateway.post("/sdapi/v1/png-info", {"image": image})).json()["info"] == "seed: é"
-    for wrong in ({}, {"image": 3}, {"image": "!"}, {"image": "AAAA"}):
+    for wrong in ({}, {"image": 3}, {"image": "!"}, {"image": "é"}, {"image": "AAAA"}):
         assert (await gateway.post("/sdapi/v1/png-info", wrong)).status_code == 422

@@ -1,7 +1,6 @@
 """What clients ask before they draw: models, samplers, options; and what a picture was made with."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -100,5 +99,5 @@ def _texts_of(data: bytes) -> dict[str, str]:
         raise InvalidParameter("image", "must be a PNG, base64")
     try:
         return texts_in(base64.b64decode(image.rpartition(",")[2], validate=True))
-    except binascii.Error:
+    except ValueError:
         raise InvalidParameter("image", "must be a PNG, base64") from None
