@@ -2,9 +2,11 @@
 stand-in for the recording of CUDA graphs."""
 
 import copy
-import logging
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from flux_endpoint.engine.denoise import exact_velocity
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu import ladder as ladder_module
-from flux_endpoint.engine.gpu.attention import attention_of_torch, choose_attention
+from flux_endpoint.engine.gpu.attention import attention_of_torch, choose_attention, flash_3, known_attentions
 from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
 from flux_endpoint.engine.gpu.fp8 import FP8, Fp8Linear, can_be_fp8, device_product, plain_product, quantise_rows
 from flux_endpoint.engine.gpu.graphs import GraphedPass
@@ -208,6 +210,9 @@ def test_two_compilations_serve_all_sizes_and_later_pictures_change_nothing(
             ):
                 assert torch.equal(ask(fused, size, text_tokens), ask(plain, size, text_tokens))
         assert counter.frame_count == 2
+        # A worker loads in one thread and draws in another.
+        with torch.compiler.set_stance("fail_on_recompile"), ThreadPoolExecutor(1) as other:
+            assert torch.equal(other.submit(ask, fused, PROBE, 20).result(), first)
 
 
 def graphed(recorder: Recorder, most: int) -> tuple[GraphedPass, list[int]]:
@@ -300,17 +305,37 @@ def test_a_wrong_product_in_fp8_is_found() -> None:
         Fp8Linear(weight, None, lambda *numbers: plain_product(*numbers) * 1.05).check()
 
 
-def test_the_first_attention_that_none_is_clearly_faster_than_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_the_first_attention_that_none_is_clearly_faster_than_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong, broken = lambda query, key, value: value, lambda query, key, value: query.no_such_thing
     candidates = {"broken": broken, "wrong": wrong, "first": sdpa, "as fast": sdpa, "faster": sdpa, "slow": sdpa}
     times = iter((0.1, 1.0, 0.95, 0.5, 2.0))
     monkeypatch.setattr("flux_endpoint.engine.gpu.attention.seconds_of", lambda run, device: next(times))
-    assert choose_attention(candidates, 2, 16, 32, CPU).name == "faster"
-    assert "attention broken does not run here" in caplog.text
+    chosen = choose_attention(candidates, 2, 16, 32, CPU)
+    assert chosen.name == "faster"
+    assert chosen.tried.startswith(
+        "broken does not run ('Tensor' object has no attribute 'no_such_thing'); wrong 100.00 ms"
+    )
     assert choose_attention({}, 2, 16, 32, CPU).name == "torch"
+
+
+def test_flash_attention_3_is_preferred_where_it_is_installed_and_a_compiler_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def flash_attn_func(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:
+        # (1, tokens, heads, head size), and the sums as older ones give them.
+        return sdpa(*(part.transpose(1, 2) for part in (query, key, value))).transpose(1, 2), None
+
+    assert next(iter(known_attentions())) == "cudnn"
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", SimpleNamespace(flash_attn_func=flash_attn_func))
+    flash_3.cache_clear()
+    name, attend = next(iter(known_attentions().items()))
+    flash_3.cache_clear()
+    assert name == "flash3"
+    parts = torch.randn(3, 1, 2, 9, 16, generator=torch.Generator().manual_seed(0))
+    expected = sdpa(*parts)
+    assert torch.equal(attend(*parts), expected)
+    assert torch.equal(torch.compile(attend, fullgraph=True, backend="aot_eager")(*parts), expected)
+    torch._dynamo.reset()
 
 
 def test_a_level_that_a_negative_prompt_cannot_act_at_gives_way_to_the_next_slower_one() -> None:

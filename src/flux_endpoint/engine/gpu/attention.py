@@ -2,9 +2,8 @@
 
 import functools
 import importlib
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -14,8 +13,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flux_endpoint.engine.blocks import Attend, sdpa
 from flux_endpoint.engine.probe import distance, seconds_of
-
-_LOG = logging.getLogger(__name__)
 
 # From the fastest known to the slowest. One further down must be faster by so much: else two that take the same time
 # would be chosen by chance, and with them the last bits of pictures.
@@ -40,19 +37,21 @@ class Attention:
         name: short, for logs and fingerprints.
         attend: see `blocks.Attend`.
         seconds: that one took; None where none was measured.
+        tried: what became of all that were tried, for people.
     """
 
     name: str
     attend: Attend
     seconds: float | None = None
+    tried: str = ""
 
 
 def known_attentions() -> Mapping[str, Attend]:
     """All that could run on CUDA, the fastest known first; whether one does run is not known yet."""
     known: dict[str, Attend] = {}
-    flash_3 = _flash_3()
-    if flash_3 is not None:
-        known[_FLASH_3] = flash_3
+    newest = flash_3()
+    if newest is not None:
+        known[_FLASH_3] = newest
     return known | {name: attention_of_torch(backend) for name, backend in _IN_TORCH.items()}
 
 
@@ -73,19 +72,19 @@ def choose_attention(
     shape = (1, heads, tokens, head_size)
     query, key, value = (torch.randn(shape, generator=random).to(device, torch.bfloat16) for _ in range(3))
     exact = functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
-    chosen = Attention("torch", sdpa)
+    chosen, tried = Attention("torch", sdpa), []
     for name, attend in candidates.items():
         try:
             off = distance(attend(query, key, value), exact)
             seconds = seconds_of(lambda attend=attend: attend(query, key, value), device)  # type: ignore[misc]
         except Exception as error:
             # A library that is not made for this card says so in any way it likes.
-            _LOG.info("attention %s does not run here: %s", name, str(error).partition("\n")[0])
+            tried.append(f"{name} does not run ({str(error).strip().partition(chr(10))[0]})")
             continue
-        _LOG.info("attention %s takes %.2f ms and is %.0e off", name, seconds * 1000, off)
+        tried.append(f"{name} {seconds * 1000:.2f} ms, {off:.0e} off")
         if off <= _FARTHEST and (chosen.seconds is None or seconds < _CLEARLY * chosen.seconds):
             chosen = Attention(name, attend, seconds)
-    return chosen
+    return replace(chosen, tried="; ".join(tried))
 
 
 # Remembered, because a compiler knows a function by its identity.
@@ -101,7 +100,8 @@ def attention_of_torch(backend: SDPBackend) -> Attend:
 
 
 @functools.cache
-def _flash_3() -> Attend | None:
+def flash_3() -> Attend | None:
+    """FlashAttention 3, or None where it is not installed."""
     try:
         module: Any = importlib.import_module(_FLASH_3_MODULE)
     except ImportError:

@@ -28,7 +28,7 @@ class CompiledDecoder:
         # The exact decoder's weights stay as they lie: another layout brings other sums.
         self._decoder: Any = copy.deepcopy(vae.decoder)
         self._decoder.to(memory_format=torch.channels_last)
-        self._before: Any = vae.post_quant_conv if vae.config.use_post_quant_conv else None
+        self._before: Any = vae.post_quant_conv
         self._run = compiled(self._decode, backend)
         with torch.inference_mode(), warnings.catch_warnings():
             # diffusers asks for torch's version through a cache, which is no matter of the picture.

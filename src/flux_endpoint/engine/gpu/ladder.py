@@ -157,7 +157,9 @@ class Ladder:
             self._probe.latents.shape[1] + tools.text_tokens,
             tools.device,
         )
-        return Rung(is_kept=True, words=self._attention.name, seconds=self._attention.seconds)
+        return Rung(
+            is_kept=True, words=f"{self._attention.name} of {self._attention.tried}", seconds=self._attention.seconds
+        )
 
     def _fuse(self) -> Rung:
         exact = self._probe.velocity(self._exact.passes)
