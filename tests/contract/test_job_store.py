@@ -33,6 +33,14 @@ async def test_an_enqueued_job_is_read_back_as_it_was(stores, clock):
     assert await stores.jobs.get(DEV, job.id) == job
 
 
+async def test_a_worker_gets_the_trace_of_a_job(stores, clock):
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await stores.jobs.enqueue(sample_job(clock, traceparent=traceparent))
+    await stores.jobs.enqueue(sample_job(clock))
+    claims = await stores.claims.claim("worker-a", [DEV], 2, LEASE_S)
+    assert [claim.job.traceparent for claim in claims] == [traceparent, None]
+
+
 async def test_a_job_refused_at_the_door_is_kept_and_never_handed_out(stores, clock):
     job = sample_job(clock, status=JobStatus.FAILED, error="no", finished_ms=clock.now_ms(), cost_usd=Decimal(0))
     await stores.jobs.enqueue(job)
