@@ -21,9 +21,10 @@ import psutil
 import torch
 from torch import nn
 
+from benchmarks.file_kinds import write_kinds
 from benchmarks.machine import describe_machine
-from benchmarks.random_files import write_gguf, write_model
-from benchmarks.random_flux import MEDIUM_SIZES, TRUE_SIZES, meta_clip, meta_t5, meta_transformer, meta_vae
+from benchmarks.random_files import write_model
+from benchmarks.random_flux import TRUE_SIZES, meta_clip, meta_t5, meta_transformer, meta_vae
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, ModelFamily
 from flux_endpoint.core.generation import parse_input
 from flux_endpoint.engine.engine import FluxEngine
@@ -53,7 +54,7 @@ def main() -> None:
         else:
             result["embedded_pair_fp32"] = embedded_pair()
             result["true_size_bf16"] = true_size()
-            result["medium_by_file"] = by_file(Path(folder))
+            result["by_file"] = by_file(Path(folder))
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.out:
@@ -61,12 +62,11 @@ def main() -> None:
 
 
 def by_file(folder: Path) -> dict[str, dict[str, object]]:
-    """A model of 1.3 billion weights in each kind of file and mode."""
-    sources = {dtype: write_model(folder / dtype, MEDIUM_SIZES, dtype) for dtype in ("F32", "BF16", "F8_E4M3")}
-    transformer = write_gguf(folder / "flux1-dev-Q8_0.gguf", MEDIUM_SIZES)
-    _, rest = sources["BF16"].split(" ", 1)
-    sources["GGUF Q8_0, the rest BF16"] = f"transformer={transformer} {rest}"
-    return {name: {mode: measured(source, mode) for mode in MemoryMode} for name, source in sources.items()}
+    """A model of .6 billion weights in each kind of file and mode."""
+    return {
+        name: {mode: measured(source, mode) for mode in (MemoryMode.FULL, MemoryMode.LOW)}
+        for name, source in write_kinds(folder).items()
+    }
 
 
 def measured(source: str, mode: str) -> dict[str, object]:

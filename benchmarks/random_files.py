@@ -6,8 +6,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-import gguf
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +13,6 @@ from benchmarks.random_flux import MODULATION, MODULATION_GAIN, Sizes, meta_clip
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.headers import Shape
-from flux_endpoint.engine.original_layout import original_tensors
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn}
 _SHARD_BYTES: Final = 2**30
@@ -41,27 +38,6 @@ def write_model(folder: Path, sizes: Sizes, dtype: str) -> str:
         (place / "config.json").write_text(json.dumps({**config, **named}, default=list))
         _write_shards(place, "diffusion_pytorch_model" if is_of_diffusers else "model", shapes_of(module), dtype)
     return " ".join(f"{word}={folder / component}" for component, word in _WORDS.items())
-
-
-def write_gguf(file: Path, sizes: Sizes) -> Path:
-    """Write the transformer alone, its large tensors as blocks of 8 bits (Q8_0)."""
-    kind = gguf.GGMLQuantizationType.Q8_0
-    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-    writer = gguf.GGUFWriter(file, "flux")
-    numbers = np.random.default_rng(0)
-    for name, layout in original_tensors(shapes_of(meta_transformer(sizes, ModelFamily.DEV))).items():
-        if len(layout.shape) != 2 or layout.shape[1] % block:
-            writer.add_tensor(name, np.full(layout.shape, name.endswith("scale"), dtype=np.float32))
-            continue
-        rows, columns = layout.shape
-        raw = numbers.integers(0, 256, (rows, columns // block, block_bytes), dtype=np.uint8)
-        raw[..., :2] = np.frombuffer(np.float16(columns**-0.5 / 74).tobytes(), dtype=np.uint8)
-        writer.add_tensor(name, raw.reshape(rows, -1), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
 
 
 def shapes_of(module: nn.Module) -> dict[str, Shape]:

@@ -46,17 +46,17 @@ TINY_SIZES = Sizes(
     clip={"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2},
     t5={"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
 )
-# Large enough to measure, small enough for any machine: .9 billion weights in the transformer.
-MEDIUM_SIZES = Sizes(
+# Layers half as wide as FLUX.1's and few of them: .3 billion weights in the transformer, as many in the rest.
+REDUCED_SIZES = Sizes(
     transformer={
-        "num_layers": 6,
-        "num_single_layers": 12,
+        "num_layers": 2,
+        "num_single_layers": 4,
         "num_attention_heads": 12,
         "joint_attention_dim": 1024,
     },
     vae=TRUE_SIZES.vae,
     clip=TRUE_SIZES.clip,
-    t5={"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 12, "num_heads": 16},
+    t5={"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 6, "num_heads": 16},
 )
 
 
