@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_endpoint.core.picture_work import picture_work
@@ -47,10 +47,10 @@ class Picture:
 
     @property
     def slices(self):
-        """Seconds, and whether it is a step."""
+        """Seconds, and the number of a step."""
         step_s = self.step_s
-        ends = [(part * step_s, False) for part in END_STEPS]
-        return [(START_STEPS * step_s, False), *[(step_s, True)] * self.steps, *ends]
+        steps = [(step_s, number) for number in range(1, self.steps + 1)]
+        return [(START_STEPS * step_s, None), *steps, *((part * step_s, None) for part in END_STEPS)]
 
     @property
     def own_s(self):
@@ -81,8 +81,8 @@ class Device:
         for number, picture in enumerate({picture.shape: picture for _, picture in arrivals}.values()):
             if knows:
                 self.turns.add(number, picture.shape, 3)
-                for seconds, is_step in replace(picture, steps=3).slices:
-                    self.turns.drawn(number, seconds, is_step=is_step)
+                for seconds, step in replace(picture, steps=3).slices:
+                    self.turns.drawn(number, seconds, step)
                 self.turns.remove(number)
 
     def run(self):
@@ -99,12 +99,12 @@ class Device:
                 done[taken] = 0
             job = self.turns.next()
             picture = self.arrivals[job][1]
-            seconds, is_step = picture.slices[done[job]]
+            seconds, step = picture.slices[done[job]]
             done[job] += 1
             self.slices.append(job)
             self.took_s.append(seconds)
             self.now_s += seconds
-            self.turns.drawn(job, seconds, is_step=is_step)
+            self.turns.drawn(job, seconds, step)
             if done[job] == len(picture.slices):
                 self.turns.remove(job)
                 del done[job]
@@ -151,6 +151,11 @@ arrival_lists = st.lists(st.tuples(st.floats(0, 5), pictures), min_size=1, max_s
 )
 
 
+# How long a simulation takes is no part of what is tested.
+simulated = settings(deadline=None)
+
+
+@simulated
 @given(arrival_lists)
 def test_no_picture_ends_later_than_first_come_and_a_share_of_its_own_time_whatever_comes(arrivals):
     served = first_come(arrivals)
@@ -158,6 +163,7 @@ def test_no_picture_ends_later_than_first_come_and_a_share_of_its_own_time_whate
         assert end_s <= served[job] + LATENESS_SHARE * arrivals[job][1].own_s + LITTLE
 
 
+@simulated
 @given(arrival_lists)
 def test_a_first_sight_of_a_shape_costs_others_one_step_at_most(arrivals):
     served = first_come(arrivals)
@@ -166,6 +172,7 @@ def test_a_first_sight_of_a_shape_costs_others_one_step_at_most(arrivals):
         assert end_s <= served[job] + LATENESS_SHARE * arrivals[job][1].own_s + longest_s + LITTLE
 
 
+@simulated
 @given(arrival_lists, st.integers(2, 6))
 def test_in_the_queue_nobody_waits_more_than_1_3_times_what_is_drawn_before(arrivals, slots):
     device, served = Device(arrivals, slots).run(), first_come(arrivals)
@@ -183,6 +190,7 @@ def _last(device, job):
     return len(device.slices) - 1 - device.slices[::-1].index(job)
 
 
+@simulated
 @given(arrival_lists, st.booleans())
 def test_the_maps_of_one_large_picture_are_in_memory_and_of_far_smaller_ones(arrivals, knows):
     for pictures in Device(arrivals, knows=knows).run().at_end:
@@ -190,6 +198,7 @@ def test_the_maps_of_one_large_picture_are_in_memory_and_of_far_smaller_ones(arr
             assert smaller * 2 <= larger
 
 
+@simulated
 @given(arrival_lists, st.integers(1, 6))
 def test_the_device_never_idles_and_draws_everything(arrivals, slots):
     device = Device(arrivals, slots).run()
@@ -197,12 +206,14 @@ def test_the_device_never_idles_and_draws_everything(arrivals, slots):
     assert max(device.ends_s.values()) == pytest.approx(max(first_come(arrivals).values()))
 
 
+@simulated
 @given(pictures, st.lists(st.floats(0, 20), min_size=1, max_size=12), st.integers(1, 6))
 def test_equal_pictures_are_drawn_one_after_the_other_as_they_came(picture, gaps, slots):
     arrivals = [(sum(gaps[: number + 1]), picture) for number in range(len(gaps))]
     assert Device(arrivals, slots).run().ends_s == pytest.approx(first_come(arrivals))
 
 
+@simulated
 @given(arrival_lists)
 def test_one_slot_is_first_come_first_served(arrivals):
     assert Device(arrivals, slots=1).run().ends_s == pytest.approx(first_come(arrivals))
@@ -251,9 +262,9 @@ def test_there_is_room_for_what_would_be_drawn_at_once():
     turns.add("long", LONG.shape, LONG.steps)
     # Nothing is known of this device yet.
     assert turns.room() is None
-    turns.drawn("long", 0.25, is_step=True)
+    turns.drawn("long", 0.25, 1)
     assert turns.room() is None
-    turns.drawn("long", 0.25, is_step=True)
+    turns.drawn("long", 0.25, 2)
     room = turns.room()
     # A quarter of 50 steps, and the time until the last one but for a tenth of a second; pixels count as a step.
     assert room.at_most == pytest.approx(12.5 * LONG.shape.work, rel=1e-3)
@@ -263,9 +274,23 @@ def test_there_is_room_for_what_would_be_drawn_at_once():
     # Both slots are taken.
     assert turns.room() is None
     turns.remove("short")
-    for _ in range(48):
-        turns.drawn("long", 0.25, is_step=True)
+    for step in range(3, 51):
+        turns.drawn("long", 0.25, step)
     # Only pixels are missing: what would be longer than they are may wait until then.
     assert 0 < turns.room().at_most <= LONG.shape.work
-    turns.drawn("long", 0.25, is_step=False)
+    turns.drawn("long", 0.25, None)
     assert turns.room().at_most is None
+
+
+def test_a_picture_that_is_drawn_once_more_is_as_long_as_before():
+    turns = Turns(2)
+    turns.add("long", LONG.shape, 10)
+    for step in range(1, 11):
+        turns.drawn("long", 1.0, step)
+    turns.drawn("long", 1.0, None)
+    assert turns.room().at_most is None
+    # Out of memory: from the beginning, in less.
+    turns.drawn("long", 0.0, None)
+    turns.drawn("long", 1.0, 1)
+    turns.drawn("long", 1.0, 2)
+    assert turns.room().for_s == pytest.approx(8 + 1 - 0.1)

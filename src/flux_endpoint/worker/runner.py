@@ -178,7 +178,7 @@ class EngineThread:
             problem = error
         took_s = self._monotonic_s() - started_s
         with self._news:
-            self._turns.drawn(job_id, took_s, is_step=step is not None)
+            self._turns.drawn(job_id, took_s, step.step if step else None)
             if encode or problem:
                 self._pop(job_id)
         if encode:

@@ -195,13 +195,14 @@ class Turns:
             return next((name for name, other in ranked if other.ended and not _is_small(chosen, other)), job_id)
         return job_id
 
-    def drawn(self, job_id: str, seconds: float, *, is_step: bool) -> None:
+    def drawn(self, job_id: str, seconds: float, step: int | None) -> None:
         """A slice of a picture was drawn, and took so long.
 
         Args:
             job_id: of the picture.
             seconds: of the slice.
-            is_step: whether a step is done with it. Others come before the first step and after the last.
+            step: done with it, 1 for the first; None for a slice before the first or after the last. A picture that
+                is drawn once more, in less memory, begins again with 1.
         """
         picture = self._pictures[job_id]
         for other in self._pictures.values():
@@ -209,12 +210,12 @@ class Turns:
                 other.late_s += seconds
         picture.has_begun = True
         picture.spent_s += seconds
-        if picture.is_at_end:
+        if step is not None:
+            picture.done, picture.ended = step, 0
+            self._note_step(picture, seconds)
+        elif picture.is_at_end:
             self._costs.note_end(picture.shape, picture.ended, seconds)
             picture.ended += 1
-        elif is_step:
-            picture.done += 1
-            self._note_step(picture, seconds)
 
     def _note_step(self, picture: _Picture, seconds: float) -> None:
         if picture.done > 1 or picture.steps == 1:
