@@ -71,3 +71,48 @@ async def test_a_stopped_picture_whose_clean_up_fails_does_not_end_the_thread():
     good.may_go.set()
     assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S)).data == b"picture"
     assert thread.close(DEADLINE_S)
+
+
+class SlowToEncode:
+    """Draws at once, and encodes when it may."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.is_drawn, self.may_encode = threading.Event(), threading.Event()
+
+    def generate(self, request):
+        yield StepDone(1, 1)
+        self.is_drawn.set()
+        return lambda: self.encode(request)
+
+    def encode(self, request):
+        assert self.may_encode.wait(DEADLINE_S)
+        if self.error:
+            raise self.error
+        return EncodedImage(b"picture", request.image_format, request.width, request.height)
+
+
+async def test_the_next_picture_is_drawn_while_a_file_is_encoded():
+    thread, first, second = EngineThread(), SlowToEncode(), SlowToEncode()
+    encoding = asyncio.create_task(drawing(thread, first, StopFlag()))
+    assert await asyncio.to_thread(first.is_drawn.wait, DEADLINE_S)
+    # There is room for another one from here on.
+    assert (await asyncio.wait_for(thread.room(), DEADLINE_S)).at_most is None
+    following = asyncio.create_task(drawing(thread, second, StopFlag()))
+    assert await asyncio.to_thread(second.is_drawn.wait, DEADLINE_S)
+    assert not encoding.done()
+    first.may_encode.set()
+    second.may_encode.set()
+    for picture in (encoding, following):
+        assert (await asyncio.wait_for(picture, DEADLINE_S)).data == b"picture"
+    assert thread.close(DEADLINE_S)
+
+
+async def test_a_file_that_cannot_be_encoded_fails_its_picture_only():
+    thread, broken, good = EngineThread(), SlowToEncode(OSError("encoder error")), SlowToEncode()
+    broken.may_encode.set()
+    good.may_encode.set()
+    with pytest.raises(OSError, match="encoder error"):
+        await asyncio.wait_for(drawing(thread, broken, StopFlag()), DEADLINE_S)
+    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert thread.close(DEADLINE_S)
