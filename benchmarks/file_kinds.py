@@ -40,7 +40,8 @@ def write_kinds(folder: Path) -> dict[str, str]:
         numbers = {key: _rounded(key, tensor, dtype) for key, tensor in transformer.items()}
         files[name] = single_files.save(numbers, folder / f"{name}.safetensors")
     for name, packed in _PACKED.items():
-        files[name] = single_files.save(packed(transformer), folder / f"{name.replace(' ', '-')}.safetensors")
+        stem = name.replace(", ", "-").replace(" ", "-")
+        files[name] = single_files.save(packed(transformer), folder / f"{stem}.safetensors")
     for kind in _GGUF_KINDS:
         files[f"GGUF {kind}"] = folder / f"{kind}.gguf"
         single_files.write_gguf(files[f"GGUF {kind}"], transformer, kind)

@@ -1,6 +1,6 @@
 """What models need of memory: by kind of file and memory mode, and what dev and schnell share.
 
-Each file is loaded in a process of its own, which then draws one picture of two steps. `anonymous` is what the process
+Each file is loaded in a process of its own, which then draws one picture of one step. `anonymous` is what the process
 must have; the rest of its resident memory is mapped files, which the system gives up when somebody needs the room.
 
     python -m benchmarks.memory --out benchmarks/results/memory.json
@@ -9,13 +9,14 @@ must have; the rest of its resident memory is mapped files, which the system giv
 
 import argparse
 import json
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -42,57 +43,67 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--true-size", action="store_true", help="only that: FLUX.1-dev's size, in bf16 on the CPU")
     parser.add_argument("--folder", type=Path, help="for the files; default: a temporary one")
-    parser.add_argument("--load", nargs=2, metavar=("MODEL", "MODE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.load:
-        print(json.dumps(load_and_draw(*arguments.load)))
-        return
+    torch.set_num_threads(1)
     result: dict[str, object] = {"machine": describe_machine(("torch", "diffusers", "transformers"))}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         if arguments.true_size:
-            result["bf16"] = measured(write_model(Path(folder) / "flux", TRUE_SIZES, "BF16"), MemoryMode.LOW)
+            source = in_a_process(write_model, Path(folder) / "flux", TRUE_SIZES, "BF16")
+            result["bf16"] = measured(source, MemoryMode.LOW)
         else:
-            result["embedded_pair_fp32"] = embedded_pair()
+            result["embedded_pair_fp32"] = in_a_process(embedded_pair)
             result["true_size_bf16"] = true_size()
-            result["by_file"] = by_file(Path(folder))
+            result["by_file"] = by_file(in_a_process(write_kinds, Path(folder)))
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n")
 
 
-def by_file(folder: Path) -> dict[str, dict[str, object]]:
+def by_file(sources: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """A model of .6 billion weights in each kind of file and mode."""
     return {
         name: {mode: measured(source, mode) for mode in (MemoryMode.FULL, MemoryMode.LOW)}
-        for name, source in write_kinds(folder).items()
+        for name, source in sources.items()
     }
 
 
 def measured(source: str, mode: str) -> dict[str, object]:
-    """What a new process needs to load a model and to draw; stopped when the machine has too little memory left."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--load", source, mode]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None:
-        if psutil.virtual_memory().available < _LEAST_FREE_BYTES:
-            process.kill()
-        time.sleep(_LOOK_S)
-    output = process.stdout.read() if process.stdout else ""
-    result: dict[str, object] = json.loads(output) if process.returncode == 0 else {"exit": process.returncode}
-    print(mode, result, file=sys.stderr)
+    """What a process needs to load a model and to draw."""
+    result: dict[str, object] = in_a_process(load_and_draw, source, mode)
+    print(mode, source, result, file=sys.stderr)
     return result
 
 
+def in_a_process(work: Callable[..., Any], *arguments: object) -> Any:
+    """Its result, or how the process ended: it is stopped when the machine has too little memory left.
+
+    A fork, so that modules are imported once. This process has one thread, and has allocated nothing.
+    """
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=lambda: there.send(work(*arguments)))
+    process.start()
+    there.close()
+    while process.is_alive() and not here.poll(_LOOK_S):
+        if psutil.virtual_memory().available < _LEAST_FREE_BYTES:
+            process.kill()
+    try:
+        return here.recv()
+    except EOFError:
+        return {"exit": process.exitcode}
+    finally:
+        process.join()
+
+
 def load_and_draw(source: str, mode: str) -> dict[str, object]:
-    """Seconds and peaks of loading a model, and of 256 x 256 pixels in two steps."""
+    """Seconds and peaks of loading a model, and of 256 x 256 pixels in one step."""
     peak = _Peak()
     (flux_dev,) = build_engines({FLUX_DEV.endpoint_id: source}, CATALOG, device="cpu", threads=1, memory=mode).values()
     result: dict[str, object] = {"load": timed(flux_dev.load, peak), "plan": flux_dev.info.memory}
-    fields = {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 2, "image_format": "png"}
+    fields = {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 1, "image_format": "png"}
     steps = flux_dev.generate(parse_input(fields | {"seed": 1, "guidance": 3.5}, FLUX_DEV))
     result["text"] = timed(lambda: next(steps), peak)
-    result["first_step"] = timed(lambda: next(steps), peak)
-    result["second_step"] = timed(lambda: next(steps), peak)
+    result["step"] = timed(lambda: next(steps), peak)
     result["decode"] = timed(lambda: finish(steps), peak)
     return result
 

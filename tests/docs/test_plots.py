@@ -1,11 +1,16 @@
-"""Plots in the docs show the numbers that are committed beside them."""
+"""Plots and tables in the docs show the numbers that are committed beside them."""
 
-from benchmarks.plots import PAGE, PLOT, fidelity_table, speed_levels
+import pytest
 
-
-def test_the_speed_levels_are_drawn_from_their_results():
-    assert PLOT.read_text() == speed_levels()
+from benchmarks.plots import IMAGES, PAGE, PLOTS, TABLES
 
 
-def test_the_table_of_fidelity_tells_its_results():
-    assert fidelity_table() in PAGE.read_text()
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_is_drawn_from_its_results(name):
+    assert (IMAGES / name).read_text() == PLOTS[name]()
+    assert f"../images/{name}" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_tells_its_results(name):
+    assert TABLES[name]() in PAGE.read_text()
