@@ -1,7 +1,8 @@
 """What dialects have in common that hold a request until its pictures are drawn."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from anyio import CancelScope
@@ -18,9 +19,23 @@ TOO_LATE: Final = "the picture was not ready in time, or the server is about to 
 
 
 async def submit(
-    call: Call, endpoint: Endpoint, dialect: str, submissions: Iterable[Submission], *, is_held: bool
+    call: Call,
+    endpoint: Endpoint,
+    dialect: str,
+    submissions: Iterable[Submission],
+    *,
+    is_held: bool,
+    before_each: Callable[[Receipt], object] = lambda receipt: None,
 ) -> list[Job]:
     """Queue the jobs of one request: all of them or none.
+
+    Args:
+        call: who asks.
+        endpoint: what draws.
+        dialect: see `Job`.
+        submissions: one for each job.
+        is_held: see `Receipt`.
+        before_each: called with the receipt of a job before that is queued.
 
     Raises:
         InvalidRequest: something of it would not be heeded, and the client wants to be told instead.
@@ -33,6 +48,7 @@ async def submit(
             receipt = Receipt(
                 new_job_id(endpoint.spec), dialect, is_held, origin=call.origin, traceparent=call.traceparent
             )
+            before_each(receipt)
             jobs.append(await endpoint.submit(submission, receipt))
     except BaseException:
         await cancel(endpoint, jobs)
@@ -41,13 +57,29 @@ async def submit(
     return jobs
 
 
-async def drawn(call: Call, endpoint: Endpoint, jobs: Sequence[Job], longest_s: float) -> list[Job]:
-    """The jobs at their end. Those that still run when the time is over, or the client leaves, are cancelled."""
-    try:
-        ended = await unless_client_leaves(call, _together(endpoint.wait(job.id, longest_s) for job in jobs))
-    except BaseException:
-        await cancel(endpoint, jobs)
-        raise
+async def drawn(
+    call: Call, endpoint: Endpoint, dialect: str, submissions: Iterable[Submission], longest_s: float
+) -> list[Job]:
+    """Queue the jobs of one request, and answer them at their end.
+
+    Those that still run when the time is over, or the client leaves, are cancelled.
+
+    Raises:
+        InvalidRequest: see `submit`.
+    """
+    with ExitStack() as waits:
+        ends = []
+
+        def wait_for(receipt: Receipt) -> None:
+            ends.append(waits.enter_context(endpoint.ending(receipt, longest_s)))
+
+        jobs = await submit(call, endpoint, dialect, submissions, is_held=True, before_each=wait_for)
+        try:
+            waiting = _together(end_of(job) for end_of, job in zip(ends, jobs, strict=True))
+            ended = await unless_client_leaves(call, waiting)
+        except BaseException:
+            await cancel(endpoint, jobs)
+            raise
     if not all(job.status.is_terminal for job in ended):
         await cancel(endpoint, jobs)
     return ended

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.dialects.a1111.requests import TextToImage, read_request
 from flux_endpoint.api.dialects.a1111.words import DIALECT, SAMPLER, parameters_text
-from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of, submit
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
@@ -36,8 +36,7 @@ async def txt2img(call: Call, key: ApiKey) -> Response:
     data = await read_body(call, call.body_limit_bytes)
     asked = await call.services.bodies.read(data, read_request)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model or key.chosen_model)
-    jobs = await submit(call, endpoint, DIALECT, asked.submissions(endpoint.spec), is_held=True)
-    ended = await drawn(call, endpoint, jobs, _LONGEST_S)
+    ended = await drawn(call, endpoint, DIALECT, asked.submissions(endpoint.spec), _LONGEST_S)
     if not all(job.status.is_terminal for job in ended):
         raise HTTPException(503, TOO_LATE)
     done = [job for job in ended if job.status is JobStatus.COMPLETED]

@@ -42,8 +42,7 @@ async def run(call: Call, key: ApiKey, _owner: str, app: str, name: str) -> Resp
     """
     endpoint = endpoint_of(call.services.endpoints, key, f"{app}-{name}")
     asked = await _read(call)
-    jobs = await submit(call, endpoint, DIALECT, asked.submissions(endpoint.spec), is_held=True)
-    ended = await drawn(call, endpoint, jobs, _LONGEST_S)
+    ended = await drawn(call, endpoint, DIALECT, asked.submissions(endpoint.spec), _LONGEST_S)
     if not all(job.status.is_terminal for job in ended):
         kind = "request_timeout"
         return json_reply(told(TOO_LATE, kind), 504, {ERROR_TYPE: kind, TIMEOUT_TYPE: "user"})

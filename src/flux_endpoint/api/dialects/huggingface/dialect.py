@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from flux_endpoint.api.admission import KeyHolders
-from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of, submit
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of
 from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.protocol import Dialect
@@ -37,8 +37,7 @@ async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     endpoint = endpoint_of(call.services.endpoints, key, model)
     data = await read_body(call, call.body_limit_bytes)
     inputs = await call.services.bodies.read(data, read_inputs, _accepted(call))
-    jobs = await submit(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], is_held=True)
-    [job] = await drawn(call, endpoint, jobs, _LONGEST_S)
+    [job] = await drawn(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], _LONGEST_S)
     if not job.status.is_terminal:
         raise HTTPException(504, TOO_LATE)
     if job.status is not JobStatus.COMPLETED:

@@ -42,10 +42,11 @@ async def generations(call: Call, key: ApiKey) -> Response:
     data = await read_body(call, call.body_limit_bytes)
     asked = await call.services.bodies.read(data, read_request)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model)
-    jobs = await submit(call, endpoint, DIALECT, asked.submissions(endpoint.spec), is_held=True)
+    submissions = asked.submissions(endpoint.spec)
     if asked.is_streamed:
+        jobs = await submit(call, endpoint, DIALECT, submissions, is_held=True)
         return StreamingResponse(_events(call, endpoint, asked, jobs), headers=_STREAM_HEADERS, media_type=_EVENTS)
-    ended = await drawn(call, endpoint, jobs, _LONGEST_S)
+    ended = await drawn(call, endpoint, DIALECT, submissions, _LONGEST_S)
     if not all(job.status.is_terminal for job in ended):
         raise HTTPException(503, TOO_LATE, _DO_NOT_RETRY)
     return json_reply(await _answer(call, endpoint, asked, ended))
