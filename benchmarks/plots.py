@@ -1,5 +1,7 @@
 """Draws the plots of docs/concepts/speed-levels.md from the results of other benchmarks, and writes its tables.
 
+Those of docs/concepts/capacity.md are drawn and written by `benchmarks.capacity_plot`, called here.
+
 python -m benchmarks.plots
 """
 
@@ -7,6 +9,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from benchmarks import capacity_plot
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -33,6 +37,7 @@ def main() -> None:
         before, _, rest = page.partition(begin)
         page = f"{before}{begin}{write()}{_END}{rest.partition(_END)[2]}"
     PAGE.write_text(page)
+    capacity_plot.write()
 
 
 def speed_levels() -> str:
