@@ -79,8 +79,8 @@ def _table(heads: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
 def _day(day: dict[str, Any], left: int) -> Iterator[str]:
     points = day["points"]
     most = max(max(point[name] for point in points) for name in ("workers", "busy"))
-    most_waiting = max(1, day["most_waiting"])
-    yield f'<text x="{left}" y="20">{day["scenario"]}: at most {most:,.0f} workers, {most_waiting:,} waiting</text>'
+    most_waiting, size = max(1, day["most_waiting"]), day["scenario"].partition(" ")[0]
+    yield f'<text x="{left}" y="20">{size} a day: up to {most:,.0f} workers, {most_waiting:,} waiting</text>'
     yield f'<line x1="{left}" x2="{left + 290}" y1="{_BOTTOM}" y2="{_BOTTOM}" stroke="#999"/>'
     for hour in (0, 6, 12, 18, 24):
         yield f'<text x="{left + 290 * hour / 24 - 6:.0f}" y="{_BOTTOM + 16}">{hour} h</text>'

@@ -282,6 +282,19 @@ async def test_a_sweep_reads_no_more_than_the_work_in_flight(sqlite_url, clock, 
     assert "SCAN jobs" not in plan
 
 
+async def test_postgres_claims_without_a_look_at_what_was_claimed_before(postgres_url, clock):
+    stores = await open_stores(postgres_url, clock)
+    for _ in range(40):
+        await stores.jobs.enqueue(sample_job(clock))
+    await stores.claims.claim("w", [DEV], 30, LEASE_S)
+    # As it plans a claim before it has any statistics.
+    waiting = f"SELECT seq FROM jobs WHERE status = 'IN_QUEUE' AND endpoint_id = '{DEV}'"
+    oldest = text(f"EXPLAIN {waiting} ORDER BY created_ms, seq LIMIT 1 FOR UPDATE SKIP LOCKED")
+    plan = await stores.database.read(lambda connection: connection.scalars(oldest))
+    assert "jobs_by_place" in " ".join(plan)
+    await stores.close()
+
+
 async def test_channels_vanish_with_their_last_listener(stores, clock):
     job = sample_job(clock)
     await stores.jobs.enqueue(job)
