@@ -184,6 +184,8 @@ NAMES_FORMATS = {
     "api/dialects/replicate/predictions.py": "the format unless asked otherwise",
     "api/dialects/bfl/dialect.py": "the format unless asked otherwise",
     "api/dialects/fal/requests.py": "the format unless asked otherwise",
+    "api/dialects/mcp/pictures.py": "the format unless asked otherwise",
+    "api/dialects/mcp/tools.py": "the same, as agents are told of it",
     "api/dialects/a1111/requests.py": "the format of all pictures",
     "api/dialects/a1111/png_texts.py": "what holds texts in pictures of that format",
     "api/dialects/a1111/catalogue.py": "the format of all pictures",

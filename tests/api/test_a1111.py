@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.engine.png import SIGNATURE, png_chunk
 from tests.api.conftest import API_KEY, DEV, PNG_BYTES, SCHNELL, Gateway, HandWorker
 from tests.api.onlooker import Onlooker
@@ -207,3 +208,10 @@ async def test_the_texts_of_a_picture(gateway: Gateway) -> None:
     assert (await gateway.post("/sdapi/v1/png-info", {"image": image})).json()["info"] == "seed: é"
     for wrong in ({}, {"image": 3}, {"image": "!"}, {"image": "é"}, {"image": "AAAA"}):
         assert (await gateway.post("/sdapi/v1/png-info", wrong)).status_code == 422
+
+
+async def test_the_model_of_a_key_that_opens_one_is_that(gateway: Gateway) -> None:
+    limits = KeyLimits(endpoint_ids=frozenset({SCHNELL.removeprefix("/v2/")}))
+    _, guest = await gateway.services.accounts.create("guest", limits=limits)
+    options = await gateway.get("/sdapi/v1/options", headers={"Authorization": f"Bearer {guest}"})
+    assert options.json()["sd_model_checkpoint"] == "flux-schnell"

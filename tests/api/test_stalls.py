@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
+# Loaded with the first message of an agent.
+import flux_endpoint.api.dialects.mcp.server  # noqa: F401
 from flux_endpoint.api.app import ROUTES
 from flux_endpoint.service.custom import CustomEndpoint
 from tests.api import conftest
@@ -27,6 +29,7 @@ CLOCK_LIMIT_S = 1.0
 TICK_S = 0.002
 RUN_BYTES, SYNC_BYTES, RESULT_BYTES, CHUNK_BYTES = 10 * 2**20, 20 * 2**20, 20 * 2**20, 2**20
 DIALECT_BYTES = 2**20
+HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 SCHEMA = {"properties": {"a": {"type": "array", "items": {"minimum": 0}}}}
 MEASURED = "/v2/measured"
 
@@ -232,23 +235,30 @@ async def test_the_document_and_every_page(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "status_code"),
+    ("path", "limit", "fields", "status_code"),
     [
         # Refused when it has been read: nobody draws here.
-        ("/v1/images/generations", b'"prompt":"a lake","n":99,', 400),
-        ("/hf/flux-dev", b'"inputs":"a lake","parameters":{"width":1},', 400),
-        ("/v1/flux-dev", b'"prompt":"a lake",', 200),
-        ("/v1/predictions", b'"input":{"prompt":"a lake"},', 422),
+        ("/v1/images/generations", DIALECT_BYTES, b'"prompt":"a lake","n":99,', 400),
+        ("/hf/flux-dev", DIALECT_BYTES, b'"inputs":"a lake","parameters":{"width":1},', 400),
+        ("/v1/flux-dev", DIALECT_BYTES, b'"prompt":"a lake",', 200),
+        ("/v1/predictions", DIALECT_BYTES, b'"input":{"prompt":"a lake"},', 422),
+        ("/fal/run/fal-ai/flux/dev", DIALECT_BYTES, b'"prompt":"a lake","num_images":99,', 422),
+        ("/fal/queue/fal-ai/flux/dev", DIALECT_BYTES, b'"prompt":"a lake",', 200),
+        ("/sdapi/v1/txt2img", DIALECT_BYTES, b'"prompt":"a lake","width":1,', 422),
+        ("/sdapi/v1/options", DIALECT_BYTES, b'"samples_save":true,', 200),
+        ("/sdapi/v1/png-info", 16 * DIALECT_BYTES, b'"image":"AAAA",', 422),
+        ("/graphql", 2**16, b'"query":"{ myself { id } }",', 200),
+        ("/mcp", 2**16, b'"jsonrpc":"2.0","id":1,"method":"tools/list",', 200),
     ],
 )
 async def test_what_clients_of_other_dialects_send(
-    gateway: Gateway, path: str, fields: bytes, status_code: int
+    gateway: Gateway, path: str, limit: int, fields: bytes, status_code: int
 ) -> None:
     head, tail = b"{" + fields + b'"a":', b"}"
     for shape in SHAPES:
-        body = head + value(shape, DIALECT_BYTES - len(head) - len(tail) - 2) + tail
+        body = head + value(shape, limit - len(head) - len(tail) - 2) + tail
         async with no_stall(shape):
-            reply = await gateway.client.post(path, content=body)
+            reply = await gateway.client.post(path, content=body, headers=HEADERS)
         assert reply.status_code == status_code, (shape, reply.text[:300])
 
 
@@ -267,6 +277,26 @@ def test_every_operation_with_a_body_is_measured_here() -> None:
         "/v1/predictions",
         "/v1/predictions/{prediction_id}/cancel",
         "/v1/files",
+        "/fal/run/{owner}/{app}/{name}",
+        "/fal/queue/{owner}/{app}/{name}",
+        "/sdapi/v1/txt2img",
+        "/sdapi/v1/options",
+        "/sdapi/v1/png-info",
+        "/graphql",
+        "/mcp",
+        # The same as the first of them.
+        "/fal/run/{owner}/{app}/{name}/stream",
+        "/fal/run/{owner}/{app}",
+        "/fal/run/{owner}/{app}/{name}/{mode}",
+        "/fal/queue/{owner}/{app}",
+        "/fal/queue/{owner}/{app}/{name}/{mode}",
+        "/fal/queue/{owner}/{app}/requests/{request_id}/cancel",
+        "/fal/rest/storage/upload/{kind}",
+        "/fal/proxy",
+        "/sdapi/v1/img2img",
+        "/sdapi/v1/interrupt",
+        "/sdapi/v1/skip",
+        "/sdapi/v1/refresh-checkpoints",
         "/v1/images/edits",
         "/v1/images/variations",
         "/v2/gpu/release",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from standardwebhooks import Webhook
 
 from flux_endpoint.commands.app import app
@@ -27,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN = {"text"}
 # Run by a test of its own, with what it needs around it.
 ELSEWHERE = {("workers.md", "python"), ("webhooks.md", "python"), ("webhooks.md", "javascript"), ("fal.md", "python")}
+PARSERS = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 COMMANDS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"], "javascript": ["node", "program.mjs"]}
 
 
@@ -40,7 +42,7 @@ def blocks() -> list[tuple[Path, str, str]]:
 
 
 PROGRAMS = [block for block in blocks() if block[1] in COMMANDS and (block[0].name, block[1]) not in ELSEWHERE]
-DATA = [block for block in blocks() if block[1] in ("json", "toml")]
+DATA = [block for block in blocks() if block[1] in PARSERS]
 
 
 def name(value: Any) -> str | None:
@@ -64,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_every_block_says_what_it_is() -> None:
     for page, language, text in blocks():
-        assert language in {*COMMANDS, *SHOWN, "json", "toml"}, f"{page.name}: a block of {language!r}: {text[:50]}"
+        assert language in {*COMMANDS, *SHOWN, *PARSERS}, f"{page.name}: a block of {language!r}: {text[:50]}"
     assert {page.name for page, *_ in PROGRAMS} >= {"README.md", "quickstart.md", "clients.md", "batches.md"}
 
 
@@ -86,7 +88,7 @@ def test_a_program_runs_as_it_stands(page: Path, language: str, text: str, serve
 
 @pytest.mark.parametrize(("page", "language", "text"), DATA, ids=name)
 def test_data_parses(page: Path, language: str, text: str) -> None:
-    (json.loads if language == "json" else tomllib.loads)(text)
+    assert PARSERS[language](text)
 
 
 def check_of_a_webhook(language: str) -> tuple[str, str, dict[str, str]]:
@@ -135,7 +137,9 @@ def shown_commands() -> list[tuple[str, str]]:
         for line in page.read_text().splitlines():
             if line.startswith("```"):
                 is_in_fence = not is_in_fence
-            elif (is_in_fence or line.startswith("    ")) and (call := re.search(r"\bflux-endpoint ([a-z].*)", line)):
+            elif (is_in_fence or line.startswith("    ")) and (
+                call := re.search(r"(?<!-n )\bflux-endpoint ([a-z].*)", line)
+            ):
                 found.append((page.name, call.group(1)))
     return found
 

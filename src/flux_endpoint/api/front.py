@@ -22,6 +22,8 @@ _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){0,10}/?")
 # In a path split at its slashes: nothing, "v2", the endpoint, the operation.
 _OPERATION: Final = 3
 _SEEN: Final = 1_024
+# Headers of the Model Context Protocol, which runs in pages, too.
+_OF_AGENTS: Final = ("Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name")
 
 
 class RequestFront:
@@ -108,6 +110,7 @@ class CrossOrigin(CORSMiddleware):
                 "Idempotency-Key",
                 "Prefer",
                 "X-Request-ID",
+                *_OF_AGENTS,
             ],
             expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "X-Job-Id", "X-Batch-Id", "X-Warning"],
         )

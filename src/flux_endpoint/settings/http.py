@@ -84,7 +84,7 @@ class HttpSettings(PrefixedSettings):
         "all",
         "Wire formats that are spoken beside Runpod's, which the playground and the workers speak: all, none, or some "
         "(docs/guides/openai.md).",
-        "all, none, or some of openai, huggingface, bfl, replicate, fal, a1111 joined by commas",
+        "all, none, or some of openai, huggingface, bfl, replicate, fal, a1111, mcp joined by commas",
         min_length=1,
     )
     api_key: Secret | None = setting(

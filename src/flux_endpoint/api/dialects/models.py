@@ -50,15 +50,23 @@ def picture_models(specs: Iterable[EndpointSpec]) -> list[EndpointSpec]:
     return [spec for spec in specs if spec.makes_pictures]
 
 
+def opened_models(specs: Iterable[EndpointSpec], key: ApiKey) -> list[EndpointSpec]:
+    """The endpoints that draw pictures and that a key opens."""
+    opened = key.limits.endpoint_ids
+    return [spec for spec in picture_models(specs) if opened is None or spec.endpoint_id in opened]
+
+
 def endpoint_of(endpoints: Endpoints, key: ApiKey, model: str | None) -> Endpoint:
-    """The endpoint that a `model` means: its id, a name such as `flux-dev`, or the hub's id; None for the first.
+    """The endpoint that a `model` means: its id, a name such as `flux-dev`, or the hub's id.
+
+    None is the first that the key opens.
 
     Raises:
         UnknownEndpoint: none of that name is served here.
         Forbidden: the key may not draw with it.
     """
     served = picture_models(endpoints.specs)
-    for spec in served:
+    for spec in served if model is not None else opened_models(endpoints.specs, key) or served:
         if model is None or _plain(model) == model_name(spec):
             key.require(spec.endpoint_id, Operation.RUNSYNC)
             return endpoints.opened(spec.endpoint_id, key)

@@ -7,6 +7,7 @@ from flux_endpoint.api.dialects.a1111.dialect import A1111
 from flux_endpoint.api.dialects.bfl.dialect import BFL
 from flux_endpoint.api.dialects.fal.dialect import FAL
 from flux_endpoint.api.dialects.huggingface.dialect import HUGGINGFACE
+from flux_endpoint.api.dialects.mcp.dialect import MCP
 from flux_endpoint.api.dialects.openai.dialect import OPENAI
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.replicate.dialect import REPLICATE
@@ -17,7 +18,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
-    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE, FAL, A1111)
+    dialect.name: dialect for dialect in (RUNPOD, OPENAI, HUGGINGFACE, BFL, REPLICATE, FAL, A1111, MCP)
 }
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from flux_endpoint.api.dialects.a1111.png_texts import texts_in
 from flux_endpoint.api.dialects.a1111.requests import MODEL_OPTION, model_in, object_in
 from flux_endpoint.api.dialects.a1111.words import SAMPLER
-from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
+from flux_endpoint.api.dialects.models import endpoint_of, model_name, opened_models
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
@@ -39,8 +39,9 @@ _LISTS: Final[Mapping[str, Any]] = {
 
 async def options(call: Call, key: ApiKey) -> Response:
     """The options that there are: which model is drawn with where a request names none."""
-    endpoint = endpoint_of(call.services.endpoints, key, key.chosen_model)
-    return json_reply({MODEL_OPTION: model_name(endpoint.spec), "samples_format": "png"})
+    opened = {spec.endpoint_id: model_name(spec) for spec in opened_models(call.services.endpoints.specs, key)}
+    first = next(iter(opened.values()), None)
+    return json_reply({MODEL_OPTION: opened.get(key.chosen_model or "", first), "samples_format": "png"})
 
 
 async def set_options(call: Call, key: ApiKey) -> Response:
@@ -55,8 +56,6 @@ async def set_options(call: Call, key: ApiKey) -> Response:
 
 async def models(call: Call, key: ApiKey) -> Response:
     """The models that the key opens."""
-    opened = key.limits.endpoint_ids
-    specs = picture_models(call.services.endpoints.specs)
     return json_reply(
         [
             {
@@ -67,8 +66,7 @@ async def models(call: Call, key: ApiKey) -> Response:
                 "filename": f"{model_name(spec)}.safetensors",
                 "config": None,
             }
-            for spec in specs
-            if opened is None or spec.endpoint_id in opened
+            for spec in opened_models(call.services.endpoints.specs, key)
         ]
     )
 

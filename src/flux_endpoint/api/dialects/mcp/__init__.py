@@ -1,0 +1,1 @@
+"""The Model Context Protocol: pictures as tools of agents."""
