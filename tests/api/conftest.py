@@ -30,6 +30,7 @@ from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.services import build_services
 from tests.api.golden_files import GoldenFiles
+from tests.databases import copy_empty_database
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
@@ -206,6 +207,8 @@ async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gate
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
     settings = Settings(data_dir=folder)
+    if not (folder / "jobs.db").exists():
+        await copy_empty_database(folder / "jobs.db")
     stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
     built = build_services(settings, stores, ENDPOINTS, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
     quick_views = JobViews(stores.jobs, built.routes.workforce, clock, queue_period_s=0.02, silence_s=0.1)

@@ -16,6 +16,7 @@ from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
 from flux_endpoint.stores.connect import Stores, open_stores
 from tests.contract.samples import until
+from tests.databases import copy_empty_database
 
 OpenStore = Callable[[], Awaitable[Stores]]
 
@@ -44,6 +45,9 @@ def database_url(request: pytest.FixtureRequest) -> str:
 async def open_another(database_url: str, clock: ManualClock) -> AsyncIterator[OpenStore]:
     """Opens one more store on the test's database, as another process would."""
     async with AsyncExitStack() as stack:
+        scheme, _, file = database_url.partition(":///")
+        if scheme == "sqlite":
+            await copy_empty_database(Path(file))
 
         async def open_one() -> Stores:
             stores = await open_stores(database_url, clock)
