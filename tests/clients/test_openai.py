@@ -51,7 +51,7 @@ def test_what_is_wrong_reaches_the_caller(server: Server) -> None:
         pytest.raises(openai.BadRequestError, match="size must be between 256") as caught,
     ):
         client.images.generate(model="flux-dev", prompt="a lake", size="100x100")
-    assert (caught.value.param, caught.value.type) == ("width", "invalid_request_error")
+    assert (caught.value.param, caught.value.type) == ("size", "invalid_request_error")
     with client_of(server) as client, pytest.raises(openai.NotFoundError, match="served: flux-dev, flux-schnell"):
         client.images.generate(model="dall-e-3", prompt="a lake")
     with (

@@ -129,7 +129,8 @@ async def test_a_healthy_database_may_take_its_time(far_store: Stores, clock) ->
 
 
 def is_commit(data: bytes) -> bool:
-    return b"COMMIT" in data
+    # And no `BEGIN ISOLATION LEVEL READ COMMITTED`.
+    return b"COMMIT;" in data
 
 
 @pytest.mark.parametrize("is_heard", [True, False], ids=["committed", "rolled-back"])

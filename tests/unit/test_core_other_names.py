@@ -134,6 +134,10 @@ def test_what_flux_does_not_do_is_told(name, value):
         ({"guidance_scale": "3"}, "guidance_scale must be a number"),
         ({"steps": 51}, "steps must be between 1 and 50"),
         ({"width": 500, "guidance_scale": 2}, "width must be divisible by 64"),
+        ({"image_format": "png", "output_format": "gif"}, "output_format must be 'jpeg', 'png' or 'webp'"),
+        ({"n": 1.5}, "n must be a whole number from 1"),
+        ({"image_format": "png", "output_format": "gif"}, "output_format must be 'jpeg', 'png' or 'webp'"),
+        ({"n": 1.5}, "n must be a whole number from 1"),
     ],
 )
 def test_what_is_wrong_is_told_of_the_field_that_was_sent(fields, problem):

@@ -183,10 +183,19 @@ class FluxEndpoint:
         said = None if fields.keys() <= INPUT_NAMES else heard(fields)
         try:
             request = parse_input(fields if said is None else said.inputs, self.model, any_size=any_size)
+            if said is not None and said.beside:
+                self._check_beside(said.beside, any_size=any_size)
         except InvalidParameter as error:
             raise error if said is None else said.in_their_words(error) from None
         cost_usd = image_cost_usd(self.model, request.width, request.height)
         return PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
+
+    def _check_beside(self, beside: Mapping[str, tuple[str, Any]], *, any_size: bool) -> None:
+        """What does not count must be right all the same: whoever sends it has not meant what is drawn."""
+        kinds = {row.name: kind for row, kind in inputs_of(self.model, any_size=any_size)}
+        for alias, (name, value) in beside.items():
+            if name in kinds:
+                kinds[name].read(alias, {alias: value})
 
     def conclude(self, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`; without a picture the job FAILED, because it would be charged for nothing."""

@@ -5,7 +5,7 @@ Every dialect reads its clients' fields through it, so that nothing is ignored i
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -51,11 +51,13 @@ class HeardInput:
         inputs: by our names.
         sent_as: the names under which they came, where these are others.
         warnings: what is not heeded, a sentence each.
+        beside: our name and the value of what came under another name, where something else has said it.
     """
 
     inputs: Mapping[str, Any]
     sent_as: Mapping[str, str]
     warnings: tuple[str, ...]
+    beside: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
 
     def in_their_words(self, error: InvalidParameter) -> InvalidParameter:
         """The same error, of the field that was sent."""
@@ -84,9 +86,12 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
         if others := [sent_as.get(one, one) for one, value in meant.items() if inputs[one] != value]:
             warnings.append(f"{name} has no effect beside {' and '.join(dict.fromkeys(others))}")
 
+    beside: dict[str, tuple[str, Any]] = {}
     for alias, name in _ALIASES.items():
         if alias in sent:
             put(alias, {name: sent[alias]})
+            if sent_as.get(name) != alias:
+                beside[alias] = name, sent[alias]
     if _SIZE in sent:
         put(_SIZE, size_of(_SIZE, sent[_SIZE]))
     if _SHAPE in sent and not _has_shape(inputs, shape_of(sent[_SHAPE])):
@@ -100,7 +105,8 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
         for name, harmless in _WITHOUT_EFFECT.items()
         if name in sent and sent[name] not in harmless
     )
-    return HeardInput(inputs, sent_as, (*warnings, *unknown(sent, (*_NAMES, *_WITHOUT_EFFECT, *_FOR_OTHERS))))
+    warnings += unknown(sent, (*_NAMES, *_WITHOUT_EFFECT, *_FOR_OTHERS))
+    return HeardInput(inputs, sent_as, tuple(warnings), beside)
 
 
 def unknown(fields: Mapping[str, Any], known: Collection[str], where: str = "") -> tuple[str, ...]:
@@ -142,7 +148,8 @@ def _has_shape(inputs: Mapping[str, Any], shape: tuple[int, int]) -> bool:
 
 
 def _one_picture(name: str, value: object) -> str:
-    if type(value) is not int or value < 1:
+    # JSON makes no difference between 1 and 1.0.
+    if type(value) not in (int, float) or not isinstance(value, int | float) or value < 1 or value % 1:
         raise InvalidParameter(name, "must be a whole number from 1")
     return ": one picture is drawn for one request; send one for each, with a seed of its own"
 
