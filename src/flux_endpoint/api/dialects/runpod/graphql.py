@@ -110,7 +110,7 @@ ROUTE: Final = Route(
     tag="catalogue",
     body=Body(
         _LIMIT_BYTES,
-        {"type": "object", "required": ["query"], "properties": {"query": {"type": "string", "maxLength": 10_000}}},
+        {"type": "object", "required": ["query"], "properties": {"query": {"type": "string"}}},
         {"query": _QUERY},
     ),
     answers={
