@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
+import httpx
 
 from tests.ray_nodes import ray_nodes
 from tests.servers import wait_until
@@ -66,6 +67,8 @@ async def _run(house: ChaosHouse, options: argparse.Namespace) -> bool:
         house.mend_network()
         await asyncio.gather(*orders)
         await _settle(house)
+        # One may have ended by itself, for want of a database, and be about to start again.
+        await asyncio.to_thread(wait_until, lambda: all(map(_is_ready, house.urls)), "both gateways can work", _START_S)
         await _end(supervising)
     finally:
         customer.is_over = True
@@ -75,6 +78,13 @@ async def _run(house: ChaosHouse, options: argparse.Namespace) -> bool:
     about = {"seed": options.seed, "orders": count, "rate": options.rate, "ray": options.ray}
     _write(options.out, journal, verdict, customer, about)
     return not verdict.faults
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_nothing_is_lost_or_charged_wrongly_while_everything_breaks(tmp_path):
     # Another seed at each run would find more, and could not be repeated: `make chaos` draws one.
-    command = [sys.executable, "-m", "tests.soak.chaos", "--jobs", "30", "--distinct", "6", "--workers", "2"]
+    command = [sys.executable, "-m", "tests.soak.chaos", "--jobs", "24", "--distinct", "4", "--workers", "1"]
     done = subprocess.run(
         [*command, "--longest", "1.5", "--seed", "7", "--out", str(tmp_path)],
         cwd=ROOT,
@@ -26,8 +26,8 @@ def test_nothing_is_lost_or_charged_wrongly_while_everything_breaks(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "chaos.json").read_text())
-    # Things did break, and each of 36 orders has its picture and its charge.
+    # Things did break, and each of 28 orders has its picture and its charge.
     assert len(report["troubles"]) > 3
     assert report["figures"]["pictures"]["decoded"] == report["figures"]["charges"]
-    assert report["figures"]["promised"] == 36
+    assert report["figures"]["promised"] == 28
     assert "<svg" in (tmp_path / "chaos.svg").read_text()

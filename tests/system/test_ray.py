@@ -48,7 +48,7 @@ def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(node
     server = servers.start(**settings)
     # 1. They come up, one on each node, and draw.
     wait_counted(server, 2)
-    assert [len(nodes.workers(node)) for node in (first, second)] == [1, 1]
+    wait_until(lambda: [len(nodes.workers(node)) for node in (first, second)] == [1, 1], "each has one", PATIENCE_S)
     jobs = [server.submit(num_inference_steps=2) for _ in range(4)]
     for job_id in jobs:
         server.wait_status(job_id, "COMPLETED")
