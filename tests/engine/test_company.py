@@ -12,7 +12,7 @@ import pytest
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import Drawing, Engine, finish
+from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, Engine, finish
 from tests.unit.gateway_in_memory import DEADLINE_S, DEV, GatewayInMemory, job, working
 
 # Of the last one, pixels are made in slices, too.
@@ -85,8 +85,8 @@ class Gated:
         self._gates = gates
         self._waits = threading.Semaphore(0)
 
-    def generate(self, request: GenerationRequest) -> Drawing:
-        slices = self._engine.generate(request)
+    def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
+        slices = self._engine.generate(request, sources)
         while True:
             self.slices.append(request.prompt)
             if self.slices.count(request.prompt) == self._gates.get(request.prompt):

@@ -14,8 +14,8 @@ from flux_endpoint.core.errors import DeviceFailed
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.worker.process import run_worker
 class Dying(FakeEngine):
-    def generate(self, request):
-        yield next(super().generate(request))
+    def generate(self, request, *sources):
+        yield next(super().generate(request, *sources))
         raise DeviceFailed("cuda:0 has failed: CUDA error: unspecified launch failure")
 run_worker(sys.argv[1], sys.argv[2], "w-dying", {{"{DEV}": Dying(CATALOG["{DEV}"])}}, 4)
 """

@@ -132,7 +132,7 @@ class SteppedEngine:
     def close(self):
         pass
 
-    def generate(self, request):
+    def generate(self, request, *sources):
         try:
             for step in range(1, request.num_inference_steps + 1):
                 self.stepping.set()

@@ -26,7 +26,7 @@ class Gated:
         self.clean_up_error = clean_up_error
         self.has_begun, self.may_go = threading.Event(), threading.Event()
 
-    def generate(self, request):
+    def generate(self, request, *sources):
         self.has_begun.set()
         try:
             assert self.may_go.wait(DEADLINE_S)
@@ -80,7 +80,7 @@ class SlowToEncode:
         self.error = error
         self.is_drawn, self.may_encode = threading.Event(), threading.Event()
 
-    def generate(self, request):
+    def generate(self, request, *sources):
         yield StepDone(1, 1)
         self.is_drawn.set()
         return lambda: self.encode(request)

@@ -46,9 +46,9 @@ def tracer(exporter):
 class SlicedEngine(FakeEngine):
     """Encodes text in a slice of its own and decodes in two, as the real one does."""
 
-    def generate(self, request):
+    def generate(self, request, *sources):
         yield None
-        encode = yield from super().generate(request)
+        encode = yield from super().generate(request, *sources)
         yield None
         return encode
 
@@ -97,9 +97,9 @@ def test_a_picture_that_is_given_up_closes_what_draws_it(request_):
     closed = []
 
     class Closing(FakeEngine):
-        def generate(self, request):
+        def generate(self, request, *sources):
             try:
-                return (yield from super().generate(request))
+                return (yield from super().generate(request, *sources))
             finally:
                 closed.append(True)
 

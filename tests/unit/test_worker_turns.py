@@ -42,7 +42,7 @@ class TimedEngine:
     def close(self):
         pass
 
-    def generate(self, request):
+    def generate(self, request, *sources):
         try:
             for step in range(1, request.num_inference_steps + 1):
                 self.now_s += step_work(request.width, request.height) / 1_000

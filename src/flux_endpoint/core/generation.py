@@ -10,6 +10,7 @@ from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, Kind, defaults_of, inputs_of
+from flux_endpoint.core.source_picture import SourcePicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class GenerationRequest:
         true_cfg_scale: strength of the negative prompt; without effect when that is empty.
         seed: concrete, 0 to `MAX_SEED`: the same request always draws the same picture.
         acceleration: none in jobs from before there were levels.
+        image: to start from; None for noise alone.
+        mask: where `image` is drawn anew; None for everywhere. Never without `image`.
+        strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
     """
 
     prompt: str
@@ -35,11 +39,19 @@ class GenerationRequest:
     seed: int
     image_format: ImageFormat
     acceleration: Acceleration = Acceleration.NONE
+    image: SourcePicture | None = None
+    mask: SourcePicture | None = None
+    strength: float = 1.0
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return fields | {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
+        fields |= {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
+        if self.image is None:
+            # Most jobs: their rows stay as short as they are.
+            del fields["image"], fields["mask"], fields["strength"]
+            return fields
+        return fields | {"image": self.image.to_input(), "mask": self.mask and self.mask.to_input()}
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
@@ -50,7 +62,10 @@ class GenerationRequest:
         """
         try:
             level = Acceleration(fields.get("acceleration", Acceleration.NONE))
-            return cls(**{**fields, "image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level})
+            read = {"image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level}
+            if "image" in fields:
+                read |= {name: SourcePicture.from_input(fields[name]) for name in ("image", "mask")}
+            return cls(**{**fields, **read})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +26,7 @@ from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack
 from flux_endpoint.engine.levels import Levels, make_levels
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import picture_parameters
-from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.residence import Residence
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
@@ -106,12 +107,12 @@ class FluxEngine:
         self._is_released, self._idle_since_s = False, time.monotonic()
         self._offer_levels(self._model, plan)
 
-    def generate(self, request: GenerationRequest) -> Drawing:
+    def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
         with watching(self._device):
-            return (yield from self._generate(request))
+            return (yield from self._generate(request, sources))
 
-    def _generate(self, request: GenerationRequest) -> Drawing:
+    def _generate(self, request: GenerationRequest, sources: Mapping[str, bytes]) -> Drawing:
         if self._is_released:
             self.load()
         is_retry = False

@@ -14,7 +14,7 @@ from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
 from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
-from flux_endpoint.engine.protocol import Drawing, EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
 _Draw = Callable[[int, int, int, Mapping[str, ParameterValue]], bytes]
@@ -42,7 +42,7 @@ class FakeEngine:
     def load(self) -> None:
         """Do nothing: there is nothing to read."""
 
-    def generate(self, request: GenerationRequest) -> Drawing:
+    def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
         for step in range(1, request.num_inference_steps + 1):
             if self._step_s:

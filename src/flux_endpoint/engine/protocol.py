@@ -1,8 +1,9 @@
 """What the rest of the project knows of an engine."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily
@@ -63,6 +64,9 @@ class ModelInfo:
     memory: str = ""
 
 
+# Of a request that draws from no picture.
+NO_SOURCES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
 # Slices of a picture: a step that is done, or None for some other part of it. What is returned at the end makes the
 # file: in any thread, and without the model.
 Drawing = Generator[StepDone | None, None, Callable[[], EncodedImage]]
@@ -96,8 +100,12 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, request: GenerationRequest) -> Drawing:
+    def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """Make one picture: yields after every step and within long work beside the steps, returns what encodes it.
+
+        Args:
+            request: what to draw.
+            sources: the files of the pictures that it draws from, by their `sha256`.
 
         Closing the generator between two slices abandons the picture at no further cost. Several generators may be
         advanced in turn from one thread. The bytes depend on the request, the weights and the kind of worker only.

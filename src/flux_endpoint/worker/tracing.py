@@ -9,7 +9,7 @@ from typing import Final
 
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.tracing import Span, Tracer
-from flux_endpoint.engine.protocol import Drawing, EncodedImage, Engine, ModelInfo
+from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, Engine, ModelInfo
 from flux_endpoint.worker.client import TakenJob
 
 ENCODE_TEXT: Final = "encode text"
@@ -48,9 +48,9 @@ class TimedEngine:
         """See `Engine.load`."""
         self.engine.load()
 
-    def generate(self, request: GenerationRequest) -> Drawing:
+    def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
-        drawing, name = self.engine.generate(request), ENCODE_TEXT
+        drawing, name = self.engine.generate(request, sources), ENCODE_TEXT
         try:
             while True:
                 start_ns = time.time_ns()
