@@ -22,6 +22,7 @@ from training.evaluate.report import REFERENCE_PROMPT, TRUE_CFG_SCALE
 from training.export.folder import MAX_BYTES, MAX_BYTES_WITH_STUDENT, STUDENT_FOLDER
 
 MODEL = Path(flux_endpoint.__file__).parent / "models" / "demo"
+NEWCOMER = Path(__file__).parents[1] / "browser" / "newcomer.txt"
 # What to draw, and the time of day and the ground that must be seen.
 PROMPTS = (
     ("a calm lake below mountains at sunset", "sunset", "lake"),
@@ -110,6 +111,18 @@ def test_knows_every_word_of_its_captions_whatever_the_case() -> None:
         assert t5(prompt.upper()).input_ids == ids
         assert clip(prompt.upper()).input_ids == clip(prompt).input_ids
     assert len(t5("serene mountain landscape").input_ids) == 4
+
+
+def test_an_answer_says_which_words_of_a_newcomer_are_not_known(demo: FluxEngine) -> None:
+    prompts = NEWCOMER.read_text(encoding="utf-8").splitlines()
+    said = {}
+    for prompt in prompts:
+        request = make_request(prompt=prompt, width=256, height=256, num_inference_steps=1, image_format=PNG)
+        said[prompt] = finish(demo.generate(request)).warnings
+    assert [prompt for prompt in prompts if not said[prompt]] == ["a cat"]
+    assert said["a red fox in snow"] == (
+        "prompt has words that this small model does not know: fox; nearest: dog for fox.",
+    )
 
 
 def test_follows_captions_at_256_px(demo: FluxEngine, checker: Checker) -> None:

@@ -15,8 +15,13 @@ def test_both_endpoints_draw_with_the_embedded_model(servers, tmp_path):
     assert picture.headers["content-type"] == "image/png"
     assert picture.content.startswith(PNG_START)
     url = f"{server.url}/v2/{SCHNELL}/runsync"
-    reply = server.client.post(url, json={"input": {"prompt": "a lake"} | SMALL})
+    reply = server.client.post(url, json={"input": {"prompt": "a robot by a lake"} | SMALL})
     assert reply.json()["status"] == "COMPLETED"
+    [warning] = reply.json()["output"]["warnings"]
+    assert warning == "prompt has words that this small model does not know: robot; nearest: person for robot."
+    for endpoint in httpx.get(f"{server.url}/v2/endpoints").json():
+        known = httpx.get(endpoint["vocabulary"]).json()["words"]
+        assert "lake" in known and "robot" not in known
     # The command line draws the same bytes as the server.
     arguments = ["--width=256", "--height=256", "--steps=2", "--seed=7", "-o", "lake.png"]
     done = run_command("generate", "a lake", *arguments, cwd=tmp_path)

@@ -12,6 +12,7 @@ from training.config import Config
 from training.flow.transformer import build_scheduler, build_transformer
 from training.start import dev_weights
 from training.text.encoders import TextEncoders
+from training.world.vocabulary import write_vocabulary
 
 MAX_BYTES = 25_000_000  # Of the dev model.
 MAX_BYTES_WITH_STUDENT = 45_000_000
@@ -60,6 +61,7 @@ def export_model(config: Config, folder: Path | None = None) -> Path:
     for name in ("vae", "transformer", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
         shutil.rmtree(folder / name, ignore_errors=True)
     pipeline.save_pretrained(folder)
+    write_vocabulary(folder)
     shutil.rmtree(folder / STUDENT_FOLDER, ignore_errors=True)
     _check_size(folder, MAX_BYTES)
     if (state := load_checkpoint(config.work_dir / "student.pt")) is not None:

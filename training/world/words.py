@@ -6,7 +6,7 @@ def _phrases(text: str) -> tuple[str, ...]:
     return tuple(" ".join(phrase.split()) for phrase in text.split(","))
 
 
-def _table(text: str) -> dict[str, tuple[str, ...]]:
+def table(text: str) -> dict[str, tuple[str, ...]]:
     """One entry per line: the attribute's value, a colon, its phrases; a line without a colon goes on with the last."""
     result: dict[str, str] = {}
     for line in text.strip().splitlines():
@@ -17,7 +17,7 @@ def _table(text: str) -> dict[str, tuple[str, ...]]:
 
 
 # When: as a phrase behind a sentence, as a tag, as an adjective, as a detail at the end.
-TIME_PHRASES = _table("""
+TIME_PHRASES = table("""
     day: at noon, at midday, on a sunny day, on a bright day, in daylight, by day, in the afternoon, under a blue sky
     sunset: at sunset, at sunset, at sunset, at dusk, in the evening, at sundown, during the golden hour, at golden
         hour, under a sunset sky, in the orange light of sunset
@@ -29,7 +29,7 @@ TIME_PHRASES = _table("""
         sky, before the storm
     fog: in fog, in the fog, in thick fog, in the mist, on a foggy day, in morning mist, on a misty day
 """)
-TIME_TAGS = _table("""
+TIME_TAGS = table("""
     day: day, daytime, noon, sunny, blue sky, daylight
     sunset: sunset, sunset, sunset, dusk, evening, golden hour, orange sky
     dawn: dawn, sunrise, morning, daybreak, pink sky
@@ -37,7 +37,7 @@ TIME_TAGS = _table("""
     storm: storm, stormy, thunderstorm, storm clouds, dark clouds
     fog: fog, foggy, mist, misty, haze
 """)
-TIME_ADJECTIVES = _table("""
+TIME_ADJECTIVES = table("""
     day: sunny, sunlit, bright
     sunset: sunset, evening
     dawn: morning, sunrise
@@ -45,7 +45,7 @@ TIME_ADJECTIVES = _table("""
     storm: stormy
     fog: foggy, misty
 """)
-TIME_DETAILS = _table("""
+TIME_DETAILS = table("""
     day: bright sunlight, blue sky, sunshine
     sunset: golden light, warm light, orange sky, red sky, golden light filtering through clouds, warm golden light,
         glowing sky
@@ -54,26 +54,26 @@ TIME_DETAILS = _table("""
     storm: dark clouds, dramatic sky, grey sky, heavy clouds
     fog: grey light, low visibility, soft grey sky
 """)
-WEATHERS = _table("""
+WEATHERS = table("""
     dry: dry weather
     rain: rain, in the rain, heavy rain, rainy, pouring rain
     snowfall: falling snow, snowfall, snowing, snowflakes
     rainbow: a rainbow, rainbow, a rainbow in the sky, with a rainbow
     lightning: lightning, a lightning bolt, with lightning, a flash of lightning
 """)
-SEASON_PHRASES = _table("""
+SEASON_PHRASES = table("""
     summer: in summer, on a summer day
     spring: in spring, in springtime
     autumn: in autumn, in fall, in autumn
     winter: in winter, in winter
 """)
-SEASON_ADJECTIVES = _table("""
+SEASON_ADJECTIVES = table("""
     summer: summer, green
     spring: spring, springtime, blooming
     autumn: autumn, autumnal, fall
     winter: winter, wintry, frozen
 """)
-BACKGROUNDS = _table("""
+BACKGROUNDS = table("""
     none: an open horizon, a flat horizon, no mountains
     hills: hills, rolling hills, green hills, low hills, distant hills
     mountains: mountains, mountains, mountains, a mountain range, distant mountains, peaks, tall mountains, a mountain
@@ -82,7 +82,7 @@ BACKGROUNDS = _table("""
     city: a city, a city skyline, skyscrapers, a skyline, tall buildings, a big city
     waterfall: a waterfall, a waterfall, a tall waterfall, a cliff with a waterfall
 """)
-BACKGROUND_TAGS = _table("""
+BACKGROUND_TAGS = table("""
     none: flat horizon
     hills: hills, rolling hills
     mountains: mountains, mountain
@@ -90,7 +90,7 @@ BACKGROUND_TAGS = _table("""
     city: city, city skyline, skyline
     waterfall: waterfall
 """)
-LANDSCAPES = _table("""
+LANDSCAPES = table("""
     none: open landscape
     hills: hilly landscape, hill landscape
     mountains: mountain landscape, mountain landscape, mountain view, mountain scene, mountain scenery
@@ -98,7 +98,7 @@ LANDSCAPES = _table("""
     city: cityscape, city view, city skyline
     waterfall: waterfall landscape, waterfall
 """)
-GROUNDS = _table("""
+GROUNDS = table("""
     lake: a lake, a lake, a calm lake, a still lake, a clear lake, a lake with reflections
     sea: the sea, the sea, the ocean, an ocean, a calm sea, the open sea
     beach: a beach, a beach, a sandy beach, the shore, the coast, a seaside
@@ -110,7 +110,7 @@ GROUNDS = _table("""
     river: a river, a river, a winding river, a stream, a river valley, a blue river
     road: a road, a road, a country road, a long road, a straight road, a highway
 """)
-GROUND_TAGS = _table("""
+GROUND_TAGS = table("""
     lake: lake, lake
     sea: sea, ocean
     beach: beach, coast
@@ -122,7 +122,7 @@ GROUND_TAGS = _table("""
     river: river, stream
     road: road, highway
 """)
-GROUND_LANDSCAPES = _table("""
+GROUND_LANDSCAPES = table("""
     lake: lake landscape, lake view
     sea: seascape, ocean view, sea view
     beach: beach scene, beach view
@@ -134,18 +134,18 @@ GROUND_LANDSCAPES = _table("""
     river: river landscape, river view
     road: road scene, landscape with a road
 """)
-CLOUDS = _table("""
+CLOUDS = table("""
     none: clear sky, no clouds, a cloudless sky, cloudless
     few: a few clouds, some clouds, small clouds, scattered clouds
     many: many clouds, cloudy sky, dramatic clouds, a cloudy sky, lots of clouds
 """)
 ANY_CLOUDS = _phrases("clouds, soft clouds, clouds in the sky")
-LIGHTS = _table("""
+LIGHTS = table("""
     sun: the sun, a bright sun, sun in the sky, sun, sun rays
     moon: a full moon, the moon, moon, a bright moon
 """)
 # Singular first; a plural is made by `captions.plural`.
-THINGS = _table("""
+THINGS = table("""
     house: house, house, cabin, cottage, small house, farmhouse, home
     castle: castle, castle, fortress, medieval castle
     church: church, church, chapel, small church
@@ -170,37 +170,37 @@ THINGS = _table("""
     banana: banana
     vase: vase of flowers, vase with flowers, bouquet, flower vase
 """)
-LINKS = _table("""
+LINKS = table("""
     over: over, above, over
     on: on, on, in
     across: over, across
     by: by, in, in front of, near, on
 """)
 THING_LINKS = {"balloon": "over", "aeroplane": "over", "bird": "over", "boat": "on", "ship": "on", "bridge": "across"}
-PLACES = _table("""
+PLACES = table("""
     left: on the left, on the left side, to the left
     centre: in the centre, in the middle, in the center
     right: on the right, on the right side, to the right
     top: at the top, in the upper part
     bottom: at the bottom, in the lower part
 """)
-COUNTS = _table("""
+COUNTS = table("""
     one: a, one, a single
     two: two, two, a pair of, 2
     three: three, three, 3
 """)
-SIZES = _table("""
+SIZES = table("""
     small: small, tiny, little
     medium: medium
     large: large, big, huge
 """)
-RELATIONS = _table("""
+RELATIONS = table("""
     left: left of, to the left of
     right: right of, to the right of
     above: above, over
     below: below, under
 """)
-STYLE_OPENINGS = _table("""
+STYLE_OPENINGS = table("""
     photo: a photo of, a photograph of, photo of, a realistic picture of, a photorealistic picture of
     watercolour: a watercolour of, a watercolor painting of, watercolor of, a watercolour painting of
     oil: an oil painting of, oil painting of, a painting of, an impressionist painting of
@@ -208,7 +208,7 @@ STYLE_OPENINGS = _table("""
     pixel: pixel art of, a pixel art picture of, an 8-bit picture of, pixel art of
     poster: a flat poster of, a poster of, a flat illustration of, a minimalist poster of
 """)
-STYLE_TAGS = _table("""
+STYLE_TAGS = table("""
     photo: photorealistic, photorealistic, realistic, ultra realistic, photo, photography, professional photography
     watercolour: watercolour, watercolor, watercolour painting, watercolor style
     oil: oil painting, oil on canvas, impressionist, painterly, van gogh style

@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from flux_endpoint.api import schemas
+from flux_endpoint.api import embedded, schemas
 from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject, Route
@@ -44,6 +44,11 @@ _CATALOGUE_SCHEMA: JsonObject = {
             "examples": {"type": "array", "items": _STRING, "description": "Prompts to begin with."},
             "makesPictures": {"type": "boolean", "description": "A FLUX endpoint: prompt in, `image_url` out."},
             "isEmbeddedModel": {"type": "boolean", "description": "Served by the small model of this package."},
+            "vocabulary": _STRING
+            | {
+                "description": "Of the embedded model only: address of the words that it knows, `{words, nearest}`; "
+                "`nearest` has a known word for some that it does not know."
+            },
         },
     },
 }
@@ -54,11 +59,11 @@ _ANSWERS: Final[dict[int | str, JsonObject]] = {
 
 async def endpoints(call: Call) -> Response:
     """Every endpoint of this server with its description, price and input. No key is asked for."""
-    return json_reply([_entry(spec) for spec in call.services.endpoints.specs])
+    return json_reply([_entry(call, spec) for spec in call.services.endpoints.specs])
 
 
-def _entry(spec: EndpointSpec) -> JsonObject:
-    return {
+def _entry(call: Call, spec: EndpointSpec) -> JsonObject:
+    entry: JsonObject = {
         "id": spec.endpoint_id,
         "name": spec.display_name,
         "description": spec.description,
@@ -69,6 +74,9 @@ def _entry(spec: EndpointSpec) -> JsonObject:
         "makesPictures": spec.makes_pictures,
         "isEmbeddedModel": spec.is_embedded,
     }
+    if spec.is_embedded:
+        entry["vocabulary"] = embedded.url_of(call, embedded.VOCABULARY)
+    return entry
 
 
 ROUTES: Final = (

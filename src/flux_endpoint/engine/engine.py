@@ -170,10 +170,13 @@ class FluxEngine:
         # 6. Pixels to a file that says how it was made, while others are drawn.
         parameters = picture_parameters(replace(request, acceleration=level.name), self._info)
         prompts = (("prompt", positive), ("negative_prompt", negative))
-        warnings = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
+        cut = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
+        vocabulary = model.vocabulary
 
         def encode() -> EncodedImage:
             data = encode_image(pixels, request.image_format, parameters)
+            strange = vocabulary.warning("prompt", request.prompt) if vocabulary else None
+            warnings = (*cut, strange) if strange else cut
             return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
 
         return encode

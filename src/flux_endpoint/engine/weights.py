@@ -16,6 +16,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.vocabulary import Vocabulary
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.identify import check_kind
 from flux_endpoint.engine.layout import CheckedComponent, Checkpoint, check_layout
@@ -53,11 +54,16 @@ _TEXT = (Component.CLIP, Component.T5)
 # transformers makes a tokenizer that knows nothing, without a word, when it does not like the file.
 _LONGEST_PROMPT = 10_000
 _ORDINARY_WORDS = "a photo of a house and a tree"
+_VOCABULARY = "vocabulary.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """The modules of one checkpoint on one device, in one dtype."""
+    """The modules of one checkpoint on one device, in one dtype.
+
+    Attributes:
+        vocabulary: the words that it knows, where it is so small that they can be listed.
+    """
 
     text: TextEncoder
     transformer: FluxTransformer2DModel
@@ -66,6 +72,7 @@ class LoadedModel:
     scheduler_config: Mapping[str, Any]
     device: torch.device
     dtype: torch.dtype
+    vocabulary: Vocabulary | None = None
 
     @property
     def vae_scale_factor(self) -> int:
@@ -246,7 +253,15 @@ def load_checkpoint(
         scheduler_config=checkpoint.scheduler_config,
         device=device,
         dtype=dtype,
+        vocabulary=_vocabulary(checkpoint),
     )
+
+
+def _vocabulary(checkpoint: Checkpoint) -> Vocabulary | None:
+    """Of the embedded model only: nobody has listed what a model of billions of weights knows."""
+    if checkpoint.source.kind is not SourceKind.DEMO:
+        return None
+    return Vocabulary.read((checkpoint.located.folder / _VOCABULARY).read_bytes())
 
 
 def load_component(checked: CheckedComponent, device: torch.device, placement: Placement) -> nn.Module:
