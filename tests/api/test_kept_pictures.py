@@ -98,7 +98,7 @@ async def test_an_orphan_that_cannot_be_deleted_is_found_again(
     gateway: Gateway, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await take(gateway, worker)
-    key = await gateway.stores.pictures.reserve_picture(job["id"], "worker-1", None, "a" * 43 + ".png")
+    (key,) = await gateway.stores.pictures.reserve_pictures(job["id"], "worker-1", None, ["a" * 43 + ".png"])
     await gateway.services.images.save(key, PNG_BYTES)
     await gateway.post(f"{DEV}/cancel/{job['id']}")
     gateway.clock.advance(days=1)

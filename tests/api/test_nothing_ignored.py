@@ -13,11 +13,8 @@ from tests.api.conftest import DEV, ECHO, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 
-STRANGE = {"guidence": 3, "num_images_per_prompt": 2}
-TOLD = [
-    "num_images_per_prompt: one picture is drawn for one request; send one for each, with a seed of its own",
-    "guidence: did you mean guidance?",
-]
+STRANGE = {"guidence": 3, "style": "vivid"}
+TOLD = ["style has no effect on FLUX", "guidence: did you mean guidance?"]
 STRICT = {"Prefer": "handling=strict"}
 # How each dialect is asked for a picture with fields beside the prompt, and its status of a wrong request.
 REQUESTS: dict[str, tuple[str, Any, int]] = {
@@ -64,6 +61,20 @@ async def test_every_dialect_tells_what_it_does_not_heed_or_refuses_it_if_that_i
     assert reply.status_code == REQUESTS[dialect][2]
     assert "; ".join(TOLD) in reply.text
     assert await worker.take() is None
+
+
+@pytest.mark.parametrize("dialect", [name for name in REQUESTS if not name.startswith("run")])
+async def test_where_a_request_is_one_picture_more_are_told_to_be_one(
+    gateway: Gateway, worker: HandWorker, dialect: str
+) -> None:
+    reply = await ask(gateway, worker, dialect, {"num_images_per_prompt": 2})
+    one = "one picture is drawn for one request; send one for each, with a seed of its own"
+    assert reply.headers["x-warning"] == f"num_images_per_prompt: {one}"
+    for wrong in (0, -1, 1.5, "2", [1]):
+        reply = await ask(gateway, worker, dialect, {"num_images_per_prompt": wrong})
+        assert reply.status_code == REQUESTS[dialect][2]
+        assert "num_images_per_prompt must be a whole number from 1" in reply.text
+    assert "x-warning" not in (await ask(gateway, worker, dialect, {"num_images_per_prompt": 1})).headers
 
 
 @pytest.mark.parametrize(

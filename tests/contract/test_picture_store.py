@@ -23,7 +23,8 @@ async def claim_again(stores, worker_id=WORKER):
 
 
 async def reserve(stores, claimed, worker_id=WORKER):
-    return await stores.pictures.reserve_picture(claimed.job.id, worker_id, claimed.token, new_image_key("png"))
+    keys = await stores.pictures.reserve_pictures(claimed.job.id, worker_id, claimed.token, [new_image_key("png")])
+    return None if keys is None else keys[0]
 
 
 async def hand_over(stores, claimed, worker_id=WORKER):
@@ -39,10 +40,27 @@ async def test_a_claim_has_one_picture_however_often_it_is_handed_in(stores, clo
     key = await reserve(stores, first)
     assert await reserve(stores, first) == key
     # Runpod's protocol has no place for the token.
-    assert await stores.pictures.reserve_picture(first.job.id, WORKER, None, new_image_key("png")) == key
+    assert await stores.pictures.reserve_pictures(first.job.id, WORKER, None, [new_image_key("png")]) == [key]
     await stores.claims.finish(first.job.id, WORKER, first.token, Returned())
     second = await claim_again(stores)
     assert await reserve(stores, second) not in (None, key)
+
+
+async def test_the_pictures_of_a_claim_are_named_all_together_or_are_all_orphans(stores, clock):
+    claimed = await claim(stores, clock)
+    reporter = (claimed.job.id, WORKER, claimed.token)
+    asked = [new_image_key("png") for _ in range(3)]
+    assert await stores.pictures.reserve_pictures(*reporter, asked) == asked
+    assert await stores.pictures.reserve_pictures(*reporter, [new_image_key("png") for _ in range(3)]) == asked
+    with pytest.raises(LeaseLost):
+        await stores.claims.finish(*reporter, Completed({}, [*asked[:2], new_image_key("png")]))
+    await stores.claims.finish(*reporter, Returned())
+    assert sorted(await orphans(stores, clock)) == sorted(asked)
+    again = await claim_again(stores)
+    keys = [new_image_key("png") for _ in range(3)]
+    await stores.pictures.reserve_pictures(again.job.id, WORKER, again.token, keys)
+    await stores.claims.finish(again.job.id, WORKER, again.token, Completed({"image_keys": keys}, keys))
+    assert sorted(await orphans(stores, clock)) == sorted(asked)
 
 
 async def test_a_picture_is_reserved_only_by_who_holds_the_job(stores, clock):
@@ -50,9 +68,9 @@ async def test_a_picture_is_reserved_only_by_who_holds_the_job(stores, clock):
     with pytest.raises(LeaseLost):
         await reserve(stores, claimed, "worker-b")
     with pytest.raises(LeaseLost):
-        await stores.pictures.reserve_picture(claimed.job.id, WORKER, claimed.token + 1, new_image_key("png"))
+        await stores.pictures.reserve_pictures(claimed.job.id, WORKER, claimed.token + 1, [new_image_key("png")])
     with pytest.raises(UnknownJob):
-        await stores.pictures.reserve_picture("nobody", WORKER, None, new_image_key("png"))
+        await stores.pictures.reserve_pictures("nobody", WORKER, None, [new_image_key("png")])
     await stores.jobs.cancel(DEV, claimed.job.id)
     with pytest.raises(LeaseLost):
         await reserve(stores, claimed)
@@ -63,7 +81,7 @@ async def test_a_named_picture_is_no_orphan_also_when_its_job_is_long_forgotten(
     claimed = await claim(stores, clock, retention_ms=1_000)
     key = await reserve(stores, claimed)
     assert await orphans(stores, clock) == []
-    await stores.claims.finish(claimed.job.id, WORKER, claimed.token, Completed({"image_key": key}, picture=key))
+    await stores.claims.finish(claimed.job.id, WORKER, claimed.token, Completed({"image_key": key}, [key]))
     # Handed in once more, because the answer was lost: there is nothing to save.
     assert await reserve(stores, claimed) is None
     with pytest.raises(LeaseLost):
@@ -114,9 +132,7 @@ async def test_a_job_is_not_completed_with_a_picture_that_is_not_its_own(stores,
     claimed = await claim(stores, clock)
     for key in (others_key, new_image_key("png")):
         with pytest.raises(LeaseLost):
-            await stores.claims.finish(
-                claimed.job.id, WORKER, claimed.token, Completed({"image_key": key}, picture=key)
-            )
+            await stores.claims.finish(claimed.job.id, WORKER, claimed.token, Completed({"image_key": key}, [key]))
     assert (await stores.jobs.get(DEV, claimed.job.id)).status is JobStatus.IN_PROGRESS
     assert await stores.accounts.entries() == []
 

@@ -52,6 +52,7 @@ class GatewayInMemory:
         self.image_gate = asyncio.Event()
         self.image_gate.set()
         self.images_came = asyncio.Queue()
+        self.sizes = None
 
     def trouble(self, operation, *answers):
         """What the next calls of an operation get instead of an answer: HTTP codes or exceptions."""
@@ -73,6 +74,7 @@ class GatewayInMemory:
             return await getattr(self, "on_" + operation.replace("-", "_"))(dict(query))
         assert query[:2] == [("claimToken", "3"), ("isStream", "false")]
         warnings = [value for name, value in query[2:] if name == "warning"]
+        self.sizes = dict(query).get("sizes")
         return await getattr(self, "on_" + operation.replace("-", "_"))(*job_id, media_type, body, warnings)
 
     async def on_job_take(self, query):

@@ -127,6 +127,18 @@ def test_generate_writes_a_picture_and_says_how_to_draw_it_again(run, tmp_path):
     assert (tmp_path / "lake.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_generate_writes_several_pictures_the_first_of_which_is_that_of_its_seed_alone(run, tmp_path):
+    arguments = ["generate", "a lake", "--model", "fake", "--width", "256", "--steps", "2", "--seed", "7"]
+    code, out, err = run(*arguments, "-o", "lake.png", "--num-images", "3")
+    assert code == 0, err
+    told = [line.partition(": ") for line in out.splitlines()]
+    assert [name for name, _, _ in told] == ["lake.png", "lake-2.png", "lake-3.png"]
+    assert [about[: len("256 x 1024, 2 steps, seed 7")][-6:] for _, _, about in told] == ["seed 7", "seed 8", "seed 9"]
+    for name, seed in (("lake.png", 7), ("lake-2.png", 8), ("lake-3.png", 9)):
+        run(*arguments[:-1], str(seed), "-o", "alone.png")
+        assert (tmp_path / "alone.png").read_bytes() == (tmp_path / name).read_bytes()
+
+
 def test_generate_has_an_option_for_every_input_under_each_of_its_names():
     command = typer.main.get_command(app).commands["generate"]
     parameters = {parameter.name: parameter for parameter in command.params}

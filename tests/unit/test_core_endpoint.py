@@ -1,5 +1,6 @@
 """Endpoints as the services see them."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -8,10 +9,12 @@ from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input
-from flux_endpoint.core.job import Completed, Failed
+from flux_endpoint.core.job import Completed, Failed, Job, JobStatus
+from flux_endpoint.core.raw_json import RawJson, raw_if_big
 
 DEV: EndpointSpec = FluxEndpoint(FLUX_DEV)
 IMAGE_KEY = "a" * 43 + ".png"
+JOB = Job("job", DEV.endpoint_id, JobStatus.IN_PROGRESS, DEV.accept({"prompt": "a"}).input, "key", Decimal(1), 1, 1)
 
 
 def test_a_flux_endpoint_completes_and_prices_the_input() -> None:
@@ -24,18 +27,37 @@ def test_a_flux_endpoint_completes_and_prices_the_input() -> None:
 
 def test_a_flux_job_with_a_picture_is_completed() -> None:
     output = {"image_url": "https://x.example/a.png", "more": 1}
-    assert DEV.conclude(output) == Completed(output)
+    assert DEV.conclude(JOB, output) == Completed(output)
 
 
 @pytest.mark.parametrize("key", [IMAGE_KEY, "../etc", 1, None])
 def test_a_worker_cannot_name_a_picture_that_is_kept_here(key: object) -> None:
     output = {"image_key": key, "image_url": "https://x.example/a.png"}
-    assert DEV.conclude(output) == Failed("the worker named a picture that it has not handed in")
+    assert DEV.conclude(JOB, output) == Failed("the worker named a picture that it has not handed in")
+
+
+def test_a_worker_of_somebody_elses_returns_as_many_pictures_as_were_paid_for() -> None:
+    job = replace(JOB, input=DEV.accept({"prompt": "a", "num_images": 2}).input)
+    link = "https://x.example/a.png"
+    assert isinstance(DEV.conclude(job, {"image_url": link}), Failed)
+    assert isinstance(DEV.conclude(job, {"image_url": link, "images": [link]}), Failed)
+    assert isinstance(DEV.conclude(job, {"image_url": link, "images": "ab"}), Failed)
+    both = {"image_url": link, "images": [link, link]}
+    assert DEV.conclude(job, both) == Completed(both)
+
+
+def test_an_output_has_its_link_also_when_its_prompts_are_long() -> None:
+    fields = {"prompt": "\U0001f98a" * 10_000, "negative_prompt": "\U0001f98a" * 10_000, "seed": 7, "num_images": 2}
+    job = replace(JOB, input=raw_if_big(DEV.accept(fields).input), status=JobStatus.COMPLETED)
+    assert isinstance(job.input, RawJson)
+    shown = DEV.present(replace(job, output={"image_keys": ["1.png", "2.png"]}), "https://x/{}".format)
+    assert (shown["image_url"], shown["images"]) == ("https://x/1.png", ["https://x/1.png", "https://x/2.png"])
+    assert (shown["seed"], shown["seeds"]) == (7, [7, 8])
 
 
 @pytest.mark.parametrize("output", [None, {}, [], "text", {"image_url": 5}])
 def test_a_flux_job_without_a_picture_failed(output: object) -> None:
-    assert DEV.conclude(output) == Failed("the worker returned no picture")
+    assert DEV.conclude(JOB, output) == Failed("the worker returned no picture")
 
 
 def test_both_models_have_an_endpoint() -> None:

@@ -54,8 +54,17 @@ def test_every_parameter_is_taken_as_it_was_sent():
     }
     request = parse_input(fields, FLUX_DEV)
     assert request.to_input() == fields
+    assert parse_input(fields | {"num_images": 3}, FLUX_DEV).to_input() == fields | {"num_images": 3}
     assert isinstance(request.guidance, float)
     assert parse_input(request.to_input(), FLUX_DEV) == request
+
+
+def test_the_seeds_of_several_pictures_follow_one_another():
+    request = parse_input({"prompt": "a fox", "seed": MAX_SEED - 1, "num_images": 3}, FLUX_DEV)
+    assert [picture.seed for picture in request.pictures] == [MAX_SEED - 1, MAX_SEED, 0]
+    alone = parse_input({"prompt": "a fox", "seed": MAX_SEED - 1}, FLUX_DEV)
+    assert request.pictures[0] == alone == alone.pictures[0]
+    assert GenerationRequest.from_input(request.to_input()) == request
 
 
 def test_who_names_no_level_gets_the_endpoints():

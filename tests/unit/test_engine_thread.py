@@ -53,9 +53,9 @@ async def test_a_call_that_nobody_waits_for_any_more_does_not_end_the_thread():
     call.cancel()
     await asyncio.wait({call})
     engine.may_go.set()
-    assert (await asyncio.wait_for(drawn, DEADLINE_S)).data == b"picture"
+    assert (await asyncio.wait_for(drawn, DEADLINE_S))[0].data == b"picture"
     assert await asyncio.to_thread(called.wait, DEADLINE_S)
-    assert (await asyncio.wait_for(drawing(thread, engine, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert (await asyncio.wait_for(drawing(thread, engine, StopFlag()), DEADLINE_S))[0].data == b"picture"
     assert thread.close(DEADLINE_S)
 
 
@@ -69,7 +69,7 @@ async def test_a_stopped_picture_whose_clean_up_fails_does_not_end_the_thread():
         await asyncio.wait_for(drawn, DEADLINE_S)
     good = Gated()
     good.may_go.set()
-    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S))[0].data == b"picture"
     assert thread.close(DEADLINE_S)
 
 
@@ -104,7 +104,7 @@ async def test_the_next_picture_is_drawn_while_a_file_is_encoded():
     first.may_encode.set()
     second.may_encode.set()
     for picture in (encoding, following):
-        assert (await asyncio.wait_for(picture, DEADLINE_S)).data == b"picture"
+        assert (await asyncio.wait_for(picture, DEADLINE_S))[0].data == b"picture"
     assert thread.close(DEADLINE_S)
 
 
@@ -114,5 +114,44 @@ async def test_a_file_that_cannot_be_encoded_fails_its_picture_only():
     good.may_encode.set()
     with pytest.raises(OSError, match="encoder error"):
         await asyncio.wait_for(drawing(thread, broken, StopFlag()), DEADLINE_S)
-    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S)).data == b"picture"
+    assert (await asyncio.wait_for(drawing(thread, good, StopFlag()), DEADLINE_S))[0].data == b"picture"
+    assert thread.close(DEADLINE_S)
+
+
+class Seeded:
+    """Draws a picture of two steps and of its seed; the files of odd seeds cannot be encoded."""
+
+    def generate(self, request, *sources):
+        yield StepDone(1, 2)
+        yield StepDone(2, 2)
+        yield None
+        return lambda: self.encode(request)
+
+    def encode(self, request):
+        if request.seed % 2:
+            raise OSError(f"cannot encode {request.seed}")
+        return EncodedImage(b"%d" % request.seed, request.image_format, request.width, request.height)
+
+
+async def test_the_pictures_of_a_job_are_drawn_one_after_the_other_and_their_steps_counted_through():
+    thread, steps = EngineThread(), []
+    fields = job("any", seed=2**32 - 2, num_images=3)["input"]
+    request = GenerationRequest.from_input(fields)
+    engine = Seeded()
+    engine.encode = lambda picture: EncodedImage(
+        b"%d" % picture.seed, picture.image_format, picture.width, picture.height
+    )
+    images = await thread.generate("any", engine, request, Shape.of(DEV, fields), StopFlag(), steps.append)
+    assert [image.data for image in images] == [b"4294967294", b"4294967295", b"0"]
+    assert steps == [StepDone(number, 6) for number in range(1, 7)]
+    assert (await asyncio.wait_for(thread.room(), DEADLINE_S)).at_most is None
+    assert thread.close(DEADLINE_S)
+
+
+async def test_one_picture_that_cannot_be_encoded_fails_its_job():
+    thread = EngineThread()
+    fields = job("any", seed=2, num_images=3)["input"]
+    request = GenerationRequest.from_input(fields)
+    with pytest.raises(OSError, match="cannot encode 3"):
+        await thread.generate("any", Seeded(), request, Shape.of(DEV, fields), StopFlag(), lambda _: None)
     assert thread.close(DEADLINE_S)

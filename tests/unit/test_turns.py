@@ -26,6 +26,7 @@ class Picture:
     steps: int
     negative_prompt: str = ""
     is_low: bool = False
+    count: int = 1
 
     @property
     def input(self):
@@ -35,6 +36,7 @@ class Picture:
             "num_inference_steps": self.steps,
             "negative_prompt": self.negative_prompt,
             "true_cfg_scale": 2.0,
+            "num_images": self.count,
         }
 
     @property
@@ -47,14 +49,14 @@ class Picture:
 
     @property
     def slices(self):
-        """Seconds, and the number of a step."""
+        """Of each of its pictures: seconds, and the number of a step."""
         step_s = self.step_s
         steps = [(step_s, number) for number in range(1, self.steps + 1)]
         return [(START_STEPS * step_s, None), *steps, *((part * step_s, None) for part in END_STEPS)]
 
     @property
     def own_s(self):
-        return sum(seconds for seconds, _ in self.slices)
+        return self.count * sum(seconds for seconds, _ in self.slices)
 
 
 LONG, SHORT = Picture(DEV, 1536, 50), Picture(SCHNELL, 256, 4)
@@ -95,21 +97,24 @@ class Device:
             while (taken := self.choose(waiting)) is not None:
                 waiting.remove(taken)
                 picture = self.arrivals[taken][1]
-                self.turns.add(taken, picture.shape, picture.steps, is_low=picture.is_low)
+                self.turns.add(taken, picture.shape, picture.steps, picture.count, is_low=picture.is_low)
                 done[taken] = 0
             job = self.turns.next()
             picture = self.arrivals[job][1]
-            seconds, step = picture.slices[done[job]]
+            seconds, step = picture.slices[done[job] % len(picture.slices)]
             done[job] += 1
             self.slices.append(job)
             self.took_s.append(seconds)
             self.now_s += seconds
             self.turns.drawn(job, seconds, step)
-            if done[job] == len(picture.slices):
+            if done[job] == len(picture.slices) * picture.count:
                 self.turns.remove(job)
                 del done[job]
                 self.ends_s[job] = self.now_s
-            self.at_end.append([self.arrivals[one][1] for one in done if done[one] > self.arrivals[one][1].steps + 1])
+            elif done[job] % len(picture.slices) == 0:
+                self.turns.begin_next(job)
+            drawn = {one: self.arrivals[one][1] for one in done}
+            self.at_end.append([one for job, one in drawn.items() if done[job] % len(one.slices) > one.steps + 1])
         return self
 
     def choose(self, waiting):
@@ -144,6 +149,7 @@ pictures = st.builds(
     st.integers(1, 15),
     st.sampled_from(["", "night"]),
     st.booleans(),
+    st.sampled_from([1, 1, 1, 2, 4]),
 )
 # Gaps shorter than the pictures take: most of the time several wait, and in the end everything is overloaded.
 arrival_lists = st.lists(st.tuples(st.floats(0, 5), pictures), min_size=1, max_size=14).map(

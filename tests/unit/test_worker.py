@@ -24,6 +24,14 @@ async def test_a_job_is_drawn_and_its_picture_handed_in():
         assert await gateway.next(gateway.results) == ("a", ("image/png", PNG, ["the prompt was cut"]))
 
 
+async def test_the_pictures_of_one_job_are_handed_in_together():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100, warnings=("the prompt was cut",))
+    gateway.jobs.put_nowait(job("a", num_images=3))
+    async with working(gateway, engine):
+        assert await gateway.next(gateway.results) == ("a", ("image/png", 3 * PNG, ["the prompt was cut"]))
+        assert gateway.sizes == f"{len(PNG)},{len(PNG)},{len(PNG)}"
+
+
 async def test_the_next_job_runs_while_the_last_picture_is_on_its_way():
     gateway, engine = GatewayInMemory(), SteppedEngine(2)
     gateway.image_gate.clear()

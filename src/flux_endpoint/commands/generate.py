@@ -1,7 +1,8 @@
-"""`flux-endpoint generate`: one picture without a server."""
+"""`flux-endpoint generate`: pictures without a server."""
 
 import sys
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +17,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import EncodedImage, Engine, finish
+from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone, finish
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
@@ -36,15 +37,19 @@ def generate(
     *,
     settings: WorkerSettings,
     fields: dict[str, Any],
-    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}.")] = Path("flux.png"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}. Of several, further ones end in -2, -3.")
+    ] = Path("flux.png"),
     endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
 ) -> None:
-    """Make one picture on this machine, without a server.
+    """Make a picture, or several, on this machine, without a server.
 
     Examples:
     - `flux-endpoint generate "a lighthouse on a cliff at night" -o lighthouse.png`
 
     - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
+
+    - `flux-endpoint generate "a red boat" --num-images 4 -o boat.jpg`
     """
     if "image_format" not in fields:
         fields["image_format"] = _format_of(output).name
@@ -53,19 +58,34 @@ def generate(
     family = ModelFamily(endpoint.value)
     request = parse_input(fields, next(spec for spec in CATALOG.values() if spec.family is family))
     started_s = time.monotonic()
-    image = _draw_with_progress(settings, family, request)
+    images = _draw_with_progress(settings, family, request)
     taken_s = time.monotonic() - started_s
-    try:
-        output.write_bytes(image.data)
-    except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
-    for warning in image.warnings:
+    for number, image in enumerate(images, start=1):
+        _write(image, _numbered(output, number))
+    for warning in images[0].warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    size = f"{request.width} x {request.height}"
-    print(f"{output}: {size}, {request.num_inference_steps} steps, seed {request.seed}, {taken_s:.1f} s with loading")
+    about = f"{request.width} x {request.height}, {request.num_inference_steps} steps"
+    for number, picture in enumerate(request.pictures[:-1], start=1):
+        print(f"{_numbered(output, number)}: {about}, seed {picture.seed}")
+    last, seed = _numbered(output, request.num_images), request.pictures[-1].seed
+    print(f"{last}: {about}, seed {seed}, {taken_s:.1f} s with loading")
 
 
-def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: GenerationRequest) -> EncodedImage:
+def _numbered(output: Path, number: int) -> Path:
+    """The file of one of several pictures; the first has the name as it was given."""
+    return output if number == 1 else output.with_stem(f"{output.stem}-{number}")
+
+
+def _write(image: EncodedImage, file: Path) -> None:
+    try:
+        file.write_bytes(image.data)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _draw_with_progress(
+    settings: WorkerSettings, family: ModelFamily, request: GenerationRequest
+) -> list[EncodedImage]:
     engine = _engine(settings, family)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -74,13 +94,19 @@ def _draw_with_progress(settings: WorkerSettings, family: ModelFamily, request: 
         engine.load()
         if engine.info.notice:
             console.print(engine.info.notice, markup=False, highlight=False)
-        progress.reset(task, description="drawing", total=request.num_inference_steps)
-        drawing = engine.generate(request)
+        progress.reset(task, description="drawing", total=request.num_inference_steps * request.num_images)
         try:
-            return finish(drawing, lambda _: progress.update(task, advance=1))
+            return [_drawn(engine, picture, lambda _: progress.update(task, advance=1)) for picture in request.pictures]
         finally:
-            drawing.close()
             engine.close()
+
+
+def _drawn(engine: Engine, picture: GenerationRequest, on_step: Callable[[StepDone], object]) -> EncodedImage:
+    drawing = engine.generate(picture)
+    try:
+        return finish(drawing, on_step)
+    finally:
+        drawing.close()
 
 
 def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.generation import parse_input
+from flux_endpoint.core.generation import parse_input, seeds_of
 from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
@@ -101,7 +101,7 @@ class EndpointSpec(Protocol):
         """
         ...
 
-    def conclude(self, output: Any) -> Completed | Failed:
+    def conclude(self, job: Job, output: Any) -> Completed | Failed:
         """What a worker's `output` makes of its job; `output` is any JSON value, None when there was none."""
         ...
 
@@ -187,7 +187,7 @@ class FluxEndpoint:
                 self._check_beside(said.beside, any_size=any_size)
         except InvalidParameter as error:
             raise error if said is None else said.in_their_words(error) from None
-        cost_usd = image_cost_usd(self.model, request.width, request.height)
+        cost_usd = image_cost_usd(self.model, request.width, request.height) * request.num_images
         return PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
 
     def _check_beside(self, beside: Mapping[str, tuple[str, Any]], *, any_size: bool) -> None:
@@ -197,15 +197,20 @@ class FluxEndpoint:
             if name in kinds:
                 kinds[name].read(alias, {alias: value})
 
-    def conclude(self, output: Any) -> Completed | Failed:
-        """See `EndpointSpec.conclude`; without a picture the job FAILED, because it would be charged for nothing."""
-        if isinstance(output, Mapping):
-            if "image_key" in output:
-                # The names of pictures kept here are the gateway's own words: it has none from this worker.
-                return Failed("the worker named a picture that it has not handed in")
-            if isinstance(output.get("image_url"), str):
-                return Completed(output)
-        return Failed("the worker returned no picture")
+    def conclude(self, job: Job, output: Any) -> Completed | Failed:
+        """See `EndpointSpec.conclude`; without its pictures the job FAILED: it would be charged for nothing."""
+        if not isinstance(output, Mapping):
+            return Failed("the worker returned no picture")
+        if "image_key" in output or "image_keys" in output:
+            # The names of pictures kept here are the gateway's own words: it has none from this worker.
+            return Failed("the worker named a picture that it has not handed in")
+        if not isinstance(output.get("image_url"), str):
+            return Failed("the worker returned no picture")
+        fields = job.input.value if isinstance(job.input, RawJson) else job.input
+        asked, images = fields.get("num_images", 1), output.get("images")
+        if asked > 1 and not (isinstance(images, list) and len(images) == asked):
+            return Failed(f"the job has {asked} pictures, and the worker did not return so many as 'images'")
+        return Completed(output)
 
     def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
         """See `EndpointSpec.present`."""
@@ -220,13 +225,19 @@ class FluxEndpoint:
             told = output.get("warnings")
             output["warnings"] = [*job.warnings, *(told if isinstance(told, list) else ())]
         key = output.pop("image_key", None)
+        if "image_keys" in output:
+            output["images"] = [url_of(each) for each in output.pop("image_keys")]
+            output["image_url"] = output["images"][0]
         # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
         url = output.get("image_url") if key is None else url_of(key)
         cost = {"cost": float(job.cost_usd)}
-        if url is None or isinstance(job.input, RawJson) or "seed" not in job.input:
+        fields = job.input.value if isinstance(job.input, RawJson) else job.input
+        if url is None or "seed" not in fields:
             return output | cost
         # The documentation promises image_url, the live service sends result: clients read either.
-        known = {"image_url": url, "result": url} | cost | {"seed": job.input["seed"]}
+        known = {"image_url": url, "result": url} | cost | {"seed": fields["seed"]}
+        if "num_images" in fields:
+            known["seeds"] = list(seeds_of(fields["seed"], fields["num_images"]))
         # Whatever else a worker says. Of what we know, nothing.
         return known | output | known
 

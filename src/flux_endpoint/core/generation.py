@@ -1,8 +1,8 @@
-"""What one picture is made from: a request that is valid by construction."""
+"""What the pictures of one job are made from: a request that is valid by construction."""
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flux_endpoint.core.acceleration import Acceleration
@@ -15,7 +15,7 @@ from flux_endpoint.core.source_picture import SourcePicture
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """The parameters of one picture.
+    """The parameters of one picture, or of several that differ in their seeds.
 
     Attributes:
         width: pixels of the file.
@@ -27,6 +27,7 @@ class GenerationRequest:
         image: to start from; None for noise alone.
         mask: where `image` is drawn anew; None for everywhere. Never without `image`.
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
+        num_images: how many pictures; the first has `seed`, each other one the seed after it.
     """
 
     prompt: str
@@ -42,13 +43,23 @@ class GenerationRequest:
     image: SourcePicture | None = None
     mask: SourcePicture | None = None
     strength: float = 1.0
+    num_images: int = 1
+
+    @property
+    def pictures(self) -> "tuple[GenerationRequest, ...]":
+        """A request for each of its pictures alone, which draws the same bytes."""
+        if self.num_images == 1:
+            return (self,)
+        return tuple(replace(self, seed=seed, num_images=1) for seed in seeds_of(self.seed, self.num_images))
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields |= {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
+        # Most jobs: their rows stay as short as they are.
+        if self.num_images == 1:
+            del fields["num_images"]
         if self.image is None:
-            # Most jobs: their rows stay as short as they are.
             del fields["image"], fields["mask"], fields["strength"]
             return fields
         return fields | {"image": self.image.to_input(), "mask": self.mask and self.mask.to_input()}
@@ -68,6 +79,11 @@ class GenerationRequest:
             return cls(**{**fields, **read})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
+
+
+def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
+    """Of the pictures of one job; after `MAX_SEED` comes 0."""
+    return tuple((first + number) % (MAX_SEED + 1) for number in range(num_images))
 
 
 def random_seed() -> int:

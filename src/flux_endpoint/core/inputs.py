@@ -16,6 +16,7 @@ from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, Imag
 RANDOM_SEED: Final = -1
 # torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
 MAX_SEED: Final = 2**32 - 1
+MAX_PICTURES: Final = 4
 
 JsonSchema = dict[str, Any]
 
@@ -332,6 +333,12 @@ INPUTS: Final = (
         in_file="true_cfg_scale",
     ),
     Input("seed", "Same seed, same picture. -1 draws one.", Seed(), in_file="seed"),
+    Input(
+        "num_images",
+        "Pictures of one job; their seeds follow one another, and each is priced.",
+        IntRange(minimum=1, maximum=MAX_PICTURES, default=1),
+        aliases=("n", "num_outputs", "num_images_per_prompt"),
+    ),
     Input(
         "image_format",
         "Of the picture's file.",

@@ -1,6 +1,6 @@
 """The life of a job: its record, its states and the moves between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -183,11 +183,11 @@ class Completed:
 
     Attributes:
         output: what the client gets (before URLs are made of image keys), None for nothing.
-        picture: key of the picture kept here that is the job's from now on (`PictureStore.reserve_picture`).
+        pictures: keys of those kept here that are the job's from now on (`PictureStore.reserve_pictures`).
     """
 
     output: Any
-    picture: str | None = None
+    pictures: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

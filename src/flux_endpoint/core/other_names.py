@@ -18,8 +18,6 @@ INPUT_NAMES: Final = frozenset(row.name for row in INPUTS)
 _ALIASES: Final[Mapping[str, str]] = {alias: row.name for row in INPUTS for alias in row.aliases}
 _SIZE: Final = "size"
 _SHAPE: Final = "aspect_ratio"
-# How many pictures other servers draw for one request.
-_COUNTS: Final = ("n", "num_images", "num_outputs", "num_images_per_prompt")
 # What models elsewhere do and FLUX here does not, and with which values that makes no difference.
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
     "quality": (AUTO, "standard"),
@@ -37,7 +35,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
 }
 # Read by the programs that send them, or by people: nothing is expected of a server.
 _FOR_OTHERS: Final = frozenset(("maxPollAttempts", "pollIntervalMillis", "user", "safety_identifier", "moderation"))
-_NAMES: Final = (*INPUT_NAMES, *_ALIASES, _SIZE, _SHAPE, *_COUNTS)
+_NAMES: Final = (*INPUT_NAMES, *_ALIASES, _SIZE, _SHAPE)
 # Of what is not known; who sends more has sent something else.
 _MAX_TOLD: Final = 10
 _MAX_NAME_CHARS: Final = 60
@@ -70,7 +68,7 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
     Our own names win over others, width and height over a size, and a size over a shape.
 
     Raises:
-        InvalidParameter: a size, a shape or a number of pictures is none.
+        InvalidParameter: a size or a shape is none.
     """
     sent = {name: value for name, value in fields.items() if value is not None}
     # A prompt that is null is told as such.
@@ -99,7 +97,6 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
             put(_SHAPE, dict(zip(("width", "height"), sides_of(sent[_SHAPE]), strict=True)))
         else:
             warnings.append(f"{_SHAPE} has no effect beside {sent_as.get('width', 'width and height')}")
-    warnings += (name + _one_picture(name, sent[name]) for name in _COUNTS if name in sent and sent[name] != 1)
     warnings += (
         f"{name} has no effect on FLUX"
         for name, harmless in _WITHOUT_EFFECT.items()
@@ -138,20 +135,12 @@ def other_schemas(properties: Mapping[str, JsonSchema], sides: str) -> dict[str,
         "description": "Width and height in pixels: `1024x768` or `1024*768`, or `auto`.",
     }
     shape = {"type": "string", "enum": ratios, "description": "Of a picture of about a megapixel, such as `16:9`."}
-    count = {"type": "integer", "minimum": 1, "description": "One picture is drawn, whatever is asked for."}
-    return aliases | {_SIZE: or_null(size), _SHAPE: or_null(shape)} | {name: or_null(count) for name in _COUNTS}
+    return aliases | {_SIZE: or_null(size), _SHAPE: or_null(shape)}
 
 
 def _has_shape(inputs: Mapping[str, Any], shape: tuple[int, int]) -> bool:
     width, height = inputs.get("width"), inputs.get("height")
     return type(width) is int and type(height) is int and width * shape[1] == height * shape[0]
-
-
-def _one_picture(name: str, value: object) -> str:
-    # JSON makes no difference between 1 and 1.0.
-    if type(value) not in (int, float) or not isinstance(value, int | float) or value < 1 or value % 1:
-        raise InvalidParameter(name, "must be a whole number from 1")
-    return ": one picture is drawn for one request; send one for each, with a seed of its own"
 
 
 def _advice(name: str, known: Iterable[str]) -> str:

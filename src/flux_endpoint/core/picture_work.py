@@ -1,10 +1,11 @@
-"""How much there is to compute for one picture, told from its input alone, for fairness and for estimates."""
+"""How much there is to compute for a job, told from its input alone, for fairness and for estimates."""
 
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.core.inputs import MAX_PICTURES
 from flux_endpoint.core.raw_json import RawJson
 
 # A token of the picture is 16 x 16 pixels.
@@ -25,7 +26,7 @@ def step_work(width_px: int, height_px: int) -> float:
 
 
 def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
-    """All forward passes of a picture in the unit of `step_work`; None for an input that is none of FLUX.
+    """All forward passes of a job's pictures in the unit of `step_work`; None for an input that is none of FLUX.
 
     Args:
         fields: a job's `input`, as its worker gets it; that of a custom endpoint may hold anything.
@@ -33,8 +34,8 @@ def picture_work(fields: Mapping[str, Any] | RawJson) -> float | None:
     numbers = _numbers(fields)
     if numbers is None:
         return None
-    width_px, height_px, passes = numbers
-    return step_work(width_px, height_px) * (passes + _ENDS_PASSES)
+    width_px, height_px, passes, pictures = numbers
+    return step_work(width_px, height_px) * (passes + _ENDS_PASSES) * pictures
 
 
 def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Acceleration]:
@@ -53,14 +54,18 @@ def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Accelera
     return math.prod(numbers) / _PIXELS_PER_MEGAPIXEL, level
 
 
-def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int] | None:
-    """Width and height in pixels, and forward passes; None for an input that names no such things."""
+def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int, int] | None:
+    """Width and height in pixels, passes of one picture, and pictures; None for an input without such things."""
     if isinstance(fields, RawJson):
         # No input of FLUX is so long.
         return None
     numbers = [fields.get(name) for name in ("width", "height", "num_inference_steps")]
     width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
-    return (width, height, steps * passes_of(fields)) if width and height and steps else None
+    if not (width and height and steps):
+        return None
+    pictures = fields.get("num_images", 1)
+    known = pictures if type(pictures) is int and 0 < pictures <= MAX_PICTURES else 1
+    return width, height, steps * passes_of(fields), known
 
 
 def passes_of(fields: Mapping[str, Any]) -> int:

@@ -107,7 +107,7 @@ class CustomEndpoint:
                 raise InvalidParameter(*_explain(error)) from None
         return PricedInput(fields, self.price.usd)
 
-    def conclude(self, output: Any) -> Completed | Failed:
+    def conclude(self, job: Job, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`: whatever the handler returned, also nothing."""
         return Completed(output)
 

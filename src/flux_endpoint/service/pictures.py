@@ -1,11 +1,12 @@
-"""Where the picture of a job goes: to this server, or to the bucket that its client named."""
+"""Where the pictures of a job go: to this server, or to the bucket that its client named."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of, new_image_key
 from flux_endpoint.core.job import Completed, Job
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.stores.jobs.protocol import ClaimStore
@@ -30,34 +31,41 @@ class Pictures:
         # Of files that were handed in, for the metrics.
         self.taken_bytes = 0
 
-    async def deliver(self, job: Job, worker_id: str, token: int | None, data: bytes, said: Mapping[str, Any]) -> None:
-        """Take the picture of a job. One kept here ends it; another one does when it is in its bucket.
+    async def deliver(
+        self, job: Job, worker_id: str, token: int | None, files: Sequence[bytes], said: Mapping[str, Any]
+    ) -> None:
+        """Take the pictures of a job. Kept here they end it; else they do when they are in their bucket.
 
         Args:
             job: as the worker got it.
             worker_id: who has drawn it.
             token: see `JobStore.finish`.
-            data: the file.
-            said: of the picture, for the client; see `EncodedImage`.
+            files: all of them, in order.
+            said: of the pictures, for the client; see `EncodedImage`.
 
         Raises:
-            InvalidRequest: the bytes are no picture of a known format.
+            InvalidRequest: the bytes are no picture of a known format, or the job has another number of them.
             LeaseLost: the job is not held by this worker and token.
             UnknownJob: no such job.
             StoreUnavailable: it could not be kept.
         """
-        image_format = format_of(data)
-        if image_format is None:
+        image_format = format_of(files[0])
+        if image_format is None or not all(map(image_format.is_in, files[1:])):
             raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
-        self.taken_bytes += len(data)
+        self.taken_bytes += sum(map(len, files))
+        asked = (job.input.value if isinstance(job.input, RawJson) else job.input).get("num_images", 1)
+        if len(files) != asked:
+            raise InvalidRequest(f"the job has {asked} pictures, and the worker handed in {len(files)}")
         if job.bucket is not None:
-            await self._uploads.take(job, worker_id, token, image_format, data, said)
+            await self._uploads.take(job, worker_id, token, image_format, files, said)
             return
         # Known before a byte is kept: a token must not fill the disk with pictures of jobs that are not its own, and
         # what a killed process leaves behind must be found.
-        new_key = new_image_key(image_format.extension)
-        key = await self._store.reserve_picture(job.id, worker_id, token, new_key)
-        if key is None:
+        new_keys = [new_image_key(image_format.extension) for _ in files]
+        keys = await self._store.reserve_pictures(job.id, worker_id, token, new_keys)
+        if keys is None:
             return
-        await self._images.save(key, data)
-        await self._claims.finish(job.id, worker_id, token, Completed({"image_key": key, **said}, picture=key))
+        for key, data in zip(keys, files, strict=True):
+            await self._images.save(key, data)
+        named = {"image_key": keys[0]} if len(keys) == 1 else {"image_keys": keys}
+        await self._claims.finish(job.id, worker_id, token, Completed({**named, **said}, keys))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,12 +35,16 @@ _LONGEST_WAIT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """A picture and the job it ends."""
+    """The pictures of a job, which they end."""
 
     job: Job
     image_format: ImageFormat
-    data: bytes
+    files: Sequence[bytes]
     said: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.files))
 
 
 class Uploads:
@@ -81,10 +85,10 @@ class Uploads:
         worker_id: str,
         token: int | None,
         image_format: ImageFormat,
-        data: bytes,
+        files: Sequence[bytes],
         said: Mapping[str, Any],
     ) -> None:
-        """Take the picture of a job for the bucket that the job names; on return its worker is free.
+        """Take the pictures of a job for the bucket that the job names; on return its worker is free.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
@@ -100,12 +104,13 @@ class Uploads:
         if self._is_closing:
             await self._store.finish(held.id, self._holder, held.claim_token, Returned())
             return
-        if (reason := self._why_no_room(held.key_id, len(data))) is not None:
+        upload = _Upload(held, image_format, files, said)
+        if (reason := self._why_no_room(held.key_id, upload.size)) is not None:
             logger.warning("job %s: %s", held.id, reason)
             await self._end(held, Failed(f"{_bucket_of(held).field}: {reason}"))
             return
-        self._uploads[held.id] = _Upload(held, image_format, data, said)
-        task = self._tasks[held.id] = asyncio.create_task(self._carry(self._uploads[held.id]))
+        self._uploads[held.id] = upload
+        task = self._tasks[held.id] = asyncio.create_task(self._carry(upload))
         task.add_done_callback(lambda _: self._forget(held.id, task))
 
     async def run(self) -> None:
@@ -124,9 +129,9 @@ class Uploads:
 
     def _why_no_room(self, key_id: str, size: int) -> str | None:
         waiting = self._uploads.values()
-        if size + sum(len(upload.data) for upload in waiting if upload.job.key_id == key_id) > _MAX_BYTES_PER_KEY:
+        if size + sum(upload.size for upload in waiting if upload.job.key_id == key_id) > _MAX_BYTES_PER_KEY:
             return f"{_MAX_BYTES_PER_KEY // _MIB} MiB of pictures of this API key wait for their buckets already"
-        if size + sum(len(upload.data) for upload in waiting) > _MAX_BYTES:
+        if size + sum(upload.size for upload in waiting) > _MAX_BYTES:
             return "too many pictures wait for the buckets of other clients; try again"
         return None
 
@@ -137,14 +142,18 @@ class Uploads:
             host = origin_of(bucket.endpoint_url)
             limits: dict[Hashable, int] = {("key", job.key_id): _MAX_PER_KEY, ("host", host): _MAX_PER_HOST}
             async with self._slots.hold(limits):
-                url = await self._buckets.put(bucket, job.id, upload.image_format, upload.data)
+                urls = [
+                    await self._buckets.put(bucket, _name_of(job, number), upload.image_format, data)
+                    for number, data in enumerate(upload.files, start=1)
+                ]
         except BucketFailed as error:
             outcome: Outcome = Failed(str(error))
         except Exception:
             logger.exception("job %s: its picture could not be carried to its client's bucket", job.id)
             outcome = Failed(f"{bucket.field}: the picture could not be stored: internal error, see the server's log")
         else:
-            outcome = Completed({"image_url": url, **upload.said})
+            links = {"image_url": urls[0]} if len(urls) == 1 else {"image_url": urls[0], "images": urls}
+            outcome = Completed({**links, **upload.said})
         await self._end(job, outcome)
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
@@ -208,6 +217,11 @@ def _logged(what: str) -> Iterator[None]:
         yield
     except FluxEndpointError as error:
         logger.warning("%s: %s", what, error)
+
+
+def _name_of(job: Job, number: int) -> str:
+    """Of an object in the bucket; the first picture has the job's own."""
+    return job.id if number == 1 else f"{job.id}-{number}"
 
 
 def _bucket_of(job: Job) -> Bucket:

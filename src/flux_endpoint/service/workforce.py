@@ -150,32 +150,32 @@ class Workforce:
         worker_id: str,
         job_id: str,
         token: int | None,
-        data: bytes,
+        files: Sequence[bytes],
         said: Mapping[str, Any],
     ) -> None:
-        """Take the picture that ends a job; see `Pictures.deliver`.
+        """Take the pictures that end a job; see `Pictures.deliver`.
 
         Args:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
             worker_id: who reports.
             job_id: the claimed job.
             token: see `JobStore.finish`.
-            data: the file.
-            said: of the picture, for the client.
+            files: all of them, in order.
+            said: of the pictures, for the client.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.
-            InvalidRequest: the bytes are no picture of a known format.
+            InvalidRequest: the bytes are no picture of a known format, or the job has another number of them.
             UnknownJob: no such job.
         """
         worker = self._registry.get(worker_id)
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
-        await self._pictures.deliver(job, worker_id, token, data, said)
+        await self._pictures.deliver(job, worker_id, token, files, said)
         steps = None if isinstance(job.input, RawJson) else job.input.get("num_inference_steps")
         if worker and type(steps) is int:
-            worker.steps += steps
+            worker.steps += steps * len(files)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome
@@ -196,9 +196,9 @@ class Workforce:
         worker = self._registry.hear(worker_id)
         # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
         job = worker.jobs.pop(job_id, None) if worker else None
-        spec = self._catalog[(job or await self._store.get(job_id, endpoint_ids)).endpoint_id]
+        job = job or await self._store.get(job_id, endpoint_ids)
         if isinstance(outcome, Completed):
-            outcome = spec.conclude(outcome.output)
+            outcome = self._catalog[job.endpoint_id].conclude(job, outcome.output)
         await self._store.finish(job_id, worker_id, token, outcome)
 
     async def note_progress(self, worker_id: str, job_id: str, token: int | None, output: Any) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,15 +132,15 @@ class Gateway:
         )
 
     async def deliver(
-        self, job: TakenJob, data: bytes, image_format: ImageFormat, said: Iterable[tuple[str, str]]
+        self, job: TakenJob, files: Sequence[bytes], image_format: ImageFormat, said: Iterable[tuple[str, str]]
     ) -> None:
-        """End a job with its picture.
+        """End a job with its pictures.
 
         Args:
-            job: the one it is of.
-            data: the file.
-            image_format: of the file.
-            said: what the result says beside it: `warning` any number of times, and `acceleration`.
+            job: the one they are of.
+            files: all of them, in order.
+            image_format: of the files.
+            said: what the result says beside them: `warning` any number of times, and `acceleration`.
 
         Raises:
             LeaseLost: the job is no longer this worker's.
@@ -148,9 +148,10 @@ class Gateway:
             NotDelivered: the gateway did not take them for a minute.
         """
         query = [*_claim(job), *said]
-        await self._ask(
-            "POST", self._path_of(job, "job-done"), _REPORT, query=query, body=data, media_type=image_format.media_type
-        )
+        if len(files) > 1:
+            query.append(("sizes", ",".join(str(len(data)) for data in files)))
+        body, media_type = b"".join(files), image_format.media_type
+        await self._ask("POST", self._path_of(job, "job-done"), _REPORT, query=query, body=body, media_type=media_type)
 
     async def report(self, job: TakenJob, result: Mapping[str, Any]) -> None:
         """Tell the end of a job that has no picture: `{"error": …}` or `{"returned": true}`.

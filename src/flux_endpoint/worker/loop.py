@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -154,7 +154,7 @@ class Worker:
             del self._held[held.job.id]
             self._slots.release()
 
-    async def _draw(self, held: _Held) -> EncodedImage | Failed:
+    async def _draw(self, held: _Held) -> Sequence[EncodedImage] | Failed:
         job = held.job
         started_s = self._monotonic_s()
         try:
@@ -167,7 +167,7 @@ class Worker:
             async with progress.sending():
                 shape = Shape.of(job.endpoint_id, job.input)
                 with tracing as drawn_by:
-                    image = await self._thread.generate(
+                    images = await self._thread.generate(
                         job.id, drawn_by, request, shape, held.stop, progress.note, is_low=job.is_low
                     )
         except GenerationStopped:
@@ -181,19 +181,20 @@ class Worker:
             job.id,
             request.width,
             request.height,
-            request.num_inference_steps,
+            request.num_inference_steps * request.num_images,
             self._monotonic_s() - started_s,
         )
         self._health.note_picture()
-        return image
+        return images
 
-    async def _report(self, job: TakenJob, drawn: EncodedImage | Failed) -> None:
+    async def _report(self, job: TakenJob, drawn: Sequence[EncodedImage] | Failed) -> None:
         try:
             if isinstance(drawn, Failed):
                 await self._gateway.report(job, {"error": drawn.error})
                 return
             try:
-                await self._gateway.deliver(job, drawn.data, drawn.image_format, _said(job, drawn))
+                files = [image.data for image in drawn]
+                await self._gateway.deliver(job, files, drawn[0].image_format, _said(job, drawn[0]))
             except (InvalidRequest, NotDelivered) as error:
                 logger.error("job %s: %s", job.id, error)
                 await self._gateway.report(job, {"error": str(error)})
@@ -275,7 +276,7 @@ class Worker:
 
 
 def _said(job: TakenJob, image: EncodedImage) -> list[tuple[str, str]]:
-    """What the output says beside the picture. The level only to who asked for one: others get what they always got."""
+    """What the output says beside the pictures, by the first. The level only to who asked for one, as ever."""
     said = [("warning", warning) for warning in image.warnings]
     if job.input.get("acceleration", Acceleration.NONE) != Acceleration.NONE:
         said.append(("acceleration", image.acceleration))

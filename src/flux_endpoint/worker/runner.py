@@ -1,13 +1,13 @@
-"""The one thread that steps the engines, for several pictures in turn."""
+"""The one thread that steps the engines, for several jobs in turn."""
 
 import asyncio
 import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flux_endpoint.core.errors import GenerationStopped
@@ -34,21 +34,35 @@ class StopFlag:
 
 @dataclass(slots=True)
 class _Drawing:
+    """The pictures of one job, drawn one after the other."""
+
     engine: Engine
-    request: GenerationRequest
+    pictures: Sequence[GenerationRequest]
     stop: StopFlag
     on_step: Callable[[StepDone], None]
-    result: "Future[EncodedImage]" = field(default_factory=Future)
+    result: "Future[list[EncodedImage]]" = field(default_factory=Future)
     slices: Drawing | None = None
+    encoded: "list[Future[EncodedImage]]" = field(default_factory=list)
 
     def advance(self) -> StepDone | None:
-        """Draw one slice; see `Drawing`."""
+        """Draw one slice of the picture that is next; see `Drawing`."""
         if self.slices is None:
-            self.slices = self.engine.generate(self.request)
+            self.slices = self.engine.generate(self.pictures[len(self.encoded)])
         step = next(self.slices)
         if step:
-            self.on_step(step)
+            done, of_all = len(self.encoded) * step.total, len(self.pictures) * step.total
+            self.on_step(replace(step, step=done + step.step, total=of_all) if of_all > step.total else step)
         return step
+
+    def encode_with(self, pool: Executor, encode: Callable[[], EncodedImage]) -> bool:
+        """Have a drawn picture encoded; whether it was the last."""
+        self.slices = None
+        self.encoded.append(pool.submit(encode))
+        is_last = len(self.encoded) == len(self.pictures)
+        if is_last:
+            # One is encoded after the other: it finds all done.
+            pool.submit(_fulfil, self.result, lambda: [one.result() for one in self.encoded])
+        return is_last
 
     def give_up(self, error: Exception) -> None:
         """Drop the picture."""
@@ -113,17 +127,20 @@ class EngineThread:
         on_step: Callable[[StepDone], None],
         *,
         is_low: bool = False,
-    ) -> EncodedImage:
-        """Make one picture, in turn with others; `on_step` is called in the engine's thread.
+    ) -> list[EncodedImage]:
+        """Make the pictures of a job, in turn with others; `on_step` is called in the engine's thread.
+
+        Returns:
+            They, in order.
 
         Raises:
             GenerationStopped: `stop` was set before the end; the engine has dropped the picture.
             Exception: whatever the engine raised.
         """
-        drawing = _Drawing(engine, request, stop, on_step)
+        drawing = _Drawing(engine, request.pictures, stop, on_step)
         drawing.result.set_running_or_notify_cancel()
         with self._news:
-            self._turns.add(job_id, shape, request.num_inference_steps, is_low=is_low)
+            self._turns.add(job_id, shape, request.num_inference_steps, request.num_images, is_low=is_low)
             self._drawings[job_id] = drawing
             self._news.notify()
         return await asyncio.wrap_future(drawing.result)
@@ -177,13 +194,14 @@ class EngineThread:
         except Exception as error:
             problem = error
         took_s = self._monotonic_s() - started_s
+        is_done = encode is not None and drawing.encode_with(self._encoding, encode)
         with self._news:
             self._turns.drawn(job_id, took_s, step.step if step else None)
-            if encode or problem:
+            if is_done or problem:
                 self._pop(job_id)
-        if encode:
-            self._encoding.submit(_fulfil, drawing.result, encode)
-        elif problem:
+            elif encode:
+                self._turns.begin_next(job_id)
+        if problem:
             drawing.give_up(problem)
 
     def _pop(self, job_id: str) -> _Drawing:

@@ -1,4 +1,4 @@
-"""Whose step is next, of the pictures that a worker draws at once (docs/decisions/0032-whose-step-is-next.md).
+"""Whose step is next, of the jobs that a worker draws at once (docs/decisions/0032-whose-step-is-next.md).
 
 Pure: it is told what was drawn and how long that took, and has no clock of its own.
 """
@@ -109,21 +109,25 @@ class SliceCosts:
 
 @dataclass(slots=True)
 class _Picture:
-    """One that is drawn.
+    """One that is drawn, and those of the same job that are drawn after it.
 
     Attributes:
+        further: how many of its job come after it.
         done: steps.
         ended: slices after the last step.
+        before_s: spent on those of its job before it.
     """
 
     number: int
     shape: Shape
     steps: int
     is_low: bool
+    further: int = 0
     has_begun: bool = False
     done: int = 0
     ended: int = 0
     spent_s: float = 0.0
+    before_s: float = 0.0
     late_s: float = 0.0
 
     @property
@@ -175,10 +179,17 @@ class Turns:
         """Their ids, the first taken first."""
         return iter(list(self._pictures))
 
-    def add(self, job_id: str, shape: Shape, steps: int, *, is_low: bool = False) -> None:
-        """One more picture, taken now."""
+    def add(self, job_id: str, shape: Shape, steps: int, pictures: int = 1, *, is_low: bool = False) -> None:
+        """One more job, taken now: so many pictures alike."""
         self._taken += 1
-        self._pictures[job_id] = _Picture(self._taken, shape, steps, is_low)
+        self._pictures[job_id] = _Picture(self._taken, shape, steps, is_low, pictures - 1)
+
+    def begin_next(self, job_id: str) -> None:
+        """A picture is done, and the next of its job stands in its place."""
+        picture = self._pictures[job_id]
+        picture.further -= 1
+        picture.done = picture.ended = 0
+        picture.before_s = picture.spent_s
 
     def remove(self, job_id: str) -> None:
         """A picture is done, or is to be drawn no further."""
@@ -221,7 +232,7 @@ class Turns:
         if picture.done > 1 or picture.steps == 1:
             self._costs.note_step(picture.shape, seconds)
         else:
-            self._costs.note_start(picture.shape, picture.spent_s)
+            self._costs.note_start(picture.shape, picture.spent_s - picture.before_s)
 
     def room(self) -> Room | None:
         """What would be drawn at once, or very soon, if it were taken now; None for nothing."""
@@ -266,8 +277,9 @@ class Turns:
 
     def _left_s(self, picture: _Picture) -> float:
         """All its slices that are left."""
-        steps_s = (picture.steps - picture.done) * self._costs.step_s(picture.shape)
-        return self._start_s(picture) + steps_s + sum(self._costs.end_s(picture.shape)[picture.ended :])
+        step_s, end_s = self._costs.step_s(picture.shape), self._costs.end_s(picture.shape)
+        this_s = self._start_s(picture) + (picture.steps - picture.done) * step_s + sum(end_s[picture.ended :])
+        return this_s + picture.further * (picture.steps * step_s + sum(end_s))
 
     def _start_s(self, picture: _Picture) -> float:
         return 0.0 if picture.has_begun else self._costs.start_s(picture.shape)
@@ -276,7 +288,8 @@ class Turns:
         """Its run time as far as that is known: no guess may make others late."""
         if not self._costs.is_seen(picture.shape):
             return picture.spent_s
-        return picture.spent_s + (picture.steps - picture.done) * self._costs.step_s(picture.shape)
+        steps = picture.steps * (1 + picture.further) - picture.done
+        return picture.spent_s + steps * self._costs.step_s(picture.shape)
 
 
 def _is_small(picture: _Picture, beside: _Picture) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from flux_endpoint.api.operations import JsonObject
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED, SIDE, input_schema, or_null
 from flux_endpoint.core.submission import Submission
@@ -15,6 +16,9 @@ ANY_SIDE: Final = SIDE.any_size
 _FORMAT_NAMES: Final = frozenset(
     name for row in INPUTS if row.name == "image_format" for name in (row.name, *row.aliases)
 )
+# Of one job; in these dialects it has one picture.
+_COUNT: Final = "num_images"
+_COUNT_NAMES: Final = tuple(name for row in INPUTS if row.name == _COUNT for name in (row.name, *row.aliases))
 
 
 def inputs_in(fields: Mapping[str, Any], default_format: ImageFormat, but_for: Iterable[str] = ()) -> dict[str, Any]:
@@ -39,8 +43,11 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | 
     """
     seed = inputs.get("seed")
     folded = {"seed": seed % (MAX_SEED + 1)} if type(seed) is int and seed >= 0 else {}
-    accepted = spec.accept({**inputs, **folded}, any_size=True)
-    return Submission(accepted.input, accepted.cost_usd, webhook=webhook, warnings=accepted.warnings)
+    counts = {name: inputs[name] for name in _COUNT_NAMES if inputs.get(name) is not None}
+    alone = {name: value for name, value in inputs.items() if name not in counts} if counts else inputs
+    warnings = tuple(_one_picture(name, value) for name, value in counts.items() if value != 1)
+    accepted = spec.accept({**alone, **folded}, any_size=True)
+    return Submission(accepted.input, accepted.cost_usd, webhook=webhook, warnings=warnings + accepted.warnings)
 
 
 def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:
@@ -49,10 +56,17 @@ def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:
     sides = {name: ANY_SIDE.schema(fields[name]["description"]) for name in ("width", "height")}
     seed = {"seed": {"type": "integer", "minimum": RANDOM_SEED, "description": fields["seed"]["description"]}}
     named = fields | sides | seed
-    return {name: or_null(one) for name, one in named.items() if name not in ("prompt", *but_for)}
+    return {name: or_null(one) for name, one in named.items() if name not in ("prompt", _COUNT, *but_for)}
 
 
 def prompt_schema() -> JsonObject:
     """JSON schema of the prompt."""
     schema: JsonObject = input_schema(FLUX_DEV)["properties"]["prompt"]
     return schema
+
+
+def _one_picture(name: str, value: object) -> str:
+    # JSON makes no difference between 1 and 1.0.
+    if type(value) not in (int, float) or not isinstance(value, int | float) or value < 1 or value % 1:
+        raise InvalidParameter(name, "must be a whole number from 1")
+    return f"{name}: one picture is drawn for one request; send one for each, with a seed of its own"

@@ -136,8 +136,8 @@ class SqlClaims:
             job = ended(transaction, row)
             if isinstance(outcome, Completed):
                 charge(transaction.connection, job, now_ms)
-                if outcome.picture is not None:
-                    name_picture(transaction, job, outcome.picture)
+                for key in outcome.pictures:
+                    name_picture(transaction, job, key)
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)

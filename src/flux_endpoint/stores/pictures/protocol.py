@@ -11,17 +11,19 @@ class PictureStore(Protocol):
     ends its job as COMPLETED (`ClaimStore.finish`) makes it that job's; what is never named so is an orphan.
     """
 
-    async def reserve_picture(self, job_id: str, worker_id: str, token: int | None, key: str) -> str | None:
-        """Choose the key of a claim's picture. A claim has one: asked again, the first answer stands.
+    async def reserve_pictures(
+        self, job_id: str, worker_id: str, token: int | None, keys: Sequence[str]
+    ) -> Sequence[str] | None:
+        """Choose the keys of a claim's pictures. A claim has one for each: asked again, the first answer stands.
 
         Args:
             job_id: the running job.
             worker_id: who has drawn it.
             token: see `ClaimStore.finish`.
-            key: a new one.
+            keys: new ones, in the order of the pictures.
 
         Returns:
-            The key to save it under; None when this worker's picture for this claim was taken before.
+            The keys to save them under; None when this worker's pictures for this claim were taken before.
 
         Raises:
             LeaseLost: the job is not held by this worker and token.

@@ -15,13 +15,19 @@ _of_claim = (
 )
 # Asked again, the first key stands: it is about to be saved again. Both databases understand PostgreSQL's words.
 _reserved: Final = insert(pending_pictures).from_select(
-    ["key", "job_id", "claim_token", "reserved_ms"],
-    select(bindparam("new_key", type_=Text), jobs.c.id, jobs.c.claim_token, bindparam("now_ms", type_=BigInteger))
+    ["key", "job_id", "claim_token", "reserved_ms", "number"],
+    select(
+        bindparam("new_key", type_=Text),
+        jobs.c.id,
+        jobs.c.claim_token,
+        bindparam("now_ms", type_=BigInteger),
+        bindparam("number", type_=Integer),
+    )
     .where(held_by_reporter)
     .with_for_update(),
 )
 RESERVE: Final = _reserved.on_conflict_do_update(
-    index_elements=["job_id", "claim_token"], set_={"reserved_ms": _reserved.excluded.reserved_ms}
+    index_elements=["job_id", "claim_token", "number"], set_={"reserved_ms": _reserved.excluded.reserved_ms}
 ).returning(pending_pictures.c.key)
 # The job names it in the same transaction: nobody will take it for an orphan.
 NAME: Final = delete(pending_pictures).where(*_of_claim, pending_pictures.c.key == bindparam("picture"))

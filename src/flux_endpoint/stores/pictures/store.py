@@ -15,17 +15,21 @@ class SqlPictures:
         self._database = database
         self._clock = clock
 
-    async def reserve_picture(self, job_id: str, worker_id: str, token: int | None, key: str) -> str | None:
-        """See `PictureStore.reserve_picture`."""
+    async def reserve_pictures(
+        self, job_id: str, worker_id: str, token: int | None, keys: Sequence[str]
+    ) -> Sequence[str] | None:
+        """See `PictureStore.reserve_pictures`."""
         reporter = {"job": job_id, "worker": worker_id, "token": token}
-        values = reporter | {"new_key": key, "now_ms": self._clock.now_ms()}
+        now_ms = self._clock.now_ms()
+        rows = [reporter | {"new_key": key, "number": number, "now_ms": now_ms} for number, key in enumerate(keys)]
         reserved = await self._database.write(
-            lambda transaction: transaction.connection.execute(sql.RESERVE, values).first, is_single=True
+            lambda transaction: [transaction.connection.execute(sql.RESERVE, values).first for values in rows],
+            is_single=len(rows) == 1,
         )
-        if reserved is None:
+        if None in reserved:
             await self._database.read(lambda connection: require_taken_before(connection, reporter))
             return None
-        return str(reserved.key)
+        return [row.key for row in reserved]
 
     async def orphaned_pictures(self, reserved_before_ms: int, limit: int) -> Sequence[str]:
         """See `PictureStore.orphaned_pictures`."""

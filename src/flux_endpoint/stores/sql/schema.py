@@ -301,8 +301,10 @@ pending_pictures: Final = Table(
     Column("job_id", Text, nullable=False),
     Column("claim_token", BigInteger, nullable=False),
     Column("reserved_ms", BigInteger, nullable=False),
-    # One picture for one attempt.
-    UniqueConstraint("job_id", "claim_token"),
+    # Of the pictures of one job: 0 for the first.
+    Column("number", Integer, nullable=False, server_default="0"),
+    # One of each number for one attempt.
+    UniqueConstraint("job_id", "claim_token", "number"),
 )
 Index("pending_pictures_by_time", pending_pictures.c.reserved_ms)
 

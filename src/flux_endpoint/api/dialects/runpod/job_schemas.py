@@ -114,8 +114,14 @@ _PICTURE_SCHEMA: JsonObject = _object(
     {
         "image_url": {"type": "string", "format": "uri"},
         "result": {"type": "string", "format": "uri", "description": "The same URL."},
-        "cost": {"type": "number", "description": "US dollars."},
+        "images": {
+            "type": "array",
+            "items": {"type": "string", "format": "uri"},
+            "description": "Of a job with several pictures: all of them, the first included.",
+        },
+        "cost": {"type": "number", "description": "US dollars, of all pictures."},
         "seed": _INTEGER | {"description": "The seed used; draws the same picture again."},
+        "seeds": {"type": "array", "items": _INTEGER, "description": "Of `images`."},
         "warnings": {"type": "array", "items": _STRING},
         "acceleration": {
             "enum": [level.value for level in Acceleration],

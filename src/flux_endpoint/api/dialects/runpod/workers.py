@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Claim, JobStatus, Policy
 
-# The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB.
+# The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB; a job has up to four.
 _IMAGE_LIMIT_BYTES = 32 * 2**20
 _MAX_BATCH = 100
 # A worker holds as many jobs as its handler runs at once: tens, in rare cases hundreds.
@@ -42,7 +43,8 @@ async def job_take_batch(call: Call, worker: Worker) -> Response:
 async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
     """The end of a job, or what it has got so far (`"status": "IN_PROGRESS"`).
 
-    Our own worker may send the picture's file instead, with each `warning` and the `acceleration` in the query.
+    Our own worker may send the picture's file instead, with each `warning` and the `acceleration` in the query; those
+    of a job with several are one body, one after the other, and their `sizes` in bytes are in the query, too.
     """
     # Third-party workers have none: their protocol has no place for it.
     token = _number(call, "claimToken", 0, _MAX_NUMBER)
@@ -50,7 +52,8 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
         if call.headers.get("content-type", "").startswith("image/"):
             data = await read_body(call, _IMAGE_LIMIT_BYTES)
             said = _said_of_picture(call)
-            await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, data, said)
+            files = _files_in(call, data) if "sizes" in call.query_params else [data]
+            await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, files, said)
         else:
             # Official workers send JSON under a form's content type.
             await _take_report(worker, job_id, token, await _report_in(call))
@@ -190,6 +193,15 @@ def _said_of_picture(call: Call) -> dict[str, Any]:
             raise InvalidRequest("Invalid request: acceleration is none of the levels")
         said["acceleration"] = level
     return said
+
+
+def _files_in(call: Call, data: bytes) -> list[bytes]:
+    """The pictures of a body that holds several."""
+    sizes = [int(size) if size.isascii() and size.isdigit() else 0 for size in call.query_params["sizes"].split(",")]
+    if not all(sizes) or sum(sizes) != len(data):
+        raise InvalidRequest(f"Invalid request: sizes must be those of the files in the body, {len(data)} bytes in all")
+    ends = list(accumulate(sizes))
+    return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _line(call: Call, name: str) -> str | None:
