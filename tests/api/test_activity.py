@@ -73,6 +73,18 @@ async def test_the_figures_of_an_hour(gateway: Gateway, worker: HandWorker) -> N
     }
 
 
+async def test_the_latest_jobs_of_some_states(gateway: Gateway) -> None:
+    done = await complete(gateway)
+    waiting = await gateway.submit()
+    for states, ids in (("COMPLETED", [done]), ("IN_QUEUE,FAILED", [waiting]), ("FAILED", [])):
+        body = (await gateway.get(f"{URL}?status={states}")).json()
+        assert [job["id"] for job in body["jobs"]] == ids
+        # Figures are of all.
+        assert (body["requests"]["completed"], body["queue"]["inQueue"]) == (1, 1)
+    reply = await gateway.get(f"{URL}?status=DONE")
+    assert (reply.status_code, reply.json()["error"][:17]) == (400, "status is invalid")
+
+
 async def test_cold_starts_are_what_workers_said_with_a_take(gateway: Gateway, worker: HandWorker) -> None:
     headers = worker.headers
     both = f"/v2/{DEV_ID},{SCHNELL_ID}/job-take"

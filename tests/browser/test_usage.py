@@ -6,7 +6,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE
-from tests.browser.actions import draw
+from tests.browser.actions import SMALL, badge, draw, values
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access, has_horizontal_scroll
 from tests.browser.test_screenshots import FOLDER
@@ -57,6 +57,24 @@ def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -
     page.get_by_role("radio", name="7 days").check(force=True)
     expect(page.locator("#requests-chart g")).to_have_count(56)
     expect(completed).to_have_text(str(before))
+
+
+def test_a_job_leads_to_its_picture_and_says_who_drew_it(visitor: Visitor) -> None:
+    job = visitor.server.client.post("/runsync", json={"input": SMALL | {"prompt": "a lake at dawn", "seed": 5}}).json()
+    page = visitor.visit()
+    page.get_by_role("link", name="Usage").click()
+    row = page.locator("#jobs tr", has_text=job["id"])
+    expect(row).to_contain_text(job["workerId"])
+    page.locator("#state").select_option("Failed or timed out")
+    expect(page.locator("#jobs")).not_to_contain_text("Completed")
+    page.locator("#state").select_option("Completed")
+    page.reload()
+    expect(page.locator("#state")).to_have_value("COMPLETED")
+    row.get_by_role("link").click()
+    # Of whoever's it is: the file tells how it was drawn.
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    assert values(page, "prompt", "seed") == {"prompt": "a lake at dawn", "seed": "5"}
+    badge(page, "done")
 
 
 def test_paused_receivers_of_webhooks_are_told(visitor: Visitor) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.activity import Activity
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.job import Job
+from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.periods import MS_PER_DAY, MS_PER_HOUR, Period, from_ms
 from flux_endpoint.core.webhook import PausedReceiver
 from flux_endpoint.service.billing import Billing
@@ -99,7 +99,9 @@ class ActivityService:
         self._billing = billing
         self._clock = clock
 
-    async def report(self, key: ApiKey, endpoint_id: str | None, wanted: ActivityRange) -> ActivityReport:
+    async def report(
+        self, key: ApiKey, endpoint_id: str | None, wanted: ActivityRange, statuses: Collection[JobStatus] = ()
+    ) -> ActivityReport:
         """What a key may see of what the server did.
 
         A key for some endpoints sees its own jobs, charges and webhooks on these; any other key sees everything.
@@ -108,6 +110,7 @@ class ActivityService:
             key: who asks; it opens the endpoint.
             endpoint_id: the only endpoint to tell of, which is served here; None for all that the key opens.
             wanted: how far back.
+            statuses: of the latest jobs, only those in these states; empty for all.
         """
         opened = key.limits.endpoint_ids
         served = [spec.endpoint_id for spec in self._endpoints.specs]
@@ -122,7 +125,7 @@ class ActivityService:
             await self._store.activity(ids, start_ms, end_ms, wanted.bucket_ms, key.sees_only),
             await self._workforce.counts(*ids),
             await self._spend(key.sees_only, ids, start_ms, end_ms),
-            await self._latest(key, ids),
+            await self._latest(key, ids, statuses),
             await self._webhooks.paused_receivers(key.sees_only),
         )
 
@@ -141,10 +144,10 @@ class ActivityService:
                 sums[place] = (jobs + record.jobs, amount_usd + record.amount_usd)
         return [Spend(*place, *total) for place, total in sums.items()]
 
-    async def _latest(self, key: ApiKey, endpoint_ids: Sequence[str]) -> list[Job]:
+    async def _latest(self, key: ApiKey, endpoint_ids: Sequence[str], statuses: Collection[JobStatus]) -> list[Job]:
         jobs = [
             job
             for endpoint_id in endpoint_ids
-            for job in (await self._endpoints.opened(endpoint_id, key).recent([], _LATEST_JOBS, None))[0]
+            for job in (await self._endpoints.opened(endpoint_id, key).recent(statuses, _LATEST_JOBS, None))[0]
         ]
         return sorted(jobs, key=lambda job: job.created_ms, reverse=True)[:_LATEST_JOBS]

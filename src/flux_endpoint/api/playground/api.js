@@ -42,6 +42,7 @@ const json = async (path, options) => (await request(path, options)).json();
 export const catalogue = () => json("v2/endpoints", { withKey: false });
 export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
 export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
+export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
 // The job at each change of its state or progress, until it is over; ends early when the connection does.

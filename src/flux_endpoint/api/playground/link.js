@@ -14,11 +14,13 @@ export function toFragment(endpoint, input) {
   return fields.toString();
 }
 
-// {endpointId, input} of an address, or null when it carries none. Values are text or numbers as their schema says.
+// {endpoint, input} of an address, or {endpoint, job} when it names a job by its id; null when it carries neither.
+// Values are text or numbers as their schema says.
 export function fromFragment(fragment, catalogue) {
   const fields = new URLSearchParams(fragment);
   const endpoint = catalogue.find(({ id }) => id === fields.get("endpoint"));
   if (!endpoint) return null;
+  if (fields.has("job")) return { endpoint, job: fields.get("job") };
   if (!endpoint.makesPictures) return { endpoint, input: parsed(fields.get("input")) };
   const input = {};
   for (const [name, schema] of Object.entries(endpoint.input.properties)) {

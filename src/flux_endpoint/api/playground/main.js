@@ -7,6 +7,7 @@ import { announce, byId, copyFrom } from "./dom.js";
 import { takeFiles } from "./drop.js";
 import { showChoice, showCost, showEndpoint } from "./endpoints.js";
 import { Form } from "./form.js";
+import { findRun } from "./found.js";
 import { History, thumbnail } from "./history.js";
 import { key, takeKeyFromAddress } from "./key.js";
 import { fromFragment, toFragment } from "./link.js";
@@ -117,7 +118,6 @@ class Playground {
     showCost(this.form.endpoint, size);
     this.stage.shapeWelcome(size);
     if (this.tabs.current === "code") this.code.show();
-    if (this.refused) this.showState((this.refused = null));
     clearTimeout(this.addressTimer);
     this.addressTimer = setTimeout(() => this.writeAddress(), ADDRESS_PAUSE_MS);
   }
@@ -268,6 +268,23 @@ class Playground {
     }
     if (this.tabs.current === "code") this.tabs.show("picture");
     this.show([run]);
+  }
+
+  // A job by its id, as the page of the figures links it.
+  async openJob({ endpoint, job }) {
+    if (!key.get()) return this.signIn.open("", () => this.openJob({ endpoint, job }));
+    const known = this.earlier.records.find(({ id }) => id === job);
+    if (known) return this.open(known);
+    try {
+      const run = await findRun(endpoint, job);
+      this.live.set(job, run);
+      this.open(run.record);
+      run.addEventListener("change", () => this.showState());
+      await run.follow();
+      this.live.delete(job);
+    } catch (error) {
+      this.complain(error.message);
+    }
   }
 
   async remove(run) {

@@ -24,6 +24,13 @@ export class Run extends EventTarget {
     return new Run({ id: null, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
   }
 
+  // A job that this page did not send, by the server's answer to a question for it.
+  static found(endpoint, body) {
+    const run = new Run({ id: body.id, endpoint: endpoint.id, endpointName: endpoint.name, input: {}, createdMs: Date.now() });
+    run.#take(body);
+    return run;
+  }
+
   get isOver() {
     return TERMINAL.has(this.record.status);
   }

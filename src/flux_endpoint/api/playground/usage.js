@@ -10,6 +10,13 @@ import { SignIn } from "./signin.js";
 const PERIOD_MS = 5_000;
 const RANGES = { "1h": "1 hour", "24h": "24 hours", "7d": "7 days", "30d": "30 days" };
 const OUTCOMES = { completed: "Completed", failed: "Failed", timedOut: "Timed out", cancelled: "Cancelled" };
+// As the server knows them, and what stands in the list for them.
+const STATES = {
+  "IN_QUEUE,IN_PROGRESS": "Not over",
+  COMPLETED: "Completed",
+  "FAILED,TIMED_OUT": "Failed or timed out",
+  CANCELLED: "Cancelled",
+};
 const WORKERS = ["idle", "running", "initializing", "throttled", "unhealthy"];
 const DAY_MS = 86_400_000;
 
@@ -32,7 +39,9 @@ class Usage {
     const wanted = new URLSearchParams(location.hash.slice(1));
     this.range = wanted.get("range") in RANGES ? wanted.get("range") : "24h";
     if (this.#names.has(wanted.get("endpoint"))) byId("endpoint").value = wanted.get("endpoint");
-    byId("endpoint").addEventListener("change", () => this.#chosen());
+    byId("state").append(...Object.entries(STATES).map(([value, name]) => el("option", { value }, name)));
+    if (wanted.get("status") in STATES) byId("state").value = wanted.get("status");
+    for (const name of ["endpoint", "state"]) byId(name).addEventListener("change", () => this.#chosen());
     byId("ranges").append(...Object.entries(RANGES).map(([value, name]) => this.#choice(value, name)));
     byId("welcome-button").addEventListener("click", () => this.#signIn.open(""));
     addEventListener("keychange", () => this.update());
@@ -54,8 +63,8 @@ class Usage {
   }
 
   #query() {
-    const endpoint = byId("endpoint").value;
-    return new URLSearchParams({ range: this.range, ...(endpoint && { endpoint }) });
+    const [endpoint, status] = [byId("endpoint").value, byId("state").value];
+    return new URLSearchParams({ range: this.range, ...(endpoint && { endpoint }), ...(status && { status }) });
   }
 
   // Only the latest question is answered; the next one follows when this one is done and the page is seen.
@@ -104,7 +113,7 @@ class Usage {
     showPaused(report.webhooks.paused);
     this.#showSpend(report);
     byId("jobs").replaceChildren(
-      ...orNone(report.jobs.map((job) => this.#jobRow(job)), 8, "No job was made yet, or all have been forgotten."),
+      ...orNone(report.jobs.map((job) => this.#jobRow(job)), 9, byId("state").value ? "No job is in this state." : "No job was made yet, or all have been forgotten."),
     );
   }
 
@@ -117,6 +126,12 @@ class Usage {
     byId("spend").replaceChildren(...orNone(rows, 4, "Nothing was charged."));
   }
 
+  // To the playground, which shows the picture of one that was drawn.
+  #jobLink({ id, endpointId }) {
+    const name = el("code", {}, id);
+    return this.#names.has(endpointId) ? el("a", { href: `./#${new URLSearchParams({ endpoint: endpointId, job: id })}` }, name) : name;
+  }
+
   #jobRow(job) {
     const kind = { COMPLETED: "completed", FAILED: "failed", TIMED_OUT: "timedOut", CANCELLED: "cancelled" }[job.status];
     const state = el("td", {}, ...(kind ? [dot(kind), " "] : []), capital(job.status.toLowerCase().replaceAll("_", " ")));
@@ -124,7 +139,8 @@ class Usage {
       cell(time(job.createdAt, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" })),
       state,
       cell(this.#names.get(job.endpointId) ?? job.endpointId),
-      el("td", {}, el("code", {}, job.id)),
+      el("td", {}, this.#jobLink(job)),
+      cell(job.workerId ?? "–"),
       number(job.delayTime === undefined ? "–" : seconds(job.delayTime)),
       number(job.executionTime === undefined ? "–" : seconds(job.executionTime)),
       number(usd(job.cost)),

@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.dialects.runpod.requests import REQUEST_SCHEMA, request_line
+from flux_endpoint.api.dialects.runpod.requests import REQUEST_SCHEMA, STATUS_PARAMETER, request_line, statuses_in
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS, query_parameter
@@ -117,6 +117,7 @@ PARAMETERS: Final = (
         "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
     ),
     query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
+    STATUS_PARAMETER | {"description": "Of `jobs`, only those in these states, joined by commas."},
 )
 
 
@@ -132,7 +133,7 @@ async def usage(call: Call, key: ApiKey) -> Response:
     on these; any other key sees the whole server.
     """
     wanted = _range(call)
-    report = await call.services.activity.report(key, endpoint_named(call), wanted)
+    report = await call.services.activity.report(key, endpoint_named(call), wanted, statuses_in(call))
     return json_reply(_body(report, wanted))
 
 

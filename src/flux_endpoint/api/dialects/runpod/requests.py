@@ -54,12 +54,13 @@ ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
     400: schemas.json_response("A query parameter is wrong.", schemas.ERROR_SCHEMA),
 }
 _ANY: Final = "|".join(status.value for status in JobStatus)
+STATUS_PARAMETER: Final = query_parameter(
+    "status",
+    {"type": "string", "pattern": f"^({_ANY})(,({_ANY}))*$", "example": "FAILED,TIMED_OUT"},
+    "Only jobs in these states, joined by commas.",
+)
 PARAMETERS: Final = (
-    query_parameter(
-        "status",
-        {"type": "string", "pattern": f"^({_ANY})(,({_ANY}))*$", "example": "FAILED,TIMED_OUT"},
-        "Only jobs in these states, joined by commas.",
-    ),
+    STATUS_PARAMETER,
     _LIMIT.parameter(_DEFAULT_LIMIT),
     query_parameter(
         "cursor",
@@ -75,7 +76,7 @@ async def requests(call: Call, endpoint: Endpoint) -> Response:
     Jobs whose result has expired are listed for as long as the server keeps their figures. Pages stay as they are
     while new jobs arrive. A key for some endpoints sees its own jobs only.
     """
-    statuses = _statuses(call)
+    statuses = statuses_in(call)
     limit = _LIMIT.read(call, _DEFAULT_LIMIT)
     jobs, rest = await endpoint.recent(statuses, limit, _cursor(call))
     body: JsonObject = {"requests": list(map(request_line, jobs)), "limit": limit, "hasMore": rest is not None}
@@ -108,7 +109,12 @@ def request_line(job: Job) -> JsonObject:
     return {name: value for name, value in line.items() if value is not None}
 
 
-def _statuses(call: Call) -> list[JobStatus]:
+def statuses_in(call: Call) -> list[JobStatus]:
+    """The states that a query asks for; empty for all.
+
+    Raises:
+        InvalidRequest: one of them is none.
+    """
     text = call.query_params.get("status")
     if text is None:
         return []
