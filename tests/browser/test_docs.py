@@ -18,3 +18,16 @@ def test_the_reference_stands_in_the_frame_of_the_site_and_can_be_tried(visitor:
     expect(page.locator(".live-responses-table").first).to_contain_text("black-forest-labs-flux-1-dev")
     page.get_by_role("link", name="Playground").click()
     expect(page.get_by_role("link", name="API docs")).to_be_visible()
+
+
+def test_the_reference_has_the_key_of_the_other_pages(visitor: Visitor) -> None:
+    page = visitor.visit()
+    page.get_by_role("link", name="API docs").click()
+    page.locator("#operations-usage-usage_usage .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    page.click("#key-button")
+    page.click("#key-forget")
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("401")

@@ -1,13 +1,14 @@
-// The dialog for the API key, and the button that tells whether there is one.
+// The dialog for the API key, and the button that tells whether there is one. Every page has both.
 
 import * as api from "./api.js";
-import { announce, byId } from "./dom.js";
+import { announce, byId, el } from "./dom.js";
 import { key } from "./key.js";
 
 export class SignIn {
   #then = null;
 
   constructor() {
+    document.body.append(dialog());
     byId("key-button").addEventListener("click", () => this.open());
     byId("key-close").addEventListener("click", () => byId("key-dialog").close());
     byId("key-dialog").addEventListener("close", () => (byId("key-input").value = ""));
@@ -61,4 +62,25 @@ export class SignIn {
     byId("key-state").textContent = isSignedIn ? "Signed in" : "Sign in";
     byId("key-forget").hidden = !isSignedIn;
   }
+}
+
+function dialog() {
+  const form = el(
+    "form",
+    { method: "dialog", id: "key-form" },
+    el("h2", { id: "key-title" }, "Your API key"),
+    el("p", {}, "The server printed it at its first start, with a link that signs you in. It is also in the file ", el("code", {}, "data/api-key"), " beside the server."),
+    el("label", { htmlFor: "key-input" }, "API key"),
+    el("input", { id: "key-input", type: "password", autocomplete: "off", spellcheck: false, "aria-describedby": "key-error" }),
+    el("p", { className: "error", id: "key-error", role: "alert" }),
+    el("p", { className: "note" }, "It is kept in this browser only, and sent to this server only."),
+    el(
+      "div",
+      { className: "buttons" },
+      el("button", { type: "submit", className: "primary", id: "key-save" }, "Sign in"),
+      el("button", { type: "button", className: "secondary", id: "key-forget", hidden: true }, "Sign out"),
+      el("button", { type: "button", className: "quiet", id: "key-close" }, "Close"),
+    ),
+  );
+  return el("dialog", { id: "key-dialog", "aria-labelledby": "key-title" }, form);
 }
