@@ -82,6 +82,16 @@ def test_two_pictures_are_compared_with_a_slider(page: Page) -> None:
     expect(page.locator("#compare-dialog")).to_be_hidden()
 
 
+def test_whoever_shall_choose_a_picture_may_leave_it(page: Page) -> None:
+    draw(page)
+    page.click("#actions >> [title=Compare]")
+    expect(page.locator("#earlier-note")).to_have_text("Choose the picture to compare with.")
+    page.click("text=Do not compare")
+    expect(page.locator("#stop-picking")).to_be_hidden()
+    expect(page.locator("#earlier-note")).to_be_empty()
+    expect(page.locator("#actions >> [title=Compare]")).to_be_focused()
+
+
 @pytest.mark.parametrize("image_format", IMAGE_FORMATS)
 @pytest.mark.parametrize("prompt", ["a lake", 'Ein Häuschen: "quoted"\nand 山 🌄'], ids=["ascii", "unicode"])
 def test_a_dropped_picture_gives_its_parameters_back(

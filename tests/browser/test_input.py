@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.inputs import input_schema
 from tests.browser.actions import SMALL, badge, draw, fill, thumbnails, values
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import DESKTOP, Visitor
 from tests.servers import SCHNELL
 
 # All that the page has stored, as one text.
@@ -34,21 +34,43 @@ def test_defaults_ranges_and_prices_are_those_of_the_server(page: Page) -> None:
         "seed": "",
     }
     expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(steps["maximum"]))
-    expect(page.locator("#cost")).to_have_text("$0.02097152")
+    expect(page.locator("#cost")).to_have_text("$0.0210")
     page.click("text=Flux Schnell")
     fewer = schnell["num_inference_steps"]
     expect(page.locator("#num_inference_steps")).to_have_value(str(fewer["default"]))
     expect(page.locator("#num_inference_steps")).to_have_attribute("max", str(fewer["maximum"]))
-    expect(page.locator("#cost")).to_have_text("$0.00251658")
+    expect(page.locator("#cost")).to_have_text("$0.0025")
     fill(page, width=512, height=512)
-    expect(page.locator("#cost")).to_have_text("$0.00062915")
+    expect(page.locator("#cost")).to_have_text("$0.0006")
+    # What is charged, to the last decimal, and what it means.
+    expect(page.locator("#cost")).to_have_attribute("title", "$0.00062915")
+    expect(page.locator("#cost-box")).to_contain_text("nobody is billed")
     expect(page.locator("#cost-rule")).to_have_text("0.26 MP \u00d7 $0.0024")
+
+
+def test_all_that_a_picture_usually_needs_is_seen_at_once(page: Page) -> None:
+    for name in ("prompt", "width", "height", "seed", "image_format", "num_inference_steps", "guidance", "run"):
+        expect(page.locator(f"#{name}")).to_be_in_viewport(ratio=1)
+
+
+def test_a_long_prompt_stays_in_its_box_and_is_counted(page: Page) -> None:
+    limit = input_schema(FLUX_DEV)["properties"]["prompt"]["maxLength"]
+    fill(page, prompt="山🌄" * 1_000)
+    expect(page.locator("#prompt-count")).to_have_text(f"2,000 of {limit:,} characters")
+    fill(page, prompt="word " * 2_001)
+    expect(page.locator("#prompt-count")).to_have_class("note count over")
+    assert page.locator("#prompt").bounding_box()["height"] < DESKTOP["height"] * 0.35
+    page.click("#run")
+    # The server's words are seen, and so is the box that they are about.
+    for place in ("#prompt", "#prompt-error"):
+        expect(page.locator(place)).to_be_in_viewport(ratio=1)
+    expect(page.locator("#prompt-error")).to_contain_text("Invalid parameter: prompt")
 
 
 def test_schnell_draws(page: Page) -> None:
     page.click("text=Flux Schnell")
     draw(page)
-    expect(page.locator("#facts")).to_contain_text("$0.00015729")
+    expect(page.locator("#facts")).to_contain_text("$0.0002")
 
 
 def test_aspect_ratios_give_allowed_sizes_and_their_shape(page: Page) -> None:

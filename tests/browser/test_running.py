@@ -42,7 +42,7 @@ def test_the_picture_appears_while_it_is_made_and_nothing_jumps(page: Page) -> N
 def test_time_cost_and_seed_are_told(page: Page) -> None:
     draw(page, seed=7)
     facts = page.locator("#facts").inner_text()
-    assert "$0.00131072" in facts
+    assert "$0.0013" in facts
     assert "Seed\n7" in facts or "Seed 7" in facts
     assert re.search(r"Time\s+[\d.]+ s", facts)
 
@@ -60,20 +60,32 @@ def test_escape_cancels(page: Page) -> None:
 
 
 def test_wrong_input_is_marked_at_its_field_in_the_servers_words(page: Page) -> None:
+    draw(page)
+    state = page.locator("#badge-text").inner_text()
     fill(page, **SMALL | {"width": 1000})
     page.click("#run")
     expect(page.locator("#width-error")).to_have_text("Invalid parameter: width must be divisible by 64")
     expect(page.locator("#width")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#width")).to_be_focused()
-    expect(page.locator("#badge-text")).to_have_text("Not accepted")
-    # The picture of before, or the beginning, is still there; nothing came into the history.
-    expect(page.locator(".frame.welcome")).to_be_visible()
-    expect(thumbnails(page)).to_have_count(0)
+    # The picture of before is still there, and so is what was said of it; nothing came into the history.
+    expect(page.locator("#badge-text")).to_have_text(state)
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    expect(thumbnails(page)).to_have_count(1)
     page.fill("#width", "256")
     expect(page.locator("#width-error")).to_be_empty()
     page.fill("#prompt", "")
     page.click("#run")
     expect(page.locator("#prompt-error")).to_have_text("Invalid parameter: prompt must not be empty")
+
+
+def test_a_server_that_does_not_answer_is_told_as_such(page: Page) -> None:
+    page.route("**/run", lambda route: route.abort())
+    fill(page, **SMALL)
+    page.click("#run")
+    expect(page.locator("#form-error")).to_have_text("The server does not answer. Is it running?")
+    expect(page.locator("#form-error")).to_be_in_viewport()
+    expect(page.locator("#badge-text")).to_have_text("Ready")
+    expect(page.locator(".frame.welcome")).to_be_visible()
 
 
 def test_the_answer_can_be_read_as_json(page: Page) -> None:

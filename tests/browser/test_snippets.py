@@ -83,3 +83,18 @@ def test_the_program_is_copied_as_it_is_seen(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#code").text_content()
     page.click("#copy-key")
     assert page.evaluate("navigator.clipboard.readText()").startswith("export RUNPOD_API_KEY='fxe_")
+
+
+def test_copying_needs_no_clipboard_of_the_browsers(visitor: Visitor) -> None:
+    """As on a page that came over plain http from another machine."""
+    visitor.context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page = visitor.visit()
+    fill(page, prompt="a lake")
+    page.click("#tab-code")
+    program = page.locator("#code").text_content()
+    page.click("#copy-code")
+    expect(page.locator("#copy-code")).to_have_text("Copied")
+    expect(page.locator("#copy-code")).to_be_focused()
+    page.focus("#negative_prompt")
+    page.keyboard.press("Control+V")
+    assert page.input_value("#negative_prompt") == program

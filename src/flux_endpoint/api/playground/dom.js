@@ -29,16 +29,26 @@ export async function copyFrom(button, text) {
   const label = button.querySelector("span") ?? button;
   const before = label.dataset.label ?? label.textContent;
   label.dataset.label = before;
+  label.textContent = (await copy(text, button)) ? "Copied" : "Copying is not allowed here";
+  announce(label.textContent);
+  setTimeout(() => (label.textContent = before), 1_800);
+}
+
+async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
-    label.textContent = "Copied";
-    announce("Copied");
+    return true;
   } catch {
-    // Refused by the browser, or a page over plain http from another machine.
-    label.textContent = "Copying is not allowed here";
-    announce("Copying is not allowed here");
+    // Browsers offer no clipboard on pages that come over plain http from another machine, but all of them still copy
+    // what is selected. Beside the button: within an open dialog, nothing outside it can be.
+    const field = el("textarea", { value: text, readOnly: true, className: "copied", "aria-label": "Copied text" });
+    button.after(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    button.focus();
+    return isCopied;
   }
-  setTimeout(() => (label.textContent = before), 1_800);
 }
 
 // Tells screen readers what just changed.

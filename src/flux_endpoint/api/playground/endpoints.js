@@ -1,7 +1,7 @@
 // The choice of the endpoint, what is said about it, and what it costs.
 
 import { byId, el } from "./dom.js";
-import { usd } from "./format.js";
+import { exactUsd, usd } from "./format.js";
 import { markdown } from "./markdown.js";
 import { calculation, cost, rule } from "./price.js";
 
@@ -24,14 +24,14 @@ export function showEndpoint(endpoint) {
   byId("readme-button").textContent = `About ${endpoint.name}`;
   byId("readme-title").textContent = endpoint.name;
   byId("readme").replaceChildren(...markdown(endpoint.readme));
-  byId("readme-price").textContent = `Price: ${rule(endpoint.price)}. Failed and cancelled pictures cost nothing.`;
+  byId("readme-price").textContent = `Price: ${rule(endpoint.price)}. Failed and cancelled pictures cost nothing. The dollars are the server's own books: what keys use is added up and can be limited, but nobody is billed.`;
   byId("variations").hidden = !endpoint.makesPictures;
 }
 
 export function showCost({ price }, size) {
   const amount = cost(price, size);
   byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
+  byId("cost").title = Number.isFinite(amount) ? exactUsd(amount) : "";
   byId("cost-rule").textContent = calculation(price, size);
-  byId("price-rule").textContent = rule(price);
   byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * amount)}`;
 }

@@ -74,6 +74,7 @@ export class Form extends EventTarget {
     const field = this.endpoint.makesPictures ? name : "json";
     if (!byId(`${field}-error`)) {
       byId("form-error").textContent = words;
+      byId("form-error").scrollIntoView({ block: "nearest" });
       return;
     }
     byId(`${field}-error`).textContent = words;
@@ -121,10 +122,19 @@ export class Form extends EventTarget {
   }
 
   #synchronise() {
+    this.#count();
     for (const slider of document.querySelectorAll("[data-for]")) slider.value = byId(slider.dataset.for).value;
     byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim();
     this.size.show();
     this.seed.show();
+  }
+
+  #count() {
+    const { maxLength } = this.endpoint.input.properties.prompt ?? {};
+    if (!maxLength) return;
+    const used = [...byId("prompt").value].length;
+    byId("prompt-count").textContent = `${used.toLocaleString("en")} of ${maxLength.toLocaleString("en")} characters`;
+    byId("prompt-count").classList.toggle("over", used > maxLength);
   }
 
   #changed() {

@@ -1,10 +1,13 @@
 // Numbers as people read them.
 
-// All decimals that are charged, at least two.
+// To a hundredth of a cent, at least to the cent.
 export function usd(amount) {
-  const [whole, decimals] = amount.toFixed(8).split(".");
-  return `$${whole}.${decimals.replace(/0+$/, "").padEnd(2, "0")}`;
+  if (amount > 0 && amount < 0.000_05) return "under $0.0001";
+  return `$${amount.toFixed(4).replace(/00$/, "")}`;
 }
+
+// All decimals that are charged, for those who add them up.
+export const exactUsd = (amount) => `$${amount.toFixed(8).replace(/0{1,6}$/, "")}`;
 
 export function seconds(ms) {
   const s = ms / 1_000;

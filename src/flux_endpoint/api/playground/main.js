@@ -103,7 +103,8 @@ class Playground {
     const found = fromFragment(location.hash.slice(1), this.catalogue);
     if (!found) return false;
     this.choose(found.endpoint);
-    this.form.input = found.input;
+    if (found.job) this.openJob(found);
+    else this.form.input = found.input;
     return true;
   }
 
@@ -164,7 +165,7 @@ class Playground {
     try {
       input = this.form.input;
     } catch (error) {
-      return this.refuse(`The input is not valid JSON: ${error.message}`);
+      return this.form.showError(`The input is not valid JSON: ${error.message}`);
     }
     const { endpoint } = this.form;
     const inputs = count === 1 ? [input] : this.form.seed.several(count).map((seed) => ({ ...input, seed }));
@@ -172,12 +173,12 @@ class Playground {
     const before = [this.stage.runs, this.stage.all];
     this.show(runs);
     if (this.tabs.current === "code") this.tabs.show("picture");
-    if (IS_NARROW.matches) document.querySelector(".stage").scrollIntoView({ block: "start" });
     try {
       // One after the other: what is wrong with the first is wrong with all.
       for (const run of runs) {
         await run.submit();
         this.follow(run);
+        if (IS_NARROW.matches && run === runs[0]) document.querySelector(".stage").scrollIntoView({ block: "start" });
       }
     } catch (error) {
       const sent = runs.filter(({ record }) => record.id);
@@ -185,7 +186,7 @@ class Playground {
       else this.show(...before);
       if (sent.length === 0 && !before[0].length) this.welcome();
       if (error.status === 401) this.signIn.open(error.message, () => this.run(count));
-      else this.refuse(error.message);
+      else this.form.showError(error.message);
     }
   }
 
@@ -214,12 +215,6 @@ class Playground {
     if (failed) this.complain(failed.reason.message);
   }
 
-  refuse(words) {
-    this.form.showError(words);
-    this.refused = { state: "bad", text: "Not accepted" };
-    this.showState();
-  }
-
   complain(words) {
     byId("form-error").textContent = words;
   }
@@ -240,7 +235,7 @@ class Playground {
 
   showState() {
     const { runs } = this.stage;
-    const { state, text } = this.refused ?? summary(runs);
+    const { state, text } = summary(runs);
     byId("badge").dataset.state = state;
     byId("badge-text").textContent = text;
     const isBusy = this.busy.length > 0;

@@ -17,6 +17,7 @@ export class Thumbnails {
     this.#onOpen = onOpen;
     history.addEventListener("change", () => this.show());
     byId("thumbnails").addEventListener("keydown", (event) => this.#walk(event));
+    byId("stop-picking").addEventListener("click", () => this.pick(null));
     this.show();
   }
 
@@ -30,8 +31,12 @@ export class Thumbnails {
 
   // The next picture that is clicked goes to `onPick` instead; null ends that.
   pick(onPick) {
+    // The button that has the focus must not vanish under it.
+    const hadFocus = document.activeElement === byId("stop-picking");
     this.#picking = onPick;
+    byId("stop-picking").hidden = !onPick;
     this.show();
+    if (hadFocus) document.querySelector("#actions [title=Compare]")?.focus();
   }
 
   get isPicking() {
@@ -48,7 +53,7 @@ export class Thumbnails {
   }
 
   #note(count) {
-    if (this.#picking) return "Choose the picture to compare with. Esc ends it.";
+    if (this.#picking) return "Choose the picture to compare with.";
     if (!this.#history.isKept) return "This browser keeps nothing: they are gone when the page is closed.";
     return count ? "" : "They are kept in this browser.";
   }
