@@ -25,7 +25,8 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import finish
+from flux_endpoint.engine.parameters import picture_parameters
+from flux_endpoint.engine.protocol import ModelInfo, finish
 
 RESULTS = Path(__file__).parent / "results" / "picture_files.json"
 PROMPTS = ("A serene mountain landscape at sunset", "A meadow at noon", "Stars over the sea")
@@ -78,7 +79,9 @@ def like_a_photograph() -> np.ndarray:
 
 
 def compare(pixels: np.ndarray, repeats: int) -> dict[str, Any]:
-    encoders = {"ours": lambda: encode_image(pixels, PNG, {}), "pillow": lambda: by_pillow(pixels)}
+    request, model = parse_input({"prompt": PROMPTS[0]}, FLUX_DEV), ModelInfo("demo", FLUX_DEV.family, "cpu")
+    parameters = picture_parameters(request, model)
+    encoders = {"ours": lambda: encode_image(pixels, PNG, parameters), "pillow": lambda: by_pillow(pixels)}
     times: dict[str, list[float]] = {name: [] for name in encoders}
     sizes = {}
     for _ in range(repeats):

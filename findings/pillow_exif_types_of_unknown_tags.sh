@@ -8,7 +8,7 @@
 # knows, stays UNDEFINED. piexif then hands out UserComment as a tuple
 # of numbers, and its own `helper.UserComment.load` refuses it, though the bytes are still right.
 #
-# We write the block of our JPEGs through Pillow's directory, with the standard's type said for each tag.
+# We write the block of our files by hand, with the standard's type for each tag.
 # Exits non-zero when this changes.
 set -euo pipefail
 folder=$(mktemp -d)

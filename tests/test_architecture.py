@@ -173,6 +173,7 @@ def test_what_one_dialect_says_is_said_in_its_folder_only(path):
 # Who names a picture format beside the table (core/image_formats.py) and the encoders (engine/encode.py), and what of.
 NAMES_FORMATS = {
     "core/image_formats.py": "the table",
+    "core/marks.py": "chunks of PNG, the only format without EXIF",
     "engine/png.py": "what PNG is made of",
     "engine/encode.py": "the encoders",
     "engine/fake.py": "PNG and JPEG made by hand, so that a gateway needs no Pillow",
@@ -187,7 +188,6 @@ NAMES_FORMATS = {
     "api/dialects/mcp/pictures.py": "the format unless asked otherwise",
     "api/dialects/mcp/tools.py": "the same, as agents are told of it",
     "api/dialects/a1111/requests.py": "the format of all pictures",
-    "api/dialects/a1111/png_texts.py": "what holds texts in pictures of that format",
     "api/dialects/a1111/catalogue.py": "the format of all pictures",
     "api/dialects/a1111/dialect.py": "png-info, an operation",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",

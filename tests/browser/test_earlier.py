@@ -1,13 +1,16 @@
 """Earlier pictures, comparing them, and files that give their parameters back."""
 
 import base64
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from flux_endpoint.core.exif import exif_block
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
+from flux_endpoint.engine.png import SIGNATURE, png_chunk
 from tests.browser.actions import SMALL, draw, thumbnails, values
 from tests.browser.conftest import Visitor
 from tests.servers import Server
@@ -113,6 +116,18 @@ def test_a_dropped_picture_gives_its_parameters_back(
     assert values(page, *wanted) == {name: str(value) for name, value in wanted.items()}
     assert page.input_value("#image_format") == image_format
     expect(page.locator("#veil")).to_be_hidden()
+
+
+def test_a_file_from_before_gives_its_parameters_back_too(page: Page, tmp_path: Path) -> None:
+    texts = {"prompt": "an old house", "steps": "9", "seed": "7", "software": "flux-endpoint 0.1.0"}
+    chunks = [png_chunk(b"tEXt", f"{name}\0{text}".encode()) for name, text in texts.items()]
+    exif = exif_block(texts["software"], json.dumps(texts), 8, 8)
+    for name, data in {"a.png": SIGNATURE + b"".join(chunks), "a.jpg": b"\xff\xd8\xff" + exif}.items():
+        page.fill("#prompt", "")
+        (tmp_path / name).write_bytes(data)
+        page.set_input_files("#file", tmp_path / name)
+        expect(page.locator("#prompt")).to_have_value("an old house")
+        assert values(page, "num_inference_steps", "seed") == {"num_inference_steps": "9", "seed": "7"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from tests.browser.actions import SMALL, fill
 from tests.browser.conftest import Visitor
 from tests.servers import DEADLINE_S, Server
@@ -66,7 +66,7 @@ def test_a_program_draws_the_picture(
     # The last link that is printed: streams and jobs print more around it.
     start = done.stdout.rindex(f"{server.url}/images/")
     url = done.stdout[start:].split('"')[0].split()[0]
-    parameters = read_parameters(httpx.get(url).content)
+    parameters = parameters_in(httpx.get(url).content)
     assert {**parameters, "num_inference_steps": parameters["steps"]} | {**SMALL, "prompt": PROMPT, "seed": 9} == {
         **parameters,
         "num_inference_steps": parameters["steps"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from tests.servers import DEADLINE_S, DEV, Server
 
 NODE = Path(__file__).parent / "node"
@@ -27,7 +27,7 @@ def run_scenario(server: Server, *names: str, node: str = "node", folder: Path =
 
 
 def parameters_of(image: dict[str, Any]) -> dict[str, Any]:
-    return read_parameters(base64.b64decode(image["base64"]))
+    return parameters_in(base64.b64decode(image["base64"]))
 
 
 def test_sdk_run_sync(server: Server) -> None:

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from tests.servers import DEV, Server, wait_until
 
 SMALL = {"model": "flux-dev", "prompt": "a lake", "size": "256x256"}
@@ -23,7 +23,7 @@ def test_a_picture_and_the_same_again(server: Server) -> None:
         first, again = (client.images.generate(**SMALL, extra_body={"seed": 7, "steps": 2}) for _ in range(2))
     [picture] = first.data
     data = base64.b64decode(picture.b64_json)
-    assert read_parameters(data)["seed"] == 7
+    assert parameters_in(data)["seed"] == 7
     assert httpx.get(picture.url).content == data
     assert again.data[0].b64_json == picture.b64_json
     assert (first.size, first.output_format) == ("256x256", "png")

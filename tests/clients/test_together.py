@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import together
 
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from tests.servers import Server, wait_until
 
 DEV = "black-forest-labs/FLUX.1-dev"
@@ -29,7 +29,7 @@ def test_a_picture_and_the_same_again(server: Server) -> None:
         first, again = (
             client.images.generate(model=DEV, **SMALL, steps=3, n=2, response_format="base64") for _ in range(2)
         )
-        drawn = [read_parameters(base64.b64decode(picture.b64_json)) for picture in first.data]
+        drawn = [parameters_in(base64.b64decode(picture.b64_json)) for picture in first.data]
         assert [(each["seed"], each["steps"]) for each in drawn] == [(7, 3), (8, 3)]
         assert [picture.b64_json for picture in first.data] == [picture.b64_json for picture in again.data]
         [link] = client.images.generate(model=DEV, **SMALL, response_format="url").data

@@ -16,9 +16,12 @@ from PIL import Image
 from flux_endpoint import __version__
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, WEBP, ImageFormat, format_of
-from flux_endpoint.engine.encode import ENCODERS, encode_image, read_parameters
+from flux_endpoint.core.infotext import infotext
+from flux_endpoint.core.marks import MADE_BY_A_MODEL, marks_of, parameters_in
+from flux_endpoint.engine.encode import ENCODERS, encode_image
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import picture_parameters
+from flux_endpoint.engine.png import png_marks
 from flux_endpoint.engine.protocol import ModelInfo
 from tests.engine.conftest import draw, make_request
 
@@ -46,7 +49,7 @@ def parameters_for(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("prompt", PROMPTS, ids=range(len(PROMPTS)))
 def test_parameters_survive_the_file(image_format: ImageFormat, prompt: str) -> None:
     parameters = parameters_for(prompt=prompt, negative_prompt=prompt[::-1], seed=2**32 - 1, guidance=0.1)
-    read = read_parameters(encode_image(PIXELS, image_format, parameters))
+    read = parameters_in(encode_image(PIXELS, image_format, parameters))
     assert read == parameters
     assert [type(value) for value in read.values()] == [type(value) for value in parameters.values()]
 
@@ -65,10 +68,10 @@ def test_a_file_is_known_by_its_first_bytes_and_by_nobody_elses(image_format: Im
 def test_webp_is_the_lossy_kind_and_keeps_the_longest_texts_whole() -> None:
     parameters = parameters_for(prompt="🌄" * 10_000, negative_prompt="\x01" * 10_000)
     data = encode_image(PIXELS, WEBP, parameters)
-    chunks = [chunk for chunk in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"EXIF") if chunk in data]
-    assert chunks == [b"VP8X", b"VP8 ", b"EXIF"]
+    chunks = [chunk for chunk in (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"EXIF", b"XMP ") if chunk in data]
+    assert chunks == [b"VP8X", b"VP8 ", b"EXIF", b"XMP "]
     assert int.from_bytes(data[4:8], "little") + 8 == len(data)
-    assert read_parameters(data) == parameters
+    assert parameters_in(data) == parameters
 
 
 def test_png_keeps_every_pixel_and_the_others_nearly() -> None:
@@ -98,7 +101,8 @@ def test_decoders_agree_on_the_pixels_of_a_png(height: int, width: int) -> None:
 
 
 def test_the_bytes_of_a_png_are_frozen() -> None:
-    data = encode_image(gradient(), PNG, {})
+    parameters = parameters_for()
+    data = encode_image(gradient(), PNG, parameters).replace(png_marks(marks_of(parameters)), b"")
     assert hashlib.sha256(data).hexdigest()[:16] == FROZEN[platform.machine()]
 
 
@@ -109,14 +113,13 @@ def test_same_pixels_same_bytes(image_format: ImageFormat) -> None:
 
 
 def test_other_programs_find_the_parameters() -> None:
-    png = Image.open(io.BytesIO(encode_image(PIXELS, PNG, parameters_for())))
-    assert png.info["prompt"] == "a serene mountain landscape at sunset"
-    assert png.info["seed"] == "7"
+    parameters = parameters_for(prompt="山と湖 🌄")
+    png = Image.open(io.BytesIO(encode_image(PIXELS, PNG, parameters)))
+    assert png.info["parameters"] == infotext(parameters)
     for image_format in (JPEG, WEBP):
-        tags = piexif.load(encode_image(PIXELS, image_format, parameters_for(prompt="山と湖 🌄")))
+        tags = piexif.load(encode_image(PIXELS, image_format, parameters))
         assert tags["0th"][piexif.ImageIFD.Software] == f"flux-endpoint {__version__}".encode()
-        comment = piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment])
-        assert json.loads(comment) == parameters_for(prompt="山と湖 🌄")
+        assert piexif.helper.UserComment.load(tags["Exif"][piexif.ExifIFD.UserComment]) == infotext(parameters)
 
 
 @pytest.mark.parametrize("engine", ["real", "fake"])
@@ -143,18 +146,20 @@ def test_exiftool_reads_what_was_written(tmp_path: Path, image_format: ImageForm
     file.write_bytes(encode_image(PIXELS, image_format, parameters))
     known = exiftool(file)
     assert (known["MIMEType"], known["ImageWidth"], known["ImageHeight"]) == (image_format.media_type, 40, 24)
+    found = exiftool(file, "-XMP:all")
+    assert (json.loads(found["Parameters"]), found["CreatorTool"]) == (parameters, f"flux-endpoint {__version__}")
+    assert found["DigitalSourceType"] == MADE_BY_A_MODEL
     if image_format is PNG:
-        found = exiftool(file, "-PNG:all")
-        assert (found["Prompt"], found["Negative_prompt"]) == ("山と湖 🌄", "Häuschen")
+        assert exiftool(file, "-PNG:all")["Parameters"].startswith("山と湖 🌄")
     else:
         found = exiftool(file, "-EXIF:all")
-        assert json.loads(found["UserComment"]) == parameters
+        assert found["UserComment"].startswith("山と湖 🌄")
         assert (found["ExifImageWidth"], found["ExifImageHeight"]) == (40, 24)
 
 
 def test_texts_beyond_what_exif_holds_are_shortened() -> None:
     parameters = parameters_for(prompt="🌄" * 10_000, negative_prompt="\x01" * 10_000)
-    read = read_parameters(encode_image(PIXELS, JPEG, parameters))
+    read = parameters_in(encode_image(PIXELS, JPEG, parameters))
     assert read["shortened"] == 1
     for name in ("prompt", "negative_prompt"):
         assert len(read[name]) > 1_000
@@ -166,10 +171,10 @@ def test_texts_beyond_what_exif_holds_are_shortened() -> None:
 def test_a_picture_from_elsewhere_has_no_parameters(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, kind)
-    assert read_parameters(buffer.getvalue()) == {}
+    assert parameters_in(buffer.getvalue()) == {}
 
 
 def test_the_comment_of_a_jpeg_has_the_byte_order_of_its_block() -> None:
     data = encode_image(np.zeros((64, 64, 3), np.uint8), JPEG, parameters_for())
     assert b"Exif\x00\x00MM" in data
-    assert b'UNICODE\x00\x00{\x00"' in data
+    assert b"UNICODE\x00\x00a\x00 \x00s" in data

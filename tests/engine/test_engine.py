@@ -12,7 +12,7 @@ from PIL import Image
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.errors import CheckpointError, NonFinite
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, ImageFormat
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.parameters import picture_parameters
@@ -95,7 +95,7 @@ def test_other_sizes_are_cut_from_the_middle_of_the_next_workable_one(
 def test_the_request_is_inside_the_file(engines: dict[ModelFamily, FluxEngine], image_format: ImageFormat) -> None:
     request = make_request(image_format=image_format, prompt="Häuschen 山 🌄", num_inference_steps=1)
     data = draw(engines[DEV], request).data
-    read = read_parameters(data)
+    read = parameters_in(data)
     assert read == picture_parameters(request, engines[DEV].info)
     assert read["model"] == "FLUX.1-dev"
     assert re.fullmatch(r"[0-9a-f]{8} \(device cpu, dtype float32, threads 1, .*\)", read["fingerprint"])

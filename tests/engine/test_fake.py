@@ -10,7 +10,7 @@ from PIL import Image
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, ImageFormat
-from flux_endpoint.engine.encode import read_parameters
+from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import picture_parameters
@@ -47,7 +47,7 @@ def test_every_grey_of_the_jpeg_is_another() -> None:
 
 def test_png_holds_the_request() -> None:
     request, engine = make_request(prompt="Häuschen 山", negative_prompt="x\ny"), FakeEngine(FLUX_DEV)
-    assert read_parameters(draw(engine, request).data) == picture_parameters(request, engine.info)
+    assert parameters_in(draw(engine, request).data) == picture_parameters(request, engine.info)
 
 
 def test_yields_every_step() -> None:

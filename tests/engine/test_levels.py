@@ -10,10 +10,10 @@ from PIL import Image
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
 from flux_endpoint.engine.denoise import Conditions, exact_velocity, extrapolated, guided, is_extrapolated
-from flux_endpoint.engine.encode import read_parameters
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
@@ -34,7 +34,7 @@ PROMPTS = (
 
 def picture(engine: FluxEngine, request: GenerationRequest) -> tuple[np.ndarray, Acceleration]:
     image = draw(engine, request)
-    assert read_parameters(image.data)["acceleration"] == image.acceleration
+    assert parameters_in(image.data)["acceleration"] == image.acceleration
     return np.asarray(Image.open(io.BytesIO(image.data))).astype(int), image.acceleration
 
 

@@ -17,6 +17,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone, finish
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
@@ -31,7 +32,7 @@ class Endpoint(StrEnum):
     SCHNELL = "schnell"
 
 
-@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads")
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads", "prompts_in_files")
 @with_inputs(image_format="by the name of the file")
 def generate(
     *,
@@ -118,7 +119,12 @@ def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
     # As many as `serve` gives its only worker: another number would draw other last bits.
     threads = settings.threads or threads_per_worker(1)
     return build_engines(
-        {endpoint_id: source}, {endpoint_id: spec}, device=settings.device, threads=threads, memory=settings.memory
+        {endpoint_id: source},
+        {endpoint_id: spec},
+        device=settings.device,
+        threads=threads,
+        memory=settings.memory,
+        rules=FileRules(has_prompts=settings.has_prompts_in_files),
     )[endpoint_id]
 
 

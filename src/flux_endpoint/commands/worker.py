@@ -10,6 +10,7 @@ from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
 from flux_endpoint.engine.factory import build_engines
+from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.logs import set_up_logging
@@ -57,7 +58,14 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
 
     try:
         threads = settings.threads or threads_per_worker(1)
-        engines = build_engines(sources, CATALOG, device=settings.device, threads=threads, memory=settings.memory)
+        engines = build_engines(
+            sources,
+            CATALOG,
+            device=settings.device,
+            threads=threads,
+            memory=settings.memory,
+            rules=FileRules(has_prompts=settings.has_prompts_in_files),
+        )
         load_engines(engines)
     except (FluxEndpointError, MemoryError) as error:
         raise CheckpointError(str(error) or "this machine has not enough memory for the model") from error

@@ -1,22 +1,22 @@
-"""Pixels to a file, with the request inside it; and the way back from a file to the request."""
+"""Pixels to a file, with the request inside it."""
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import isal
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, features
+from PIL import Image, features
 
+from flux_endpoint.core.exif import exif_block
 from flux_endpoint.core.image_formats import JPEG, PNG, WEBP, ImageFormat
-from flux_endpoint.engine.exif import comment_bytes, comment_text, exif_block
-from flux_endpoint.engine.parameters import ParameterValue, is_text
-from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
+from flux_endpoint.core.marks import Marks, marks_of
+from flux_endpoint.engine.parameters import MAX_JPEG_MARK_BYTES, SOFTWARE, ParameterValue
+from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header, png_marks
 
 # The levels above gain next to nothing on filtered pixels, and the bytes of level 3 depend on the processor:
 # docs/decisions/0030-png-by-isa-l.md
@@ -25,8 +25,6 @@ _FILTER_LEFT: Final = 1
 _CHANNELS: Final = 3
 _JPEG_QUALITY: Final = 95
 _WEBP_QUALITY: Final = 90
-# The whole EXIF block of a JPEG is one segment of at most 65,533 bytes; the rest of it needs less than 1,000.
-_MAX_COMMENT_BYTES: Final = 64_000
 
 Parameters = Mapping[str, ParameterValue]
 Pixels = NDArray[np.uint8]
@@ -51,8 +49,7 @@ def encode_image(pixels: Pixels, image_format: ImageFormat, parameters: Paramete
     Args:
         pixels: (height, width, 3), 8-bit RGB.
         image_format: PNG is lossless; JPEG has quality 95, WebP 90.
-        parameters: see `picture_parameters`. PNG holds one text chunk each; the others hold them as JSON in EXIF's
-            UserComment.
+        parameters: see `picture_parameters`; how they are written: `core/marks.py`.
     """
     buffer = io.BytesIO()
     ENCODERS[image_format.name].save(pixels, parameters, buffer)
@@ -67,14 +64,13 @@ def encode_flat(image_format: ImageFormat, width_px: int, height_px: int, seed: 
 
 def _save_jpeg(pixels: Pixels, parameters: Parameters, file: BinaryIO) -> None:
     image = Image.fromarray(pixels)
-    image.save(file, "JPEG", quality=_JPEG_QUALITY, exif=_exif(image, _shortened(parameters)))
+    marks = marks_of(parameters, MAX_JPEG_MARK_BYTES)
+    image.save(file, "JPEG", quality=_JPEG_QUALITY, exif=_exif(image, marks), xmp=marks.xmp)
 
 
 def _save_png(pixels: Pixels, parameters: Parameters, file: BinaryIO) -> None:
     height, width, _ = pixels.shape
-    file.write(SIGNATURE + png_header(width, height, bit_depth=8, colour_type=2))
-    for kind, text, *_ in _png_texts(parameters).chunks:
-        file.write(png_chunk(kind, text))
+    file.write(SIGNATURE + png_header(width, height, bit_depth=8, colour_type=2) + png_marks(marks_of(parameters)))
     file.write(png_chunk(b"IDAT", isal_zlib.compress(_filtered(pixels), _PNG_COMPRESS_LEVEL)) + png_chunk(b"IEND", b""))
 
 
@@ -91,7 +87,12 @@ def _filtered(pixels: Pixels) -> Pixels:
 
 def _save_webp(pixels: Pixels, parameters: Parameters, file: BinaryIO) -> None:
     image = Image.fromarray(pixels)
-    image.save(file, "WEBP", quality=_WEBP_QUALITY, exif=_exif(image, parameters))
+    marks = marks_of(parameters)
+    image.save(file, "WEBP", quality=_WEBP_QUALITY, exif=_exif(image, marks), xmp=marks.xmp)
+
+
+def _exif(image: Image.Image, marks: Marks) -> bytes:
+    return exif_block(SOFTWARE, marks.text, *image.size)
 
 
 def _jpeg_library() -> str:
@@ -115,51 +116,3 @@ ENCODERS: Final[dict[str, Encoder]] = {
     PNG.name: Encoder(_save_png, _png_library),
     WEBP.name: Encoder(_save_webp, _webp_library),
 }
-
-
-def read_parameters(data: bytes) -> dict[str, Any]:
-    """The parameters `encode_image` wrote into a file.
-
-    Args:
-        data: a file of one of our formats.
-
-    Returns:
-        Names and values as `picture_parameters` made them; empty when the file has none.
-
-    Raises:
-        PIL.UnidentifiedImageError: not a picture.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            texts = image.text
-            return {name: str(text) if is_text(name) else json.loads(text) for name, text in texts.items()}
-        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
-    text = comment_text(comment)
-    parameters: dict[str, Any] = {} if text is None else json.loads(text)
-    return parameters
-
-
-def _exif(image: Image.Image, parameters: Parameters) -> bytes:
-    return exif_block(str(parameters["software"]), _json(parameters), *image.size)
-
-
-def _png_texts(parameters: Parameters) -> PngImagePlugin.PngInfo:
-    texts = PngImagePlugin.PngInfo()
-    for name, value in parameters.items():
-        texts.add_text(name, str(value))
-    return texts
-
-
-def _shortened(parameters: Parameters) -> Parameters:
-    """The parameters; texts far longer than any FLUX model reads are cut until the EXIF block of a JPEG holds all."""
-    shortened = dict(parameters)
-    while len(comment_bytes(_json(shortened))) > _MAX_COMMENT_BYTES:
-        longest = max(("prompt", "negative_prompt"), key=lambda name: len(str(shortened[name])))
-        text = str(shortened[longest])
-        shortened[longest] = text[: len(text) * 3 // 4]
-        shortened["shortened"] = 1
-    return shortened
-
-
-def _json(parameters: Parameters) -> str:
-    return json.dumps(parameters, ensure_ascii=False)

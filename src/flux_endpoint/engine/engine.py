@@ -25,7 +25,7 @@ from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.levels import Levels, make_levels
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
-from flux_endpoint.engine.parameters import picture_parameters
+from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules, picture_parameters
 from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
 from flux_endpoint.engine.residence import Residence
 from flux_endpoint.engine.schedule import make_scheduler
@@ -66,6 +66,7 @@ class FluxEngine:
         available_bytes: int | None = None,
         memory: str = AUTO,
         shared: SharedComponents | None = None,
+        rules: FileRules = DEFAULT_RULES,
     ) -> None:
         self._spec = spec
         self._source = source
@@ -74,6 +75,7 @@ class FluxEngine:
         self._available_bytes = available_bytes
         self._memory = memory
         self._shared = shared or SharedComponents()
+        self._rules = rules
         self._model: LoadedModel | None = None
         self._levels: Levels | None = None
         self._residence: Residence | None = None
@@ -168,7 +170,7 @@ class FluxEngine:
         pixels = yield from decode_latents(level.decoder, unpack_latents(latents, size))
         pixels = crop_to(pixels, request.width, request.height)
         # 6. Pixels to a file that says how it was made, while others are drawn.
-        parameters = picture_parameters(replace(request, acceleration=level.name), self._info)
+        parameters = picture_parameters(replace(request, acceleration=level.name), self._info, self._rules)
         prompts = (("prompt", positive), ("negative_prompt", negative))
         cut = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
         vocabulary = model.vocabulary
@@ -237,7 +239,7 @@ class FluxEngine:
 
     def _offer_levels(self, model: LoadedModel, plan: MemoryPlan) -> None:
         self._levels = make_levels(model.transformer, model.vae, self._device)
-        parts = {**fingerprint_parts(self._device, model.dtype), **self._levels.parts}
+        parts = {**fingerprint_parts(self._device, model.dtype), **self._levels.parts, **self._rules.parts}
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 
     def _free(self) -> None:

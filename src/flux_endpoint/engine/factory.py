@@ -9,6 +9,7 @@ from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.memory_plan import AUTO
+from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.engine.report import CheckReport, LocalModel
 
@@ -22,6 +23,7 @@ def build_engines(
     device: str | None = None,
     threads: int | None = None,
     memory: str = AUTO,
+    rules: FileRules = DEFAULT_RULES,
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
@@ -34,18 +36,21 @@ def build_engines(
         device: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         memory: how models are kept: `full`, `offload`, `low`, or `auto`, see `memory_plan.py`.
+        rules: of the files that they make.
 
     Raises:
         CheckpointError: a source or the device does not exist.
     """
     real = {endpoint_id: source for endpoint_id, source in sources.items() if not _is_fake(source)}
     engines: dict[str, Engine] = {
-        endpoint_id: FakeEngine(catalog[endpoint_id], _step_s(source))
+        endpoint_id: FakeEngine(catalog[endpoint_id], _step_s(source), rules)
         for endpoint_id, source in sources.items()
         if _is_fake(source)
     }
     if real:
-        engines |= _torch_side().build_flux_engines(real, catalog, device=device, threads=threads, memory=memory)
+        engines |= _torch_side().build_flux_engines(
+            real, catalog, device=device, threads=threads, memory=memory, rules=rules
+        )
     return {endpoint_id: engines[endpoint_id] for endpoint_id in sources}
 
 

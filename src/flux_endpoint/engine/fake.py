@@ -9,14 +9,25 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.exif import exif_block
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
+from flux_endpoint.core.marks import marks_of
 from flux_endpoint.engine.fingerprint import fingerprint_of
-from flux_endpoint.engine.parameters import SOFTWARE, ParameterValue, picture_parameters
-from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
+from flux_endpoint.engine.parameters import (
+    DEFAULT_RULES,
+    MAX_JPEG_MARK_BYTES,
+    SOFTWARE,
+    FileRules,
+    ParameterValue,
+    picture_parameters,
+)
+from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header, png_marks
 from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
 
 _NAME = "fake"
+# What the segment of a JPEG begins with that holds XMP.
+_XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 _Draw = Callable[[int, int, int, Mapping[str, ParameterValue]], bytes]
 
 
@@ -26,12 +37,14 @@ class FakeEngine:
     Args:
         spec: the endpoint it stands in for.
         step_s: how long each step takes, in seconds.
+        rules: of its files.
     """
 
-    def __init__(self, spec: ModelSpec, step_s: float = 0.0) -> None:
+    def __init__(self, spec: ModelSpec, step_s: float = 0.0, rules: FileRules = DEFAULT_RULES) -> None:
         self._step_s = step_s
+        self._rules = rules
         notice = "No model is loaded: pictures are one flat colour."
-        parts = {"engine": _NAME, "zlib": zlib.ZLIB_RUNTIME_VERSION, "software": SOFTWARE}
+        parts = {"engine": _NAME, "zlib": zlib.ZLIB_RUNTIME_VERSION, "software": SOFTWARE, **rules.parts}
         self._info = ModelInfo(_NAME, spec.family, "none", notice, fingerprint_of(parts))
 
     @property
@@ -52,7 +65,8 @@ class FakeEngine:
 
     def _encode(self, request: GenerationRequest) -> EncodedImage:
         draw = _BY_HAND.get(request.image_format.name) or _flat_by_encoder(request.image_format)
-        data = draw(request.width, request.height, request.seed, picture_parameters(request, self._info))
+        parameters = picture_parameters(request, self._info, self._rules)
+        data = draw(request.width, request.height, request.seed, parameters)
         return EncodedImage(data, request.image_format, request.width, request.height)
 
     def time_step(self) -> float | None:
@@ -66,21 +80,19 @@ class FakeEngine:
         """Do nothing: there is nothing to free."""
 
 
-def flat_png(width_px: int, height_px: int, seed: int, texts: Mapping[str, ParameterValue]) -> bytes:
-    """A PNG of one colour, with text chunks.
+def flat_png(width_px: int, height_px: int, seed: int, parameters: Mapping[str, ParameterValue]) -> bytes:
+    """A PNG of one colour.
 
     Args:
         width_px: of the picture.
         height_px: of the picture.
         seed: its low 24 bits are the colour.
-        texts: keywords and values; written as UTF-8.
+        parameters: see `marks_of`.
     """
     # 1 bit a pixel, colours from a palette: the smallest form PNG has.
     palette = (seed & 0xFFFFFF).to_bytes(3, "big") + b"\xff\xff\xff"
-    chunks = [png_header(width_px, height_px, bit_depth=1, colour_type=3), png_chunk(b"PLTE", palette)]
-    # iTXt: keyword, end, not compressed, method, no language, no translated keyword, text.
-    chunks += [png_chunk(b"iTXt", f"{name}\0\0\0\0\0{value}".encode()) for name, value in texts.items()]
-    return SIGNATURE + b"".join(chunks) + _png_tail(width_px, height_px)
+    head = png_header(width_px, height_px, bit_depth=1, colour_type=3) + png_chunk(b"PLTE", palette)
+    return SIGNATURE + head + png_marks(marks_of(parameters)) + _png_tail(width_px, height_px)
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,15 +102,17 @@ def _png_tail(width_px: int, height_px: int) -> bytes:
     return png_chunk(b"IDAT", zlib.compress(rows, 9)) + png_chunk(b"IEND", b"")
 
 
-def flat_jpeg(width_px: int, height_px: int, seed: int, _: Mapping[str, ParameterValue]) -> bytes:
-    """A JPEG of one grey, without metadata.
+def flat_jpeg(width_px: int, height_px: int, seed: int, parameters: Mapping[str, ParameterValue]) -> bytes:
+    """A JPEG of one grey.
 
     Args:
         width_px: of the picture.
         height_px: of the picture.
         seed: its low 7 bits choose one of 128 greys.
-        _: parameters, which go in no such file.
+        parameters: see `marks_of`.
     """
+    marks = marks_of(parameters, MAX_JPEG_MARK_BYTES)
+    segments = _app1(exif_block(SOFTWARE, marks.text, width_px, height_px)) + _app1(_XMP_MARK + marks.xmp)
     head, scan_zero_bits = _jpeg_frame(width_px, height_px)
     # First block: code 10 says that a 7-bit brightness follows, then 0: nothing else. Every further block: 00, same.
     first_block = 0b10 << 8 | (seed & 0x7F) << 1
@@ -108,12 +122,16 @@ def flat_jpeg(width_px: int, height_px: int, seed: int, _: Mapping[str, Paramete
     bits = bits << padding | (1 << padding) - 1
     scan = bits.to_bytes((used_bits + scan_zero_bits + padding) // 8, "big")
     # A byte FF inside the scan would read as the start of a marker.
-    return head + scan.replace(b"\xff", b"\xff\x00") + b"\xff\xd9"
+    return b"\xff\xd8" + segments + head + scan.replace(b"\xff", b"\xff\x00") + b"\xff\xd9"
+
+
+def _app1(data: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", 2 + len(data)) + data
 
 
 @functools.lru_cache(maxsize=64)
 def _jpeg_frame(width_px: int, height_px: int) -> tuple[bytes, int]:
-    """Everything before the scan, and the length of the scan after its first block, in bits."""
+    """What stands between metadata and scan, and the length of the scan after its first block, in bits."""
     quantisation = b"\x00" + b"\x08" * 64
     frame = struct.pack(">BHHB", 8, height_px, width_px, 1) + b"\x01\x11\x00"
     # One code of 1 bit (nothing changes) and one of 2 bits (a change of 7 bits follows).
@@ -128,7 +146,7 @@ def _jpeg_frame(width_px: int, height_px: int) -> tuple[bytes, int]:
         (b"\xc4", detail_codes),
         (b"\xda", scan),
     ]
-    head = b"\xff\xd8" + b"".join(b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body for kind, body in segments)
+    head = b"".join(b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body for kind, body in segments)
     blocks = -(-width_px // 8) * -(-height_px // 8)
     return head, 2 * (blocks - 1)
 

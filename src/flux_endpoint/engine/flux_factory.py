@@ -9,6 +9,7 @@ from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
 from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import list_local_models, parse_source
@@ -24,11 +25,14 @@ def build_flux_engines(
     device: str | None,
     threads: int | None,
     memory: str,
+    rules: FileRules,
 ) -> dict[str, FluxEngine]:
     """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
     chosen, shared = choose_device(device), SharedComponents()
     return {
-        endpoint_id: FluxEngine(catalog[endpoint_id], parse_source(text), chosen, threads, memory=memory, shared=shared)
+        endpoint_id: FluxEngine(
+            catalog[endpoint_id], parse_source(text), chosen, threads, memory=memory, shared=shared, rules=rules
+        )
         for endpoint_id, text in sources.items()
     }
 

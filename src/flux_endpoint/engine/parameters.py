@@ -1,28 +1,49 @@
 """The parameters of a picture as they are written into its file."""
 
+from dataclasses import dataclass
+from typing import Final
+
 from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.core.inputs import INPUTS, LevelName, Text
+from flux_endpoint.core.inputs import INPUTS
+from flux_endpoint.core.marks import PROMPTS
 from flux_endpoint.engine.protocol import ModelInfo
 
 ParameterValue = str | int | float
 
 SOFTWARE = f"flux-endpoint {__version__}"
-_TEXTS = {"model", "software", "fingerprint"}
-_TEXTS |= {row.in_file for row in INPUTS if isinstance(row.kind, Text | LevelName)}
+# EXIF and XMP are a segment of a JPEG each, of at most 65,533 bytes; what is around them needs less than 1,000.
+MAX_JPEG_MARK_BYTES = 64_000
 
 
-def picture_parameters(request: GenerationRequest, model: ModelInfo) -> dict[str, ParameterValue]:
+@dataclass(frozen=True, slots=True)
+class FileRules:
+    """What the settings say of all files that an engine makes.
+
+    Attributes:
+        has_prompts: whether prompts are written into them.
+    """
+
+    has_prompts: bool = True
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What they add to a fingerprint: other bytes, another kind of worker."""
+        return {} if self.has_prompts else {"prompts": "left out"}
+
+
+DEFAULT_RULES: Final = FileRules()
+
+
+def picture_parameters(
+    request: GenerationRequest, model: ModelInfo, rules: FileRules = DEFAULT_RULES
+) -> dict[str, ParameterValue]:
     """Everything needed to draw the picture again, in the order in which it is shown.
 
     Nothing in it depends on the time, and on the machine no more than the pixels do: the same request must give the
     same bytes on every worker of one kind.
     """
     fields = request.to_input()
-    shown = {row.in_file: fields[row.name] for row in INPUTS if row.in_file}
+    left_out = () if rules.has_prompts else PROMPTS
+    shown = {row.in_file: fields[row.name] for row in INPUTS if row.in_file and row.in_file not in left_out}
     return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}
-
-
-def is_text(name: str) -> bool:
-    """Whether a value of `picture_parameters` is a text: files that hold nothing but texts do not say."""
-    return name in _TEXTS

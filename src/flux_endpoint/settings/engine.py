@@ -13,6 +13,7 @@ _MAX_IDLE_S: Final = 86_400
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+YesOrNo = Literal["yes", "no"]
 Memory = Literal["auto", "full", "offload", "low"]
 _MODEL_FORMS = (
     "'demo', a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
@@ -65,6 +66,11 @@ class EngineSettings(PrefixedSettings):
         ge=1,
         le=64,
     )
+    prompts_in_files: YesOrNo = setting(
+        "yes",
+        "Whether prompts are written into pictures' files, beside the other parameters (docs/guides/marks.md).",
+        "yes, no",
+    )
     otlp_endpoint: str | None = setting(
         None,
         "Collector that is sent traces by OTLP over HTTP. Default: OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT; "
@@ -80,10 +86,15 @@ class EngineSettings(PrefixedSettings):
         "text, json",
     )
 
-    @field_validator("log_level", "log_format", "device", "memory", mode="before")
+    @field_validator("log_level", "log_format", "device", "memory", "prompts_in_files", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @property
+    def has_prompts_in_files(self) -> bool:
+        """Whether prompts are written into files."""
+        return self.prompts_in_files == "yes"
 
     @property
     def schnell_source(self) -> str | None:

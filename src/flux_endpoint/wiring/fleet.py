@@ -110,6 +110,7 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "DEVICE": settings.device,
         "MEMORY": settings.memory,
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
+        "PROMPTS_IN_FILES": settings.prompts_in_files,
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
         "OTLP_ENDPOINT": settings.otlp_endpoint,

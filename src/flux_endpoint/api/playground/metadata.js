@@ -1,6 +1,9 @@
-// Reads the parameters that the server wrote into a picture file: PNG text chunks, or EXIF's UserComment in any other.
+// Reads the parameters that the server wrote into a picture file: JSON in XMP; before there was XMP, PNG text chunks, or
+// EXIF's UserComment in any other.
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const PARAMETERS = /<fluxEndpoint:parameters>(.*?)<\/fluxEndpoint:parameters>/s;
+const ENTITIES = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
 // What the file calls otherwise.
 const NAMES = { steps: "num_inference_steps" };
 
@@ -10,12 +13,23 @@ export function readInput(buffer, mediaType, properties) {
   const bytes = new Uint8Array(buffer);
   let parameters;
   try {
-    parameters = PNG.every((byte, index) => bytes[index] === byte) ? pngTexts(bytes) : exifComment(bytes);
+    parameters = xmpParameters(bytes) ?? beforeXmp(bytes);
   } catch {
     // Cut or damaged: reads beyond the end, texts that are no JSON.
     return null;
   }
   return parameters && toInput({ ...parameters, image_format: mediaType.replace("image/", "") }, properties);
+}
+
+// The packet is plain text in every format, so it is where it begins. The page's policy allows no DOMParser.
+function xmpParameters(bytes) {
+  const [, text] = new TextDecoder().decode(bytes).match(PARAMETERS) ?? [];
+  return text ? JSON.parse(text.replace(/&(lt|gt|quot|apos|amp);/g, (_, name) => ENTITIES[name])) : null;
+}
+
+function beforeXmp(bytes) {
+  const texts = PNG.every((byte, index) => bytes[index] === byte) ? pngTexts(bytes) : exifComment(bytes);
+  return texts?.prompt ? texts : null;
 }
 
 // Values are checked one by one: a file may come from anywhere.
@@ -28,7 +42,8 @@ function toInput(parameters, properties) {
       if (!choices || choices.includes(value)) input[field] = String(value);
     } else if (type && Number.isFinite(Number(value))) input[field] = Number(value);
   }
-  return input.prompt && input.seed !== undefined ? input : null;
+  // Servers may keep prompts out of files.
+  return input.seed !== undefined ? input : null;
 }
 
 function pngTexts(bytes) {

@@ -6,16 +6,17 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from flux_endpoint.api.dialects.a1111.png_texts import texts_in
 from flux_endpoint.api.dialects.a1111.requests import MODEL_OPTION, model_in, object_in
-from flux_endpoint.api.dialects.a1111.words import SAMPLER
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, opened_models
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidParameter, NotFound
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, either, format_of
+from flux_endpoint.core.infotext import SAMPLER
+from flux_endpoint.core.marks import INFOTEXT_KEYWORD, infotext_in
+from flux_endpoint.core.png_texts import texts_in
 
-_PARAMETERS: Final = "parameters"
 # All that there are none of, and the one sampler there is.
 _LISTS: Final[Mapping[str, Any]] = {
     "samplers": [{"name": SAMPLER, "aliases": [SAMPLER.lower()], "options": {}}],
@@ -79,10 +80,10 @@ async def listing(_call: Call, _key: ApiKey, name: str) -> Response:
 
 
 async def png_info(call: Call, _key: ApiKey) -> Response:
-    """The texts in a PNG: `info` is that of A1111, or else all of them."""
+    """The texts in a picture: `info` is that of A1111, or else all of them."""
     data = await read_body(call, call.body_limit_bytes)
     texts = await call.services.bodies.read(data, _texts_of)
-    info = texts.get(_PARAMETERS) or "\n".join(f"{name}: {text}" for name, text in texts.items())
+    info = texts.get(INFOTEXT_KEYWORD) or "\n".join(f"{name}: {text}" for name, text in texts.items())
     return json_reply({"info": info, "items": texts, "parameters": texts})
 
 
@@ -93,9 +94,13 @@ async def refresh(_call: Call, _key: ApiKey) -> Response:
 
 def _texts_of(data: bytes) -> dict[str, str]:
     image = object_in(data).get("image")
-    if not isinstance(image, str):
-        raise InvalidParameter("image", "must be a PNG, base64")
     try:
-        return texts_in(base64.b64decode(image.rpartition(",")[2], validate=True))
+        picture = base64.b64decode(image.rpartition(",")[2], validate=True) if isinstance(image, str) else b""
     except ValueError:
-        raise InvalidParameter("image", "must be a PNG, base64") from None
+        picture = b""
+    if format_of(picture) is None:
+        raise InvalidParameter("image", f"must be {either(list(IMAGE_FORMATS))}, base64")
+    if PNG.is_in(picture):
+        return texts_in(picture)
+    text = infotext_in(picture)
+    return {} if text is None else {INFOTEXT_KEYWORD: text}

@@ -7,14 +7,16 @@ from typing import Any, Final, NoReturn
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from flux_endpoint import __version__
 from flux_endpoint.api.dialects.a1111.requests import TextToImage, read_request
-from flux_endpoint.api.dialects.a1111.words import DIALECT, SAMPLER, parameters_text
+from flux_endpoint.api.dialects.a1111.words import DIALECT
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.infotext import SAMPLER, infotext
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress
 from flux_endpoint.core.raw_json import write_json
@@ -24,6 +26,7 @@ from flux_endpoint.service.endpoint import Endpoint
 _LONGEST_S: Final = 590.0
 _OPEN: Final = (JobStatus.IN_PROGRESS, JobStatus.IN_QUEUE)
 _PAGE: Final = 100
+_SOFTWARE: Final = f"flux-endpoint {__version__}"
 
 
 async def txt2img(call: Call, key: ApiKey) -> Response:
@@ -138,5 +141,8 @@ def _info(model: str, jobs: Sequence[Job]) -> JsonObject:
         "steps": first["num_inference_steps"],
         "batch_size": len(made),
         "sd_model_name": model,
-        "infotexts": [parameters_text(one, model) for one in made],
+        "infotexts": [
+            infotext({**one, "steps": one["num_inference_steps"], "model": model, "software": _SOFTWARE})
+            for one in made
+        ],
     }

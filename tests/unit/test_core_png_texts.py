@@ -6,8 +6,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
-from flux_endpoint.api.dialects.a1111.png_texts import texts_in
-from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.png_texts import texts_in
 from flux_endpoint.engine.png import SIGNATURE, png_chunk
 
 
@@ -39,8 +38,3 @@ def test_what_is_broken_is_left_out(chunk):
 def test_what_is_packed_is_unpacked_so_far_only():
     packed = zlib.compress(b"a" * 2**24)
     assert len(texts_in(SIGNATURE + png_chunk(b"zTXt", b"x\0\0" + packed))["x"]) == 2**20
-
-
-def test_other_files_are_refused():
-    with pytest.raises(InvalidParameter, match="must be a PNG"):
-        texts_in(b"GIF89a")
