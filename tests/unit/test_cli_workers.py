@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import re
 
 import pytest
@@ -24,13 +25,17 @@ def url(tmp_path):
     async def make():
         stores = await open_stores(url, SystemClock())
         now_ms = SystemClock().now_ms()
-        for worker_id, state, reason, ago_s in (
-            ("pod-1", "ready", "", 200),
-            ("pod-2", "unhealthy", "gpu: [hot]\x1b[2J", 1),
+        for worker_id, state, reason, ago_s, step_us in (
+            ("pod-1", "ready", "", 200, 9_000),
+            ("pod-2", "unhealthy", "gpu: [hot]\x1b[2J", 1, 1_000),
+            ("pod-3", "ready", "", 1, 1_000),
+            ("pod-4", "ready", "", 1, 3_000),
         ):
             seen_ms = now_ms - ago_s * 1_000
             endpoints, kind = frozenset({"shout"}), "1f2e3d4c (device cpu, threads 1)"
-            record = WorkerRecord(worker_id, endpoints, WorkerState(state), reason, seen_ms, seen_ms, fingerprint=kind)
+            record = WorkerRecord(
+                worker_id, endpoints, WorkerState(state), reason, seen_ms, seen_ms, fingerprint=kind, step_us=step_us
+            )
             await stores.workers.note_worker(record, with_state=True)
         await stores.close()
 
@@ -81,6 +86,24 @@ def test_the_list_shows_what_the_workers_do(run, url):
     _, out, _ = run("list", "--database-url", url)
     assert re.search(r"│ pod-1 +│ ready +│ 3 min ago +│ 0 +│ shout +│ 1f2e3d4c +│", out)
     assert re.search(r"│ pod-2 +│ unhealthy: gpu: \[hot\]\\x1b\[2J +│ \d+ s ago +│ 0 +│ shout +│", out)
+    assert re.search(r"│ pod-3 +│ ready +│", out)
+    assert re.search(r"│ pod-4 +│ throttled: its step takes 3.0 ms, 1.0 ms is usual for its kind +│", out)
+
+
+def test_the_list_is_there_for_programs(run, url):
+    run("create", "lab", "--database-url", url)
+    listed = json.loads(run("list", "--json", "--database-url", url)[1])
+    assert [(token["name"], token["endpoints"], token["revoked"]) for token in listed["tokens"]] == [
+        ("lab", None, None)
+    ]
+    assert [(worker["id"], worker["state"]) for worker in listed["workers"]] == [
+        ("pod-1", "ready"),
+        ("pod-2", "unhealthy"),
+        ("pod-3", "ready"),
+        ("pod-4", "throttled"),
+    ]
+    assert listed["workers"][1]["reason"] == "gpu: [hot]\x1b[2J"
+    assert listed["workers"][3]["endpoints"] == ["shout"]
 
 
 def test_the_environment_is_that_of_the_contract(run):

@@ -1,6 +1,6 @@
 """`flux-endpoint keys`: make, list, limit and revoke the API keys of clients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.admin import Admin, ask, require_endpoints
+from flux_endpoint.commands.listing import AsJson, print_json, time_of
 from flux_endpoint.commands.options import day, with_settings
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.errors import NotFound, SettingsError
@@ -63,27 +64,21 @@ def create_key(
 
 @app.command("list")
 @with_settings(Settings, "data_dir", "database_url")
-def list_keys(*, settings: Settings) -> None:
+def list_keys(*, settings: Settings, as_json: AsJson = False) -> None:
     """List all API keys with their limits and what they have spent this month, without their secrets."""
     keys, spent_usd = ask(settings, _keys_and_spending)
+    if as_json:
+        print_json([_key_object(key, spent_usd.get(key.id, Decimal(0))) for key in keys])
+        return
     table = Table()
-    # Whole in the narrowest window: the other commands want it.
-    table.add_column("id", no_wrap=True)
-    for title in ("name", "may", "endpoints", "USD this month", "jobs a minute", "made", "revoked"):
-        table.add_column(title, overflow="fold")
+    for title in ("id", "made", "USD this month", "name", "limits"):
+        # Those that other commands want, or that no one reads in two lines, are whole in the narrowest window.
+        table.add_column(title, overflow="fold", no_wrap=title in ("id", "made"))
     for key in keys:
-        limits = key.limits
-        budget = "" if limits.usd_per_month is None else f" of {show_usd(limits.usd_per_month)}"
-        table.add_row(
-            key.id,
-            key.name,
-            "read" if limits.is_read_only else "all",
-            "all" if limits.endpoint_ids is None else "\n".join(sorted(limits.endpoint_ids)),
-            f"{show_usd(spent_usd.get(key.id, Decimal(0)))}{budget}",
-            "" if limits.requests_per_minute is None else str(limits.requests_per_minute),
-            day(key.created_ms),
-            day(key.revoked_ms) if key.revoked_ms else "",
-        )
+        budget = "" if key.limits.usd_per_month is None else f" of {show_usd(key.limits.usd_per_month)}"
+        spent = f"{show_usd(spent_usd.get(key.id, Decimal(0)))}{budget}"
+        made = day(key.created_ms).partition(" ")[0]
+        table.add_row(key.id, made, spent, key.name, "\n".join(_limits(key)))
     Console().print(table, markup=False)
 
 
@@ -143,6 +138,33 @@ def revoke_key(key_id: KeyId, *, settings: Settings) -> None:
 
 async def _keys_and_spending(admin: Admin) -> tuple[Sequence[ApiKey], Mapping[str, Decimal]]:
     return await admin.accounts.list(), await admin.accounts.spent_this_month()
+
+
+def _limits(key: ApiKey) -> Iterator[str]:
+    """What a key may not do, a line each; nothing for a key that may do everything."""
+    if key.revoked_ms is not None:
+        yield f"revoked {day(key.revoked_ms)}"
+    if key.limits.is_read_only:
+        yield "read only"
+    if key.limits.requests_per_minute is not None:
+        yield f"{key.limits.requests_per_minute} jobs a minute"
+    if key.limits.endpoint_ids is not None:
+        yield f"only {', '.join(sorted(key.limits.endpoint_ids))}"
+
+
+def _key_object(key: ApiKey, spent_usd: Decimal) -> dict[str, Any]:
+    limits = key.limits
+    return {
+        "id": key.id,
+        "name": key.name,
+        "read_only": limits.is_read_only,
+        "endpoints": limits.endpoint_ids,
+        "usd_per_month": limits.usd_per_month,
+        "usd_this_month": spent_usd,
+        "requests_per_minute": limits.requests_per_minute,
+        "made": time_of(key.created_ms),
+        "revoked": time_of(key.revoked_ms),
+    }
 
 
 def _usd(text: str) -> Decimal:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flux_endpoint.commands.listing import AsJson, print_json
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError, SettingsError
@@ -18,8 +19,12 @@ app = typer.Typer(no_args_is_help=True, help="See which models are here, and whe
 
 
 @app.command("list")
-def list_models() -> None:
+def list_models(*, as_json: AsJson = False) -> None:
     """List the models that are on this machine and can be used without a download."""
+    if as_json:
+        found = list_local_models()
+        print_json([{"model": one.source, "bytes": one.size_bytes, "folder": one.location} for one in found])
+        return
     table = Table("model", "size", "folder")
     for model in list_local_models():
         table.add_row(model.source, f"{model.size_bytes / 1e6:,.0f} MB", model.location)

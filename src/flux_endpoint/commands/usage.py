@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.admin import Admin, ask
+from flux_endpoint.commands.listing import AsJson, print_json
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.periods import Period
@@ -20,6 +21,7 @@ from flux_endpoint.service.billing import UsageRecord
 from flux_endpoint.settings import Settings
 
 _MINUTE: Final = "%Y-%m-%d %H:%M"
+_COLUMNS: Final = ("start", "end", "key_id", "key_name", "endpoint_id", "jobs", "usd")
 
 
 @with_settings(Settings, "data_dir", "database_url")
@@ -31,6 +33,7 @@ def usage(
     bucket: Annotated[Period, typer.Option(help="What to add up by.")] = Period.DAY,
     key: Annotated[str | None, typer.Option(metavar="ID", help="Of this API key only.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how many jobs (pictures, on the FLUX endpoints) each API key was charged for, and how much.
 
@@ -47,12 +50,15 @@ def usage(
         return await admin.billing.usage(admin.billing.range_of(bucket, start, end), key)
 
     records = ask(settings, records_of)
+    if as_csv and as_json:
+        raise SettingsError("--csv and --json are two answers; name one")
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("start", "end", "key_id", "key_name", "endpoint_id", "jobs", "usd"))
-        for record in records:
-            names = (record.key_id, record.key_name, record.endpoint_id)
-            writer.writerow((_show(record.start), _show(record.end), *names, record.jobs, f"{record.amount_usd:f}"))
+        writer.writerow(_COLUMNS)
+        writer.writerows((*row[:-1], f"{row[-1]:f}") for row in map(_row, records))
+        return
+    if as_json:
+        print_json([dict(zip(_COLUMNS, _row(record), strict=True)) for record in records])
         return
     table = Table("from (UTC)", "key", "endpoint", show_footer=True)
     table.columns[0].footer = "total"
@@ -78,6 +84,11 @@ def _time(option: str, text: str | None) -> datetime | None:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise SettingsError(f"{option} is '{text}'; allowed: a day or time such as 2026-11-01T12:00") from None
+
+
+def _row(record: UsageRecord) -> tuple[Any, ...]:
+    names = (record.key_id, record.key_name, record.endpoint_id)
+    return (_show(record.start), _show(record.end), *names, record.jobs, record.amount_usd)
 
 
 def _show(time: datetime) -> str:

@@ -1,12 +1,13 @@
 """`flux-endpoint webhooks`: the delivery log, sending again, and the secrets that sign."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.admin import Admin, ask
+from flux_endpoint.commands.listing import AsJson, print_json, time_of
 from flux_endpoint.commands.options import day, with_settings
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.text import printable
@@ -24,6 +25,7 @@ def list_deliveries(
     failed: Annotated[bool, typer.Option("--failed", help="Only those that were given up or refused.")] = False,
     job: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one job.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """List webhooks and what became of them, newest first; receivers that are paused come before.
 
@@ -35,6 +37,9 @@ def list_deliveries(
         return await admin.stores.webhooks.paused_receivers(), deliveries
 
     paused, deliveries = ask(settings, log_of)
+    if as_json:
+        print_json({"paused": [*map(_paused_object, paused)], "webhooks": [*map(_delivery_object, deliveries)]})
+        return
     if paused:
         _show_paused(paused)
     table = Table()
@@ -121,6 +126,34 @@ def _show_paused(paused: list[PausedReceiver]) -> None:
             printable(receiver.error),
         )
     Console().print(table, markup=False)
+
+
+def _paused_object(receiver: PausedReceiver) -> dict[str, Any]:
+    return {
+        "receiver": receiver.origin,
+        "key_id": receiver.key_id,
+        "key_name": receiver.key_name,
+        "failures": receiver.failures,
+        "since": time_of(receiver.since_ms),
+        "next_try": time_of(receiver.until_ms),
+        "waiting": receiver.waiting,
+        "error": receiver.error,
+    }
+
+
+def _delivery_object(record: DeliveryRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "time": time_of(record.created_ms),
+        "job": record.job_id,
+        "ended": record.status.value,
+        "url": record.shown_url,
+        "state": record.state.value,
+        "attempts": record.attempts,
+        "code": record.code,
+        "error": record.error,
+        "can_replay": record.can_replay,
+    }
 
 
 def _answer_in(record: DeliveryRecord) -> str:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
@@ -12,14 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.admin import Admin, ask, require_endpoints
+from flux_endpoint.commands.listing import AsJson, print_json, time_of
 from flux_endpoint.commands.options import day, with_settings
 from flux_endpoint.core.errors import NotFound, SettingsError
 from flux_endpoint.core.text import printable
-from flux_endpoint.core.worker import WorkerRecord, WorkerToken
+from flux_endpoint.core.worker import WorkerRecord, WorkerState, WorkerToken
+from flux_endpoint.service.worker_speed import throttled
 from flux_endpoint.settings import Settings, WorkerSettings
 
 _STORE: Final = ("data_dir", "database_url")
 _SHOWN_MS: Final = 86_400_000
+# Twelve times as long as a record is old at most.
+_HERE_MS: Final = 60_000
 # In the URLs of Runpod's worker SDK (contract section 5.1). It appends `&...`, so they must have a query already.
 _QUERY: Final = "?gpu=unknown"
 _ID: Final = "$ID"
@@ -55,9 +59,15 @@ def create_token(
 
 @app.command("list")
 @with_settings(Settings, *_STORE)
-def list_workers(*, settings: Settings) -> None:
-    """List the worker tokens, without their secrets, and the workers seen in the last 24 hours."""
+def list_workers(*, settings: Settings, as_json: AsJson = False) -> None:
+    """List the worker tokens, without their secrets, and the workers seen in the last 24 hours.
+
+    A worker that is throttled is much slower than others of its kind, and gets jobs last.
+    """
     overview = ask(settings, _overview)
+    if as_json:
+        print_json(overview.content())
+        return
     tokens = Table("token", "name", "endpoints", "made", "revoked", title="Worker tokens", title_justify="left")
     for token in overview.tokens:
         endpoints = "all" if token.endpoint_ids is None else ", ".join(sorted(token.endpoint_ids))
@@ -66,10 +76,11 @@ def list_workers(*, settings: Settings) -> None:
     columns = ("worker", "state", "last seen", "running jobs", "endpoints", "fingerprint")
     seen = Table(*columns, title="Workers", title_justify="left")
     for worker in overview.workers:
-        state = f"{worker.state}: {printable(worker.reason)}" if worker.reason else worker.state
+        state, reason = overview.state(worker)
         jobs = str(overview.running_jobs.get(worker.id, 0))
         endpoints, kind = ", ".join(sorted(worker.endpoint_ids)), worker.fingerprint.partition(" ")[0]
-        seen.add_row(printable(worker.id), state, overview.ago(worker), jobs, endpoints, kind)
+        shown = f"{state}: {printable(reason)}" if reason else state
+        seen.add_row(printable(worker.id), shown, overview.ago(worker), jobs, endpoints, kind)
     console = Console()
     console.print(tokens, markup=False)
     console.print(seen, markup=False)
@@ -117,6 +128,41 @@ class _Overview:
     workers: Sequence[WorkerRecord]
     running_jobs: Mapping[str, int]
     now_ms: int
+
+    def state(self, worker: WorkerRecord) -> tuple[str, str]:
+        """A worker's state in a word, and why it is in it, which may be empty."""
+        # Who has left tells nothing of what is usual now.
+        here = [one for one in self.workers if self.now_ms - one.seen_ms <= _HERE_MS]
+        slow = throttled(here).get(worker.id)
+        if slow is not None and worker.state is WorkerState.READY:
+            return "throttled", slow
+        return worker.state.value, worker.reason
+
+    def content(self) -> dict[str, Any]:
+        """All of it, for programs."""
+        tokens = [
+            {
+                "id": token.id,
+                "name": token.name,
+                "endpoints": token.endpoint_ids,
+                "made": time_of(token.created_ms),
+                "revoked": time_of(token.revoked_ms),
+            }
+            for token in self.tokens
+        ]
+        return {"tokens": tokens, "workers": [self._worker_object(worker) for worker in self.workers]}
+
+    def _worker_object(self, worker: WorkerRecord) -> dict[str, Any]:
+        state, reason = self.state(worker)
+        return {
+            "id": worker.id,
+            "state": state,
+            "reason": reason,
+            "last_seen": time_of(worker.seen_ms),
+            "running_jobs": self.running_jobs.get(worker.id, 0),
+            "endpoints": worker.endpoint_ids,
+            "fingerprint": worker.fingerprint,
+        }
 
     def ago(self, worker: WorkerRecord) -> str:
         """When a worker was last heard of, in words."""
