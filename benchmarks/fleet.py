@@ -33,6 +33,8 @@ RESULTS = Path(__file__).parent / "results" / "fleet.json"
 BODY = json.dumps({"input": {"prompt": "a lake", "width": 256, "height": 256, "num_inference_steps": 1}}).encode()
 CLIENTS = 16
 PARTS = ("load", "idle", "recovery", "claims")
+# After its first jobs a fleet has to clean up, and to find out who leads.
+_SETTLED_S = 10.0
 # What a probe waits for before it asks another gateway.
 _PATIENCE_S = 2.0
 _RECOVERED_BY_S = 120.0
@@ -83,7 +85,7 @@ async def measure_idle(server: Postgres, checkouts: Sequence[Path], seconds: flo
         url = server.new_database()
         with gateways(checkout, 2, url, WORKERS=2) as started:
             await all_ready(started)
-            await asyncio.sleep(3)
+            await asyncio.sleep(_SETTLED_S)
             before, began_s = server.transactions(url), time.monotonic()
             await asyncio.sleep(seconds)
             result[build_name(checkout)] = round((server.transactions(url) - before) / seconds_since(began_s), 1)

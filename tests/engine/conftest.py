@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FluxPipeline
 from safetensors.torch import load_file, save_file
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
@@ -37,6 +38,11 @@ def engines(checkpoints: dict[ModelFamily, Path]) -> Iterator[dict[ModelFamily, 
     yield loaded
     for engine in loaded.values():
         engine.close()
+
+
+@pytest.fixture(scope="session")
+def pipelines(checkpoints: dict[ModelFamily, Path]) -> dict[ModelFamily, FluxPipeline]:
+    return {family: open_pipeline(folder) for family, folder in checkpoints.items()}
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +102,9 @@ def make_request(**changes: Any) -> GenerationRequest:
         "image_format": PNG,
     }
     return GenerationRequest(**(fields | changes))
+
+
+def open_pipeline(folder: Path) -> FluxPipeline:
+    pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -17,20 +17,9 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.sources import DEMO_SCHNELL_TRANSFORMER
-from tests.engine.conftest import SPECS, draw, make_request, open_engine
+from tests.engine.conftest import SPECS, draw, make_request, open_engine, open_pipeline
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
-
-
-def open_pipeline(folder: Path) -> FluxPipeline:
-    pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-@pytest.fixture(scope="session")
-def pipelines(checkpoints: dict[ModelFamily, Path]) -> dict[ModelFamily, FluxPipeline]:
-    return {family: open_pipeline(folder) for family, folder in checkpoints.items()}
 
 
 def pipeline_pixels(pipeline: FluxPipeline, request: GenerationRequest, max_tokens: int, **more: Any) -> np.ndarray:

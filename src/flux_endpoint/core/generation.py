@@ -10,7 +10,7 @@ from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, Kind, defaults_of, inputs_of
-from flux_endpoint.core.source_picture import SourcePicture
+from flux_endpoint.core.source_picture import SourcePicture, steps_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ class GenerationRequest:
         if self.num_images == 1:
             return (self,)
         return tuple(replace(self, seed=seed, num_images=1) for seed in seeds_of(self.seed, self.num_images))
+
+    @property
+    def steps_to_draw(self) -> int:
+        """How many steps there are to be drawn: without those that `image` stands for."""
+        return steps_left(self.num_inference_steps, self.strength)
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""

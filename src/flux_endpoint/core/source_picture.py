@@ -35,3 +35,15 @@ class SourcePicture:
             TypeError: a field is missing or unknown.
         """
         return None if fields is None else cls(**fields)
+
+
+def steps_left(steps: int, strength: float) -> int:
+    """How many of the last steps are drawn of a picture that starts from another: at least one.
+
+    As diffusers counts them for FLUX, down to the last bit of a product such as 50 x 0.14.
+
+    Args:
+        steps: from noise alone.
+        strength: 0 to 1.
+    """
+    return max(1, steps - int(max(steps - min(steps * strength, steps), 0)))

@@ -51,15 +51,20 @@ def exact_decoder(vae: AutoencoderKL) -> Decoder:
 
 def _layers(decoder: Any) -> Iterator[Any]:
     """Resnets, attention and upsamplers, in their order."""
-    middle = decoder.mid_block
+    yield from middle_layers(decoder)
+    for block in decoder.up_blocks:
+        yield from block.resnets
+        yield from block.upsamplers or ()
+
+
+def middle_layers(half: Any) -> Iterator[Any]:
+    """Resnets and attention of the smallest map of an encoder or a decoder, in their order."""
+    middle = half.mid_block
     yield middle.resnets[0]
     for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
         if attention is not None:
             yield attention
         yield resnet
-    for block in decoder.up_blocks:
-        yield from block.resnets
-        yield from block.upsamplers or ()
 
 
 def _resnet(layer: ResnetBlock2D, hidden: Tensor) -> Slices:

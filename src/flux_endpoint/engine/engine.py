@@ -18,6 +18,7 @@ from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, predict_clean
 from flux_endpoint.engine.device import is_out_of_memory, watching
 from flux_endpoint.engine.encode import encode_image
+from flux_endpoint.engine.encoded_source import encode_source
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.gpu.pace import Pace
 from flux_endpoint.engine.joined import can_join
@@ -123,7 +124,7 @@ class FluxEngine:
             while True:
                 model, levels = self._loaded()
                 try:
-                    return (yield from self._draw(model, levels, request))
+                    return (yield from self._draw(model, levels, request, sources))
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -141,7 +142,9 @@ class FluxEngine:
             if self._is_released:
                 self._free()
 
-    def _draw(self, model: LoadedModel, levels: Levels, request: GenerationRequest) -> Drawing:
+    def _draw(
+        self, model: LoadedModel, levels: Levels, request: GenerationRequest, sources: Mapping[str, bytes]
+    ) -> Drawing:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
@@ -149,26 +152,32 @@ class FluxEngine:
         negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens) if has_negative else None
         yield None
         # 2. Noise, from the seed alone.
-        noise = draw_noise(request.seed, model.latent_channels, size)
-        latents = pack_latents(noise).to(model.device, model.dtype)
-        # 3. The noise levels to visit.
-        scheduler = make_scheduler(model.scheduler_config, request.num_inference_steps, latents.shape[1], model.device)
+        noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
+        # 3. The noise levels to visit, and where to begin: in noise, or in a picture under as much of it as asked for.
+        scheduler = make_scheduler(model.scheduler_config, request.num_inference_steps, noise.shape[1], model.device)
+        latents, skipped, source = noise, request.num_inference_steps - request.steps_to_draw, None
+        if request.image is not None:
+            source = yield from encode_source(model.vae, request, sources, size, noise)
+            latents = source.under_noise(scheduler.sigmas[skipped])
+            scheduler.set_begin_index(skipped)
+        timesteps = scheduler.timesteps[skipped:]
         conditions = Conditions(
             positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size)
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
         level = levels.level_for(request.acceleration, has_negative=has_negative)
-        velocity_at = level.velocity(scheduler.timesteps, conditions)
-        for step, timestep in enumerate(scheduler.timesteps, start=1):
+        velocity_at = level.velocity(timesteps, conditions)
+        for step, timestep in enumerate(timesteps, start=1):
             velocity = velocity_at(step - 1, latents)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-            sigma = scheduler.sigmas[step]
+            sigma = scheduler.sigmas[skipped + step]
+            latents = source.keep(latents, sigma) if source else latents
             self._pace.step_asked()
             preview = partial(self._preview, model, request, size, latents, velocity, sigma)
-            yield StepDone(step, request.num_inference_steps, preview)
+            yield StepDone(step, request.steps_to_draw, preview)
         # 5. Latents to pixels, of the size asked for.
         pixels = yield from decode_latents(level.decoder, unpack_latents(latents, size))
-        pixels = crop_to(pixels, request.width, request.height)
+        pixels = crop_to(source.paste(pixels) if source else pixels, request.width, request.height)
         # 6. Pixels to a file that says how it was made, while others are drawn.
         parameters = picture_parameters(replace(request, acceleration=level.name), self._info, self._rules)
         prompts = (("prompt", positive), ("negative_prompt", negative))
