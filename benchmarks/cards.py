@@ -16,7 +16,6 @@ from benchmarks.random_flux import TRUE_SIZES, meta_clip, meta_t5, meta_transfor
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import Component, FileKind
-from flux_endpoint.engine.headers import TensorHeader
 from flux_endpoint.engine.layout import CheckedComponent
 from flux_endpoint.engine.memory_plan import AUTO, MemoryPlan, Needs, choose_placement
 from flux_endpoint.engine.original_layout import OriginalTensor
@@ -24,6 +23,7 @@ from flux_endpoint.engine.step_estimate import TEXT_TOKENS, step_operations
 from flux_endpoint.engine.stored import StoredTensor
 from flux_endpoint.engine.stored_layers import size_of
 from flux_endpoint.engine.weights import numbers_at_work
+from flux_endpoint.files.safetensors_header import TensorHeader
 
 _CUDA: Final = torch.device("cuda")
 # Of each card's memory, the driver and torch's own context.

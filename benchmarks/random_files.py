@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.random_flux import MODULATION, MODULATION_GAIN, Sizes, meta_clip, meta_t5, meta_transformer, meta_vae
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.detect import Component
-from flux_endpoint.engine.headers import Shape
+from flux_endpoint.files.safetensors_header import Shape
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F8_E4M3": torch.float8_e4m3fn}
 _SHARD_BYTES: Final = 2**30

@@ -13,8 +13,8 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import Component, detect
 from flux_endpoint.engine.factory import check_source
-from flux_endpoint.engine.headers import TensorHeader
 from flux_endpoint.engine.original_layout import original_tensors
+from flux_endpoint.files.safetensors_header import TensorHeader
 from tests.engine.checkpoints import TRANSFORMER_CONFIG
 from tests.engine.test_original_layout import read_transformer, to_original
 

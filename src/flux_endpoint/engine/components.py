@@ -7,9 +7,11 @@ from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.text import listing
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect, split_components, unwrapped
-from flux_endpoint.engine.headers import WEIGHT_ENDINGS, TensorHeader, listing, read_folder, read_header
+from flux_endpoint.engine.headers import WEIGHT_ENDINGS, read_folder, read_header
 from flux_endpoint.engine.original_vae import diffusers_names
+from flux_endpoint.files.safetensors_header import TensorHeader
 
 INDEX_FILE: Final = "model_index.json"
 TOKENIZERS: Final = ("tokenizer", "tokenizer_2")

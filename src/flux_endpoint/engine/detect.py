@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.engine.headers import TensorHeader
+from flux_endpoint.files.safetensors_header import TensorHeader
 
 
 class Component(StrEnum):

@@ -10,7 +10,8 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.headers import GGUF_TYPES, Shape
+from flux_endpoint.engine.headers import GGUF_TYPES
+from flux_endpoint.files.safetensors_header import Shape
 
 _T5_LAYERS: Final = 64
 

@@ -8,9 +8,10 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.components import COMPONENT_WORDS, INDEX_FILE, SCHEDULER, Located, read_component
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect
-from flux_endpoint.engine.headers import TensorHeader, read_header, read_json
+from flux_endpoint.engine.headers import read_header, read_json
 from flux_endpoint.engine.sources import TRANSFORMER_CONFIG, Source, SourceKind, locate, naming, parse_source
 from flux_endpoint.engine.variants import Variant, variant_of
+from flux_endpoint.files.safetensors_header import TensorHeader
 
 
 @dataclass(frozen=True, slots=True)

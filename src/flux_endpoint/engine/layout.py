@@ -17,9 +17,10 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.text import listing
 from flux_endpoint.engine.components import SCHEDULER, TOKENIZERS, Located
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind
-from flux_endpoint.engine.headers import Shape, TensorHeader, listing, read_json
+from flux_endpoint.engine.headers import read_json
 from flux_endpoint.engine.identify import identify
 from flux_endpoint.engine.original_layout import OriginalTensor, is_original, original_tensors
 from flux_endpoint.engine.published import config_from_shapes, counted_blocks, scheduler_config
@@ -29,6 +30,7 @@ from flux_endpoint.engine.sources import FLUX1, Source, packaged_folder
 from flux_endpoint.engine.stored import StoredTensor, gather
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.engine.variants import Variant
+from flux_endpoint.files.safetensors_header import Shape, TensorHeader
 
 # Said by us, always: a config may name a repository of kernels here, and transformers would fetch and run its code.
 ATTENTION: Final = {"attn_implementation": "sdpa"}

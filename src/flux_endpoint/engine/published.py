@@ -7,7 +7,7 @@ from typing import Any, Final
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import GUIDANCE, Component
-from flux_endpoint.engine.headers import Shape
+from flux_endpoint.files.safetensors_header import Shape
 
 _HEAD_DIM: Final = 128
 _CLIP_HEAD_DIM: Final = 64

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import unwrapped
-from flux_endpoint.engine.headers import GGUF_TYPES, Shape, TensorHeader, is_gguf
+from flux_endpoint.engine.headers import GGUF_TYPES, is_gguf
+from flux_endpoint.files.safetensors_header import Shape, TensorHeader
 
 _PLAIN: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 # Quantised by GGUF.
