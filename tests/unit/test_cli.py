@@ -145,6 +145,7 @@ def test_generate_has_an_option_for_every_input_under_each_of_its_names():
     parameters = {parameter.name: parameter for parameter in command.params}
     for row in INPUTS:
         names = [f"--{name.replace('_', '-')}" for name in (row.name, *row.aliases)]
+        names = {"loras": ["--lora"]}.get(row.name, names)
         assert parameters[row.name].opts == (names if row.kind.default is not None else [row.name])
         assert parameters[row.name].help.startswith(row.help)
     assert parameters["num_inference_steps"].help.endswith(

@@ -22,12 +22,13 @@ def test_the_catalogue_holds_both_models_under_their_wire_ids():
 def test_every_default_is_an_input_that_is_accepted(spec):
     preset = {row.name: kind.default for row, kind in inputs_of(spec) if kind.default is not None}
     request = parse_input({"prompt": "a fox"} | preset, spec, draw_seed=lambda: RANDOM_SEED)
-    assert request.to_input() == {"prompt": "a fox"} | preset
+    # What most jobs do without is not in their rows.
+    assert request.to_input().items() <= ({"prompt": "a fox"} | preset).items()
     assert isinstance(spec.usd_per_megapixel, Decimal)
 
 
 def test_every_input_is_a_field_of_the_request_and_every_other_name_is_free():
     names = [row.name for row in INPUTS]
-    assert names == [field.name for field in dataclasses.fields(GenerationRequest)]
+    assert {*names} <= {field.name for field in dataclasses.fields(GenerationRequest)}
     others = [alias for row in INPUTS for alias in row.aliases]
     assert len({*names, *others}) == len(names) + len(others)

@@ -19,7 +19,9 @@ from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either,
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone, finish
+from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.settings import WorkerSettings
+from flux_endpoint.settings.engine import EMBEDDED
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
 _ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
@@ -32,7 +34,7 @@ class Endpoint(StrEnum):
     SCHNELL = "schnell"
 
 
-@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads", "prompts_in_files")
+@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads", "prompts_in_files", "lora_dir")
 @with_inputs(image_format="by the name of the file")
 def generate(
     *,
@@ -57,7 +59,10 @@ def generate(
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
     family = ModelFamily(endpoint.value)
-    request = parse_input(fields, next(spec for spec in CATALOG.values() if spec.family is family))
+    spec = next(spec for spec in CATALOG.values() if spec.family is family)
+    source = settings.model if family is ModelFamily.DEV else settings.schnell_source
+    shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
+    request = parse_input(fields, spec, shelf=shelf)
     started_s = time.monotonic()
     images = _draw_with_progress(settings, family, request)
     taken_s = time.monotonic() - started_s
@@ -125,6 +130,7 @@ def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
         threads=threads,
         memory=settings.memory,
         rules=FileRules(has_prompts=settings.has_prompts_in_files),
+        lora_dir=settings.lora_dir,
     )[endpoint_id]
 
 

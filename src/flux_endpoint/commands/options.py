@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from flux_endpoint.core.inputs import INPUTS, Input
+from flux_endpoint.core.lora import LoraList
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.reader import SettingInfo, list_settings, load_settings
 
@@ -40,7 +41,10 @@ def with_inputs(**defaults: str) -> Callable[[Callable[..., None]], Any]:
     """
 
     def read(given: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in given.items() if value is not None}
+        fields = {name: value for name, value in given.items() if value is not None}
+        if "loras" in fields:
+            fields["loras"] = [_lora(text) for text in fields["loras"]]
+        return fields
 
     return _with_options("fields", [_input_option(row, defaults.get(row.name)) for row in INPUTS], read)
 
@@ -81,6 +85,9 @@ def _input_option(row: Input, default: str | None) -> inspect.Parameter:
     if row.kind.default is None:
         argument = typer.Argument(help=allowed, show_default=False)
         return inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
+    if isinstance(row.kind, LoraList):
+        option = typer.Option("--lora", help=f"{allowed} Any number of times.", metavar="NAME[:SCALE]")
+        return _parameter(row.name, list[str], option)
     preset = default or row.in_words(lambda kind: str(kind.default))
     names = [f"--{name.replace('_', '-')}" for name in (row.name, *row.aliases)]
     option = typer.Option(*names, help=f"{allowed} Default: {preset}." if preset else allowed, show_default=False)
@@ -88,6 +95,14 @@ def _input_option(row: Input, default: str | None) -> inspect.Parameter:
     choices = {choice: choice for choice in schema.get("enum", ())}
     kind: Any = StrEnum(row.name, choices) if choices else _TYPES[schema["type"]]
     return _parameter(row.name, kind, option)
+
+
+def _lora(text: str) -> dict[str, Any]:
+    name, _, scale = text.rpartition(":")
+    try:
+        return {"path": name, "scale": float(scale)} if name else {"path": text}
+    except ValueError:
+        return {"path": text}
 
 
 def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:

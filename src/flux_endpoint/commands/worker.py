@@ -65,6 +65,8 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
             threads=threads,
             memory=settings.memory,
             rules=FileRules(has_prompts=settings.has_prompts_in_files),
+            lora_dir=settings.lora_dir,
+            lora_cache_bytes=settings.lora_cache_bytes,
         )
         load_engines(engines)
     except (FluxEndpointError, MemoryError) as error:

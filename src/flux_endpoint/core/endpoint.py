@@ -11,6 +11,7 @@ from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input, seeds_of
 from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
+from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
 from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
@@ -121,6 +122,7 @@ class FluxEndpoint:
 
     model: ModelSpec
     is_embedded: bool = False
+    shelf: LoraShelf = NO_LORAS
 
     @property
     def endpoint_id(self) -> str:
@@ -182,7 +184,9 @@ class FluxEndpoint:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""
         said = None if fields.keys() <= INPUT_NAMES else heard(fields)
         try:
-            request = parse_input(fields if said is None else said.inputs, self.model, any_size=any_size)
+            request = parse_input(
+                fields if said is None else said.inputs, self.model, any_size=any_size, shelf=self.shelf
+            )
             if said is not None and said.beside:
                 self._check_beside(said.beside, any_size=any_size)
         except InvalidParameter as error:

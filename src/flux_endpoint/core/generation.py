@@ -10,6 +10,7 @@ from flux_endpoint.core.catalog import ModelSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, Kind, defaults_of, inputs_of
+from flux_endpoint.core.lora import NO_LORAS, Lora, LoraShelf, look_up
 from flux_endpoint.core.source_picture import SourcePicture, steps_left
 
 
@@ -28,6 +29,7 @@ class GenerationRequest:
         mask: where `image` is drawn anew; None for everywhere. Never without `image`.
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
         num_images: how many pictures; the first has `seed`, each other one the seed after it.
+        loras: what changes the model, each with the hash of its file, in the order of `lora.look_up`.
     """
 
     prompt: str
@@ -44,6 +46,7 @@ class GenerationRequest:
     mask: SourcePicture | None = None
     strength: float = 1.0
     num_images: int = 1
+    loras: tuple[Lora, ...] = ()
 
     @property
     def pictures(self) -> "tuple[GenerationRequest, ...]":
@@ -64,6 +67,10 @@ class GenerationRequest:
         # Most jobs: their rows stay as short as they are.
         if self.num_images == 1:
             del fields["num_images"]
+        if self.loras:
+            fields["loras"] = [lora.to_input() for lora in self.loras]
+        else:
+            del fields["loras"]
         if self.image is None:
             del fields["image"], fields["mask"], fields["strength"]
             return fields
@@ -78,9 +85,11 @@ class GenerationRequest:
         """
         try:
             level = Acceleration(fields.get("acceleration", Acceleration.NONE))
-            read = {"image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level}
+            read: dict[str, Any] = {"image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level}
             if "image" in fields:
                 read |= {name: SourcePicture.from_input(fields[name]) for name in ("image", "mask")}
+            if "loras" in fields:
+                read["loras"] = tuple(Lora.from_input(one) for one in fields["loras"])
             return cls(**{**fields, **read})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
@@ -102,6 +111,7 @@ def parse_input(
     draw_seed: Callable[[], int] = random_seed,
     *,
     any_size: bool = False,
+    shelf: LoraShelf = NO_LORAS,
 ) -> GenerationRequest:
     """Check inputs against a model's limits and fill in its defaults.
 
@@ -126,4 +136,6 @@ def parse_input(
     values = {**defaults_of(spec), **{name: kind.read(name, complete) for name, kind in sent.items()}}
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
+    if values["loras"]:
+        values["loras"] = look_up("loras", values["loras"], shelf)
     return GenerationRequest(**values)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 # The one way in which FLUX is sampled here, whatever a client names.
 SAMPLER: Final = "Euler"
+_HASH_CHARS: Final = 12
 _SEPARATORS: Final = re.compile(r"[,:\n]")
 
 
@@ -29,7 +30,13 @@ def infotext(asked: Mapping[str, Any]) -> str:
         "Model": _quoted(str(asked["model"])),
         "Version": asked["software"],
     }
-    lines = [asked.get("prompt", ""), *([f"Negative prompt: {negative}"] if negative else [])]
+    loras = asked.get("loras", ())
+    if loras:
+        hashes = ", ".join(f"{one['path']}: {one['sha256'][:_HASH_CHARS]}" for one in loras)
+        figures["Lora hashes"] = _quoted(hashes)
+    # As that program's users write them.
+    tags = [f"<lora:{one['path']}:{one['scale']:g}>" for one in loras]
+    lines = [" ".join([asked.get("prompt", ""), *tags]), *([f"Negative prompt: {negative}"] if negative else [])]
     return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in figures.items())])
 
 

@@ -12,6 +12,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, IMAGE_FORMATS, ImageFormat, either, format_ending_in
+from flux_endpoint.core.lora import LoraList
 
 RANDOM_SEED: Final = -1
 # torch.Generator takes 64 bits; 32 fit every client's integer type and the column of every database.
@@ -351,6 +352,7 @@ INPUTS: Final = (
         LevelName(),
         in_file="acceleration",
     ),
+    Input("loras", "Small files that change what the model draws, by name.", LoraList(), in_file="loras"),
 )
 
 

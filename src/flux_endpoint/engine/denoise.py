@@ -8,7 +8,9 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor
 
+from flux_endpoint.engine.lora.active import ActiveLoras, acting_on
 from flux_endpoint.engine.text import PromptEmbeds
+from flux_endpoint.files.lora_names import Tower
 
 # The number of a step, 0 for the first, and packed latents at its noise level, to the velocity from data to noise.
 Velocity = Callable[[int, Tensor], Tensor]
@@ -27,6 +29,7 @@ class Conditions:
         true_cfg_scale: how far the prediction is pushed from `negative` to `positive`; unused without `negative`.
         guidance: distilled guidance, (1,), float32; None for a transformer without that input.
         image_ids: (image tokens, 3), float32, on the CPU.
+        loras: what changes the transformer; heeded by `exact_velocity` alone. None for nothing.
     """
 
     positive: PromptEmbeds
@@ -34,6 +37,7 @@ class Conditions:
     true_cfg_scale: float
     guidance: Tensor | None
     image_ids: Tensor
+    loras: ActiveLoras | None = None
 
 
 @torch.inference_mode()
@@ -73,7 +77,8 @@ def exact_velocity(
             "txt_ids": torch.zeros(prompt.limit, 3),
             "img_ids": conditions.image_ids,
         }
-        result: Tensor = transformer(**arguments, return_dict=False)[0]
+        with acting_on(conditions.loras, Tower.TRANSFORMER, transformer):
+            result: Tensor = transformer(**arguments, return_dict=False)[0]
         return result
 
     return velocity

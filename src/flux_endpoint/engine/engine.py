@@ -25,6 +25,8 @@ from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.levels import Levels, make_levels
+from flux_endpoint.engine.lora.active import ActiveLoras
+from flux_endpoint.engine.lora.cache import LoraCache
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules, picture_parameters
 from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
@@ -41,6 +43,8 @@ from flux_endpoint.engine.weights import (
     notice_for,
     plan_memory,
 )
+from flux_endpoint.files.lora_names import Tower
+from flux_endpoint.files.lora_shelf import FolderShelf
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +60,7 @@ class FluxEngine:
         available_bytes: free memory of the device; None to ask it.
         memory: how the model is kept: a mode of `MemoryMode`, or `auto`.
         shared: what other engines of this process have loaded; None for an engine by itself.
+        loras: that requests may name; None for none.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class FluxEngine:
         memory: str = AUTO,
         shared: SharedComponents | None = None,
         rules: FileRules = DEFAULT_RULES,
+        loras: LoraCache | None = None,
     ) -> None:
         self._spec = spec
         self._source = source
@@ -77,6 +83,7 @@ class FluxEngine:
         self._memory = memory
         self._shared = shared or SharedComponents()
         self._rules = rules
+        self._loras = loras or LoraCache(FolderShelf(()), 0)
         self._model: LoadedModel | None = None
         self._levels: Levels | None = None
         self._residence: Residence | None = None
@@ -147,9 +154,12 @@ class FluxEngine:
     ) -> Drawing:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
-        positive = model.text.encode(request.prompt, self._spec.max_text_tokens)
+        loras = self._active_loras(model, request)
+        positive = model.text.encode(request.prompt, self._spec.max_text_tokens, loras)
         has_negative = bool(request.negative_prompt) and request.true_cfg_scale > 1
-        negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens) if has_negative else None
+        negative = None
+        if has_negative:
+            negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens, loras)
         yield None
         # 2. Noise, from the seed alone.
         noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
@@ -162,10 +172,10 @@ class FluxEngine:
             scheduler.set_begin_index(skipped)
         timesteps = scheduler.timesteps[skipped:]
         conditions = Conditions(
-            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size)
+            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size), loras
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
-        level = levels.level_for(request.acceleration, has_negative=has_negative)
+        level = levels.level_for(request.acceleration, has_negative=has_negative, has_loras=loras is not None)
         velocity_at = level.velocity(timesteps, conditions)
         for step, timestep in enumerate(timesteps, start=1):
             velocity = velocity_at(step - 1, latents)
@@ -191,6 +201,15 @@ class FluxEngine:
             return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
 
         return encode
+
+    def _active_loras(self, model: LoadedModel, request: GenerationRequest) -> ActiveLoras | None:
+        """What the request's LoRAs change; None where they change nothing."""
+        if not request.loras:
+            return None
+        clip, t5 = model.text.encoders
+        towers = {Tower.TRANSFORMER: model.transformer, Tower.CLIP: clip, Tower.T5: t5}
+        loras = self._loras.active(request.loras, towers, model.device, model.dtype)
+        return loras if loras.changes(*Tower) else None
 
     @staticmethod
     def _preview(
@@ -253,6 +272,7 @@ class FluxEngine:
 
     def _free(self) -> None:
         self._model = self._residence = self._levels = None
+        self._loras.clear()
         self._collect()
 
     def _collect(self) -> None:

@@ -3,6 +3,7 @@
 import gc
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
@@ -24,6 +25,8 @@ def build_engines(
     threads: int | None = None,
     memory: str = AUTO,
     rules: FileRules = DEFAULT_RULES,
+    lora_dir: Path | None = None,
+    lora_cache_bytes: int = 0,
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
@@ -37,6 +40,8 @@ def build_engines(
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         memory: how models are kept: `full`, `offload`, `low`, or `auto`, see `memory_plan.py`.
         rules: of the files that they make.
+        lora_dir: folder of the LoRAs that requests may name; None for those alone that come with the embedded model.
+        lora_cache_bytes: of LoRAs that each engine keeps in memory beyond those of the picture at hand.
 
     Raises:
         CheckpointError: a source or the device does not exist.
@@ -49,7 +54,14 @@ def build_engines(
     }
     if real:
         engines |= _torch_side().build_flux_engines(
-            real, catalog, device=device, threads=threads, memory=memory, rules=rules
+            real,
+            catalog,
+            device=device,
+            threads=threads,
+            memory=memory,
+            rules=rules,
+            lora_dir=lora_dir,
+            lora_cache_bytes=lora_cache_bytes,
         )
     return {endpoint_id: engines[endpoint_id] for endpoint_id in sources}
 

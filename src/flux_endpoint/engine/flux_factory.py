@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -9,11 +10,13 @@ from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
 from flux_endpoint.engine.engine import FluxEngine
+from flux_endpoint.engine.lora.cache import LoraCache
 from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
-from flux_endpoint.engine.sources import list_local_models, parse_source
+from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source
 from flux_endpoint.engine.step_estimate import measured_operations_per_s
+from flux_endpoint.files.lora_shelf import shelf_of
 
 __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_models"]
 
@@ -26,15 +29,19 @@ def build_flux_engines(
     threads: int | None,
     memory: str,
     rules: FileRules,
+    lora_dir: Path | None,
+    lora_cache_bytes: int,
 ) -> dict[str, FluxEngine]:
     """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
     chosen, shared = choose_device(device), SharedComponents()
-    return {
-        endpoint_id: FluxEngine(
-            catalog[endpoint_id], parse_source(text), chosen, threads, memory=memory, shared=shared, rules=rules
+    engines = {}
+    for endpoint_id, text in sources.items():
+        source = parse_source(text)
+        loras = LoraCache(shelf_of(lora_dir, is_embedded=source.kind is SourceKind.DEMO), lora_cache_bytes)
+        engines[endpoint_id] = FluxEngine(
+            catalog[endpoint_id], source, chosen, threads, memory=memory, shared=shared, rules=rules, loras=loras
         )
-        for endpoint_id, text in sources.items()
-    }
+    return engines
 
 
 def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str) -> CheckReport:

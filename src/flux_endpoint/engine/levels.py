@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -18,7 +19,7 @@ from flux_endpoint.engine.gpu.ladder import Ladder
 from flux_endpoint.engine.gpu.tools import cuda_tools
 from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.latents import RenderSize
-from flux_endpoint.engine.level import Level
+from flux_endpoint.engine.level import Level, Passes
 from flux_endpoint.engine.linear import fast_dtype
 from flux_endpoint.engine.probe import distance, make_probe, seconds_of
 from flux_endpoint.engine.text import PromptEmbeds
@@ -42,19 +43,27 @@ class Levels:
     Args:
         levels: by name, `none` among them.
         parts: what the bytes of pictures depend on beside device and libraries, for `fingerprint_of`.
+        exact: passes of diffusers' own modules; None for those of `none`.
     """
 
-    def __init__(self, levels: Mapping[Acceleration, Level], parts: Mapping[str, str]) -> None:
+    def __init__(
+        self, levels: Mapping[Acceleration, Level], parts: Mapping[str, str], exact: Passes | None = None
+    ) -> None:
         self._levels = levels
         self.parts = parts
+        none = levels[Acceleration.NONE]
+        self._with_loras = replace(none, passes=exact or none.passes)
 
-    def level_for(self, asked: Acceleration, *, has_negative: bool) -> Level:
+    def level_for(self, asked: Acceleration, *, has_negative: bool, has_loras: bool = False) -> Level:
         """The level that a picture is drawn at: the one asked for, or the next slower one that can draw it.
 
         Args:
             asked: by the client.
             has_negative: whether a negative prompt acts.
+            has_loras: whether LoRAs act on the transformer, for which all but diffusers' modules are too fixed.
         """
+        if has_loras:
+            return self._with_loras
         while asked not in self._levels or (has_negative and not self._levels[asked].takes_negative):
             asked = _SLOWER[asked]
         return self._levels[asked]
@@ -70,7 +79,7 @@ def make_levels(transformer: FluxTransformer2DModel, vae: AutoencoderKL, device:
     """
     exact = exact_level(transformer, vae)
     if device.type == "cuda" and can_join(transformer, device):
-        return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device)))
+        return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device)), exact.passes)
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
     if device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
         return Levels(_levels_on_cpu(transformer, vae, exact), {})
@@ -87,7 +96,7 @@ def exact_level(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> Leve
     return Level(Acceleration.NONE, passes, exact_decoder(vae))
 
 
-def _levels_on_gpu(ladder: Ladder) -> Levels:
+def _levels_on_gpu(ladder: Ladder, exact: Passes) -> Levels:
     kept = []
     for rung in ladder.climb():
         _LOG.log(
@@ -100,7 +109,7 @@ def _levels_on_gpu(ladder: Ladder) -> Levels:
         )
         kept += [rung.name] if rung.is_kept else []
     parts = {"ladder": f"{' '.join(kept)} with {ladder.attention} attention {ladder.results_hash()}"}
-    return Levels(ladder.levels(), parts)
+    return Levels(ladder.levels(), parts, exact)
 
 
 def _levels_on_cpu(

@@ -9,7 +9,8 @@ from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.marks import PROMPTS
 from flux_endpoint.engine.protocol import ModelInfo
 
-ParameterValue = str | int | float
+# LoRAs are a list of objects, as in a request.
+ParameterValue = str | int | float | list[dict[str, str | float]]
 
 SOFTWARE = f"flux-endpoint {__version__}"
 # EXIF and XMP are a segment of a JPEG each, of at most 65,533 bytes; what is around them needs less than 1,000.
@@ -45,5 +46,6 @@ def picture_parameters(
     """
     fields = request.to_input()
     left_out = () if rules.has_prompts else PROMPTS
-    shown = {row.in_file: fields[row.name] for row in INPUTS if row.in_file and row.in_file not in left_out}
+    rows = [row for row in INPUTS if row.in_file and row.in_file not in left_out and row.name in fields]
+    shown = {row.in_file: fields[row.name] for row in rows}
     return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}

@@ -47,13 +47,13 @@ class StoredLinear(nn.Module):
         for number, tensor in enumerate(packed):
             self.register_buffer(f"packed_{number}", tensor, persistent=False)
         self._unpack = unpack
-        self._shape = shape
+        self.weight_shape = shape
         self._dtype = dtype
         self.bias = bias
 
     def plain_weight(self) -> Tensor:
         """The weight, made anew, of the shape and dtype it is computed with."""
-        weight = self._unpack(*self.buffers()).to(self._dtype).reshape(self._shape)
+        weight = self._unpack(*self.buffers()).to(self._dtype).reshape(self.weight_shape)
         # Mapped files start at any address, which changes the last bits of a product in float32.
         needs_copy = weight.data_ptr() % ALIGNMENT_BYTES and self._dtype == torch.float32
         return weight.clone() if needs_copy else weight

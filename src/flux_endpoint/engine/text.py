@@ -10,6 +10,9 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from flux_endpoint.engine.lora.active import ActiveLoras, acting_on
+from flux_endpoint.files.lora_names import Tower
+
 # A client that varies seeds or sizes sends one prompt many times; 8 of FLUX.1-dev's take 64 MiB in float32.
 _REMEMBERED_PROMPTS = 8
 
@@ -57,15 +60,20 @@ class TextEncoder:
         """CLIP and T5."""
         return self._clip, self._t5
 
-    def encode(self, prompt: str, max_tokens: int) -> PromptEmbeds:
+    def encode(self, prompt: str, max_tokens: int, loras: ActiveLoras | None = None) -> PromptEmbeds:
         """Encode one prompt on the encoders' device and in their dtype.
 
         Args:
             prompt: any text; may be empty.
             max_tokens: T5 tokens the model family reads: 512 for dev, 256 for schnell. A tokenizer made for fewer
                 lowers it.
+            loras: what changes the encoders; None for nothing.
         """
-        return self._remembered(prompt, min(max_tokens, self._t5_tokenizer.model_max_length))
+        limit = min(max_tokens, self._t5_tokenizer.model_max_length)
+        if loras is None or not loras.changes(Tower.CLIP, Tower.T5):
+            return self._remembered(prompt, limit)
+        with acting_on(loras, Tower.CLIP, self._clip), acting_on(loras, Tower.T5, self._t5):
+            return self._encode(prompt, limit)
 
     @torch.inference_mode()
     def _encode(self, prompt: str, limit: int) -> PromptEmbeds:

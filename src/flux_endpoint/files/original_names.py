@@ -1,7 +1,7 @@
 """What Black Forest Labs' own files call the modules of a transformer, beside the names of diffusers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 # diffusers' module -> original module, and its place among the modules that are stacked in one original tensor.
@@ -73,3 +73,12 @@ def original_module(module: str) -> tuple[str, int]:
     is_single, number, inner = block.groups()
     original, place = (_SINGLE if is_single else _DOUBLE)[inner]
     return f"{'single' if is_single else 'double'}_blocks.{number}.{original}", place
+
+
+def linear_modules() -> Iterator[str]:
+    """Names in diffusers of all linear layers of a transformer, with N for the number of their block."""
+    yield from _OUTER
+    for kind, inners in (("transformer_blocks", _DOUBLE), ("single_transformer_blocks", _SINGLE)):
+        for inner, (original, _) in inners.items():
+            if not original.endswith(("query_norm", "key_norm")):
+                yield f"{kind}.N.{inner}"

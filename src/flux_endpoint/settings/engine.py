@@ -1,5 +1,6 @@
 """Settings of models and devices."""
 
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import field_validator
@@ -50,6 +51,19 @@ class EngineSettings(PrefixedSettings):
         "block; 'auto' takes the first that fits (docs/guides/real-weights.md).",
         "auto, full, offload, low",
     )
+    lora_dir: Path | None = setting(
+        None,
+        "Folder of the LoRAs that requests may name (docs/guides/loras.md); on every machine with workers the same "
+        "files. Default: none but those that come with the embedded model.",
+        "a folder",
+    )
+    lora_cache_mb: int = setting(
+        1024,
+        "Memory for LoRAs that a worker keeps beyond those of the picture at hand, MB for each model.",
+        "a whole number from 0 to 1000000",
+        ge=0,
+        le=1_000_000,
+    )
     idle_unload_s: float = setting(
         0,
         "Seconds without a picture after which a worker takes its model out of memory; the next job loads it again. 0 "
@@ -95,6 +109,11 @@ class EngineSettings(PrefixedSettings):
     def has_prompts_in_files(self) -> bool:
         """Whether prompts are written into files."""
         return self.prompts_in_files == "yes"
+
+    @property
+    def lora_cache_bytes(self) -> int:
+        """`lora_cache_mb`, in bytes."""
+        return self.lora_cache_mb * 1_000_000
 
     @property
     def schnell_source(self) -> str | None:

@@ -109,6 +109,8 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "JOBS_PER_WORKER": str(settings.jobs_per_worker),
         "DEVICE": settings.device,
         "MEMORY": settings.memory,
+        "LORA_DIR": None if settings.lora_dir is None else str(settings.lora_dir.resolve()),
+        "LORA_CACHE_MB": str(settings.lora_cache_mb),
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "PROMPTS_IN_FILES": settings.prompts_in_files,
         "LOG_LEVEL": settings.log_level,

@@ -26,6 +26,7 @@ from flux_endpoint.core.errors import InvalidParameter, SettingsError, StoreUnav
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.core.tracing import Tracer
+from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.fleet.local import node_name
 from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.fleet.scaler import Scaler
@@ -268,7 +269,9 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
 def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
     catalog: dict[str, EndpointSpec] = {
         endpoint_id: FluxEndpoint(
-            replace(CATALOG[endpoint_id], acceleration=settings.acceleration), is_embedded=source == EMBEDDED
+            replace(CATALOG[endpoint_id], acceleration=settings.acceleration),
+            is_embedded=source == EMBEDDED,
+            shelf=shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED),
         )
         for endpoint_id, source in settings.sources.items()
     }
