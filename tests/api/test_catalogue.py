@@ -33,7 +33,7 @@ async def test_the_openapi_document_describes_every_key_of_the_catalogue(gateway
     for entry in (await gateway.get("/v2/endpoints")).json():
         assert set(schema["items"]["required"]) == set(entry)
     # Only of the embedded model, which this gateway does not serve: see tests/system/test_pictures.py.
-    assert set(schema["items"]["properties"]) - set(schema["items"]["required"]) == {"vocabulary"}
+    assert set(schema["items"]["properties"]) - set(schema["items"]["required"]) == {"vocabulary", "gallery"}
 
 
 async def test_the_words_of_the_embedded_model_are_kept_by_caches(gateway: Gateway) -> None:

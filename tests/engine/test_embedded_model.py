@@ -1,6 +1,7 @@
 """The embedded model draws what its prompts say: counted by the checker of `training/`, through our own engine."""
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 import flux_endpoint
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.core.inputs import defaults_of
 from flux_endpoint.engine.engine import FluxEngine
@@ -123,6 +125,15 @@ def test_an_answer_says_which_words_of_a_newcomer_are_not_known(demo: FluxEngine
     assert said["a red fox in snow"] == (
         "prompt has words that this small model does not know: fox; nearest: dog for fox.",
     )
+
+
+def test_a_piece_of_the_gallery_is_drawn_again_by_its_input(demo: FluxEngine) -> None:
+    pieces = json.loads((MODEL / "gallery" / "gallery.json").read_text(encoding="utf-8"))
+    [heart] = [piece for piece in pieces if piece["picture"] == "heart.webp"]
+    again = Image.open(io.BytesIO(finish(demo.generate(parse_input(heart["input"], FLUX_DEV))).data))
+    shown = Image.open(MODEL / "gallery" / heart["picture"])
+    again = again.convert("RGB").resize(shown.size, Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(shown)).mean() < 4
 
 
 def test_follows_captions_at_256_px(demo: FluxEngine, checker: Checker) -> None:

@@ -1,5 +1,7 @@
 """The embedded model through the whole line, and without a server."""
 
+from urllib.parse import urljoin
+
 import httpx
 
 from tests.servers import SCHNELL, run_command, wait_until
@@ -22,6 +24,9 @@ def test_both_endpoints_draw_with_the_embedded_model(servers, tmp_path):
     for endpoint in httpx.get(f"{server.url}/v2/endpoints").json():
         known = httpx.get(endpoint["vocabulary"]).json()["words"]
         assert "lake" in known and "robot" not in known
+        pieces = httpx.get(endpoint["gallery"]).json()
+        picture = httpx.get(urljoin(endpoint["gallery"], pieces[0]["picture"]))
+        assert picture.headers["content-type"] == "image/webp"
     # The command line draws the same bytes as the server.
     arguments = ["--width=256", "--height=256", "--steps=2", "--seed=7", "-o", "lake.png"]
     done = run_command("generate", "a lake", *arguments, cwd=tmp_path)

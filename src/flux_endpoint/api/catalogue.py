@@ -49,6 +49,11 @@ _CATALOGUE_SCHEMA: JsonObject = {
                 "description": "Of the embedded model only: address of the words that it knows, `{words, nearest}`; "
                 "`nearest` has a known word for some that it does not know."
             },
+            "gallery": _STRING
+            | {
+                "description": "Of the embedded model only: address of its best pictures, "
+                "`[{picture, endpoint, input}]`; `picture` is relative to it, and `input` draws the picture again."
+            },
         },
     },
 }
@@ -76,6 +81,7 @@ def _entry(call: Call, spec: EndpointSpec) -> JsonObject:
     }
     if spec.is_embedded:
         entry["vocabulary"] = embedded.url_of(call, embedded.VOCABULARY)
+        entry["gallery"] = embedded.url_of(call, embedded.GALLERY)
     return entry
 
 

@@ -14,6 +14,7 @@ from flux_endpoint.api.operations import Call, Route
 from flux_endpoint.core.errors import NotFound
 
 VOCABULARY: Final = "vocabulary.json"
+GALLERY: Final = "gallery.json"
 _PATH: Final = "/embedded"
 
 
@@ -37,7 +38,8 @@ async def file(call: Call, name: str) -> Response:
 def _read_files() -> Mapping[str, tuple[bytes, dict[str, str]]]:
     """Bytes and headers by name; read when the first is asked for."""
     model = files("flux_endpoint").joinpath("models", "demo")
-    return {entry.name: _with_headers(entry.name, entry.read_bytes()) for entry in (model.joinpath(VOCABULARY),)}
+    entries = [model.joinpath(VOCABULARY), *model.joinpath("gallery").iterdir()]
+    return {entry.name: _with_headers(entry.name, entry.read_bytes()) for entry in entries}
 
 
 def _with_headers(name: str, data: bytes) -> tuple[bytes, dict[str, str]]:

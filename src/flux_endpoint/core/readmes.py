@@ -30,12 +30,12 @@ server with real FLUX.1 weights for everything else: \
 `flux-endpoint serve --model black-forest-labs/FLUX.1-dev`
 """
 
-# What the embedded model draws well; it would only disappoint with those below.
+# Of its gallery, `models/demo/gallery`: it would only disappoint with those below.
 EMBEDDED_EXAMPLES: Final = (
     "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",
-    "A field of wheat on a sunny day, snowy mountains",
-    "A sandy beach at sunset, the sun over the sea",
-    "A city at sunset, a road between meadows",
+    "a red house on a meadow",
+    "a city skyline at night behind a river",
+    "a vase with pink flowers on a table, still life",
 )
 EXAMPLES: Final = (
     "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",
