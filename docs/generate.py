@@ -15,7 +15,8 @@ from flux_endpoint.commands.app import app as cli
 from flux_endpoint.core import errors
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
-from flux_endpoint.core.inputs import INPUTS, Kind
+from flux_endpoint.core.input_kinds import Kind
+from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.other_names import other_schemas
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.fields import PREFIX

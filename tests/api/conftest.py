@@ -17,7 +17,7 @@ from flux_endpoint.api.app import create_app
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
-from flux_endpoint.core.errors import FluxEndpointError
+from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
 from flux_endpoint.outbound.protocol import Answer
@@ -105,6 +105,8 @@ class FakeSender:
     def __init__(self) -> None:
         self.sent: list[Sent] = []
         self.answers: list[int | Answer | FluxEndpointError] = []
+        self.files: dict[str, bytes] = {}
+        self.fetched: list[str] = []
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         self.sent.append(Sent(method, url, headers, body))
@@ -114,6 +116,12 @@ class FakeSender:
         if isinstance(answer, Answer):
             return answer
         return Answer(answer, b"<Error><Code>AccessDenied</Code></Error>" if answer == 403 else b"")
+
+    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+        self.fetched.append(url)
+        if url not in self.files:
+            raise OutboundFailed("the answer is HTTP 404")
+        return self.files[url]
 
 
 async def no_sleep(_: float) -> None:

@@ -217,3 +217,47 @@ async def test_who_is_not_there_is_told_without_the_url(unused_port):
             await send(sender("127.0.0.1"), url)
         assert str(caught.value).startswith(problem)
         assert "geheim" not in str(caught.value)
+
+
+def redirect_to(place: str) -> bytes:
+    return f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+async def test_a_file_is_fetched_also_over_a_redirect():
+    async with receiving(OK) as there, receiving(redirect_to(f"http://b.example:{there.port}/fox")) as here:
+        way_out = sender("a.example, b.example", a_example="127.0.0.1", b_example="127.0.0.1")
+        assert await way_out.fetch(f"http://a.example:{here.port}/", 4, 20) == b"done"
+    assert there.requests[0].startswith(b"GET /fox HTTP/1.1\r\n")
+    assert b"accept-encoding: identity" in there.requests[0].lower()
+
+
+async def test_each_redirect_is_judged_anew():
+    async with receiving(OK) as there:
+        for place in (f"http://127.0.0.1:{there.port}/", f"http://b.example:{there.port}/"):
+            async with receiving(redirect_to(place)) as here:
+                way_out = sender("a.example", a_example="127.0.0.1", b_example="127.0.0.1")
+                with pytest.raises(OutboundRefused, match="is a loopback address"):
+                    await way_out.fetch(f"http://a.example:{here.port}/", 4, 20)
+    assert there.requests == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the answer is HTTP 404"),
+        (OK.replace(b"4", b"2097153", 1) + bytes(2**21), "the file has more than 1 MiB"),
+        (redirect_to("/again"), "there are more than 3 redirects"),
+        (redirect_to("file:///etc/passwd"), "a redirect leads to no http or https URL"),
+        (b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", "the answer is HTTP 302"),
+    ],
+)
+async def test_what_cannot_be_fetched_is_told(answer: bytes, problem: str):
+    async with receiving(answer) as receiver:
+        with pytest.raises(OutboundFailed, match=problem):
+            await sender("127.0.0.1").fetch(f"http://127.0.0.1:{receiver.port}/", 2**20, 20)
+
+
+async def test_a_fetch_ends_in_time_however_slowly_the_file_comes():
+    async with receiving(OK[:-1], hold_s=30) as receiver:
+        with pytest.raises(OutboundFailed, match=r"no answer within 0\.2 s"):
+            await sender("127.0.0.1").fetch(f"http://127.0.0.1:{receiver.port}/", 2**20, 0.2)

@@ -53,6 +53,7 @@ class GatewayInMemory:
         self.image_gate.set()
         self.images_came = asyncio.Queue()
         self.sizes = None
+        self.sources = {}
 
     def trouble(self, operation, *answers):
         """What the next calls of an operation get instead of an answer: HTTP codes or exceptions."""
@@ -95,6 +96,10 @@ class GatewayInMemory:
             self.results.put_nowait((job_id, (media_type, body, warnings)))
         return reply(200, {})
 
+    async def on_job_source(self, query):
+        assert query["claimToken"] == "3"
+        return Reply(200, self.sources[query["sha256"]])
+
     async def on_job_stream(self, job_id, media_type, body, warnings):
         return reply(200, {})
 
@@ -127,6 +132,7 @@ class SteppedEngine:
         self.closed = threading.Event()
         self.error = None
         self.warnings = warnings
+        self.sources = {}
 
     def load(self):
         pass
@@ -134,14 +140,15 @@ class SteppedEngine:
     def close(self):
         pass
 
-    def generate(self, request, *sources):
+    def generate(self, request, sources):
+        self.sources = sources
         try:
-            for step in range(1, request.num_inference_steps + 1):
+            for step in range(1, request.steps_to_draw + 1):
                 self.stepping.set()
                 assert self.permits.acquire(timeout=DEADLINE_S)
                 if self.error:
                     raise self.error
-                yield StepDone(step, request.num_inference_steps)
+                yield StepDone(step, request.steps_to_draw)
         finally:
             self.closed.set()
         return lambda: EncodedImage(PNG, request.image_format, request.width, request.height, self.warnings)

@@ -1,19 +1,23 @@
 """The command line without a server: helps, pictures, keys, and what mistakes are answered with."""
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 import typer
+from PIL import Image
 
 from flux_endpoint import __version__
 from flux_endpoint.commands.app import app
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.image_formats import WEBP, format_of
 from flux_endpoint.core.inputs import INPUTS
+from flux_endpoint.core.marks import infotext_in, parameters_in
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE, Attempt, DeliveryState
+from flux_endpoint.images.decoding import decode_sent
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.reader import list_settings
 from flux_endpoint.stores.connect import open_stores
@@ -91,6 +95,9 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "--model", "fake", "--width", "300"], "width must be divisible by 64"),
         (["generate", " ", "--model", "fake"], "prompt must not be empty"),
         (["generate", "a lake", "--model", "fake", "--endpoint", "schnell", "--steps", "9"], "between 1 and 8"),
+        (["generate", "a lake", "--image", "no.png"], "image cannot be read: no.png: No such file or directory"),
+        (["generate", "a lake", "--image", __file__], "image is no jpeg, png or webp file"),
+        (["generate", "a lake", "--mask", __file__], "mask is no jpeg, png or webp file"),
         (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg, .png or .webp"),
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
@@ -106,6 +113,24 @@ def test_a_mistake_is_answered_with_one_line(run, arguments, expected):
     error = assert_one_line(*run(*arguments), expected_code=2)
     assert expected in error
     assert "geheim" not in error
+
+
+def test_a_picture_is_drawn_from_files_of_this_machine(run, tmp_path):
+    Image.new("RGB", (640, 320), "red").save(tmp_path / "boat.png")
+    Image.new("L", (640, 320), "white").save(tmp_path / "mask.png")
+    files = ["--image", str(tmp_path / "boat.png"), "--mask", str(tmp_path / "mask.png"), "--strength", "0.5"]
+    drawn = tmp_path / "winter.png"
+    code, out, _ = run("generate", "a boat", *files, "--seed", "1", "--model", "fake", "-o", str(drawn))
+    assert code == 0
+    assert out.startswith(f"{drawn}: 640 x 320, 14 steps, seed 1")
+    told = parameters_in(drawn.read_bytes())
+    kept = [
+        decode_sent((tmp_path / name).read_bytes(), size)
+        for name, size in (("boat.png", None), ("mask.png", (640, 320)))
+    ]
+    assert [told["source_image"], told["source_mask"]] == [hashlib.sha256(one.data).hexdigest() for one in kept]
+    assert told["strength"] == 0.5
+    assert "Denoising strength: 0.5" in infotext_in(drawn.read_bytes())
 
 
 def test_an_unknown_variable_is_answered_with_one_line(run, monkeypatch):

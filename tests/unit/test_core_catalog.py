@@ -7,7 +7,8 @@ import pytest
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest, parse_input
-from flux_endpoint.core.inputs import INPUTS, RANDOM_SEED, inputs_of
+from flux_endpoint.core.input_kinds import RANDOM_SEED
+from flux_endpoint.core.inputs import INPUTS, inputs_of
 
 
 def test_the_catalogue_holds_both_models_under_their_wire_ids():

@@ -12,7 +12,7 @@ from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, random_seed
 from flux_endpoint.core.image_formats import JPEG, PNG
-from flux_endpoint.core.inputs import MAX_SEED
+from flux_endpoint.core.input_kinds import MAX_SEED
 
 INFINITY = math.inf
 NAN = math.nan

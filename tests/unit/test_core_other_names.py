@@ -7,6 +7,7 @@ from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.other_names import heard, unknown
+from flux_endpoint.core.source_picture import SourcePicture
 
 DEV = FluxEndpoint(FLUX_DEV)
 FOX = {"prompt": "a fox"}
@@ -15,7 +16,8 @@ FOX = {"prompt": "a fox"}
 def accept(**fields):
     """What of the job differs from that of the prompt alone, and the warnings."""
     accepted, plain = DEV.accept(FOX | {"seed": 1} | fields), DEV.accept(FOX | {"seed": 1})
-    return dict(accepted.input.items() - plain.input.items()), accepted.warnings
+    changes = {name: value for name, value in accepted.input.items() if plain.input.get(name) != value}
+    return changes, accepted.warnings
 
 
 def problem_with(spec=DEV, **fields):
@@ -47,10 +49,31 @@ def test_what_others_call_an_input_is_understood(name, value, meant):
     assert accept(**{name: value}) == (meant, ())
 
 
-def test_every_other_name_of_an_input_is_in_the_test_above():
-    assert {alias for row in INPUTS for alias in row.aliases} == {
-        *("steps", "guidance_scale", "output_format", "n", "num_outputs", "num_images_per_prompt")
-    }
+PICTURES = {
+    "image": ("image_url", "init_image", "input_image"),
+    "mask": ("mask_url", "mask_image"),
+    "strength": ("prompt_strength", "denoising_strength"),
+}
+
+
+@pytest.mark.parametrize("alias", [alias for aliases in PICTURES.values() for alias in aliases])
+def test_what_others_call_the_pictures_to_draw_from_is_understood(alias):
+    kept = {"image": SourcePicture("k", "a", 512, 512), "mask": SourcePicture("m", "b", 512, 512), "strength": 0.25}
+    [(name, value)] = [(name, kept[name]) for name, aliases in PICTURES.items() if alias in aliases]
+    accepted, _ = accept(
+        **{name: value for name, value in kept.items() if alias not in PICTURES[name]} | {alias: value}
+    )
+    assert accepted[name] == (value if name == "strength" else value.to_input())
+
+
+def test_a_strength_without_a_picture_is_told():
+    assert accept(prompt_strength=0.5) == ({}, ("prompt_strength has no effect without an image",))
+
+
+def test_every_other_name_of_an_input_is_in_a_test_above():
+    pictures = {alias for aliases in PICTURES.values() for alias in aliases}
+    others = {"steps", "guidance_scale", "output_format", "n", "num_outputs", "num_images_per_prompt"}
+    assert {alias for row in INPUTS for alias in row.aliases} == others | pictures
 
 
 def test_a_size_is_paid_for():
@@ -117,8 +140,6 @@ def test_what_changes_nothing_is_not_told(fields):
         ("quality", "high"),
         ("style", "vivid"),
         ("enable_safety_checker", True),
-        ("image", "https://a/b.png"),
-        ("mask", "x"),
     ],
 )
 def test_what_flux_does_not_do_is_told(name, value):

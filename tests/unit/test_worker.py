@@ -1,6 +1,7 @@
 """The worker against a gateway in memory and an engine that steps when the test says so."""
 
 import asyncio
+import hashlib
 
 import pytest
 
@@ -30,6 +31,49 @@ async def test_the_pictures_of_one_job_are_handed_in_together():
     async with working(gateway, engine):
         assert await gateway.next(gateway.results) == ("a", ("image/png", 3 * PNG, ["the prompt was cut"]))
         assert gateway.sizes == f"{len(PNG)},{len(PNG)},{len(PNG)}"
+
+
+def drawn_from(*files, **changes):
+    """A job that draws from these files, and they by their hashes."""
+    sources = {hashlib.sha256(file).hexdigest(): file for file in files}
+    pictures = [{"key": "k", "sha256": sha256, "width": 256, "height": 256} for sha256 in sources]
+    fields = dict(zip(("image", "mask"), [*pictures, None], strict=False)) | {"strength": 0.5}
+    return job("a", **fields, **changes), sources
+
+
+async def test_a_job_gets_the_pictures_that_it_is_drawn_from_and_draws_the_steps_that_are_left():
+    gateway, engine = GatewayInMemory(), SteppedEngine(2)
+    one, gateway.sources = drawn_from(b"a fox", b"its tail", steps=4)
+    # A gateway that is away for a moment.
+    gateway.trouble("job-source", 503, NoAnswer("gone"))
+    gateway.jobs.put_nowait(one)
+    async with working(gateway, engine):
+        assert (await gateway.next(gateway.results))[1][0] == "image/png"
+    assert engine.sources == gateway.sources
+
+
+async def test_a_job_whose_picture_is_gone_or_another_fails():
+    for trouble, files, problem in (
+        ([404], None, "the gateway does not know this: as the test wants it"),
+        ([], b"a wolf", "the gateway sent another picture than the job is to be drawn from"),
+    ):
+        gateway, engine = GatewayInMemory(), SteppedEngine(100)
+        one, sources = drawn_from(b"a fox")
+        gateway.sources = dict.fromkeys(sources, files)
+        gateway.trouble("job-source", *trouble)
+        gateway.jobs.put_nowait(one)
+        async with working(gateway, engine):
+            assert await gateway.next(gateway.results) == ("a", {"error": f"image generation failed: {problem}"})
+
+
+async def test_a_job_that_is_lost_before_its_picture_came_is_dropped():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    one, _ = drawn_from(b"a fox")
+    gateway.trouble("job-source", 409)
+    gateway.jobs.put_nowait(one)
+    gateway.jobs.put_nowait(job("b"))
+    async with working(gateway, engine):
+        assert (await gateway.next(gateway.results))[0] == "b"
 
 
 async def test_the_next_job_runs_while_the_last_picture_is_on_its_way():

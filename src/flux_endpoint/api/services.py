@@ -14,6 +14,7 @@ from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.metrics import MetricsService
+from flux_endpoint.service.sources import Sources
 from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 
@@ -43,6 +44,7 @@ class Services:
     estimates: Estimates
     activity: ActivityService
     metrics: MetricsService
+    sources: Sources
     tracer: Tracer | None = None
     hold_s: float = 20
     leaving: asyncio.Event = field(default_factory=asyncio.Event)

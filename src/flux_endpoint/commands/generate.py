@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flux_endpoint.commands.options import with_inputs, with_settings
+from flux_endpoint.commands.source_files import with_files
 from flux_endpoint.core.catalog import CATALOG, ModelFamily
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
@@ -53,24 +54,27 @@ def generate(
     - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
 
     - `flux-endpoint generate "a red boat" --num-images 4 -o boat.jpg`
+
+    - `flux-endpoint generate "a red boat in winter" --image boat.jpg --strength 0.7 -o winter.jpg`
     """
     if "image_format" not in fields:
         fields["image_format"] = _format_of(output).name
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
     family = ModelFamily(endpoint.value)
+    fields, sources = with_files(fields)
     spec = next(spec for spec in CATALOG.values() if spec.family is family)
     source = settings.model if family is ModelFamily.DEV else settings.schnell_source
     shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
     request = parse_input(fields, spec, shelf=shelf)
     started_s = time.monotonic()
-    images = _draw_with_progress(settings, family, request)
+    images = _draw_with_progress(settings, family, request, sources)
     taken_s = time.monotonic() - started_s
     for number, image in enumerate(images, start=1):
         _write(image, _numbered(output, number))
     for warning in images[0].warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    about = f"{request.width} x {request.height}, {request.num_inference_steps} steps"
+    about = f"{request.width} x {request.height}, {request.steps_to_draw} steps"
     for number, picture in enumerate(request.pictures[:-1], start=1):
         print(f"{_numbered(output, number)}: {about}, seed {picture.seed}")
     last, seed = _numbered(output, request.num_images), request.pictures[-1].seed
@@ -90,7 +94,7 @@ def _write(image: EncodedImage, file: Path) -> None:
 
 
 def _draw_with_progress(
-    settings: WorkerSettings, family: ModelFamily, request: GenerationRequest
+    settings: WorkerSettings, family: ModelFamily, request: GenerationRequest, sources: Mapping[str, bytes]
 ) -> list[EncodedImage]:
     engine = _engine(settings, family)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -100,15 +104,23 @@ def _draw_with_progress(
         engine.load()
         if engine.info.notice:
             console.print(engine.info.notice, markup=False, highlight=False)
-        progress.reset(task, description="drawing", total=request.num_inference_steps * request.num_images)
+        progress.reset(task, description="drawing", total=request.steps_to_draw * request.num_images)
         try:
-            return [_drawn(engine, picture, lambda _: progress.update(task, advance=1)) for picture in request.pictures]
+            return [
+                _drawn(engine, picture, sources, lambda _: progress.update(task, advance=1))
+                for picture in request.pictures
+            ]
         finally:
             engine.close()
 
 
-def _drawn(engine: Engine, picture: GenerationRequest, on_step: Callable[[StepDone], object]) -> EncodedImage:
-    drawing = engine.generate(picture)
+def _drawn(
+    engine: Engine,
+    picture: GenerationRequest,
+    sources: Mapping[str, bytes],
+    on_step: Callable[[StepDone], object],
+) -> EncodedImage:
+    drawing = engine.generate(picture, sources)
     try:
         return finish(drawing, on_step)
     finally:

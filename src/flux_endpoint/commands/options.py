@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from flux_endpoint.core.input_kinds import PictureFile
 from flux_endpoint.core.inputs import INPUTS, Input
 from flux_endpoint.core.lora import LoraList
 from flux_endpoint.settings import Settings, WorkerSettings
@@ -81,7 +82,8 @@ def _setting_option(info: SettingInfo) -> inspect.Parameter:
 
 
 def _input_option(row: Input, default: str | None) -> inspect.Parameter:
-    allowed = f"{row.help} Allowed: {row.in_words(lambda kind: kind.words)}."
+    words = row.in_words(lambda kind: kind.file_words if isinstance(kind, PictureFile) else kind.words)
+    allowed = f"{row.help} Allowed: {words}."
     if row.kind.default is None:
         argument = typer.Argument(help=allowed, show_default=False)
         return inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])

@@ -9,6 +9,7 @@ from typing import Any, Final
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.core.source_picture import SentPictures
 
 # Contract section 1.8.
 MAX_ACTIVE_BATCHES: Final = 10
@@ -69,7 +70,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A request of a batch that is still a DRAFT: checked and priced, but no job yet. See `Job` for the fields."""
+    """A request of a batch that is still a DRAFT: checked and priced, but no job yet. Fields as in `Submission`."""
 
     id: str
     input: Mapping[str, Any] | RawJson
@@ -78,3 +79,4 @@ class BatchRequest:
     webhook: str | None = None
     bucket: Bucket | None = None
     warnings: tuple[str, ...] = ()
+    sent: SentPictures | None = None

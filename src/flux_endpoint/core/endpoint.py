@@ -1,7 +1,7 @@
 """What an endpoint is: what is told about it, how a client's input becomes a job, and what clients see of that."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
 from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.core.source_picture import SentPicture, SentPictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,13 @@ class PricedInput:
         input: what the worker gets.
         cost_usd: what its job will cost when it is COMPLETED.
         warnings: what of it is not heeded, a sentence each.
+        sent: the pictures that it is to be drawn from, which `input` is still without; None for none.
     """
 
     input: Mapping[str, Any] | RawJson
     cost_usd: Decimal
     warnings: tuple[str, ...] = ()
+    sent: SentPictures | None = None
 
 
 class EndpointSpec(Protocol):
@@ -94,7 +97,7 @@ class EndpointSpec(Protocol):
         """Check a client's `input` and price it.
 
         Args:
-            fields: as they were sent.
+            fields: as they were sent; in place of pictures to draw from there may be a `SourcePicture` each.
             any_size: whether the sides of a picture need be no multiple of anything, as in most dialects.
 
         Raises:
@@ -192,7 +195,14 @@ class FluxEndpoint:
         except InvalidParameter as error:
             raise error if said is None else said.in_their_words(error) from None
         cost_usd = image_cost_usd(self.model, request.width, request.height) * request.num_images
-        return PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
+        accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
+        inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
+        if inputs.get("image"):
+            return replace(accepted, sent=_pictures_in(fields, inputs, sent_as, any_size=any_size))
+        if inputs.get("strength") is not None:
+            told = f"{sent_as.get('strength', 'strength')} has no effect without an image"
+            return replace(accepted, warnings=(*accepted.warnings, told))
+        return accepted
 
     def _check_beside(self, beside: Mapping[str, tuple[str, Any]], *, any_size: bool) -> None:
         """What does not count must be right all the same: whoever sends it has not meant what is drawn."""
@@ -244,6 +254,18 @@ class FluxEndpoint:
             known["seeds"] = list(seeds_of(fields["seed"], fields["num_images"]))
         # Whatever else a worker says. Of what we know, nothing.
         return known | output | known
+
+
+def _pictures_in(
+    fields: Mapping[str, Any], inputs: Mapping[str, Any], sent_as: Mapping[str, str], *, any_size: bool
+) -> SentPictures | None:
+    """The pictures that are still where the client has them; None where all are kept here."""
+    found = {
+        name: SentPicture(sent_as.get(name, name), inputs[name])
+        for name in ("image", "mask")
+        if isinstance(inputs.get(name), str) and inputs[name]
+    }
+    return SentPictures(fields, any_size, found) if found else None
 
 
 def _without_cost(output: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from typing import Any
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelSpec
-from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
-from flux_endpoint.core.inputs import MAX_SEED, RANDOM_SEED, Kind, defaults_of, inputs_of
+from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED, Kind
+from flux_endpoint.core.inputs import defaults_of, inputs_of
 from flux_endpoint.core.lora import NO_LORAS, Lora, LoraShelf, look_up
+from flux_endpoint.core.shapes import sides_like
 from flux_endpoint.core.source_picture import SourcePicture, steps_left
 
 
@@ -116,8 +118,8 @@ def parse_input(
     """Check inputs against a model's limits and fill in its defaults.
 
     Nothing is read but the names of the table of inputs: for what else a client sends there is `other_names.heard`.
-    Null counts as absent, but for the prompt. A seed of
-    -1 is replaced by a drawn one here, so that a re-run after a lost worker draws the same picture.
+    Null counts as absent, but for the prompt. A seed of -1 is replaced by a drawn one here, so that a re-run after a
+    lost worker draws the same picture. A picture that is sent and not kept yet is checked in form, and left out.
 
     Raises:
         InvalidParameter: the first field that is wrong, in the order of the table of inputs.
@@ -134,8 +136,26 @@ def parse_input(
             complete[row.name] = value
     # Defaults are right: only what was sent is checked.
     values = {**defaults_of(spec), **{name: kind.read(name, complete) for name, kind in sent.items()}}
+    if values["image"] is None:
+        if values["mask"] is not None:
+            raise InvalidParameter("mask", "needs an image that it is for")
+        # Of nothing.
+        del values["strength"]
+    else:
+        values |= _with_pictures(values, fields)
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
     if values["loras"]:
         values["loras"] = look_up("loras", values["loras"], shelf)
     return GenerationRequest(**values)
+
+
+def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures that are kept, and the size of the result where the client leaves that to them."""
+    kept = {name: values[name] if isinstance(values[name], SourcePicture) else None for name in ("image", "mask")}
+    image = kept["image"]
+    if image is None:
+        return kept
+    asked = [None if fields.get(name) is None else values[name] for name in ("width", "height")]
+    width, height = sides_like((image.width, image.height), *asked)
+    return {**kept, "width": width, "height": height}

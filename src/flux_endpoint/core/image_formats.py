@@ -38,10 +38,14 @@ WEBP: Final = ImageFormat("webp", "webp", "image/webp", ((0, b"RIFF"), (8, b"WEB
 
 # What a request gets that names none.
 DEFAULT_FORMAT: Final = JPEG
+# Of pictures that clients send, as they are kept.
+SOURCE_FORMAT: Final = PNG
 IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, PNG, WEBP)}
 
 # 32 bytes: as hard to guess as the key of a cipher.
 _KEY_BYTES: Final = 32
+# Of 2^42 other names one begins so too: it would be kept for some days longer.
+_SOURCE: Final = "source-"
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
 
 
@@ -68,6 +72,16 @@ def new_image_key(extension: str) -> str:
         extension: of its format.
     """
     return f"{secrets.token_urlsafe(_KEY_BYTES)}.{extension}"
+
+
+def new_source_key() -> str:
+    """The name of a stored picture that a client sent: also one that `new_image_key` makes."""
+    return f"{_SOURCE}{new_image_key(SOURCE_FORMAT.extension)}"
+
+
+def is_source_key(name: str) -> bool:
+    """Whether `name` is one of `new_source_key`."""
+    return name.startswith(_SOURCE)
 
 
 def format_of_image_key(name: str) -> ImageFormat | None:

@@ -27,6 +27,7 @@ def infotext(asked: Mapping[str, Any]) -> str:
         "Distilled CFG Scale": f"{asked['guidance']:g}",
         "Seed": asked["seed"],
         "Size": f"{asked['width']}x{asked['height']}",
+        **({"Denoising strength": f"{asked['strength']:g}"} if "strength" in asked else {}),
         "Model": _quoted(str(asked["model"])),
         "Version": asked["software"],
     }

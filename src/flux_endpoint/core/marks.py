@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape
 from flux_endpoint.core.exif import comment_bytes, comment_in
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.core.infotext import infotext
-from flux_endpoint.core.inputs import INPUTS, LevelName, Text
+from flux_endpoint.core.input_kinds import LevelName, Text
+from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.png_texts import texts_in
 
 Parameters = Mapping[str, Any]

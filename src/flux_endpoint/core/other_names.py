@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, Final
 
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.inputs import INPUTS, JsonSchema, or_null
+from flux_endpoint.core.input_kinds import JsonSchema
+from flux_endpoint.core.inputs import INPUTS, or_null
 from flux_endpoint.core.shapes import AUTO, shape_of, sides_of, size_of
 
 # In the table of inputs: what is sent under these names alone needs no look here.
@@ -30,8 +31,6 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
     "safety_tolerance": (),
     "prompt_upsampling": (False,),
     "go_fast": (False,),
-    "image": (),
-    "mask": (),
 }
 # Read by the programs that send them, or by people: nothing is expected of a server.
 _FOR_OTHERS: Final = frozenset(("maxPollAttempts", "pollIntervalMillis", "user", "safety_identifier", "moderation"))

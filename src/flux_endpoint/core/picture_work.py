@@ -7,6 +7,7 @@ from typing import Any, Final
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.inputs import MAX_PICTURES
 from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.core.source_picture import steps_left
 
 # A token of the picture is 16 x 16 pixels.
 _TOKEN_PX: Final = 16
@@ -63,6 +64,10 @@ def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int, int] |
     width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
     if not (width and height and steps):
         return None
+    strength = fields.get("strength")
+    if isinstance(strength, float) and 0 <= strength <= 1:
+        # Of a picture that starts from another.
+        steps = steps_left(steps, strength)
     pictures = fields.get("num_images", 1)
     known = pictures if type(pictures) is int and 0 < pictures <= MAX_PICTURES else 1
     return width, height, steps * passes_of(fields), known

@@ -29,6 +29,25 @@ def size_of(name: str, value: object) -> dict[str, int]:
     return {"width": int(found[1]), "height": int(found[2])}
 
 
+def sides_like(source: tuple[int, int], width: int | None, height: int | None) -> tuple[int, int]:
+    """Width and height of a picture in the shape of another: multiples of 64, within the limits.
+
+    Args:
+        source: width and height of the other.
+        width: None to be told by the shape.
+        height: None to be told by the shape; without both, the picture is as large as the other.
+    """
+    if width is not None and height is not None:
+        return width, height
+    if width is None and height is None:
+        scale = min(1.0, SIDE.maximum / max(source))
+        scale = max(scale, SIDE.minimum / min(source))
+    else:
+        scale = width / source[0] if width is not None else (height or 0) / source[1]
+    fitted = [min(SIDE.maximum, max(SIDE.minimum, round(side * scale / _SIDE_STEP) * _SIDE_STEP)) for side in source]
+    return fitted[0] if width is None else width, fitted[1] if height is None else height
+
+
 def shape_of(ratio: object) -> tuple[int, int]:
     """The two numbers of a shape such as `16:9`, without a common factor.
 

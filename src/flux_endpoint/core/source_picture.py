@@ -1,8 +1,11 @@
-"""A picture that a client sent to draw from."""
+"""Pictures that clients send to draw from: as they were sent, and as they are kept."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+# Of a file as it was sent.
+MAX_SOURCE_BYTES: Final = 20 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,34 @@ class SourcePicture:
             TypeError: a field is missing or unknown.
         """
         return None if fields is None else cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class SentPicture:
+    """A picture as a client named it: nothing has been fetched or decoded yet.
+
+    Attributes:
+        field: what the client calls it.
+        where: a `data:` URL with the file in base64, or an http(s) URL.
+    """
+
+    field: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentPictures:
+    """What is needed to accept a request once more, with its pictures as they are kept.
+
+    Attributes:
+        fields: as they were sent.
+        any_size: see `EndpointSpec.accept`.
+        pictures: by the names of the table of inputs.
+    """
+
+    fields: Mapping[str, Any]
+    any_size: bool
+    pictures: Mapping[str, SentPicture]
 
 
 def steps_left(steps: int, strength: float) -> int:

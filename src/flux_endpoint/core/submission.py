@@ -8,6 +8,7 @@ from typing import Any
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.core.source_picture import SentPictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Submission:
         policy, webhook, bucket: see `Job`.
         fingerprint: tells whether two requests with one Idempotency-Key are the same; empty when nobody asked for it.
         warnings: what of the request is not heeded, a sentence each.
+        sent: see `PricedInput`.
     """
 
     input: Mapping[str, Any] | RawJson
@@ -29,6 +31,7 @@ class Submission:
     bucket: Bucket | None = None
     fingerprint: str = ""
     warnings: tuple[str, ...] = ()
+    sent: SentPictures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ _Draw = Callable[[int, int, int, Mapping[str, ParameterValue]], bytes]
 
 
 class FakeEngine:
-    """Draws one flat colour that depends on the seed. PNG and JPEG need neither torch nor numpy nor Pillow.
+    """Draws one flat colour that depends on the seed and on the pictures to draw from.
+
+    PNG and JPEG need neither torch nor numpy nor Pillow.
 
     Args:
         spec: the endpoint it stands in for.
@@ -57,16 +59,18 @@ class FakeEngine:
 
     def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
-        for step in range(1, request.num_inference_steps + 1):
+        for step in range(1, request.steps_to_draw + 1):
             if self._step_s:
                 time.sleep(self._step_s)
-            yield StepDone(step, request.num_inference_steps)
-        return functools.partial(self._encode, request)
+            yield StepDone(step, request.steps_to_draw)
+        return functools.partial(self._encode, request, sources)
 
-    def _encode(self, request: GenerationRequest) -> EncodedImage:
+    def _encode(self, request: GenerationRequest, sources: Mapping[str, bytes]) -> EncodedImage:
         draw = _BY_HAND.get(request.image_format.name) or _flat_by_encoder(request.image_format)
         parameters = picture_parameters(request, self._info, self._rules)
-        data = draw(request.width, request.height, request.seed, parameters)
+        # Another colour for other pictures to draw from.
+        colour = functools.reduce(lambda so_far, file: zlib.crc32(file, so_far), sources.values(), request.seed)
+        data = draw(request.width, request.height, colour, parameters)
         return EncodedImage(data, request.image_format, request.width, request.height)
 
     def time_step(self) -> float | None:

@@ -45,7 +45,9 @@ def picture_parameters(
     same bytes on every worker of one kind.
     """
     fields = request.to_input()
+    # Of other pictures: which files they were.
+    fields |= {name: one.sha256 for name in ("image", "mask") if (one := getattr(request, name))}
     left_out = () if rules.has_prompts else PROMPTS
-    rows = [row for row in INPUTS if row.in_file and row.in_file not in left_out and row.name in fields]
-    shown = {row.in_file: fields[row.name] for row in rows}
+    told = (row for row in INPUTS if row.in_file and row.in_file not in left_out)
+    shown = {row.in_file: fields[row.name] for row in told if fields.get(row.name) is not None}
     return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}

@@ -18,6 +18,7 @@ from flux_endpoint.core.image_formats import (
     ImageFormat,
     format_of_image_key,
     is_image_key,
+    is_source_key,
     new_image_key,
 )
 from flux_endpoint.core.outage import Outage
@@ -149,16 +150,17 @@ class ObjectImageStore:
         if read != written:
             raise StoreUnavailable("The image store does not give back what it was given")
 
-    async def sweep(self, saved_before_ms: int) -> int:
+    async def sweep(self, saved_before_ms: int, sources_before_ms: int) -> int:
         """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
         deleted = 0
         with self._asking("sweeping"):
             async for found in obstore.list(self._store, chunk_size=_DELETES_AT_ONCE):
-                old = [
-                    each["path"]
-                    for each in found
-                    if is_image_key(each["path"]) and _to_ms(each["last_modified"]) < saved_before_ms
-                ]
+                old = []
+                for each in found:
+                    key = each["path"]
+                    before_ms = sources_before_ms if is_source_key(key) else saved_before_ms
+                    if is_image_key(key) and _to_ms(each["last_modified"]) < before_ms:
+                        old.append(key)
                 deleted += sum(await asyncio.gather(*(self._delete(key) for key in old)))
         return deleted
 

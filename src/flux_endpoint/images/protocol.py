@@ -83,8 +83,39 @@ class ImageStore(Protocol):
         """
         ...
 
-    async def sweep(self, saved_before_ms: int) -> int:
-        """Delete every picture saved before a time. Returns how many."""
+    async def sweep(self, saved_before_ms: int, sources_before_ms: int) -> int:
+        """Delete every picture saved before a time, and before another time those that clients sent; says how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPicture:
+    """A client's picture as it is kept.
+
+    Attributes:
+        data: the file; see `SourcePicture`.
+        width: pixels.
+        height: pixels.
+    """
+
+    data: bytes
+    width: int
+    height: int
+
+
+class Decode(Protocol):
+    """Makes what is kept of files that clients send. Takes long, and trusts nothing."""
+
+    def __call__(self, sent: str | bytes, mask_of: tuple[int, int] | None = None) -> DecodedPicture | str:
+        """A picture upright, in 8 bits a channel.
+
+        Args:
+            sent: the file, or a `data:` URL of it in base64.
+            mask_of: for a mask, the width and height of the picture that it is for; it is made one of that size.
+
+        Returns:
+            The picture, or what is wrong with it, to be read after its name.
+        """
         ...
 
 

@@ -4,21 +4,27 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from flux_endpoint.core.errors import OutboundFailed, OutboundRefused
-from flux_endpoint.core.outbound import OutboundRules, literal_address
+from flux_endpoint.core.errors import InvalidParameter, OutboundFailed, OutboundRefused
+from flux_endpoint.core.outbound import OutboundRules, literal_address, require_url
 from flux_endpoint.outbound.protocol import Answer
 
 # Enough for the code in a bucket's refusal; of a webhook's answer nothing is needed.
 _READ_BYTES: Final = 2_048
 _READ_S: Final = 1.0
+_MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+# What is packed would count as small, however large it is.
+_UNPACKED: Final[Mapping[str, str]] = {"Accept-Encoding": "identity"}
 
 # As `socket.getaddrinfo` answers, and its own type of an answer.
 LookUp = Callable[[str, int], Sequence[tuple[Any, ...]]]
@@ -44,6 +50,33 @@ class GuardedSender:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         """See `Sender.send`."""
+        async with self._asking(method, url, headers, body, timeout_s) as response:
+            told = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, await _start_of(response), told)
+
+    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+        """See `Sender.fetch`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._fetch(url, limit_bytes, timeout_s)
+        except TimeoutError:
+            raise OutboundFailed(f"no answer within {timeout_s:g} s") from None
+
+    async def _fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+        for _ in range(1 + _MAX_REDIRECTS):
+            async with self._asking("GET", url, _UNPACKED, None, timeout_s) as response:
+                if response.status == HTTPStatus.OK:
+                    return await _all_of(response, limit_bytes)
+                if response.status not in _REDIRECTS or "location" not in response.headers:
+                    raise OutboundFailed(f"the answer is HTTP {response.status}")
+                url = _next_url(url, response.headers["location"])
+        raise OutboundFailed(f"there are more than {_MAX_REDIRECTS} redirects")
+
+    @contextlib.asynccontextmanager
+    async def _asking(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request and its answer, of which the block reads what it wants."""
         try:
             # `encoded`: a signed URL must go out exactly as it was signed.
             target = URL(url, encoded=True)
@@ -72,8 +105,7 @@ class GuardedSender:
                 ) as session,
                 session.request(method, target, headers=headers, data=body, allow_redirects=False) as response,
             ):
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, await _start_of(response), headers)
+                yield response
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if guard.refusal is not None:
                 raise OutboundRefused(guard.refusal) from None
@@ -131,6 +163,22 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
         async with asyncio.timeout(_READ_S):
             return await response.content.read(_READ_BYTES)
     return b""
+
+
+async def _all_of(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    pieces = bytearray()
+    async for piece in response.content.iter_any():
+        pieces += piece
+        if len(pieces) > limit_bytes:
+            raise OutboundFailed(f"the file has more than {limit_bytes // 2**20} MiB")
+    return bytes(pieces)
+
+
+def _next_url(url: str, location: str) -> str:
+    try:
+        return require_url("location", urljoin(url, location))
+    except (InvalidParameter, ValueError):
+        raise OutboundFailed("a redirect leads to no http or https URL") from None
 
 
 async def _in_thread(work: Callable[[], Sequence[tuple[Any, ...]]]) -> Sequence[tuple[Any, ...]]:

@@ -25,8 +25,15 @@ class LateSender:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         """See `Sender.send`."""
+        return await self._made().send(method, url, headers, body, timeout_s)
+
+    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+        """See `Sender.fetch`."""
+        return await self._made().fetch(url, limit_bytes, timeout_s)
+
+    def _made(self) -> "GuardedSender":
         if self._sender is None:
             from flux_endpoint.outbound.client import GuardedSender
 
             self._sender = GuardedSender(self._rules, self._user_agent)
-        return await self._sender.send(method, url, headers, body, timeout_s)
+        return self._sender

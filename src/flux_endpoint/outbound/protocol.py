@@ -38,3 +38,17 @@ class Sender(Protocol):
             OutboundFailed: no answer came; the text says why, without the URL.
         """
         ...
+
+    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+        """Get a file. A few redirects are followed, each to where the rules allow.
+
+        Args:
+            url: http or https.
+            limit_bytes: the file may have at most so many.
+            timeout_s: for all of it.
+
+        Raises:
+            OutboundRefused: the rules forbid an address.
+            OutboundFailed: there is no such file, or it is too large; the text says why, without the URL.
+        """
+        ...

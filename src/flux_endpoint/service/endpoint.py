@@ -1,7 +1,7 @@
 """What a client can do with an endpoint: submit a job, wait for it, read it, cancel it."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.limits import QueueCap
+from flux_endpoint.service.sources import Asked, Sources
 from flux_endpoint.stores.activity.protocol import ActivityStore
 from flux_endpoint.stores.jobs.protocol import EndOf, JobStore
 
@@ -37,6 +38,7 @@ class Endpoints:
         activity: tells how many of them wait.
         catalog: the endpoints, by id.
         clock: stamps submissions.
+        sources: keeps the pictures that clients send.
         ask_for_job: counts a job that a key asks for; what it raises keeps the job out.
         retention: how long ended jobs can be read.
         max_queued: how many jobs of one endpoint may wait.
@@ -49,6 +51,7 @@ class Endpoints:
         activity: ActivityStore,
         catalog: Mapping[str, EndpointSpec],
         clock: Clock,
+        sources: Sources,
         ask_for_job: Callable[[ApiKey], Awaitable[None]],
         retention: Retention = Retention(),
         max_queued: int = MAX_QUEUED,
@@ -56,6 +59,7 @@ class Endpoints:
     ) -> None:
         self.store = store
         self.clock = clock
+        self.sources = sources
         self.ask_for_job = ask_for_job
         self.retention = retention
         self.cap = QueueCap(activity, clock, max_queued)
@@ -113,6 +117,7 @@ class Endpoint:
             A job that is IN_QUEUE and durable; that of an earlier request if this one repeats it.
 
         Raises:
+            InvalidParameter: a picture that it is to be drawn from cannot be had, or is none.
             Conflict: the Idempotency-Key came with another request before.
             ResultErased: it came with this request, for a job that can no longer be read.
             TooManyRequests: the queue of the endpoint is full, or the key asks for too many jobs.
@@ -127,9 +132,15 @@ class Endpoint:
                 return job
             await self._house.ask_for_job(self.key)
         await self._house.cap.require_room(self.id)
+        if submission.sent is not None:
+            [submission] = await self.settled([submission])
         job = self._made(submission, receipt)
         with perhaps_made(job.id):
             return await self._store.enqueue(job, known_by)
+
+    async def settled(self, asked: Sequence[Asked], *, keeps: bool = True) -> list[Asked]:
+        """Requests with their pictures; see `Sources.settled`."""
+        return await self._house.sources.settled(self.spec, asked, keeps=keeps)
 
     async def refuse(self, reason: str, receipt: Receipt) -> Job:
         """Record a request that is wrong, as a FAILED job that costs nothing.

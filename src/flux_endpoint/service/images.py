@@ -8,11 +8,14 @@ from typing import Final
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, StoreUnavailable
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, new_image_key
+from flux_endpoint.core.job import TTL_MS
 from flux_endpoint.images.protocol import ImageStore, StoredImage
 
 MS_PER_DAY = 86_400_000
 # Signed anew for whoever asks again.
 _SIGNED_S: Final = 3_600
+# No job can live for longer, and one that is tried again hardly does.
+_SOURCES_MS: Final = TTL_MS[1] + MS_PER_DAY
 # How long after its repair a refusing image store is noticed to be well.
 _CHECK_PERIOD_S: Final = 10.0
 
@@ -125,7 +128,9 @@ class ImageService:
 
     async def sweep(self) -> int:
         """Delete the pictures that have expired. Returns how many."""
-        return await self._images.sweep(self._clock.now_ms() - self._retention_ms)
+        now_ms = self._clock.now_ms()
+        # Whatever clients may see of them: a job that still waits needs those that were sent with it.
+        return await self._images.sweep(now_ms - self._retention_ms, now_ms - max(self._retention_ms, _SOURCES_MS))
 
     @contextlib.contextmanager
     def _noting_refusals(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.job import Job
 from flux_endpoint.images.client_bucket import sign_object
+from flux_endpoint.images.decoding import decode_sent
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.outbound.protocol import Sender
 from flux_endpoint.service.accounts import Accounts
@@ -27,6 +28,7 @@ from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.metrics import MetricsService
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.sources import Sources
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_tokens import WorkerTokens
@@ -86,7 +88,10 @@ def build_services(
     )
     accounts = Accounts(stores.accounts, clock, settings.rate_rules, stores.rates)
     rules = settings.max_queued, settings.outbound_rules
-    endpoints = Endpoints(stores.jobs, stores.activity, catalog, clock, accounts.ask_for_job, retention, *rules)
+    sources = Sources(images, sender, settings.outbound_rules, decode_sent, stores.claims)
+    endpoints = Endpoints(
+        stores.jobs, stores.activity, catalog, clock, sources, accounts.ask_for_job, retention, *rules
+    )
     billing = Billing(stores.accounts, clock)
     deliverer = Deliverer(stores.webhooks, sender, lambda job: _webhook_body(job, catalog, front), clock, node)
     routes = Services(
@@ -101,6 +106,7 @@ def build_services(
         estimates=Estimates(stores.activity),
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
         metrics=_metrics(settings, stores, catalog, workforce, pictures, deliverer),
+        sources=sources,
         worker_tokens=WorkerTokens(stores.workers, clock, worker_token),
     )
     kept = stores.retention, stores.pictures

@@ -1,7 +1,7 @@
 """The gateway as a worker sees it: Runpod's worker protocol, whose `job-done` may also be the picture itself."""
 
 import asyncio
-import itertools
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotDelivered, NotFound, Unauthenticated
 from flux_endpoint.core.image_formats import ImageFormat
+from flux_endpoint.core.source_picture import SourcePicture
 from flux_endpoint.worker.connection import Connection, NoAnswer, Patience, QueryPairs, Reply
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _REPORT_TRIES_AT_A_BUG: Final = 4
 _LAST_REPORT_BACKOFF_S: Final = 10.0
 _TOO_MANY_REQUESTS: Final = 429
 _INTERNAL_ERROR: Final = 500
+_OK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,22 @@ class Gateway:
             traceparent=body.get("traceparent"),
         )
 
+    async def fetch_source(self, job: TakenJob, picture: SourcePicture) -> bytes:
+        """The file of a picture that a job is drawn from.
+
+        Raises:
+            LeaseLost: the job is no longer this worker's.
+            NotFound: the gateway has it no longer.
+            InvalidRequest: it is another file than the job says.
+        """
+        query = [*_claim(job), ("sha256", picture.sha256)]
+        reply = await self._reply("GET", self._path_of(job, "job-source"), _REPORT, query=query)
+        if reply.status != _OK:
+            _content_of(reply)
+        if hashlib.sha256(reply.body).hexdigest() != picture.sha256:
+            raise InvalidRequest("the gateway sent another picture than the job is to be drawn from")
+        return reply.body
+
     async def deliver(
         self, job: TakenJob, files: Sequence[bytes], image_format: ImageFormat, said: Iterable[tuple[str, str]]
     ) -> None:
@@ -212,14 +230,33 @@ class Gateway:
         media_type: str | None = None,
         is_last_word: bool = False,
     ) -> Any:
-        """The JSON of a 200, None for a 204. Anything that may pass is tried again, and only a report is given up.
+        """The JSON of a 200, None for a 204; else as `_reply`."""
+        reply = await self._reply(
+            method, path, patience, query=query, body=body, media_type=media_type, is_last_word=is_last_word
+        )
+        return _content_of(reply)
+
+    async def _reply(
+        self,
+        method: str,
+        path: str,
+        patience: Patience,
+        *,
+        query: QueryPairs = (),
+        body: bytes | None = None,
+        media_type: str | None = None,
+        is_last_word: bool = False,
+    ) -> Reply:
+        """The answer of the gateway. Anything that may pass is tried again, and only a report is given up.
 
         Whether the last word of a worker was heard is nothing to log: it ends anyway.
         """
         operation = path.split("/")[3]
         is_report = operation == "job-done"
         backoff_s = _FIRST_BACKOFF_S
-        for tries in itertools.count(1):
+        tries = 0
+        while True:
+            tries += 1
             status = None
             try:
                 reply = await self._connection.request(method, path, query, body, media_type, patience)
@@ -228,7 +265,7 @@ class Gateway:
             else:
                 if reply.status < 500 and reply.status != _TOO_MANY_REQUESTS:
                     self._note_answer()
-                    return _content_of(reply)
+                    return reply
                 status, problem = reply.status, f"HTTP {reply.status}: {reply.reason}"
             if is_report and tries >= (_REPORT_TRIES_AT_A_BUG if status == _INTERNAL_ERROR else _REPORT_TRIES):
                 raise NotDelivered(f"the gateway did not take the result in {tries} tries ({problem})")

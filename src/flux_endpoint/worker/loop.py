@@ -20,7 +20,7 @@ from flux_endpoint.core.errors import (
 )
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
-from flux_endpoint.engine.protocol import EncodedImage, Engine
+from flux_endpoint.engine.protocol import NO_SOURCES, EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
 from flux_endpoint.worker.progress import Progress
@@ -150,6 +150,8 @@ class Worker:
         except GenerationStopped:
             # A stopped job reports nothing: the gateway has already given it its end.
             logger.info("job %s stopped", held.job.id)
+        except LeaseLost as error:
+            logger.warning("job %s is no longer ours: %s", held.job.id, error)
         finally:
             del self._held[held.job.id]
             self._slots.release()
@@ -162,15 +164,23 @@ class Worker:
             engine = self._engines.get(job.endpoint_id)
             if engine is None:
                 return Failed(f"this worker has no model for the endpoint {job.endpoint_id}")
+            sources = await self._sources_of(job, request)
             progress = Progress(self._gateway, job)
             tracing = held.trace.drawing(engine) if held.trace else contextlib.nullcontext(engine)
             async with progress.sending():
                 shape = Shape.of(job.endpoint_id, job.input)
                 with tracing as drawn_by:
                     images = await self._thread.generate(
-                        job.id, drawn_by, request, shape, held.stop, progress.note, is_low=job.is_low
+                        job.id,
+                        drawn_by,
+                        request,
+                        shape,
+                        held.stop,
+                        progress.note,
+                        is_low=job.is_low,
+                        sources=sources,
                     )
-        except GenerationStopped:
+        except (GenerationStopped, LeaseLost):
             raise
         except Exception as error:
             logger.exception("job %s failed", job.id)
@@ -181,11 +191,16 @@ class Worker:
             job.id,
             request.width,
             request.height,
-            request.num_inference_steps * request.num_images,
+            request.steps_to_draw * request.num_images,
             self._monotonic_s() - started_s,
         )
         self._health.note_picture()
         return images
+
+    async def _sources_of(self, job: TakenJob, request: GenerationRequest) -> Mapping[str, bytes]:
+        """The files that a picture is drawn from, by their hashes."""
+        pictures = [one for one in (request.image, request.mask) if one is not None]
+        return {one.sha256: await self._gateway.fetch_source(job, one) for one in pictures} or NO_SOURCES
 
     async def _report(self, job: TakenJob, drawn: Sequence[EncodedImage] | Failed) -> None:
         try:

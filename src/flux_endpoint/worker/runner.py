@@ -5,14 +5,14 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flux_endpoint.core.errors import GenerationStopped
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.engine.protocol import Drawing, EncodedImage, Engine, StepDone
+from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, Engine, StepDone
 from flux_endpoint.worker.turns import Room, Shape, Turns
 
 
@@ -40,6 +40,7 @@ class _Drawing:
     pictures: Sequence[GenerationRequest]
     stop: StopFlag
     on_step: Callable[[StepDone], None]
+    sources: Mapping[str, bytes]
     result: "Future[list[EncodedImage]]" = field(default_factory=Future)
     slices: Drawing | None = None
     encoded: "list[Future[EncodedImage]]" = field(default_factory=list)
@@ -47,7 +48,7 @@ class _Drawing:
     def advance(self) -> StepDone | None:
         """Draw one slice of the picture that is next; see `Drawing`."""
         if self.slices is None:
-            self.slices = self.engine.generate(self.pictures[len(self.encoded)])
+            self.slices = self.engine.generate(self.pictures[len(self.encoded)], self.sources)
         step = next(self.slices)
         if step:
             done, of_all = len(self.encoded) * step.total, len(self.pictures) * step.total
@@ -127,6 +128,7 @@ class EngineThread:
         on_step: Callable[[StepDone], None],
         *,
         is_low: bool = False,
+        sources: Mapping[str, bytes] = NO_SOURCES,
     ) -> list[EncodedImage]:
         """Make the pictures of a job, in turn with others; `on_step` is called in the engine's thread.
 
@@ -137,10 +139,10 @@ class EngineThread:
             GenerationStopped: `stop` was set before the end; the engine has dropped the picture.
             Exception: whatever the engine raised.
         """
-        drawing = _Drawing(engine, request.pictures, stop, on_step)
+        drawing = _Drawing(engine, request.pictures, stop, on_step, sources)
         drawing.result.set_running_or_notify_cancel()
         with self._news:
-            self._turns.add(job_id, shape, request.num_inference_steps, request.num_images, is_low=is_low)
+            self._turns.add(job_id, shape, request.steps_to_draw, request.num_images, is_low=is_low)
             self._drawings[job_id] = drawing
             self._news.notify()
         return await asyncio.wrap_future(drawing.result)

@@ -43,6 +43,7 @@ async def submit(
     jobs: list[Job] = []
     asked = list(submissions)
     call.tell(dict.fromkeys(warning for submission in asked for warning in submission.warnings))
+    asked = await endpoint.settled(asked)
     try:
         for submission in asked:
             receipt = Receipt(

@@ -8,7 +8,8 @@ from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import ImageFormat
-from flux_endpoint.core.inputs import INPUTS, MAX_SEED, RANDOM_SEED, SIDE, input_schema, or_null
+from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED
+from flux_endpoint.core.inputs import INPUTS, SIDE, input_schema, or_null
 from flux_endpoint.core.submission import Submission
 
 # One side of a picture, in pixels.
@@ -45,9 +46,10 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | 
     folded = {"seed": seed % (MAX_SEED + 1)} if type(seed) is int and seed >= 0 else {}
     counts = {name: inputs[name] for name in _COUNT_NAMES if inputs.get(name) is not None}
     alone = {name: value for name, value in inputs.items() if name not in counts} if counts else inputs
-    warnings = tuple(_one_picture(name, value) for name, value in counts.items() if value != 1)
+    told = tuple(_one_picture(name, value) for name, value in counts.items() if value != 1)
     accepted = spec.accept({**alone, **folded}, any_size=True)
-    return Submission(accepted.input, accepted.cost_usd, webhook=webhook, warnings=warnings + accepted.warnings)
+    warnings, sent = told + accepted.warnings, accepted.sent
+    return Submission(accepted.input, accepted.cost_usd, webhook=webhook, warnings=warnings, sent=sent)
 
 
 def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:

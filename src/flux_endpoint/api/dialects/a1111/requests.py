@@ -9,7 +9,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import PNG
-from flux_endpoint.core.inputs import RANDOM_SEED, IntRange
+from flux_endpoint.core.input_kinds import RANDOM_SEED, IntRange
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 

@@ -15,7 +15,7 @@ from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import Conflict, InvalidParameter, ResultErased
 from flux_endpoint.core.image_formats import JPEG
-from flux_endpoint.core.inputs import FloatRange
+from flux_endpoint.core.input_kinds import FloatRange
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import read_progress
 from flux_endpoint.core.submission import Receipt, Submission

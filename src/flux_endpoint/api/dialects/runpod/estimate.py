@@ -46,7 +46,7 @@ async def estimate(call: Call, endpoint: Endpoint) -> Response:
     services = call.services
     idempotency_key_of(call)
     try:
-        submission = await submission_in(call, endpoint)
+        [submission] = await endpoint.settled([await submission_in(call, endpoint)], keeps=False)
     except InvalidRequest as error:
         return json_reply({"status": JobStatus.FAILED.value, "error": str(error)}, 400)
     workers = await services.workforce.counts(endpoint.id)

@@ -129,11 +129,9 @@ def _receipt(call: Call, *, sync: bool) -> Receipt:
 async def _submit(call: Call, endpoint: Endpoint, receipt: Receipt) -> tuple[Job, bool]:
     """The job that a call asks for, and whether it was refused."""
     try:
-        submission = await submission_in(call, endpoint)
+        job, is_refused = await endpoint.submit(await submission_in(call, endpoint), receipt), False
     except InvalidRequest as error:
         job, is_refused = await endpoint.refuse(str(error), receipt), True
-    else:
-        job, is_refused = await endpoint.submit(submission, receipt), False
     call.made_id = job.id
     return job, is_refused
 

@@ -137,6 +137,7 @@ def _of_billing(name: str, path: str, handler: Handler, summary: str, *amounts: 
 _WORKER_ROUTES: Final = (
     _of_workers("GET", "/job-take/{worker_id}", workers.job_take, is_polled=True),
     _of_workers("GET", "/job-take-batch/{worker_id}", workers.job_take_batch, is_polled=True),
+    _of_workers("GET", "/job-source/{worker_id}/{job_id}", workers.job_source),
     _of_workers("POST", "/job-done/{worker_id}/{job_id}", workers.job_done, _REPORT_BODY),
     _of_workers("POST", "/job-stream/{worker_id}/{job_id}", workers.job_stream, _CHUNK_BODY),
     _of_workers("GET", "/job-stop/{worker_id}", workers.job_stop, is_polled=True),

@@ -76,6 +76,7 @@ def read_requests(
                 webhook=asked.webhook,
                 bucket=asked.bucket,
                 warnings=asked.warnings,
+                sent=asked.sent,
             )
         )
     return requests
@@ -120,7 +121,7 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
         outbound.check_literal(bucket.url_field, bucket.endpoint_url)
     input = raw_if_big(accepted.input) if keeps_text else accepted.input
     warnings = accepted.warnings if body.keys() <= _PLAIN else accepted.warnings + _strange_in(body)
-    return Submission(input, accepted.cost_usd, policy, webhook, bucket, warnings=warnings)
+    return Submission(input, accepted.cost_usd, policy, webhook, bucket, warnings=warnings, sent=accepted.sent)
 
 
 def _strange_in(body: Mapping[str, Any]) -> tuple[str, ...]:

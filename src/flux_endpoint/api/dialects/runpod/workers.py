@@ -15,6 +15,7 @@ from flux_endpoint.api.operations import Call
 from flux_endpoint.api.tracing import note_taken
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.image_formats import SOURCE_FORMAT
 from flux_endpoint.core.job import Claim, JobStatus, Policy
 
 # The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB; a job has up to four.
@@ -38,6 +39,13 @@ async def job_take_batch(call: Call, worker: Worker) -> Response:
     limit = _number(call, "batch_size", 1, _MAX_BATCH) or 1
     claims = await _take(call, worker, limit)
     return json_reply([_job_body(call, claim) for claim in claims]) if claims else Response(status_code=204)
+
+
+async def job_source(call: Call, worker: Worker, job_id: str) -> Response:
+    """A picture that a job is drawn from, by the `sha256` that the job's input has of it."""
+    token, sha256 = _number(call, "claimToken", 0, _MAX_NUMBER), _line(call, "sha256") or ""
+    data = await call.services.sources.read_for(worker.endpoint_ids, worker.id, job_id, token, sha256)
+    return Response(data, media_type=SOURCE_FORMAT.media_type)
 
 
 async def job_done(call: Call, worker: Worker, job_id: str) -> Response:

@@ -1,0 +1,152 @@
+"""Pictures that clients send to draw from: fetched, decoded and kept before a job is made of the request."""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from anyio import BrokenWorkerProcess, fail_after, to_process
+
+from flux_endpoint.core.batch import BatchRequest
+from flux_endpoint.core.endpoint import EndpointSpec
+from flux_endpoint.core.errors import (
+    ImageGone,
+    InvalidParameter,
+    InvalidRequest,
+    LeaseLost,
+    OutboundFailed,
+    OutboundRefused,
+)
+from flux_endpoint.core.image_formats import new_source_key
+from flux_endpoint.core.job import JobStatus
+from flux_endpoint.core.outbound import OutboundRules
+from flux_endpoint.core.raw_json import RawJson
+from flux_endpoint.core.source_picture import MAX_SOURCE_BYTES, SentPicture, SentPictures, SourcePicture
+from flux_endpoint.core.submission import Submission
+from flux_endpoint.images.protocol import Decode, DecodedPicture
+from flux_endpoint.outbound.protocol import Sender
+from flux_endpoint.service.images import ImageService
+from flux_endpoint.stores.jobs.protocol import ClaimStore
+
+Asked = TypeVar("Asked", Submission, BatchRequest)
+# The pictures of one call by what was sent, and for masks the size of what they are for.
+_Known = dict[tuple[str, tuple[int, int] | None], SourcePicture]
+
+_FETCH_S: Final = 20.0
+_DECODE_S: Final = 30.0
+# Each takes a quarter of a GB for the largest of files; the others wait.
+_AT_ONCE: Final = 2
+# Of one call: a batch would fetch for hours.
+_MAX_PICTURES: Final = 64
+
+
+class Sources:
+    """Puts the pictures that were sent into requests.
+
+    Args:
+        images: where they are kept.
+        sender: fetches those that are elsewhere.
+        outbound: which places clients may name.
+        decode: makes what is kept of a file; a function of some module, called in another process.
+        claims: tells who holds a job.
+    """
+
+    def __init__(
+        self, images: ImageService, sender: Sender, outbound: OutboundRules, decode: Decode, claims: ClaimStore
+    ) -> None:
+        self._images = images
+        self._sender = sender
+        self._outbound = outbound
+        self._decode = decode
+        self._claims = claims
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def settled(self, spec: EndpointSpec, asked: Sequence[Asked], *, keeps: bool = True) -> list[Asked]:
+        """The requests of one call, with their pictures, and the price that follows from these.
+
+        A picture that several requests name in the same way is fetched once.
+
+        Args:
+            spec: where to.
+            asked: accepted requests.
+            keeps: whether the pictures will be needed; else they are only looked at.
+
+        Raises:
+            InvalidParameter: a picture cannot be had, or is none; its field is the one that the client sent.
+            InvalidRequest: there are too many.
+            StoreUnavailable: a picture could not be kept.
+        """
+        known: _Known = {}
+        return [one if one.sent is None else await self._settled(spec, one, one.sent, known, keeps) for one in asked]
+
+    async def read_for(
+        self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, sha256: str
+    ) -> bytes:
+        """The file of a picture that a worker's job is drawn from.
+
+        Args:
+            endpoint_ids: endpoints the worker serves; the job is of one of them.
+            worker_id: who asks.
+            job_id: the claimed job.
+            token: see `ClaimStore.finish`.
+            sha256: of the file.
+
+        Raises:
+            LeaseLost: the job is not held by this worker and token.
+            ImageGone: the job is drawn from no such picture, or it is here no longer.
+            UnknownJob: no such job.
+        """
+        job = await self._claims.get(job_id, endpoint_ids)
+        if job.status is not JobStatus.IN_PROGRESS or (job.worker_id, job.claim_token) != (worker_id, token):
+            raise LeaseLost(f"Job {job_id} is not held by this worker")
+        fields = {} if isinstance(job.input, RawJson) else job.input
+        for picture in (fields.get("image"), fields.get("mask")):
+            if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
+                return b"".join([piece async for piece in self._images.read(str(picture.get("key")))])
+        raise ImageGone(f"Job {job_id} is drawn from no such picture")
+
+    async def _settled(self, spec: EndpointSpec, asked: Asked, sent: SentPictures, known: _Known, keeps: bool) -> Asked:
+        pictures: dict[str, SourcePicture] = {}
+        # A mask after the picture that it is for.
+        for name, one in sent.pictures.items():
+            mask_of = (pictures["image"].width, pictures["image"].height) if name == "mask" else None
+            if (one.where, mask_of) not in known:
+                if len(known) == _MAX_PICTURES:
+                    raise InvalidRequest(f"Invalid request: more than {_MAX_PICTURES} pictures to draw from at once")
+                known[one.where, mask_of] = await self._kept(one, mask_of, keeps)
+            pictures[name] = known[one.where, mask_of]
+        fields = {one.field: pictures[name] for name, one in sent.pictures.items()}
+        accepted = spec.accept({**sent.fields, **fields}, any_size=sent.any_size)
+        return replace(asked, input=accepted.input, cost_usd=accepted.cost_usd, sent=None)
+
+    async def _kept(self, one: SentPicture, mask_of: tuple[int, int] | None, keeps: bool) -> SourcePicture:
+        decoded = await self._decoded(one.field, await self._file_of(one), mask_of)
+        key, digest = new_source_key(), hashlib.sha256(decoded.data).hexdigest()
+        if keeps:
+            await self._images.save(key, decoded.data)
+        return SourcePicture(key, digest, decoded.width, decoded.height)
+
+    async def _file_of(self, one: SentPicture) -> str | bytes:
+        """The file, or a `data:` URL of it."""
+        if one.where.startswith("data:"):
+            return one.where
+        self._outbound.check_literal(one.field, one.where)
+        try:
+            return await self._sender.fetch(one.where, MAX_SOURCE_BYTES, _FETCH_S)
+        except (OutboundFailed, OutboundRefused) as error:
+            raise InvalidParameter(one.field, f"cannot be fetched: {error}") from None
+
+    async def _decoded(self, field: str, file: str | bytes, mask_of: tuple[int, int] | None) -> DecodedPicture:
+        """A file decoded in a process of its own, so that none can stop this one."""
+        try:
+            async with self._places:
+                with fail_after(_DECODE_S):
+                    made = await to_process.run_sync(self._decode, file, mask_of, cancellable=True)
+        except TimeoutError:
+            raise InvalidParameter(field, f"took more than {_DECODE_S:g} s to be decoded") from None
+        except BrokenWorkerProcess:
+            raise InvalidParameter(field, "takes more memory to be decoded than there is") from None
+        if isinstance(made, str):
+            raise InvalidParameter(field, made)
+        return made
