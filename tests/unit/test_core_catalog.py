@@ -25,7 +25,7 @@ def test_every_default_is_an_input_that_is_accepted(spec):
     request = parse_input({"prompt": "a fox"} | preset, spec, draw_seed=lambda: RANDOM_SEED)
     # What most jobs do without is not in their rows.
     assert request.to_input().items() <= ({"prompt": "a fox"} | preset).items()
-    assert isinstance(spec.usd_per_megapixel, Decimal)
+    assert isinstance(spec.price.usd, Decimal)
 
 
 def test_every_input_is_a_field_of_the_request_and_every_other_name_is_free():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
-from flux_endpoint.core.pricing import image_cost_usd, units_to_usd, usd_to_units
+from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd, units_to_usd, usd_to_units
 
 
 @pytest.mark.parametrize(
@@ -23,17 +23,22 @@ from flux_endpoint.core.pricing import image_cost_usd, units_to_usd, usd_to_unit
     ],
 )
 def test_a_picture_costs_its_pixels_rounded_half_up(spec, width_px, height_px, cost_usd):
-    cost = image_cost_usd(spec, width_px, height_px)
+    cost = image_cost_usd(spec.price, width_px, height_px)
     assert cost == Decimal(cost_usd)
     assert str(cost) == cost_usd
+
+
+def test_a_price_per_picture_is_the_same_for_every_size():
+    price = Price(Decimal("0.025"), PriceUnit.PICTURE)
+    assert {str(image_cost_usd(price, *size)) for size in ((256, 256), (1536, 1024))} == {"0.02500000"}
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 def test_every_price_is_a_whole_number_of_units(width_px, height_px):
     for spec in (FLUX_DEV, FLUX_SCHNELL):
-        cost = image_cost_usd(spec, width_px, height_px)
+        cost = image_cost_usd(spec.price, width_px, height_px)
         assert units_to_usd(usd_to_units(cost)) == cost
-        exact = Decimal(width_px * height_px) * spec.usd_per_megapixel / 1_000_000
+        exact = Decimal(width_px * height_px) * spec.price.usd / 1_000_000
         assert abs(cost - exact) <= Decimal("0.000000005")
 
 

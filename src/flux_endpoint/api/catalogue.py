@@ -12,11 +12,15 @@ from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.pricing import PriceUnit
 
-_PRICE_NAMES: Final = {PriceUnit.MEGAPIXEL: "usdPerMegapixel", PriceUnit.JOB: "usdPerJob"}
+_PRICE_NAMES: Final = {
+    PriceUnit.MEGAPIXEL: "usdPerMegapixel",
+    PriceUnit.PICTURE: "usdPerPicture",
+    PriceUnit.JOB: "usdPerJob",
+}
 _STRING: JsonObject = {"type": "string"}
 _PRICE_SCHEMA: JsonObject = {
     "type": "object",
-    "description": "US dollars for 1,000,000 pixels, or for one completed job.",
+    "description": "US dollars for 1,000,000 pixels, for one picture, or for one completed job.",
     "properties": {name: {"type": "number"} for name in _PRICE_NAMES.values()},
 }
 _CATALOGUE_SCHEMA: JsonObject = {

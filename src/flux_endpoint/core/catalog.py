@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.core.pricing import Price, PriceUnit
 
 
 class ModelFamily(StrEnum):
@@ -24,7 +25,7 @@ class ModelSpec:
         endpoint_id: the id in the URL.
         description: one sentence for people.
         max_text_tokens: T5 tokens the transformer reads; a longer prompt is cut, with a warning.
-        usd_per_megapixel: price of 1,000,000 pixels.
+        price: of what is finished.
         acceleration: of requests that name none.
     """
 
@@ -33,7 +34,7 @@ class ModelSpec:
     description: str
     family: ModelFamily
     max_text_tokens: int
-    usd_per_megapixel: Decimal
+    price: Price
     acceleration: Acceleration = Acceleration.NONE
 
 
@@ -43,7 +44,7 @@ FLUX_DEV: Final = ModelSpec(
     description="The detailed one: many steps, close to the prompt.",
     family=ModelFamily.DEV,
     max_text_tokens=512,
-    usd_per_megapixel=Decimal("0.02"),
+    price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
 )
 
 FLUX_SCHNELL: Final = ModelSpec(
@@ -52,7 +53,7 @@ FLUX_SCHNELL: Final = ModelSpec(
     description="The quick one: a picture in a handful of steps.",
     family=ModelFamily.SCHNELL,
     max_text_tokens=256,
-    usd_per_megapixel=Decimal("0.0024"),
+    price=Price(Decimal("0.0024"), PriceUnit.MEGAPIXEL),
 )
 
 CATALOG: Final[Mapping[str, ModelSpec]] = {spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL)}

@@ -13,7 +13,7 @@ from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
-from flux_endpoint.core.pricing import Price, PriceUnit, image_cost_usd
+from flux_endpoint.core.pricing import Price, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.source_picture import SentPicture, SentPictures
 
@@ -155,7 +155,7 @@ class FluxEndpoint:
     @property
     def price(self) -> Price:
         """See `EndpointSpec.price`."""
-        return Price(self.model.usd_per_megapixel, PriceUnit.MEGAPIXEL)
+        return self.model.price
 
     @property
     def makes_pictures(self) -> bool:
@@ -194,7 +194,7 @@ class FluxEndpoint:
                 self._check_beside(said.beside, any_size=any_size)
         except InvalidParameter as error:
             raise error if said is None else said.in_their_words(error) from None
-        cost_usd = image_cost_usd(self.model, request.width, request.height) * request.num_images
+        cost_usd = image_cost_usd(self.model.price, request.width, request.height) * request.num_images
         accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
         if inputs.get("image"):

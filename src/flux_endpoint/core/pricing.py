@@ -5,8 +5,6 @@ from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from typing import Final
 
-from flux_endpoint.core.catalog import ModelSpec
-
 # Prices are shown and charged to the hundred-millionth of a dollar, as Runpod's samples do (0.02097152).
 COST_QUANTUM_USD: Final = Decimal("0.00000001")
 _UNITS_PER_USD: Final = 100_000_000
@@ -17,6 +15,7 @@ class PriceUnit(StrEnum):
     """What a price is for."""
 
     MEGAPIXEL = "megapixel"  # 1,000,000 pixels of a finished picture
+    PICTURE = "picture"  # a finished one, whatever its size
     JOB = "job"  # a completed one
 
 
@@ -28,13 +27,19 @@ class Price:
     unit: PriceUnit
 
 
-def image_cost_usd(spec: ModelSpec, width_px: int, height_px: int) -> Decimal:
+def image_cost_usd(price: Price, width_px: int, height_px: int) -> Decimal:
     """Price of one finished picture of the size asked for; steps do not change it.
+
+    Args:
+        price: of a model, for a megapixel or a picture.
+        width_px: of the picture.
+        height_px: of the picture.
 
     Returns:
         US dollars, rounded half up to 8 decimals.
     """
-    exact = Decimal(width_px * height_px) * spec.usd_per_megapixel / _PIXELS_PER_MEGAPIXEL
+    megapixels = Decimal(width_px * height_px) / _PIXELS_PER_MEGAPIXEL
+    exact = price.usd * megapixels if price.unit is PriceUnit.MEGAPIXEL else price.usd
     return exact.quantize(COST_QUANTUM_USD, rounding=ROUND_HALF_UP)
 
 
