@@ -29,6 +29,11 @@ _WORDS = (
 )
 
 
+# Fill reads a picture with a hole, and the 16 x 16 pixels of the hole, beside each token.
+_FILL_CONFIG = {"in_channels": 2 * 16 + 256, "out_channels": 16}
+_PIPELINES = {ModelFamily.KONTEXT: "FluxKontextPipeline", ModelFamily.FILL: "FluxFillPipeline"}
+
+
 def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
     """Write a checkpoint with FLUX.1's file layout: 16 px a token, bfloat16, sharded transformer and T5."""
     folder.mkdir(parents=True)
@@ -36,15 +41,16 @@ def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         _build_modules(folder, family)
     _build_clip_tokenizer(folder / "tokenizer")
-    _build_t5_tokenizer(folder / "tokenizer_2", 512 if family is ModelFamily.DEV else 256)
-    _write_index(folder)
+    _build_t5_tokenizer(folder / "tokenizer_2", 256 if family is ModelFamily.SCHNELL else 512)
+    _write_index(folder, _PIPELINES.get(family, "FluxPipeline"))
     _write_extras(folder)
     return folder
 
 
 def _build_modules(folder: Path, family: ModelFamily) -> None:
-    is_dev = family is ModelFamily.DEV
-    transformer = FluxTransformer2DModel(**TRANSFORMER_CONFIG, guidance_embeds=is_dev).to(torch.bfloat16)
+    is_dev = family is not ModelFamily.SCHNELL
+    config = TRANSFORMER_CONFIG | (_FILL_CONFIG if family is ModelFamily.FILL else {})
+    transformer = FluxTransformer2DModel(**config, guidance_embeds=is_dev).to(torch.bfloat16)
     transformer.save_pretrained(folder / "transformer", max_shard_size="40KB")
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
@@ -144,9 +150,9 @@ def _build_t5_tokenizer(folder: Path, max_length: int) -> None:
     T5Tokenizer(vocab=vocab, extra_ids=100, model_max_length=max_length).save_pretrained(folder)
 
 
-def _write_index(folder: Path) -> None:
+def _write_index(folder: Path, pipeline: str) -> None:
     index = {
-        "_class_name": "FluxPipeline",
+        "_class_name": pipeline,
         "_diffusers_version": "0.30.0.dev0",
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "text_encoder": ["transformers", "CLIPTextModel"],

@@ -116,12 +116,22 @@ def test_an_all_in_one_checkpoint_holds_all_components() -> None:
     assert kind.text.startswith("an all-in-one checkpoint")
 
 
-@pytest.mark.parametrize(("inputs", "name"), [(384, "Fill transformer"), (128, "Depth or Canny transformer")])
-def test_what_reads_pictures_is_none_that_draws_from_text_alone(inputs: int, name: str) -> None:
+@pytest.mark.parametrize(
+    ("inputs", "family", "text"),
+    [
+        (64, DEV, "a FLUX.1 dev transformer"),
+        (384, ModelFamily.FILL, "a FLUX.1 fill transformer"),
+        (128, None, "a FLUX.1 Depth or Canny transformer that reads 2 times as much as it draws"),
+        (192, None, "a FLUX.1 transformer that reads 3 times as much as it draws"),
+    ],
+)
+def test_what_is_read_beside_the_picture_tells_what_it_is_for(
+    inputs: int, family: ModelFamily | None, text: str
+) -> None:
     names = transformer_names(DEV, original=True)
     sizes = {"img_in_weight": (3072, inputs), "final_layer_linear_weight": (64, 3072)}
-    assert name in detect(header(*names, **sizes)).text
-    assert detect(header(*names, **sizes | {"img_in_weight": (3072, 64)})).family is DEV
+    kind = detect(header(*names, **sizes))
+    assert (kind.family, kind.text) == (family, text)
 
 
 def lone_file(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:

@@ -52,7 +52,7 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize("family", list(ModelFamily))
+@pytest.mark.parametrize("family", [ModelFamily.DEV, ModelFamily.SCHNELL])
 def test_the_pass_in_place_is_the_exact_one(engines: dict[ModelFamily, FluxEngine], family: ModelFamily) -> None:
     transformer = transformer_of(engines[family])
     expected = passes(transformer, None)

@@ -11,10 +11,17 @@ from flux_endpoint.core.pricing import Price, PriceUnit
 
 
 class ModelFamily(StrEnum):
-    """Which of the two FLUX.1 architectures a checkpoint has."""
+    """What a FLUX.1 checkpoint draws, and from what."""
 
     DEV = "dev"  # with guidance embedding, distilled guidance
     SCHNELL = "schnell"  # without; distilled to few steps
+    KONTEXT = "kontext"  # dev that reads a picture beside the prompt, and changes it
+    FILL = "fill"  # dev that reads a picture with a hole in it, and fills that
+
+    @property
+    def by_tensors(self) -> "ModelFamily":
+        """The family that a file of it looks like: Kontext has the names and shapes of dev."""
+        return ModelFamily.DEV if self is ModelFamily.KONTEXT else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,25 @@ FLUX_SCHNELL: Final = ModelSpec(
     family=ModelFamily.SCHNELL,
     max_text_tokens=256,
     price=Price(Decimal("0.0024"), PriceUnit.MEGAPIXEL),
+)
+
+FLUX_KONTEXT: Final = ModelSpec(
+    endpoint_id="black-forest-labs-flux-1-kontext-dev",
+    display_name="Flux Kontext Dev",
+    description="The one that changes pictures: send one, and say what is to be different.",
+    family=ModelFamily.KONTEXT,
+    max_text_tokens=512,
+    price=Price(Decimal("0.025"), PriceUnit.PICTURE),
+)
+
+FLUX_FILL: Final = ModelSpec(
+    endpoint_id="black-forest-labs-flux-1-fill-dev",
+    display_name="Flux Fill Dev",
+    description="The one that completes pictures: send one with a mask, and say what is to be there.",
+    family=ModelFamily.FILL,
+    max_text_tokens=512,
+    # Runpod has no such endpoint: as Flux Dev.
+    price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
 )
 
 CATALOG: Final[Mapping[str, ModelSpec]] = {spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL)}

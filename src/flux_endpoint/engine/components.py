@@ -192,7 +192,7 @@ def _single_files(root: Path, near: Iterable[Path], family: ModelFamily, given: 
             unreadable.append(str(error))
             continue
         for component in kind.components & found.keys():
-            if component is not Component.TRANSFORMER or kind.family is family:
+            if component is not Component.TRANSFORMER or kind.family is family.by_tensors:
                 found[component].append(file)
     for component, files in found.items():
         # A file of its own is meant to be used instead of what an all-in-one checkpoint has.

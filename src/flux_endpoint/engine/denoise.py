@@ -20,6 +20,21 @@ _FIRST_STEPS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReadSource:
+    """What a transformer reads beside the noisy picture, of the same device and dtype.
+
+    Attributes:
+        tokens: (1, more tokens, depth), behind those of the picture; None for none.
+        ids: (more tokens, 3), float32, on the CPU: where they sit; None with `tokens`.
+        channels: (1, image tokens, more), behind the numbers of each token; None for none.
+    """
+
+    tokens: Tensor | None = None
+    ids: Tensor | None = None
+    channels: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
     """What steers one picture, the same in every step.
 
@@ -28,8 +43,9 @@ class Conditions:
         negative: what to stay away from; None for one forward pass a step instead of two.
         true_cfg_scale: how far the prediction is pushed from `negative` to `positive`; unused without `negative`.
         guidance: distilled guidance, (1,), float32; None for a transformer without that input.
-        image_ids: (image tokens, 3), float32, on the CPU.
+        image_ids: (image tokens, 3), float32, on the CPU; without those of `beside`.
         loras: what changes the transformer; heeded by `exact_velocity` alone. None for nothing.
+        beside: what else is read; None for the noisy picture alone.
     """
 
     positive: PromptEmbeds
@@ -38,6 +54,14 @@ class Conditions:
     guidance: Tensor | None
     image_ids: Tensor
     loras: ActiveLoras | None = None
+    beside: ReadSource | None = None
+
+    @property
+    def ids_read(self) -> Tensor:
+        """Of all image tokens that are read, in their order."""
+        if self.beside is None or self.beside.ids is None:
+            return self.image_ids
+        return torch.cat((self.image_ids, self.beside.ids))
 
 
 @torch.inference_mode()
@@ -63,6 +87,7 @@ def exact_velocity(
         prompt: the one that steers.
         conditions: of the picture; its prompts are not read.
     """
+    ids = conditions.ids_read
 
     @torch.inference_mode()
     def velocity(step: int, latents: Tensor) -> Tensor:
@@ -75,13 +100,33 @@ def exact_velocity(
             "encoder_hidden_states": prompt.sequence,
             # Text tokens have no place in the picture.
             "txt_ids": torch.zeros(prompt.limit, 3),
-            "img_ids": conditions.image_ids,
+            "img_ids": ids,
         }
         with acting_on(conditions.loras, Tower.TRANSFORMER, transformer):
             result: Tensor = transformer(**arguments, return_dict=False)[0]
         return result
 
     return velocity
+
+
+def reading(velocity: Velocity, beside: ReadSource) -> Velocity:
+    """The velocity of a picture whose transformer reads something beside it.
+
+    Args:
+        velocity: of all that is read.
+        beside: what else that is.
+    """
+
+    @torch.inference_mode()
+    def of_picture(step: int, latents: Tensor) -> Tensor:
+        read = latents
+        if beside.channels is not None:
+            read = torch.cat((read, beside.channels), dim=2)
+        if beside.tokens is not None:
+            read = torch.cat((read, beside.tokens), dim=1)
+        return velocity(step, read)[:, : latents.shape[1]]
+
+    return of_picture
 
 
 def guided(towards: Velocity, away: Velocity, scale: float) -> Velocity:

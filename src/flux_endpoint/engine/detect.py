@@ -75,8 +75,8 @@ _QUANTISED: Final = (
     (".weight._data", "quanto"),
 )
 _PLAIN_NUMBERS: Final = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8 (e5m2)"}
-# How many times wider the input of these is than the output: what they read beside the noisy picture.
-_WIDER: Final = {1: "", 2: "Depth or Canny ", 6: "Fill "}
+# What the Fill transformer reads of a mask for each token: 2x2 latents of 8x8 pixels.
+_MASK_WIDTH: Final = 2 * 2 * 8 * 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class FileKind:
     Attributes:
         text: for people, with its article: `an autoencoder`.
         components: of FLUX.1 that it holds and that can be loaded; none, one, or all four.
-        family: of a transformer that draws from text alone; None for everything else.
+        family: that a transformer's tensors tell (see `ModelFamily.by_tensors`); None for everything else.
         details: more about a component: names, numbers, how many blocks.
     """
 
@@ -165,11 +165,11 @@ def _transformer(tensors: Mapping[str, TensorHeader], blocks: str) -> FileKind:
         return FileKind("a FLUX.1 transformer in quanto, whose files do not read back as they were")
     if not _has(tensors, *_TIME):
         return FileKind("a part of a FLUX.1 transformer")
-    wider = _wider(tensors)
-    if wider != 1:
-        kind = _WIDER.get(wider, "")
-        return FileKind(f"a FLUX.1 {kind}transformer that reads {wider} times as much as it draws")
-    family = ModelFamily.DEV if _has(tensors, *GUIDANCE) else ModelFamily.SCHNELL
+    read, drawn = _widths(tensors)
+    family = family_of(read, drawn, has_guidance=_has(tensors, *GUIDANCE))
+    if read >= 2 * drawn > 0 and family is not ModelFamily.FILL:
+        kind = "Depth or Canny " if read == 2 * drawn else ""
+        return FileKind(f"a FLUX.1 {kind}transformer that reads {read // drawn} times as much as it draws")
     names = "BFL names" if _has(tensors, "double_blocks.", "single_blocks.") else "diffusers names"
     return FileKind(
         f"a FLUX.1 {family} transformer", frozenset({Component.TRANSFORMER}), family, (names, numbers, blocks)
@@ -188,13 +188,26 @@ def numbers_of(tensors: Mapping[str, TensorHeader]) -> str:
     return _PLAIN_NUMBERS.get(most, f"GGUF {most}" if re.match(r"I?Q\d", most) else most)
 
 
-def _wider(tensors: Mapping[str, TensorHeader]) -> int:
-    """How many times wider the input is than the output; 1 where the header does not tell."""
+def family_of(read: int, drawn: int, *, has_guidance: bool) -> ModelFamily:
+    """The family of a transformer, as far as its inputs tell.
+
+    Args:
+        read: numbers a token.
+        drawn: numbers a token.
+        has_guidance: whether it reads a distilled guidance.
+    """
+    if read == 2 * drawn + _MASK_WIDTH:
+        return ModelFamily.FILL
+    return ModelFamily.DEV if has_guidance else ModelFamily.SCHNELL
+
+
+def _widths(tensors: Mapping[str, TensorHeader]) -> tuple[int, int]:
+    """How many numbers are read and drawn for a token; the same where the header does not tell."""
     read, drawn = (
         next((tensors[name].shape for name in names if name in tensors and len(tensors[name].shape) == 2), None)
         for names in (("img_in.weight", "x_embedder.weight"), ("final_layer.linear.weight", "proj_out.weight"))
     )
-    return max(1, read[1] // max(1, drawn[0])) if read and drawn else 1
+    return (read[1], drawn[0]) if read and drawn else (0, 0)
 
 
 def _has(names: Iterable[str], *starts: str) -> bool:

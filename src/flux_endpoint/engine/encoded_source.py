@@ -21,7 +21,7 @@ from flux_endpoint.engine.latents import RenderSize, pack_latents
 # Of a picture's file, its pixels at the size of the request, with the margin that is cut off again.
 _Read = Callable[[str], NDArray[np.uint8]]
 # From here on a pixel of the mask is drawn anew, as diffusers rounds it.
-_HALF = 0.5
+HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +90,7 @@ def encode_source(
     """
     assert request.image is not None
     pixels = _pixels(files[request.image.sha256], "RGB", request, size)
-    latents = yield from encode(vae, _to_numbers(pixels).to(noise.device, noise.dtype))
+    latents = yield from encode(vae, to_numbers(pixels).to(noise.device, noise.dtype))
     mask, anew = None, None
     if request.mask is not None:
         anew = _pixels(files[request.mask.sha256], "L", request, size)
@@ -141,7 +141,7 @@ def _pixels(data: bytes, mode: str, request: GenerationRequest, size: RenderSize
     return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="edge")
 
 
-def _to_numbers(pixels: NDArray[np.uint8]) -> Tensor:
+def to_numbers(pixels: NDArray[np.uint8]) -> Tensor:
     """0 to 255, (height, width, 3), to -1 to 1, (1, 3, height, width), float32.
 
     Laid out in memory as diffusers has it, stride of the batch included: which convolution torch takes hangs on that.
@@ -152,5 +152,5 @@ def _to_numbers(pixels: NDArray[np.uint8]) -> Tensor:
 def _token_mask(anew: NDArray[np.uint8], size: RenderSize, channels: int) -> Tensor:
     """0 or 1 for each number of the packed latents, float32."""
     mask = torch.from_numpy(anew.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    mask = functional.interpolate((mask >= _HALF).float(), size=(size.latent_height, size.latent_width))
+    mask = functional.interpolate((mask >= HALF).float(), size=(size.latent_height, size.latent_width))
     return pack_latents(mask.repeat(1, channels, 1, 1))

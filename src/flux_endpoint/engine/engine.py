@@ -17,8 +17,8 @@ from flux_endpoint.engine.calibration import CALIBRATION, time_step
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, predict_clean
 from flux_endpoint.engine.device import is_out_of_memory, watching
+from flux_endpoint.engine.drawn_from import read_sources
 from flux_endpoint.engine.encode import encode_image
-from flux_endpoint.engine.encoded_source import encode_source
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.gpu.pace import Pace
 from flux_endpoint.engine.joined import can_join
@@ -165,14 +165,14 @@ class FluxEngine:
         noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
         # 3. The noise levels to visit, and where to begin: in noise, or in a picture under as much of it as asked for.
         scheduler = make_scheduler(model.scheduler_config, request.num_inference_steps, noise.shape[1], model.device)
-        latents, skipped, source = noise, request.num_inference_steps - request.steps_to_draw, None
-        if request.image is not None:
-            source = yield from encode_source(model.vae, request, sources, size, noise)
+        latents, skipped = noise, request.num_inference_steps - request.steps_to_draw
+        source, beside = yield from read_sources(model.vae, self._spec.family, request, sources, size, noise)
+        if source is not None:
             latents = source.under_noise(scheduler.sigmas[skipped])
             scheduler.set_begin_index(skipped)
         timesteps = scheduler.timesteps[skipped:]
         conditions = Conditions(
-            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size), loras
+            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size), loras, beside
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
         level = levels.level_for(request.acceleration, has_negative=has_negative, has_loras=loras is not None)

@@ -109,7 +109,7 @@ class FusedTransformer:
             prompt: the one that steers.
             conditions: of the picture; its prompts are not read.
         """
-        ids = torch.cat([torch.zeros(prompt.limit, 3), conditions.image_ids])
+        ids = torch.cat([torch.zeros(prompt.limit, 3), conditions.ids_read])
         cosines, sines = self._conditioning.pos_embed(ids)
         # Each number stands there twice, once for either half of its pair.
         rotation = (cosines[:, ::2].contiguous(), sines[:, ::2].contiguous())

@@ -3,15 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.components import COMPONENT_WORDS, INDEX_FILE, SCHEDULER, Located, read_component
-from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect
+from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect, family_of
 from flux_endpoint.engine.headers import read_header, read_json
 from flux_endpoint.engine.sources import TRANSFORMER_CONFIG, Source, SourceKind, locate, naming, parse_source
-from flux_endpoint.engine.variants import Variant, variant_of
+from flux_endpoint.engine.variants import PIPELINES, Variant, variant_of
 from flux_endpoint.files.safetensors_header import TensorHeader
+
+_MARKS: Final = {
+    ModelFamily.DEV: "a guidance input",
+    ModelFamily.SCHNELL: "no guidance input",
+    ModelFamily.FILL: "inputs for a mask",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ def identify(source: Source, located: Located, family: ModelFamily) -> Identifie
     place, (kind, _) = located.places[Component.TRANSFORMER], found[Component.TRANSFORMER]
     if kind.family is None:
         raise CheckpointError(f"{place} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer")
-    check_family(family, has_guidance=kind.family is ModelFamily.DEV)
+    check_family(family, kind.family)
     for component, (kind, _) in found.items():
         # Another part of FLUX.1 in this place; what is of no known kind may be this one with tensors missing.
         if kind.components and component not in kind.components:
@@ -82,10 +89,10 @@ def check_index(folder: Path) -> None:
     """Check what the small file says that describes a folder in the layout of diffusers.
 
     Raises:
-        CheckpointError: it is no model that draws from text alone.
+        CheckpointError: it is no model that is known here.
     """
     kind = read_json(folder / INDEX_FILE).get("_class_name")
-    if kind not in ("FluxPipeline", "FluxKontextPipeline"):
+    if kind not in PIPELINES:
         raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
 
 
@@ -100,19 +107,22 @@ def check_kind(folder: Path, family: ModelFamily) -> None:
         CheckpointError: it is no FLUX model, or of the other family.
     """
     check_index(folder)
-    has_guidance = bool(read_json(folder / TRANSFORMER_CONFIG).get("guidance_embeds", False))
-    check_family(family, has_guidance=has_guidance)
+    config = read_json(folder / TRANSFORMER_CONFIG)
+    read = config.get("in_channels", 0)
+    # Those of dev and schnell name no output.
+    drawn = config.get("out_channels") or read
+    check_family(family, family_of(read, drawn, has_guidance=bool(config.get("guidance_embeds", False))))
 
 
-def check_family(family: ModelFamily, *, has_guidance: bool) -> None:
-    """Refuse a dev checkpoint, whose transformer reads a distilled guidance, for schnell and the other way round.
+def check_family(family: ModelFamily, found: ModelFamily) -> None:
+    """Refuse a checkpoint whose inputs are those of another family.
+
+    Args:
+        family: that the endpoint needs.
+        found: by the tensors.
 
     Raises:
-        CheckpointError: it is of the other family.
+        CheckpointError: it is of another family.
     """
-    if has_guidance == (family is ModelFamily.DEV):
-        return
-    kind, mark = ("dev", "a") if has_guidance else ("schnell", "no")
-    raise CheckpointError(
-        f"this is a {kind} checkpoint (it has {mark} guidance input), and the endpoint needs {family}"
-    )
+    if found is not family.by_tensors:
+        raise CheckpointError(f"this is a {found} checkpoint (it has {_MARKS[found]}), and the endpoint needs {family}")

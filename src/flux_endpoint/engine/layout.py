@@ -141,7 +141,7 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     _rehearse(modules[Component.TRANSFORMER], modules[Component.VAE])
     for checked in components.values():
         _compare(checked)
-    _check_components_fit(*modules.values())
+    _check_components_fit(family, *modules.values())
     return Checkpoint(
         source, located, family, identified.variant, components, tokenizers, _scheduler_config(located, family)
     )
@@ -268,13 +268,21 @@ def _by(shape: Shape) -> str:
 
 
 def _check_components_fit(
-    transformer: FluxTransformer2DModel, vae: AutoencoderKL, clip: CLIPTextModel, t5: T5EncoderModel
+    family: ModelFamily,
+    transformer: FluxTransformer2DModel,
+    vae: AutoencoderKL,
+    clip: CLIPTextModel,
+    t5: T5EncoderModel,
 ) -> None:
     """Refuse components of different models: each alone is fine, together they would fail at the first job."""
+    latents = 4 * vae.config.latent_channels
+    if family is ModelFamily.FILL:
+        # Beside the noisy picture it reads one with a hole, and the pixels of the hole.
+        latents = 2 * latents + 4 ** len(vae.config.block_out_channels)
     pairs = (
         (Component.T5, t5.config.d_model, "numbers a token", transformer.config.joint_attention_dim),
         (Component.CLIP, clip.config.hidden_size, "numbers", transformer.config.pooled_projection_dim),
-        (Component.VAE, 4 * vae.config.latent_channels, "numbers a token", transformer.config.in_channels),
+        (Component.VAE, latents, "numbers a token", transformer.config.in_channels),
     )
     for component, given, what, read in pairs:
         if given != read:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.engine.decode import Decoder
-from flux_endpoint.engine.denoise import Conditions, Velocity, extrapolated, guided
+from flux_endpoint.engine.denoise import Conditions, Velocity, extrapolated, guided, reading
 from flux_endpoint.engine.text import PromptEmbeds
 
 # Timesteps, the prompt that steers, and the conditions of a picture, to its velocity for that prompt.
@@ -39,8 +39,12 @@ class Level:
             timesteps: (steps,), float32, 1000 to 0.
             conditions: of the picture.
         """
-        towards = self.passes(timesteps, conditions.positive, conditions)
+        towards = self._of(conditions.positive, timesteps, conditions)
         if conditions.negative is not None:
-            away = self.passes(timesteps, conditions.negative, conditions)
+            away = self._of(conditions.negative, timesteps, conditions)
             towards = guided(towards, away, conditions.true_cfg_scale)
         return extrapolated(towards, timesteps) if self.is_extrapolated else towards
+
+    def _of(self, prompt: PromptEmbeds, timesteps: Tensor, conditions: Conditions) -> Velocity:
+        velocity = self.passes(timesteps, prompt, conditions)
+        return velocity if conditions.beside is None else reading(velocity, conditions.beside)

@@ -13,22 +13,21 @@ _HEAD_DIM: Final = 128
 _CLIP_HEAD_DIM: Final = 64
 # No file says how the latents were normalised.
 _VAE: Final = {"scaling_factor": 0.3611, "shift_factor": 0.1159, "norm_num_groups": 32, "sample_size": 1024}
-_SCHEDULES: Final[Mapping[ModelFamily, Mapping[str, Any]]] = {
-    ModelFamily.DEV: {
-        "use_dynamic_shifting": True,
-        "shift": 3.0,
-        "base_shift": 0.5,
-        "max_shift": 1.15,
-        "base_image_seq_len": 256,
-        "max_image_seq_len": 4096,
-    },
-    ModelFamily.SCHNELL: {"use_dynamic_shifting": False, "shift": 1.0},
+_OF_DEV: Final[Mapping[str, Any]] = {
+    "use_dynamic_shifting": True,
+    "shift": 3.0,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
 }
+_OF_SCHNELL: Final[Mapping[str, Any]] = {"use_dynamic_shifting": False, "shift": 1.0}
 
 
 def scheduler_config(family: ModelFamily) -> dict[str, Any]:
     """Of the noise schedule."""
-    return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **_SCHEDULES[family]}
+    schedule = _OF_SCHNELL if family is ModelFamily.SCHNELL else _OF_DEV
+    return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **schedule}
 
 
 def config_from_shapes(component: Component, shapes: Mapping[str, Shape]) -> dict[str, Any]:

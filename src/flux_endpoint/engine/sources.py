@@ -32,10 +32,10 @@ from flux_endpoint.engine.components import (
     locate_folder,
 )
 from flux_endpoint.engine.detect import Component
-from flux_endpoint.engine.headers import WEIGHT_ENDINGS
+from flux_endpoint.engine.headers import WEIGHT_ENDINGS, read_json
 from flux_endpoint.engine.report import LocalModel
 from flux_endpoint.engine.trouble import reading
-from flux_endpoint.engine.variants import Variant
+from flux_endpoint.engine.variants import PIPELINES, Variant
 
 DEMO: Final = "demo"
 # Has what FLUX.1's single files come without: tokenizers.
@@ -228,7 +228,7 @@ def list_local_models() -> list[LocalModel]:
 
 def _is_flux(folder: Path) -> bool:
     index = folder / INDEX_FILE
-    return index.is_file() and '"FluxPipeline"' in index.read_text("utf-8")
+    return index.is_file() and read_json(index).get("_class_name") in PIPELINES
 
 
 def packaged_folder(name: str) -> Path:

@@ -20,45 +20,53 @@ class Variant(StrEnum):
     FILL = "fill"
 
 
-_PIPELINES: Final = {"FluxKontextPipeline": Variant.KONTEXT, "FluxFillPipeline": Variant.FILL}
-# What these draw, they draw from a picture.
-_READING_PICTURES: Final = {Variant.KONTEXT: "changes pictures", Variant.FILL: "fills parts of pictures"}
-_TOLD_BY_NAME: Final = (Variant.KONTEXT, Variant.KREA, Variant.FILL)
+_KONTEXT_PIPELINE: Final = "FluxKontextPipeline"
+# What diffusers calls them.
+PIPELINES: Final = ("FluxPipeline", _KONTEXT_PIPELINE, "FluxFillPipeline")
+_TOLD_BY_NAME: Final = (Variant.KONTEXT, Variant.KREA)
+_FAMILIES: Final = {
+    Variant.DEV: ModelFamily.DEV,
+    Variant.SCHNELL: ModelFamily.SCHNELL,
+    Variant.KREA: ModelFamily.DEV,
+    Variant.KONTEXT: ModelFamily.KONTEXT,
+    Variant.FILL: ModelFamily.FILL,
+}
 
 
 def variant_of(place: Path, index_folder: Path, family: ModelFamily, word: Variant | None) -> Variant:
-    """What a transformer is.
+    """What a transformer is, whose tensors are those of the family that is needed.
 
     Args:
         place: its file or folder, whose name may tell.
         index_folder: whose `model_index.json` may tell.
-        family: by its guidance.
+        family: that the endpoint needs.
         word: the user's, which decides; None if nothing was said.
 
     Raises:
-        CheckpointError: it draws from pictures, or is no such model by its guidance.
+        CheckpointError: it is for something else than the endpoint, or cannot be what the user says.
     """
-    found, why = _found(place, index_folder, family)
+    found, why = _found(place, index_folder, family.by_tensors)
     variant = word or found
-    if variant in _READING_PICTURES:
-        hint = "" if word else f" ({why}; kind=dev says that it is none)"
-        raise CheckpointError(
-            f"this is FLUX.1 {variant.capitalize()}{hint}, which {_READING_PICTURES[variant]}; "
-            f"the endpoint draws from text alone"
-        )
-    if (variant is Variant.SCHNELL) != (family is ModelFamily.SCHNELL):
-        raise CheckpointError(f"kind={variant} does not fit: by its guidance this is a {family} transformer")
-    return variant
+    if word is not None and _FAMILIES[word].by_tensors is not family.by_tensors:
+        raise CheckpointError(f"kind={word} does not fit: by its inputs this is a {family.by_tensors} transformer")
+    if _FAMILIES[variant] is family:
+        return variant
+    if family is ModelFamily.KONTEXT:
+        who = f"kind={word} says that this is not" if word else "nothing says that this is"
+        hint = "" if word else " (kind=kontext does)"
+        raise CheckpointError(f"{who} FLUX.1 Kontext{hint}, which the endpoint needs")
+    hint = "" if word else f" ({why}; kind=dev says that it is none)"
+    raise CheckpointError(f"this is FLUX.1 {variant.capitalize()}{hint}, which has an endpoint of its own")
 
 
-def _found(place: Path, index_folder: Path, family: ModelFamily) -> tuple[Variant, str]:
+def _found(place: Path, index_folder: Path, tensors: ModelFamily) -> tuple[Variant, str]:
+    if tensors is not ModelFamily.DEV:
+        return (Variant.FILL if tensors is ModelFamily.FILL else Variant.SCHNELL), ""
     index = index_folder / INDEX_FILE
     if index.is_file():
         pipeline = str(read_json(index).get("_class_name"))
-        if pipeline in _PIPELINES:
-            return _PIPELINES[pipeline], f"{INDEX_FILE} names a {pipeline}"
-    if family is ModelFamily.SCHNELL:
-        return Variant.SCHNELL, ""
+        if pipeline == _KONTEXT_PIPELINE:
+            return Variant.KONTEXT, f"{INDEX_FILE} names a {pipeline}"
     name = place.name.lower() if place.is_file() else index_folder.name.lower()
     for variant in _TOLD_BY_NAME:
         if variant in name:

@@ -82,7 +82,7 @@ class LoadedModel:
     @property
     def latent_channels(self) -> int:
         """Channels of the latents before 2x2 patches are packed into tokens."""
-        return int(self.transformer.config.in_channels // 4)
+        return int(self.vae.config.latent_channels)
 
     @property
     def has_guidance(self) -> bool:
@@ -97,7 +97,7 @@ def notice_for(source: Source, family: ModelFamily, variant: Variant | None = No
             "This is the small embedded model: simple pictures for trying things out. For FLUX.1 itself set "
             "FLUX_ENDPOINT_MODEL=black-forest-labs/FLUX.1-dev."
         )
-    if family is ModelFamily.DEV:
+    if family is not ModelFamily.SCHNELL:
         return (
             "FLUX.1 [dev] weights are for non-commercial use: FLUX.1 [dev] Non-Commercial License, "
             "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
