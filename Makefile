@@ -90,7 +90,7 @@ $(VENV)/.installed-serve: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing flux-endpoint and its tools into $(VENV); the first time takes some minutes."
-	@$(PIP) -e ".[engine,postgres,s3,ray,otel,dev]" || { $(PIP_FAILED); }
+	@$(PIP) -e ".[engine,postgres,s3,ray,otel,c2pa,dev]" || { $(PIP_FAILED); }
 	@touch $@
 
 # The official JavaScript clients, and their next major versions, which run on the Node that comes with the tools.

@@ -176,6 +176,7 @@ NAMES_FORMATS = {
     "core/marks.py": "chunks of PNG, the only format without EXIF",
     "engine/png.py": "what PNG is made of",
     "engine/encode.py": "the encoders",
+    "engine/credentials.py": "a sample that is signed to try a certificate",
     "engine/fake.py": "PNG and JPEG made by hand, so that a gateway needs no Pillow",
     "engine/preview.py": "previews, whatever the picture's format",
     "worker/progress.py": "previews",

@@ -27,7 +27,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What only shows something; all other languages are run or parsed here.
 SHOWN = {"text"}
 # Run by a test of its own, with what it needs around it.
-ELSEWHERE = {("workers.md", "python"), ("webhooks.md", "python"), ("webhooks.md", "javascript"), ("fal.md", "python")}
+ELSEWHERE = {
+    ("workers.md", "python"),
+    ("webhooks.md", "python"),
+    ("webhooks.md", "javascript"),
+    ("fal.md", "python"),
+    ("marks.md", "bash"),
+}
 PARSERS = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 COMMANDS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"], "javascript": ["node", "program.mjs"]}
 

@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
-from tests.servers import DEADLINE_S, Servers
+from tests.servers import COMMAND, DEADLINE_S, Servers
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
@@ -48,3 +49,14 @@ def test_curl_makes_the_pictures_of_a_batch(servers: Servers) -> None:
     assert json.loads(added)["requestTotal"] == 3
     assert json.loads(finalized)["status"] == "FINALIZED"
     assert [line["status"] for line in json.loads(page)["requests"]] == ["COMPLETED"] * 3
+
+
+def test_a_picture_is_signed_and_checked_as_the_guide_says(servers: Servers, tmp_path: Path) -> None:
+    certificates, picture = code_blocks("marks.md", "bash")
+    run_block(certificates, "", tmp_path)
+    files = {"c2pa_cert": tmp_path / "pictures.pem", "c2pa_key": tmp_path / "pictures.key"}
+    server = servers.start(model="fake", **files)
+    told = run_block(picture.replace(".venv/bin/flux-endpoint", shlex.join(COMMAND)), server.url, server.folder)
+    assert re.search(r"^  signature +holds: unchanged since it was signed, by somebody trusted$", told, re.M)
+    assert re.search(r"^  signed by +Pictures Ltd, pictures.example.org$", told, re.M)
+    assert re.search(r"^  prompt +a lake$", told, re.M)

@@ -36,6 +36,7 @@ COMMANDS = [
     ["keys", "update"],
     ["keys", "revoke"],
     ["usage"],
+    ["verify"],
     ["webhooks"],
     ["webhooks", "list"],
     ["webhooks", "replay"],

@@ -7,7 +7,9 @@ import pytest
 
 from flux_endpoint.core.catalog import FLUX_SCHNELL
 from flux_endpoint.core.errors import DeviceFailed, NonFinite, NotFound, OutOfMemory, Unauthenticated
+from flux_endpoint.engine.credentials import PictureSigner
 from flux_endpoint.worker.connection import NoAnswer
+from tests.certificates import Authority
 from tests.unit.gateway_in_memory import DEADLINE_S, PNG, GatewayInMemory, SteppedEngine, job, working
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +143,27 @@ async def test_an_engine_that_fails_fails_its_job_only():
         engine.permits.release(100)
         gateway.jobs.put_nowait(job("b"))
         assert (await gateway.next(gateway.results))[1] == ("image/png", PNG, [])
+
+
+class SigningEngine(SteppedEngine):
+    """Signs what was cut on the way."""
+
+    def __init__(self, signer):
+        super().__init__(100)
+        self.signer = signer
+
+    def generate(self, request, *sources):
+        encode = yield from super().generate(request, *sources)
+        return lambda: self.signer.sign(encode().data[:-20], request.image_format)
+
+
+async def test_a_picture_that_cannot_be_signed_fails_its_job(tmp_path):
+    gateway, engine = GatewayInMemory(), SigningEngine(PictureSigner(*Authority.made(tmp_path).issue()))
+    gateway.jobs.put_nowait(job("a"))
+    async with working(gateway, engine):
+        name, result = await gateway.next(gateway.results)
+        assert (name, list(result)) == ("a", ["error"])
+        assert result["error"].startswith("image generation failed: the picture could not be signed: ")
 
 
 async def test_a_device_that_fails_ends_its_worker_and_its_jobs_are_for_others():

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from flux_endpoint import __version__
-from flux_endpoint.commands import db, generate, images, keys, models, serve, usage, webhooks, worker, workers
+from flux_endpoint.commands import db, generate, images, keys, models, serve, usage, verify, webhooks, worker, workers
 from flux_endpoint.core.errors import (
     CheckpointError,
     FluxEndpointError,
@@ -42,6 +42,7 @@ app.command()(serve.serve)
 app.command()(worker.worker)
 app.command()(generate.generate)
 app.command()(usage.usage)
+app.command()(verify.verify)
 for noun in (keys, webhooks, workers, models, images, db):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 

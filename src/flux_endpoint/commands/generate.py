@@ -18,11 +18,11 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone, finish
 from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.settings.engine import EMBEDDED
+from flux_endpoint.wiring.file_rules import file_rules
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 
 _ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
@@ -35,7 +35,11 @@ class Endpoint(StrEnum):
     SCHNELL = "schnell"
 
 
-@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory", "threads", "prompts_in_files", "lora_dir")
+@with_settings(
+    WorkerSettings,
+    *("model", "schnell_model", "device", "memory", "threads", "lora_dir"),
+    *("prompts_in_files", "c2pa_cert", "c2pa_key"),
+)
 @with_inputs(image_format="by the name of the file")
 def generate(
     *,
@@ -141,7 +145,7 @@ def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
         device=settings.device,
         threads=threads,
         memory=settings.memory,
-        rules=FileRules(has_prompts=settings.has_prompts_in_files),
+        rules=file_rules(settings),
         lora_dir=settings.lora_dir,
     )[endpoint_id]
 

@@ -7,6 +7,7 @@ from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.engine.factory import refuse_unloadable
 from flux_endpoint.settings import Settings
 from flux_endpoint.settings.engine import EMBEDDED
+from flux_endpoint.wiring.file_rules import file_rules
 
 
 @with_settings(Settings)
@@ -29,5 +30,7 @@ def serve(*, settings: Settings) -> None:
         for endpoint_id, source in settings.sources.items():
             if source != EMBEDDED:
                 refuse_unloadable(source, CATALOG[endpoint_id].family)
+        # Each of them would say the same.
+        file_rules(settings)
     if code := run(settings):
         raise typer.Exit(code)

@@ -10,9 +10,9 @@ from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
+from flux_endpoint.wiring.file_rules import file_rules
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 from flux_endpoint.wiring.tracing import make_tracer
@@ -64,7 +64,7 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
             device=settings.device,
             threads=threads,
             memory=settings.memory,
-            rules=FileRules(has_prompts=settings.has_prompts_in_files),
+            rules=file_rules(settings),
             lora_dir=settings.lora_dir,
             lora_cache_bytes=settings.lora_cache_bytes,
         )

@@ -195,6 +195,10 @@ class CheckpointError(FluxEndpointError):
     """The files of a model are missing, damaged, of another model, or too large for this machine."""
 
 
+class SigningFailed(FluxEndpointError):
+    """A picture was drawn and its file could not be signed, so that there is no file; the text says why."""
+
+
 class NonFinite(FluxEndpointError):
     """A model produced NaN or infinite numbers, which every picture shows as black; no picture exists.
 

@@ -196,6 +196,7 @@ class FluxEngine:
 
         def encode() -> EncodedImage:
             data = encode_image(pixels, request.image_format, parameters)
+            data = self._rules.finish(data, request.image_format)
             strange = vocabulary.warning("prompt", request.prompt) if vocabulary else None
             warnings = (*cut, strange) if strange else cut
             return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)

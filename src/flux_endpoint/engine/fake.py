@@ -71,6 +71,7 @@ class FakeEngine:
         # Another colour for other pictures to draw from.
         colour = functools.reduce(lambda so_far, file: zlib.crc32(file, so_far), sources.values(), request.seed)
         data = draw(request.width, request.height, colour, parameters)
+        data = self._rules.finish(data, request.image_format)
         return EncodedImage(data, request.image_format, request.width, request.height)
 
     def time_step(self) -> float | None:

@@ -1,10 +1,12 @@
 """The parameters of a picture as they are written into its file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.marks import PROMPTS
 from flux_endpoint.engine.protocol import ModelInfo
@@ -23,14 +25,21 @@ class FileRules:
 
     Attributes:
         has_prompts: whether prompts are written into them.
+        sign: makes a signed file of a finished one, or raises `SigningFailed`; None to leave them unsigned.
     """
 
     has_prompts: bool = True
+    sign: Callable[[bytes, ImageFormat], bytes] | None = None
 
     @property
     def parts(self) -> dict[str, str]:
         """What they add to a fingerprint: other bytes, another kind of worker."""
-        return {} if self.has_prompts else {"prompts": "left out"}
+        prompts = {} if self.has_prompts else {"prompts": "left out"}
+        return prompts if self.sign is None else {**prompts, "files": "signed"}
+
+    def finish(self, data: bytes, image_format: ImageFormat) -> bytes:
+        """The file to hand out, of one that is complete but for a signature."""
+        return data if self.sign is None else self.sign(data, image_format)
 
 
 DEFAULT_RULES: Final = FileRules()

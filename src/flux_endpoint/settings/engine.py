@@ -85,6 +85,15 @@ class EngineSettings(PrefixedSettings):
         "Whether prompts are written into pictures' files, beside the other parameters (docs/guides/marks.md).",
         "yes, no",
     )
+    c2pa_cert: Path | None = setting(
+        None,
+        "Certificate, with those between it and its authority; workers sign each picture with it and C2PA_KEY "
+        "(docs/guides/marks.md). Needs the extra `c2pa`.",
+        "a file in PEM format",
+    )
+    c2pa_key: Path | None = setting(
+        None, "Private key of C2PA_CERT, without a password. Workers read both files.", "a file in PEM format"
+    )
     otlp_endpoint: str | None = setting(
         None,
         "Collector that is sent traces by OTLP over HTTP. Default: OpenTelemetry's own OTEL_EXPORTER_OTLP_ENDPOINT; "

@@ -113,6 +113,9 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "LORA_CACHE_MB": str(settings.lora_cache_mb),
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "PROMPTS_IN_FILES": settings.prompts_in_files,
+        # The places of the files: their content never leaves the processes that sign.
+        "C2PA_CERT": str(settings.c2pa_cert.absolute()) if settings.c2pa_cert else None,
+        "C2PA_KEY": str(settings.c2pa_key.absolute()) if settings.c2pa_key else None,
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
         "OTLP_ENDPOINT": settings.otlp_endpoint,
