@@ -3,7 +3,7 @@
 They were chosen by the checker, which names what it sees on each, and by eye. Drawn by the server's own engine, so that
 whoever sends one of these inputs gets the same picture, whole.
 
-python -m training.evaluate.gallery src/flux_endpoint/models/demo/gallery
+python -m training.evaluate.gallery src/flux_endpoint/models/demo/gallery docs/images/gallery.jpg
 """
 
 import io
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelSpec
 from flux_endpoint.core.generation import parse_input
@@ -24,6 +24,9 @@ from training.checker.checker import Checker
 FILE = "gallery.json"
 LONGEST_SIDE = 320
 QUALITY = 80
+CELL = (300, 200)
+COLUMNS = 4
+GAP = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +88,17 @@ def draw_gallery(folder: Path) -> None:
     (folder / FILE).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
+def draw_sheet(folder: Path, file: Path) -> None:
+    """All of a gallery in one picture, in its order, each cut to one shape."""
+    entries = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    rows, (width, height) = -(-len(entries) // COLUMNS), CELL
+    sheet = Image.new("RGB", (COLUMNS * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    for index, entry in enumerate(entries):
+        place = (index % COLUMNS * (width + GAP), index // COLUMNS * (height + GAP))
+        sheet.paste(ImageOps.fit(Image.open(folder / entry["picture"]), CELL, Image.Resampling.LANCZOS), place)
+    sheet.save(file, quality=85, optimize=True)
+
+
 if __name__ == "__main__":
     draw_gallery(Path(sys.argv[1]))
+    draw_sheet(Path(sys.argv[1]), Path(sys.argv[2]))
