@@ -141,7 +141,7 @@ def _inputs() -> Iterator[str]:
         yield f"| `{name}` | {_cell(schema['description'])} |"
     yield from (
         "",
-        "What is not heeded is told in `output.warnings` and in headers `X-Warning`: names that are not known, with",
+        "What is not heeded is named in `output.warnings` and in headers `X-Warning`: names that are not known, with",
     )
     yield "the nearest one that is, and values that change nothing. With the header `Prefer: handling=strict` such a"
     yield "request is refused instead: [why](../decisions/0044-nothing-ignored-in-silence.md)."

@@ -408,7 +408,7 @@ def test_the_secret_of_webhooks_is_shown_and_rotated(run, tmp_path, monkeypatch)
     assert run("webhooks", "secret", key_id)[1] == secret
     _, rotated, note = run("webhooks", "secret", key_id, "--rotate")
     assert rotated != secret
-    assert "the secret before goes on signing until" in note
+    assert "the secret before signs too, until" in note
     assert run("webhooks", "secret", key_id)[1] == rotated
     assert_one_line(*run("webhooks", "secret", "none"), expected_code=78)
 

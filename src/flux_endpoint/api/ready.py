@@ -39,7 +39,7 @@ async def live(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """200 while jobs can be taken and pictures kept, 503 while not, and from the moment it is told to stop.
+    """200 while jobs can be taken and pictures kept, 503 while not, and from the moment it is asked to stop.
 
     Pictures cannot be kept once the image store has said that there is no such bucket or that it may not be used; it is
     asked again every 10 s.

@@ -53,13 +53,13 @@ def generate(
     """Make a picture, or several, on this machine, without a server.
 
     Examples:
-    - `flux-endpoint generate "a lighthouse on a cliff at night" -o lighthouse.png`
+    - `flux-endpoint generate "a calm sea at night, full moon" -o sea.png`
 
-    - `flux-endpoint generate "a misty lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
+    - `flux-endpoint generate "a lake at dawn" --endpoint schnell --width 768 --height 512 --seed 7`
 
-    - `flux-endpoint generate "a red boat" --num-images 4 -o boat.jpg`
+    - `flux-endpoint generate "a red house on a meadow" --num-images 4 -o house.jpg`
 
-    - `flux-endpoint generate "a red boat in winter" --image boat.jpg --strength 0.7 -o winter.jpg`
+    - `flux-endpoint generate "a lake at dawn" --image lake.jpg --strength 0.7 -o dawn.jpg`
     """
     if "image_format" not in fields:
         fields["image_format"] = _format_of(output).name

@@ -22,8 +22,8 @@ def group() -> None:
 def lifecycle(*, settings: Settings) -> None:
     """Print the rule with which the bucket deletes pictures by itself after IMAGE_RETENTION_DAYS, as JSON.
 
-    The command that sets it is told on standard error. The server deletes expired pictures anyhow; the rule holds when
-    no server runs.
+    The command that sets it is printed on standard error. The server deletes expired pictures anyhow; the rule holds
+    when no server runs.
 
     Examples:
     - `flux-endpoint images lifecycle --image-store-url s3://pictures/flux > lifecycle.json`

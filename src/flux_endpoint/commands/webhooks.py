@@ -106,7 +106,7 @@ def show_secret(
         secret = ask(settings, lambda admin: admin.stores.webhooks.webhook_secret(key_id))
     print(secret.secret)
     if secret.previous_until_ms is not None:
-        typer.echo(f"the secret before goes on signing until {day(secret.previous_until_ms)}", err=True)
+        typer.echo(f"the secret before signs too, until {day(secret.previous_until_ms)}", err=True)
 
 
 def _show_paused(paused: list[PausedReceiver]) -> None:

@@ -1,4 +1,4 @@
-"""What people are told about the models, and prompts to begin with."""
+"""What people read about the models, and prompts to begin with."""
 
 from typing import Final
 

@@ -97,7 +97,7 @@ class FleetSettings(PrefixedSettings):
     )
     lease_s: float = setting(
         30,
-        "Seconds after which a job goes back to the queue when its worker has fallen silent.",
+        "Seconds after which a job returns to the queue when its worker has fallen silent.",
         f"a number from 1 to {_MAX_LEASE_S}",
         ge=1,
         le=_MAX_LEASE_S,

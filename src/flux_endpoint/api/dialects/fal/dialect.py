@@ -93,7 +93,7 @@ _NOT_DRAWN: Final[dict[int | str, JsonObject]] = {
     504: json_response("The picture was not ready in time.", _ERROR),
 }
 _DRAWN: Final = _NOT_DRAWN | {200: json_response("The pictures.", _RESULT)}
-_WEBHOOK: Final = query_parameter("fal_webhook", {"type": "string"}, "Who is told the end.")
+_WEBHOOK: Final = query_parameter("fal_webhook", {"type": "string"}, "Who hears of the end.")
 _LOGS: Final = query_parameter("logs", {"enum": ["0", "1", "false", "true"]}, "Whether the answer has log lines.")
 
 

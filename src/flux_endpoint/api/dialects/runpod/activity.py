@@ -129,8 +129,8 @@ def endpoint_named(call: Call) -> str | None:
 async def usage(call: Call, key: ApiKey) -> Response:
     """Jobs by outcome and over time, percentiles of times and cold starts, queue, workers, spend by day, latest jobs.
 
-    Receivers of webhooks that are paused are told too. A key for some endpoints sees its own jobs, charges and webhooks
-    on these; any other key sees the whole server.
+    Receivers of webhooks that are paused are named too. A key for some endpoints sees its own jobs, charges and
+    webhooks on these; any other key sees the whole server.
     """
     wanted = _range(call)
     report = await call.services.activity.report(key, endpoint_named(call), wanted, statuses_in(call))

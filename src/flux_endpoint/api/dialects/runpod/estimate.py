@@ -40,8 +40,8 @@ ANSWERS: Final = ERRORS | {
 async def estimate(call: Call, endpoint: Endpoint) -> Response:
     """What the same body sent to `/run` now would cost, and how long it would take. Nothing is queued or charged.
 
-    The times are told from the jobs that this server completed lately on this endpoint, those most alike in pixels and
-    steps, at the same speed level if there are any; jobs that its workers do for other endpoints are not counted.
+    The times are computed from the jobs that this server completed lately on this endpoint, those most alike in pixels
+    and steps, at the same speed level if there are any; jobs that its workers do for other endpoints are not counted.
     """
     services = call.services
     idempotency_key_of(call)
