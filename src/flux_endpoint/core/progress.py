@@ -6,7 +6,7 @@ from typing import Any, Final
 # A preview is a few kB. What is larger is no preview, but data like any other.
 MAX_PREVIEW_CHARS: Final = 65_536
 _PREVIEW_PREFIX: Final = "data:image/"
-_FIGURES: Final = ("step", "total", "eta_ms")
+_FIGURES: Final = ("step", "total", "percent", "eta_ms")
 PREVIEW: Final = "preview"
 
 
@@ -17,8 +17,9 @@ def read_progress(chunk: Any) -> Mapping[str, Any] | None:
         chunk: any JSON value a worker sent.
 
     Returns:
-        `step` and `total`, whole numbers; `eta_ms`, milliseconds that are left, when the worker knows; `preview`, a
-        `data:` URL of a small picture, when there is one. A chunk without the first two is no progress.
+        `step` and `total`, whole numbers; `percent`, of the time that the whole takes, and `eta_ms`, milliseconds that
+        are left of it, when the worker knows; `preview`, a `data:` URL of a small picture, when there is one. A chunk
+        without the first two is no progress.
     """
     if not isinstance(chunk, Mapping) or not all(_is_count(chunk.get(name)) for name in ("step", "total")):
         return None

@@ -23,7 +23,7 @@ from flux_endpoint.core.job import Failed
 from flux_endpoint.engine.protocol import NO_SOURCES, EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
-from flux_endpoint.worker.progress import Progress
+from flux_endpoint.worker.progress import Finishes, Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
 from flux_endpoint.worker.tracing import JobTrace
 from flux_endpoint.worker.turns import Shape
@@ -87,6 +87,7 @@ class Worker:
         self._slots = asyncio.Semaphore(thread.slots + _FREE_REPORTS)
         self._lease_changed = asyncio.Event()
         self._health = Health()
+        self._finishes = Finishes()
         self._early_stops: dict[str, float] = {}
 
     async def run(self, leave: asyncio.Event, beside: Iterable[Coroutine[Any, Any, None]] = ()) -> None:
@@ -165,10 +166,11 @@ class Worker:
             if engine is None:
                 return Failed(f"this worker has no model for the endpoint {job.endpoint_id}")
             sources = await self._sources_of(job, request)
-            progress = Progress(self._gateway, job)
+            shape = Shape.of(job.endpoint_id, job.input)
+            format_name = request.image_format.name
+            progress = Progress(self._gateway, job, self._finishes.expected_s(shape, format_name))
             tracing = held.trace.drawing(engine) if held.trace else contextlib.nullcontext(engine)
             async with progress.sending():
-                shape = Shape.of(job.endpoint_id, job.input)
                 with tracing as drawn_by:
                     images = await self._thread.generate(
                         job.id,
@@ -195,6 +197,8 @@ class Worker:
             self._monotonic_s() - started_s,
         )
         self._health.note_picture()
+        if progress.finishing_s is not None:
+            self._finishes.note(shape, format_name, progress.finishing_s)
         return images
 
     async def _sources_of(self, job: TakenJob, request: GenerationRequest) -> Mapping[str, bytes]:

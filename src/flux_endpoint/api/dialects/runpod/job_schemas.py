@@ -93,7 +93,12 @@ PROGRESS_SCHEMA: JsonObject = _object(
     {
         "step": {"type": "integer", "minimum": 0, "description": "Steps done."},
         "total": {"type": "integer", "minimum": 0, "description": "Steps in all."},
-        "eta_ms": {"type": "integer", "minimum": 0, "description": "Milliseconds until the last of them is done."},
+        "percent": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Of the time that the picture takes, decoding and encoding included.",
+        },
+        "eta_ms": {"type": "integer", "minimum": 0, "description": "Milliseconds until the picture is done."},
     },
     ["step", "total"],
 )
@@ -107,7 +112,7 @@ EVENTS_EXAMPLE = (
     "retry: 2000\n\n"
     'id: 5d1c3bd2a1c0f7e4\nevent: status\ndata: {"id":"eaebd6e7-u1","status":"IN_QUEUE","queuePosition":1}\n\n'
     'id: 0b9f0d0a3c6e4a11\nevent: status\ndata: {"id":"eaebd6e7-u1","status":"IN_PROGRESS","delayTime":12,'
-    '"workerId":"local-0","progress":{"step":7,"total":28,"eta_ms":5250,"preview":"data:image/jpeg;base64,..."}}\n\n'
+    '"workerId":"local-0","progress":{"step":7,"total":28,"percent":24,"eta_ms":5550,"preview":"data:image/jpeg;base64,..."}}\n\n'
 )
 
 _PICTURE_SCHEMA: JsonObject = _object(

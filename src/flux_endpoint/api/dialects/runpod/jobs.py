@@ -65,9 +65,10 @@ async def status_sync(call: Call, endpoint: Endpoint, job_id: str) -> Response:
 async def stream(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     """What a job has sent since this API key asked last, held until there is something or the job is done.
 
-    The FLUX endpoints send `{"step", "total", "eta_ms"}` while they draw; the last of these also has `preview`, a small
-    picture as a `data:` URL, when there is one. Each key is handed each chunk once. With `position` the caller says
-    from where on, and nothing is remembered. A job that lost its worker and starts again sends everything again.
+    The FLUX endpoints send `{"step", "total", "percent", "eta_ms"}` while they draw; the last of these also has
+    `preview`, a small picture as a `data:` URL, when there is one. Each key is handed each chunk once. With `position`
+    the caller says from where on, and nothing is remembered. A job that lost its worker and starts again sends
+    everything again.
     """
     wait_s, position = WAIT_MS.read(call, STREAM_WAIT_MS_DEFAULT) / 1_000, POSITION.read(call)
     if position is None:
