@@ -59,12 +59,12 @@ def test_expired_pictures_say_so(page: Page, server: Server) -> None:
     name = page.locator(".frame img").get_attribute("src").rpartition("/")[2]
     (file,) = (server.data_dir / "images").rglob(name)
     file.unlink()
-    page.reload()
-    expect(thumbnails(page)).to_have_text("expired")
     # As after a week: nor does the browser have it any more.
     page.context.new_cdp_session(page).send("Network.clearBrowserCache")
-    thumbnails(page).click()
+    page.reload()
     expect(page.locator(".frame .words")).to_contain_text("This picture has expired")
+    expect(thumbnails(page)).to_have_text("expired")
+    thumbnails(page).click()
     expect(page.locator("#prompt")).to_have_value(SMALL["prompt"])
 
 

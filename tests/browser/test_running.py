@@ -10,6 +10,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from tests.browser.actions import LONG, SMALL, badge, draw, fill, thumbnails
 from tests.browser.conftest import Visitor
+from tests.browser.test_access import check_access
 
 _WATCH_PREVIEWS = """() => {
   window.seen = [];
@@ -27,6 +28,10 @@ def test_the_picture_appears_while_it_is_made_and_nothing_jumps(page: Page) -> N
     page.click("#run")
     frame = page.locator(".frame")
     expect(page.locator("#badge-text")).to_have_text(re.compile(r"Step \d+ of 50 · .* left"))
+    # After the last step the bar has some way to go still.
+    expect(page.locator("#badge-text")).to_have_text(re.compile(r"Decoding · .* left"))
+    part = float(page.locator(".frame .done").evaluate("(bar) => bar.style.getPropertyValue('--part')"))
+    assert 0.2 < part < 1
     expect(page.locator(".frame img[data-kind=preview]")).to_be_visible()
     before = frame.bounding_box()
     badge(page, "done")
@@ -138,9 +143,47 @@ def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
     page.click("#run")
     expect(thumbnails(page)).to_have_count(1)
     page.reload()
-    expect(thumbnails(page).locator("img")).to_be_visible()
-    thumbnails(page).click()
+    # It is shown again, with nothing to be done.
+    expect(page.locator(".frame")).to_have_count(1)
+    expect(page.locator(".frame.welcome")).to_have_count(0)
     badge(page, "done")
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    page.reload()
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    expect(thumbnails(page).locator("img")).to_be_visible()
+
+
+def test_what_is_run_meanwhile_waits_in_a_queue_that_is_seen(page: Page) -> None:
+    # Nobody serves it, so that it stays as long as it is wanted.
+    page.click("#endpoints >> text=Echo")
+    page.fill("#json", '{"text": "hello"}')
+    page.click("#run")
+    expect(page.locator("#run")).to_contain_text("Add to queue")
+    expect(page.locator("#queue-box")).to_be_hidden()
+    page.keyboard.press("Control+Enter")
+    entries = page.locator("#queue li")
+    expect(entries).to_have_count(2)
+    expect(entries.nth(1)).to_contain_text("no worker")
+    check_access(page)
+    # What is looked at stays, until something else is chosen.
+    expect(entries.nth(0).locator(".open")).to_have_attribute("aria-current", "true")
+    entries.nth(1).locator(".open").click()
+    expect(entries.nth(1).locator(".open")).to_have_attribute("aria-current", "true")
+    entries.nth(0).get_by_role("button", name="Cancel Echo").click()
+    expect(page.locator("#queue-box")).to_be_hidden()
+    page.click("text=Flux Dev")
+    fill(page, **LONG, seed=5)
+    page.click("#variations")
+    expect(entries.nth(1)).to_contain_text("4 pictures")
+    entries.nth(1).get_by_role("button", name="Cancel").click()
+    page.click("#run")
+    expect(entries.nth(1)).not_to_contain_text("4 pictures")
+    page.click("#cancel")
+    # The next follows by itself, as soon as nothing is looked at that is not over.
+    expect(page.locator(".frame img[data-kind=preview]")).to_be_visible()
+    page.click("#cancel")
+    expect(page.locator("#badge-text")).to_have_text("Cancelled")
+    expect(page.locator("#queue-box")).to_be_hidden()
 
 
 def test_what_people_write_is_only_ever_text(page: Page) -> None:

@@ -43,6 +43,7 @@ export const catalogue = () => json("v2/endpoints", { withKey: false });
 export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
 export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
 export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
+export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
 // The job at each change of its state or progress, until it is over; ends early when the connection does.
@@ -62,12 +63,3 @@ export function pictureUrl(url) {
 }
 
 export const isOwnPicture = (url) => pictureUrl(url).startsWith(BASE);
-
-// Whether a picture is no longer kept; an unreachable server says nothing about that.
-export async function isGone(url) {
-  try {
-    return (await fetch(pictureUrl(url), { method: "HEAD", cache: "no-store" })).status === 404;
-  } catch {
-    return false;
-  }
-}

@@ -33,5 +33,6 @@ export function showCost({ price }, size) {
   byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
   byId("cost").title = Number.isFinite(amount) ? exactUsd(amount) : "";
   byId("cost-rule").textContent = calculation(price, size);
+  byId("cost-rule").title = "Counted for the limits of keys. Nobody is billed.";
   byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * amount)}`;
 }

@@ -102,7 +102,7 @@ export class Form extends EventTarget {
       field.title = properties[name].description ?? "";
       const slider = document.querySelector(`[data-for="${name}"]`);
       if (slider) Object.assign(slider, limits, { step: type === "integer" ? 1 : (maximum - minimum) / PARTS_OF_A_RANGE });
-      const isUntouched = field.value === "" || Number(field.value) === before?.[name].default;
+      const isUntouched = field.value === "" || Number(field.value) === before?.[name]?.default;
       const isOutside = field.value !== "" && (Number(field.value) < minimum || Number(field.value) > maximum);
       if (name !== "seed" && (isUntouched || isOutside)) field.value = properties[name].default;
     }

@@ -2,7 +2,7 @@
 
 const DATABASE = "flux-endpoint";
 const STORE = "runs";
-const LIMIT = 200;
+const LIMIT = 5_000;
 
 function promised(request) {
   return new Promise((resolve, reject) => {
@@ -11,9 +11,11 @@ function promised(request) {
   });
 }
 
+// Dispatches "change" when anything is added, changed or removed, in whichever tab.
 export class History extends EventTarget {
   #database = null;
   #records = [];
+  #others = new BroadcastChannel(DATABASE);
 
   // The records stay in memory too: a browser that keeps nothing (a private window) still shows this visit's.
   static async open() {
@@ -27,6 +29,7 @@ export class History extends EventTarget {
     } catch {
       history.#database = null;
     }
+    history.#others.onmessage = ({ data }) => history.#heard(data);
     return history;
   }
 
@@ -38,28 +41,54 @@ export class History extends EventTarget {
     return this.#records;
   }
 
+  get(id) {
+    return this.#records.find((record) => record.id === id);
+  }
+
   async save(record) {
-    const index = this.#records.findIndex(({ id }) => id === record.id);
-    if (index < 0) this.#records.unshift(record);
-    else this.#records[index] = record;
+    this.#put(record);
     const surplus = this.#records.splice(LIMIT);
     this.#changed();
     if (!this.#database) return;
     const store = this.#store("readwrite");
     for (const { id } of surplus) store.delete(id);
     await promised(store.put(record));
+    this.#others.postMessage({ saved: record.id });
   }
 
-  async remove(id) {
-    this.#records = this.#records.filter((record) => record.id !== id);
+  // Those with these ids.
+  async remove(ids) {
+    const gone = new Set(ids);
+    this.#records = this.#records.filter(({ id }) => !gone.has(id));
     this.#changed();
-    if (this.#database) await promised(this.#store("readwrite").delete(id));
+    if (this.#database) {
+      const store = this.#store("readwrite");
+      await Promise.all(ids.map((id) => promised(store.delete(id))));
+    }
+    this.#others.postMessage({ removed: ids });
   }
 
-  async clear() {
-    this.#records = [];
+  clear() {
+    return this.remove(this.#records.map(({ id }) => id));
+  }
+
+  // What another tab has done.
+  async #heard({ saved, removed }) {
+    if (removed) {
+      const gone = new Set(removed);
+      this.#records = this.#records.filter(({ id }) => !gone.has(id));
+    } else if (this.#database) {
+      const record = await promised(this.#store("readonly").get(saved));
+      // The object that others here hold on to stays the same.
+      if (record) this.#put(Object.assign(this.get(saved) ?? record, record));
+    }
     this.#changed();
-    if (this.#database) await promised(this.#store("readwrite").clear());
+  }
+
+  #put(record) {
+    const index = this.#records.findIndex(({ id }) => id === record.id);
+    if (index >= 0) this.#records[index] = record;
+    else this.#records.splice(this.#records.findIndex(({ createdMs }) => createdMs <= record.createdMs) >>> 0, 0, record);
   }
 
   #store(mode) {

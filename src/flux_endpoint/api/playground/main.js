@@ -6,16 +6,24 @@ import { openCompare } from "./compare.js";
 import { announce, byId, copyFrom } from "./dom.js";
 import { takeFiles } from "./drop.js";
 import { showChoice, showCost, showEndpoint } from "./endpoints.js";
+import { Estimate } from "./estimate.js";
+import { Film } from "./film.js";
 import { Form } from "./form.js";
 import { findRun } from "./found.js";
-import { History, thumbnail } from "./history.js";
+import { Gallery } from "./gallery.js";
+import { History } from "./history.js";
 import { key, takeKeyFromAddress } from "./key.js";
 import { fromFragment, toFragment } from "./link.js";
-import { Run, TERMINAL, restored, seedOf } from "./run.js";
+import { Queue } from "./queue.js";
+import { restored, seedOf } from "./run.js";
+import { Runs, newSet } from "./runs.js";
 import { SignIn } from "./signin.js";
-import { Stage, pictureOf, summary } from "./stage.js";
-import { Thumbnails } from "./thumbnails.js";
+import { Stage, pictureOf } from "./stage.js";
+import { summary } from "./state.js";
 import { Tabs } from "./tabs.js";
+import { Thumbnails } from "./thumbnails.js";
+import { Viewer } from "./viewer.js";
+import { Words } from "./words.js";
 
 const SEVERAL = 4;
 const ADDRESS_PAUSE_MS = 250; // browsers allow about a hundred changes of the address in half a minute
@@ -25,21 +33,33 @@ class Playground {
   constructor(catalogue, earlier) {
     this.catalogue = catalogue;
     this.earlier = earlier;
-    this.live = new Map(); // runs of this visit that are not over, by job id
+    this.runs = new Runs(earlier);
+    this.isFollowing = false; // the stage goes on to the next run of the queue when the one that it shows is over
     this.form = new Form();
     this.stage = new Stage({
       showAll: (runs) => this.show(runs),
       compare: (run) => this.compare(run),
       copyLink: (run, button) => copyFrom(button, this.linkTo(run.record)),
+      favourite: (run) => this.favour(run),
       remove: (run) => this.remove(run),
     });
+    this.film = new Film(this.stage);
+    this.queue = new Queue(this.runs, this.stage, (set) => this.look(set));
+    this.viewer = new Viewer();
+    this.estimate = new Estimate(this.form);
+    this.words = new Words((prompt) => (this.form.input = { ...this.form.input, prompt }));
     this.thumbnails = new Thumbnails(earlier, (record) => this.open(record));
+    this.gallery = new Gallery(earlier, (record) => this.open(record));
     this.code = new CodeView(this.form);
     this.tabs = new Tabs((name) => name === "code" && this.code.show());
     this.signIn = new SignIn();
     showChoice(catalogue, (endpoint) => this.choose(endpoint));
     this.form.addEventListener("change", () => this.inputChanged());
     this.stage.addEventListener("choose", ({ detail }) => this.show([detail], this.stage.runs));
+    this.stage.addEventListener("view", ({ detail }) => this.viewer.open(detail));
+    this.stage.addEventListener("tick", () => this.showState());
+    this.runs.addEventListener("progress", () => this.showState());
+    this.runs.addEventListener("change", ({ detail }) => this.runChanged(detail));
     this.stage.addEventListener("gone", ({ detail }) => this.expired(detail.record));
     this.#listen();
   }
@@ -62,7 +82,10 @@ class Playground {
       if (confirm("Forget all earlier pictures of this browser?")) this.earlier.clear();
     });
     addEventListener("keydown", (event) => this.#pressed(event));
-    addEventListener("keychange", () => this.code.show());
+    addEventListener("keychange", () => {
+      this.code.show();
+      this.estimate.ask(0);
+    });
     addEventListener("hashchange", () => {
       takeKeyFromAddress();
       this.readAddress();
@@ -88,12 +111,13 @@ class Playground {
   start() {
     byId("settings").open = !IS_NARROW.matches;
     byId("run-keys").textContent = navigator.userAgent.includes("Mac") ? "⌘ ↵" : "Ctrl ↵";
+    // Before the address is written anew, which keeps them.
+    const shown = history.state?.shown ?? [];
     if (!this.readAddress()) this.choose(this.catalogue[0]);
     this.welcome();
-    for (const record of this.earlier.records) {
-      if (!TERMINAL.has(record.status)) this.follow(restored(record));
-    }
-    this.checkEarlier();
+    this.runs.resume();
+    this.showAgain(shown);
+    this.completeEarlier();
     byId("prompt").focus({ preventScroll: true });
   }
 
@@ -111,12 +135,15 @@ class Playground {
   choose(endpoint) {
     this.form.setEndpoint(endpoint);
     showEndpoint(endpoint);
+    this.words.setEndpoint(endpoint);
     if (!this.stage.runs.length) this.welcome();
   }
 
   inputChanged() {
     const size = this.form.size.value;
     showCost(this.form.endpoint, size);
+    this.estimate.ask();
+    this.words.show();
     this.stage.shapeWelcome(size);
     if (this.tabs.current === "code") this.code.show();
     clearTimeout(this.addressTimer);
@@ -130,7 +157,7 @@ class Playground {
     } catch {
       return; // half-written JSON
     }
-    history.replaceState(null, "", `#${toFragment(this.form.endpoint, input)}`);
+    history.replaceState(history.state, "", `#${toFragment(this.form.endpoint, input)}`);
   }
 
   linkTo(record) {
@@ -153,12 +180,12 @@ class Playground {
 
   // --- Runs ---
 
+  // Those on the stage that are not over: what Cancel is for.
   get busy() {
     return this.stage.runs.concat(this.stage.all ?? []).filter(({ isOver }) => !isOver);
   }
 
   async run(count) {
-    if (this.busy.length) return;
     if (!key.get()) return this.signIn.open("", () => this.run(count));
     this.form.clearErrors();
     let input;
@@ -167,46 +194,37 @@ class Playground {
     } catch (error) {
       return this.form.showError(`The input is not valid JSON: ${error.message}`);
     }
-    const { endpoint } = this.form;
     const inputs = count === 1 ? [input] : this.form.seed.several(count).map((seed) => ({ ...input, seed }));
-    const runs = inputs.map((each) => Run.create(endpoint, each));
+    const runs = newSet(this.form.endpoint, inputs);
+    // What is looked at while it is drawn stays; what is sent now waits its turn in the queue.
+    const isNext = this.busy.length > 0;
     const before = [this.stage.runs, this.stage.all];
-    this.show(runs);
-    if (this.tabs.current === "code") this.tabs.show("picture");
+    if (!isNext) this.look(runs);
+    this.isFollowing = true;
     try {
-      // One after the other: what is wrong with the first is wrong with all.
-      for (const run of runs) {
-        await run.submit();
-        this.follow(run);
-        if (IS_NARROW.matches && run === runs[0]) document.querySelector(".stage").scrollIntoView({ block: "start" });
-      }
+      await this.runs.send(runs, () => {
+        if (isNext) announce("Added to the queue");
+        else if (IS_NARROW.matches) document.querySelector(".stage").scrollIntoView({ block: "start" });
+      });
     } catch (error) {
-      const sent = runs.filter(({ record }) => record.id);
-      if (sent.length) this.show(sent);
-      else this.show(...before);
-      if (sent.length === 0 && !before[0].length) this.welcome();
+      if (!isNext) {
+        this.show(...(error.sent.length ? [error.sent] : before));
+        if (!this.stage.runs.length) this.welcome();
+      }
       if (error.status === 401) this.signIn.open(error.message, () => this.run(count));
       else this.form.showError(error.message);
     }
+    this.rememberShown();
   }
 
-  async follow(run) {
-    const { record } = run;
-    this.live.set(record.id, run);
-    let { status } = record;
-    run.addEventListener("change", () => {
-      this.showState();
-      if (record.status === status) return;
-      status = record.status;
-      this.thumbnails.show();
-    });
-    await this.earlier.save(record);
-    await run.follow();
-    this.live.delete(record.id);
-    if (!this.earlier.records.some(({ id }) => id === record.id)) return; // removed meanwhile
-    await this.earlier.save(record);
+  // A run has begun, changed its state or ended.
+  runChanged(run) {
+    this.thumbnails.show();
     this.showState();
-    await this.addThumbnail(record);
+    if (run.isOver) this.estimate.ask();
+    if (!this.isFollowing || this.busy.length) return;
+    const next = this.runs.sets.find((set) => set.some(({ record }) => record.status === "IN_PROGRESS"));
+    if (next) this.show(next);
   }
 
   async cancel() {
@@ -231,6 +249,25 @@ class Playground {
   show(runs, all = null) {
     this.stage.show(runs, all);
     this.showState();
+    this.queue.show();
+    this.rememberShown();
+  }
+
+  // A set that is not over, or one that begins.
+  look(set) {
+    if (this.tabs.current === "code") this.tabs.show("picture");
+    this.show(set);
+  }
+
+  // With the tab, not in the address: a reload shows it again, a copied link does not.
+  rememberShown() {
+    const shown = (this.stage.all ?? this.stage.runs).map(({ record }) => record.id).filter(Boolean);
+    history.replaceState({ shown }, "");
+  }
+
+  showAgain(ids) {
+    const runs = ids.map((id) => this.runs.get(id) ?? (this.earlier.get(id) && restored(this.earlier.get(id)))).filter(Boolean);
+    if (runs.length) this.show(runs);
   }
 
   showState() {
@@ -243,7 +280,9 @@ class Playground {
     if (!isBusy && document.activeElement === byId("cancel")) byId("run").focus();
     byId("cancel").hidden = !isBusy;
     this.thumbnails.current = runs.length === 1 ? runs[0].record : null;
-    for (const name of ["run", "variations"]) byId(name).setAttribute("aria-disabled", String(isBusy));
+    byId("run-text").textContent = isBusy ? "Add to queue" : "Run";
+    byId("run-keys").hidden = isBusy;
+    this.film.show();
     document.title = isBusy ? `${text} · flux-endpoint` : "Playground · flux-endpoint";
     // Steps are shown, not read out.
     const spoken = state === "busy" && runs.some(({ record }) => record.status === "IN_PROGRESS") ? "Running" : text;
@@ -254,7 +293,8 @@ class Playground {
   // --- Earlier pictures ---
 
   open(record) {
-    const run = this.live.get(record.id) ?? restored(record);
+    const run = this.runs.get(record.id) ?? restored(record);
+    this.isFollowing = false;
     const endpoint = this.catalogue.find(({ id }) => id === record.endpoint);
     if (endpoint) {
       this.choose(endpoint);
@@ -268,22 +308,18 @@ class Playground {
   // A job by its id, as the page of the figures links it.
   async openJob({ endpoint, job }) {
     if (!key.get()) return this.signIn.open("", () => this.openJob({ endpoint, job }));
-    const known = this.earlier.records.find(({ id }) => id === job);
-    if (known) return this.open(known);
+    if (this.earlier.get(job)) return this.open(this.earlier.get(job));
     try {
       const run = await findRun(endpoint, job);
-      this.live.set(job, run);
+      this.runs.watch(run);
       this.open(run.record);
-      run.addEventListener("change", () => this.showState());
-      await run.follow();
-      this.live.delete(job);
     } catch (error) {
       this.complain(error.message);
     }
   }
 
   async remove(run) {
-    await this.earlier.remove(run.record.id);
+    await this.earlier.remove([run.record.id]);
     this.show([]);
     this.welcome();
     byId("prompt").focus();
@@ -301,23 +337,15 @@ class Playground {
     this.earlier.save(Object.assign(record, { isExpired: true }));
   }
 
-  async addThumbnail(record) {
-    const picture = pictureOf(record);
-    if (!picture || !api.isOwnPicture(picture)) return;
-    const image = new Image();
-    image.src = api.pictureUrl(picture);
-    await image.decode().catch(() => {});
-    if (!this.earlier.records.includes(record)) return; // removed meanwhile
-    if (image.naturalWidth) await this.earlier.save(Object.assign(record, { thumbnail: thumbnail(image) }));
+  favour({ record }) {
+    this.earlier.save(Object.assign(record, { isFavourite: !record.isFavourite }));
+    this.stage.update();
   }
 
-  // One question each, one after the other, beside whatever else the visitor does.
-  async checkEarlier() {
+  // A page that was left too early has made no thumbnail.
+  async completeEarlier() {
     for (const record of [...this.earlier.records]) {
-      const picture = pictureOf(record);
-      if (!picture || record.isExpired || !api.isOwnPicture(picture)) continue;
-      if (await api.isGone(picture)) this.expired(record);
-      else if (record.thumbnail === undefined) await this.addThumbnail(record); // left before it was made
+      if (record.thumbnail === undefined && !record.isExpired) await this.runs.addThumbnail(record);
     }
   }
 }

@@ -17,6 +17,6 @@ export function rule(price) {
 }
 
 export function calculation(price, { width, height }) {
-  if (price.usdPerMegapixel === undefined) return rule(price);
-  return `${((width * height) / PIXELS_PER_MEGAPIXEL).toFixed(2)} MP × ${usd(price.usdPerMegapixel)}`;
+  const how = price.usdPerMegapixel === undefined ? rule(price) : `${((width * height) / PIXELS_PER_MEGAPIXEL).toFixed(2)} MP × ${usd(price.usdPerMegapixel)}`;
+  return `${how} · nobody is billed`;
 }

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 
 export const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
+const ALMOST = 0.99;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 8_000;
 
@@ -13,15 +14,18 @@ export class Run extends EventTarget {
   constructor(record) {
     super();
     this.record = record;
-    this.progress = null; // {step, total, eta_ms} while it is drawn
+    this.progress = null; // {step, total, percent, eta_ms} while it is drawn
+    this.heardMs = 0; // when that came
     this.preview = null; // data: URL of the latest preview
+    this.film = []; // all of them so far
     this.position = null; // in the queue, 1 is next
     this.notice = null; // what to know while it waits
     this.isOffline = false;
   }
 
-  static create(endpoint, input) {
-    return new Run({ id: null, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
+  // `set`: the name of the set it is sent in, if it is not sent alone.
+  static create(endpoint, input, set) {
+    return new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
   }
 
   // A job that this page did not send, by the server's answer to a question for it.
@@ -33,6 +37,17 @@ export class Run extends EventTarget {
 
   get isOver() {
     return TERMINAL.has(this.record.status);
+  }
+
+  // How far it is now: {part, leftMs}, part from 0 to 1; null until the worker has said. Moves on between two messages,
+  // and stops short of an end that has not been told. A worker that tells no percentage counts its steps only.
+  get pace() {
+    if (!this.progress) return null;
+    const { step, total, percent, eta_ms: etaMs = 0 } = this.progress;
+    const told = percent === undefined ? step / total : percent / 100;
+    const sinceMs = Date.now() - this.heardMs;
+    const part = etaMs ? told + (1 - told) * Math.min(1, sinceMs / etaMs) : told;
+    return { part: Math.min(part, ALMOST), leftMs: Math.max(0, etaMs - sinceMs) };
   }
 
   // Throws ApiError when the server refuses the input: then there is no job to follow.
@@ -73,8 +88,9 @@ export class Run extends EventTarget {
     this.position = queuePosition ?? null;
     this.notice = notice ?? null;
     if (progress) {
-      this.preview = progress.preview ?? this.preview;
+      if (progress.preview && progress.preview !== this.preview) this.film.push((this.preview = progress.preview));
       this.progress = progress;
+      this.heardMs = Date.now();
     }
     const { status, output, error, executionTime, delayTime } = body;
     const news = { status, body };

@@ -2,11 +2,14 @@
 
 import { isOwnPicture, pictureUrl } from "./api.js";
 import { byId, el, icon } from "./dom.js";
-import { seconds, timeLeft, usd } from "./format.js";
+import { seconds, usd } from "./format.js";
 import { seedOf } from "./run.js";
 
-// Dispatches "choose" (detail: run) when one of four is opened, "loaded" (detail: {run, image}) when a picture is there,
-// and "gone" (detail: run) when the server no longer has it.
+const TICK_MS = 250;
+
+// Dispatches "choose" (detail: run) when one of four is opened, "view" (detail: run) when the only one is clicked, "tick"
+// from time to time while one is drawn, "loaded" (detail: {run, image}) when a picture is there, and "gone" (detail: run)
+// when the server no longer has it.
 export class Stage extends EventTarget {
   constructor(actions) {
     super();
@@ -25,6 +28,16 @@ export class Stage extends EventTarget {
     byId("frames").replaceChildren(...this.frames.map(({ frame }) => frame));
     byId("frames").dataset.count = runs.length;
     this.update();
+    this.#tick();
+  }
+
+  // Bars move on between two pieces of news.
+  #tick() {
+    clearTimeout(this.timer);
+    if (this.runs.every(({ isOver }) => isOver)) return;
+    for (const parts of this.frames) moveBar(parts);
+    this.dispatchEvent(new Event("tick"));
+    this.timer = setTimeout(() => this.#tick(), TICK_MS);
   }
 
   // Nothing yet: what to do, and prompts to begin with.
@@ -75,17 +88,20 @@ export class Stage extends EventTarget {
     const frame = el("figure", { className: "frame" }, image, words, track);
     frame.style.setProperty("--w", width);
     frame.style.setProperty("--h", height);
-    if (this.runs.length > 1) {
-      const button = el("button", { type: "button", className: "choose", "aria-label": `Look at picture ${index + 1} of ${this.runs.length}` });
-      button.addEventListener("click", () => this.dispatchEvent(new CustomEvent("choose", { detail: run })));
-      frame.append(button);
-    }
+    const isOnly = this.runs.length === 1;
+    const label = isOnly ? "Look at the picture in full size" : `Look at picture ${index + 1} of ${this.runs.length}`;
+    const button = el("button", { type: "button", className: "choose", hidden: isOnly, "aria-label": label });
+    button.addEventListener("click", () => this.dispatchEvent(new CustomEvent(isOnly ? "view" : "choose", { detail: run })));
+    frame.append(button);
     image.addEventListener("load", () => {
-      if (image.dataset.kind === "picture") this.dispatchEvent(new CustomEvent("loaded", { detail: { run, image } }));
+      if (image.dataset.kind !== "picture") return;
+      button.hidden = false;
+      this.dispatchEvent(new CustomEvent("loaded", { detail: { run, image } }));
     });
     image.addEventListener("error", () => {
       if (image.dataset.kind !== "picture") return;
       image.dataset.isGone = "yes";
+      button.hidden = isOnly;
       updateFrame({ run, frame, image, track, done, words });
       this.dispatchEvent(new CustomEvent("gone", { detail: run }));
     });
@@ -95,6 +111,7 @@ export class Stage extends EventTarget {
   #facts() {
     const run = this.runs.length === 1 ? this.runs[0] : null;
     const facts = run ? factsOf(run.record) : [];
+    byId("warnings").textContent = (run?.record.output?.warnings ?? []).join(" ");
     byId("facts").replaceChildren(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
     const buttons = [];
     const add = (name, label, action) => {
@@ -108,6 +125,7 @@ export class Stage extends EventTarget {
       if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) }));
       buttons.push(link("open", "Open", pictureUrl(url), { target: "_blank", rel: "noreferrer" }));
       add("compare", "Compare", this.actions.compare);
+      add("star", run.record.isFavourite ? "No favourite any more" : "Favourite", this.actions.favourite);
       add("link", "Copy link", this.actions.copyLink);
     }
     if (run?.isOver && run.record.id) add("bin", "Remove", this.actions.remove);
@@ -148,7 +166,7 @@ function factsOf(record) {
 }
 
 function updateFrame({ run, frame, image, track, done, words }) {
-  const { record, progress, preview } = run;
+  const { record, preview } = run;
   const picture = pictureOf(record);
   if (picture) setImage(image, pictureUrl(picture), "picture", record.input.prompt ?? "Picture");
   else if (preview) setImage(image, preview, "preview", "");
@@ -156,12 +174,17 @@ function updateFrame({ run, frame, image, track, done, words }) {
   const isGone = image.dataset.isGone === "yes";
   frame.toggleAttribute("data-faded", (run.isOver && !picture && !image.hidden) || isGone);
   if (isGone) image.hidden = true;
-  track.hidden = run.isOver || !progress;
-  if (progress) done.style.setProperty("--part", progress.step / progress.total);
+  moveBar({ run, track, done });
   const text = isGone ? goneWords(picture) : ending(record);
   words.hidden = text === null;
   words.className = record.status === "FAILED" || record.status === "TIMED_OUT" ? "words bad" : "words";
   if (text !== null && words.textContent !== text) words.replaceChildren(el("p", {}, text));
+}
+
+function moveBar({ run, track, done }) {
+  const { pace, isOver } = run;
+  track.hidden = isOver || !pace;
+  if (pace) done.style.setProperty("--part", pace.part);
 }
 
 function setImage(image, source, kind, alt) {
@@ -182,38 +205,4 @@ function ending({ status, error, output }) {
   if (status === "FAILED" || status === "TIMED_OUT") return error ?? "The job failed. Nothing was charged.";
   if (status === "COMPLETED" && !output?.image_url) return "Done. Its answer stands under JSON.";
   return null;
-}
-
-// The state of several runs in a few words: {state, text} for the badge.
-export function summary(runs) {
-  if (!runs.length) return { state: "idle", text: "Ready" };
-  if (runs.some(({ isOffline, isOver }) => isOffline && !isOver)) return { state: "bad", text: "Connection lost, trying again" };
-  if (runs.length > 1) return several(runs);
-  const [{ record, progress, position, notice }] = runs;
-  switch (record.status) {
-    case "SENDING":
-      return { state: "busy", text: "Sending" };
-    case "IN_QUEUE":
-      if (notice) return { state: "bad", text: `Waiting: ${notice}` };
-      return { state: "busy", text: position > 1 ? `In the queue, number ${position}` : "In the queue, next" };
-    case "IN_PROGRESS":
-      if (!progress) return { state: "busy", text: "Running" };
-      return { state: "busy", text: `Step ${progress.step} of ${progress.total} · ${timeLeft(progress.eta_ms ?? 0)}` };
-    case "COMPLETED":
-      return { state: "done", text: record.executionTime === undefined ? "Completed" : `Completed in ${seconds(record.executionTime)}` };
-    case "CANCELLED":
-      return { state: "idle", text: "Cancelled" };
-    case "TIMED_OUT":
-      return { state: "bad", text: "Timed out" };
-    default:
-      return { state: "bad", text: "Failed" };
-  }
-}
-
-function several(runs) {
-  const over = runs.filter(({ isOver }) => isOver);
-  const good = over.filter(({ record }) => record.status === "COMPLETED");
-  if (over.length < runs.length) return { state: "busy", text: `${good.length} of ${runs.length} pictures` };
-  if (good.length === runs.length) return { state: "done", text: `Completed, ${runs.length} pictures` };
-  return { state: "bad", text: `${good.length} of ${runs.length} completed` };
 }

@@ -1,10 +1,18 @@
-// The thumbnails of earlier pictures.
+// The thumbnails of the latest pictures; all of them are in the gallery.
 
 import { byId, el } from "./dom.js";
 import { seedOf } from "./run.js";
 import { pictureOf } from "./stage.js";
 
 const MARKS = { SENDING: "waiting", IN_QUEUE: "waiting", FAILED: "failed", CANCELLED: "cancelled", TIMED_OUT: "timed out" };
+
+const SHOWN = 40;
+
+// What stands across a thumbnail; empty for a picture that is there.
+export function markOf({ status, isExpired }) {
+  if (isExpired) return "expired";
+  return MARKS[status] ?? (status === "COMPLETED" ? "" : "running");
+}
 
 export class Thumbnails {
   #history;
@@ -46,9 +54,10 @@ export class Thumbnails {
   show() {
     const records = this.#history.records;
     const focused = document.activeElement?.dataset?.run;
-    byId("thumbnails").replaceChildren(...records.map((record) => el("li", {}, this.#button(record))));
+    byId("thumbnails").replaceChildren(...records.slice(0, SHOWN).map((record) => el("li", {}, this.#button(record))));
     if (focused) byId("thumbnails").querySelector(`[data-run="${focused}"]`)?.focus();
-    byId("clear").hidden = records.length === 0;
+    byId("clear").hidden = byId("gallery-open").hidden = records.length === 0;
+    byId("gallery-open").textContent = records.length > 1 ? `Show all ${records.length.toLocaleString("en")}` : "Show all";
     byId("earlier-note").textContent = this.#note(records.length);
   }
 
@@ -59,7 +68,7 @@ export class Thumbnails {
   }
 
   #button(record) {
-    const mark = record.isExpired ? "expired" : (MARKS[record.status] ?? (record.status === "COMPLETED" ? "" : "running"));
+    const mark = markOf(record);
     const label = [record.input.prompt ?? record.endpointName, `seed ${seedOf(record) ?? "not known"}`, mark].filter(Boolean).join(", ");
     const button = el("button", { type: "button", title: label, "aria-label": label, disabled: this.#picking !== null && !pictureOf(record) });
     button.dataset.run = record.id;

@@ -1,0 +1,98 @@
+// The runs of this visit that are not over. The queue is the server's: what is sent waits there, whether the page is open or not.
+
+import * as api from "./api.js";
+import { thumbnail } from "./history.js";
+import { Run, TERMINAL, restored } from "./run.js";
+import { pictureOf } from "./stage.js";
+
+// Dispatches "change" when a run has begun, changed its state or ended, and "progress" at every piece of news.
+export class Runs extends EventTarget {
+  #history;
+  #live = new Map(); // by job id, in the order they were sent
+
+  constructor(history) {
+    super();
+    this.#history = history;
+  }
+
+  // Those that the last visit left.
+  resume() {
+    const left = this.#history.records.filter(({ status, id }) => id && !TERMINAL.has(status));
+    for (const record of left.reverse()) this.follow(restored(record));
+  }
+
+  // Lists of runs that were sent together, the oldest first.
+  get sets() {
+    const sets = new Map();
+    for (const run of this.#live.values()) {
+      const name = run.record.set ?? run.record.id;
+      sets.set(name, [...(sets.get(name) ?? []), run]);
+    }
+    return [...sets.values()];
+  }
+
+  get(id) {
+    return this.#live.get(id);
+  }
+
+  // Sends inputs as one set, one after the other: what is wrong with the first is wrong with all. `onFirst` is called
+  // when the first is taken. Throws ApiError; the error's `sent` are the runs that were taken before.
+  async send(runs, onFirst) {
+    const sent = [];
+    try {
+      for (const run of runs) {
+        await run.submit();
+        this.follow(run);
+        sent.push(run);
+        if (sent.length === 1) onFirst();
+      }
+    } catch (error) {
+      throw Object.assign(error, { sent });
+    }
+  }
+
+  // Follows a run to its end, and keeps what comes of it.
+  async follow(run) {
+    const { record } = run;
+    this.#live.set(record.id, run);
+    let { status } = record;
+    run.addEventListener("change", () => {
+      this.dispatchEvent(new Event("progress"));
+      if (record.status === status) return;
+      status = record.status;
+      this.dispatchEvent(new CustomEvent("change", { detail: run }));
+    });
+    await this.#history.save(record);
+    this.dispatchEvent(new CustomEvent("change", { detail: run }));
+    await run.follow();
+    this.#live.delete(record.id);
+    if (this.#history.get(record.id)) await this.#history.save(record); // not removed meanwhile
+    this.dispatchEvent(new CustomEvent("change", { detail: run }));
+    await this.addThumbnail(record);
+  }
+
+  // Follows a run of somebody else's, which is not kept.
+  async watch(run) {
+    this.#live.set(run.record.id, run);
+    run.addEventListener("change", () => this.dispatchEvent(new Event("progress")));
+    await run.follow();
+    this.#live.delete(run.record.id);
+    this.dispatchEvent(new CustomEvent("change", { detail: run }));
+  }
+
+  async addThumbnail(record) {
+    const picture = pictureOf(record);
+    if (!picture || !api.isOwnPicture(picture)) return;
+    const image = new Image();
+    image.src = api.pictureUrl(picture);
+    await image.decode().catch(() => {});
+    if (!this.#history.get(record.id)) return; // removed meanwhile
+    if (image.naturalWidth) await this.#history.save(Object.assign(record, { thumbnail: thumbnail(image) }));
+  }
+}
+
+// Runs of one set, not yet sent.
+export function newSet(endpoint, inputs) {
+  const set = inputs.length > 1 ? Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("") : undefined;
+  return inputs.map((input) => Run.create(endpoint, input, set));
+}

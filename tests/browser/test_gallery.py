@@ -1,0 +1,134 @@
+"""The gallery of earlier pictures, the picture in full size, and how it formed."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.actions import LONG, badge, draw, fill, thumbnails, values
+from tests.browser.conftest import Visitor
+from tests.browser.test_access import PHONE, check_access, has_horizontal_scroll
+
+# As after months of use: pictures, sets of four, favourites.
+KEEP_MANY = """async (count) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 16;
+  const opening = indexedDB.open("flux-endpoint");
+  const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));
+  const transaction = database.transaction("runs", "readwrite");
+  for (let index = 0; index < count; index++) {
+    canvas.getContext("2d").fillStyle = `hsl(${index} 50% 50%)`;
+    canvas.getContext("2d").fillRect(0, 0, 16, 16);
+    transaction.objectStore("runs").put({
+      id: `kept-${index}`, endpoint: "black-forest-labs-flux-1-dev", endpointName: "Flux Dev", createdMs: 1_000 + index,
+      status: "COMPLETED", input: { prompt: `a lake, number ${index}`, width: 256, height: 256, seed: index },
+      output: { image_url: "https://elsewhere.example/images/gone.jpg", seed: index },
+      thumbnail: canvas.toDataURL("image/jpeg"),
+      set: index % 10 < 4 ? `set-${Math.floor(index / 10)}` : undefined, isFavourite: index % 100 === 0,
+    });
+  }
+  await new Promise((resolve) => (transaction.oncomplete = resolve));
+  database.close();
+}"""
+TILES = "#gallery-grid .tile"
+
+
+def with_many(visitor: Visitor, count: int) -> Page:
+    page = visitor.visit()
+    page.evaluate(KEEP_MANY, count)
+    page.reload()
+    return page
+
+
+def test_a_gallery_of_thousands_asks_the_server_for_none_of_them(visitor: Visitor) -> None:
+    page = with_many(visitor, 2_000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.click("text=Show all 2,000")
+    expect(page.locator("#gallery-count")).to_have_text("2,000 of 2,000 pictures")
+    expect(page.locator("#gallery-search")).to_be_focused()
+    few = page.locator(TILES).count()
+    assert 100 <= few < 500
+    page.locator("#gallery-room").evaluate("(room) => room.scrollTo(0, room.scrollHeight)")
+    expect(page.locator(TILES).nth(few)).to_be_attached()
+    assert not [url for url in asked if "/images/" in url]
+    fill(page, **{"gallery-search": "number 1234"})
+    expect(page.locator("#gallery-count")).to_have_text("1 of 2,000 pictures")
+    page.locator(TILES).click()
+    expect(page.locator("#gallery-dialog")).to_be_hidden()
+    assert values(page, "prompt", "seed") == {"prompt": "a lake, number 1234", "seed": "1234"}
+
+
+def test_favourites_and_several_at_once(visitor: Visitor) -> None:
+    page = with_many(visitor, 200)
+    page.click("#gallery-open")
+    check_access(page)
+    page.click("#gallery-favourites")
+    expect(page.locator(TILES)).to_have_count(2)
+    page.click("#gallery-favourites")
+    page.locator(".star").first.click()
+    page.click("#gallery-favourites")
+    expect(page.locator(TILES)).to_have_count(3)
+    page.click("#gallery-choose")
+    page.locator(TILES).nth(0).click()
+    page.locator(TILES).nth(2).click()
+    check_access(page)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("text=Delete 2")
+    expect(page.locator("#gallery-count")).to_have_text("1 of 198 pictures")
+    expect(page.locator("#gallery-choose")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#gallery-open")).to_have_text("Show all 198")
+
+
+def test_tabs_agree(visitor: Visitor) -> None:
+    here, there = visitor.visit(), visitor.visit()
+    draw(here)
+    expect(thumbnails(there).locator("img")).to_have_count(1)
+    here.click("#actions >> [title=Favourite]")
+    there.click("#gallery-open")
+    expect(there.locator(".star[aria-pressed=true]")).to_have_count(1)
+    here.click("#actions >> [title=Remove]")
+    expect(there.locator(TILES)).to_have_count(0)
+
+
+@pytest.mark.parametrize("visitor_options", [{"color_scheme": "dark"}, PHONE], ids=["dark", "phone"])
+def test_a_picture_in_full_size(page: Page, visitor_options: dict[str, Any]) -> None:
+    if "color_scheme" not in visitor_options:
+        page.click("#settings summary")
+    draw(page, width=512)
+    page.get_by_role("button", name="Look at the picture in full size").click()
+    image, zoom = page.locator("#viewer-image"), page.locator("#viewer-zoom")
+    expect(page.locator("#viewer-room")).to_be_focused()
+    check_access(page)
+    assert not has_horizontal_scroll(page)
+    page.keyboard.press("1")
+    expect(zoom).to_have_text("100 %")
+    assert image.bounding_box()["width"] == 512
+    page.keyboard.press("+")
+    expect(zoom).to_have_text("125 %")
+    page.click("#viewer-fit")
+    expect(zoom).not_to_have_text("125 %")
+    if "color_scheme" in visitor_options:
+        page.click("#viewer-copy")
+        expect(page.locator("#viewer-copy")).to_have_text("Copied")
+        kinds = page.evaluate("async () => (await navigator.clipboard.read()).flatMap(({ types }) => types)")
+        assert kinds == ["image/png"]
+    page.click("#viewer-close")
+    expect(page.locator("#viewer-dialog")).to_be_hidden()
+
+
+def test_how_a_picture_formed_can_be_gone_through(page: Page) -> None:
+    fill(page, **LONG)
+    page.click("#run")
+    badge(page, "done")
+    film, image = page.locator("#film-range"), page.locator(".frame img")
+    expect(page.locator("#film-text")).to_have_text("the picture")
+    film.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#film-text")).to_have_text(re.compile(r"preview 1 of \d+"))
+    expect(image).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    check_access(page)
+    page.keyboard.press("End")
+    expect(image).to_have_attribute("src", re.compile(r"/images/"))
