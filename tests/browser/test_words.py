@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import SMALL, draw, fill
+from tests.browser.actions import SMALL, badge, draw, fill
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access
 
@@ -55,3 +55,19 @@ def test_what_to_expect_is_told_before_anything_runs(visitor: Visitor) -> None:
     page.click("#key-button")
     page.click("#key-forget")
     expect(page.locator("#estimate")).to_be_empty()
+
+
+def test_the_models_best_pictures_are_drawn_again_by_a_click(page: Page) -> None:
+    best = page.locator(".best button")
+    expect(best).to_have_count(12)
+    expect(page.locator(".best img").first).to_have_js_property("complete", True)
+    check_access(page)
+    heart = best.last
+    name = heart.get_attribute("title")
+    heart.click()
+    badge(page, "busy")
+    assert page.input_value("#prompt") == name
+    badge(page, "done")
+    seed = page.input_value("#seed")
+    assert seed
+    expect(page.locator("#facts")).to_contain_text(re.compile(rf"Seed\s*{seed}"))

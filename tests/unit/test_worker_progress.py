@@ -8,7 +8,7 @@ import pytest
 from flux_endpoint.core.errors import LeaseLost
 from flux_endpoint.engine.protocol import StepDone
 from flux_endpoint.worker.client import TakenJob
-from flux_endpoint.worker.progress import Finishes, Progress
+from flux_endpoint.worker.progress import FinishTimes, Progress
 from flux_endpoint.worker.turns import Shape
 
 pytestmark = pytest.mark.anyio
@@ -116,7 +116,7 @@ async def test_decoding_and_encoding_are_part_of_the_whole(finish_s, after_half,
 
 
 def test_the_end_is_expected_to_take_as_long_as_that_of_the_last_picture_alike():
-    finishes, small = Finishes(), Shape("dev", 512, 512, 1, "none")
+    finishes, small = FinishTimes(), Shape("dev", 512, 512, 1, "none")
     assert finishes.expected_s(small, "png") is None
     finishes.note(small, "png", 3)
     finishes.note(small, "png", 2)

@@ -23,7 +23,7 @@ from flux_endpoint.core.job import Failed
 from flux_endpoint.engine.protocol import NO_SOURCES, EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
-from flux_endpoint.worker.progress import Finishes, Progress
+from flux_endpoint.worker.progress import FinishTimes, Progress
 from flux_endpoint.worker.runner import EngineThread, StopFlag
 from flux_endpoint.worker.tracing import JobTrace
 from flux_endpoint.worker.turns import Shape
@@ -87,7 +87,7 @@ class Worker:
         self._slots = asyncio.Semaphore(thread.slots + _FREE_REPORTS)
         self._lease_changed = asyncio.Event()
         self._health = Health()
-        self._finishes = Finishes()
+        self._finishes = FinishTimes()
         self._early_stops: dict[str, float] = {}
 
     async def run(self, leave: asyncio.Event, beside: Iterable[Coroutine[Any, Any, None]] = ()) -> None:

@@ -24,7 +24,7 @@ _JPEG_URL: Final = "data:image/jpeg;base64,"
 _UNSEEN_FINISH: Final = 0.25
 
 
-class Finishes:
+class FinishTimes:
     """How long pictures take on this worker after their last step: decoding, and encoding the file."""
 
     def __init__(self) -> None:

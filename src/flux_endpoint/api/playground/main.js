@@ -23,6 +23,7 @@ import { summary } from "./state.js";
 import { Tabs } from "./tabs.js";
 import { Thumbnails } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
+import { shapeWelcome, showWelcome } from "./welcome.js";
 import { Words } from "./words.js";
 
 const SEVERAL = 4;
@@ -144,7 +145,7 @@ class Playground {
     showCost(this.form.endpoint, size);
     this.estimate.ask();
     this.words.show();
-    this.stage.shapeWelcome(size);
+    shapeWelcome(size);
     if (this.tabs.current === "code") this.code.show();
     clearTimeout(this.addressTimer);
     this.addressTimer = setTimeout(() => this.writeAddress(), ADDRESS_PAUSE_MS);
@@ -240,10 +241,20 @@ class Playground {
   // --- The stage ---
 
   welcome() {
-    this.stage.welcome(this.form.endpoint, this.form.size.value, (prompt) => {
-      this.form.input = { ...this.form.input, prompt };
-      byId("prompt").focus();
-    });
+    this.show([]);
+    showWelcome(
+      this.form.endpoint,
+      ({ endpoint, input }) => {
+        this.choose(this.catalogue.find(({ id }) => id === endpoint) ?? this.form.endpoint);
+        this.form.input = input;
+        this.run(1);
+      },
+      (prompt) => {
+        this.form.input = { ...this.form.input, prompt };
+        byId("prompt").focus();
+      },
+    );
+    shapeWelcome(this.form.size.value);
   }
 
   show(runs, all = null) {

@@ -40,36 +40,6 @@ export class Stage extends EventTarget {
     this.timer = setTimeout(() => this.#tick(), TICK_MS);
   }
 
-  // Nothing yet: what to do, and prompts to begin with.
-  welcome(endpoint, { width, height }, onExample) {
-    this.show([]);
-    const examples = endpoint.examples.map((text) => {
-      const button = el("button", { type: "button" }, text);
-      button.addEventListener("click", () => onExample(text));
-      return button;
-    });
-    const words = el(
-      "div",
-      { className: "words" },
-      el("h2", {}, endpoint.makesPictures ? "What shall it draw?" : "What shall it do?"),
-      ...(examples.length ? [el("p", {}, "Describe a picture, or begin with one of these."), el("div", { className: "examples" }, ...examples)] : []),
-    );
-    const frame = el("figure", { className: "frame welcome" }, words);
-    byId("frames").dataset.count = 1;
-    byId("frames").replaceChildren(frame);
-    this.shapeWelcome({ width, height });
-  }
-
-  // The empty frame follows the size in the form, within what leaves room for its words.
-  shapeWelcome({ width, height }) {
-    const frame = document.querySelector(".frame.welcome");
-    if (!frame) return;
-    const isNarrow = matchMedia("(max-width: 59.99rem)").matches;
-    const ratio = Math.min(2, Math.max(isNarrow ? 0.8 : 1.1, width / height));
-    frame.style.setProperty("--w", ratio);
-    frame.style.setProperty("--h", 1);
-  }
-
   update() {
     for (const parts of this.frames) updateFrame(parts);
     this.#facts();
