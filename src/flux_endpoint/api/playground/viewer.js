@@ -69,16 +69,16 @@ export class Viewer {
     this.#set(event.deltaY < 0 ? this.#zoom * STEP : this.#zoom / STEP);
   }
 
-  // As a PNG: the only kind that browsers take.
+  // In the format that canvases write of themselves: the only one that browsers take.
   async #copy() {
     const image = byId("viewer-image");
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
     canvas.getContext("2d").drawImage(image, 0, 0);
-    const png = new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    const file = await new Promise((resolve) => canvas.toBlob(resolve));
     const label = byId("viewer-copy");
     try {
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
+      await navigator.clipboard.write([new ClipboardItem({ [file.type]: file })]);
       label.textContent = "Copied";
     } catch {
       label.textContent = "Copying is not allowed here";
