@@ -120,11 +120,14 @@ def fal_kontext(changes: Mapping[str, Change]) -> Tensors:
     return named(names, lambda name: f"base_model.model.{name}", "lora_A.weight", "lora_B.weight", alpha=False)
 
 
+def peft(changes: Mapping[str, Change]) -> Tensors:
+    return named(changes, lambda name: f"base_model.model.{name}", "lora_A.weight", "lora_B.weight", alpha=False)
+
+
 def peft_folder(changes: Mapping[str, Change], folder: Path) -> Path:
     """A folder as PEFT writes it: alpha and rank in a file of their own."""
     names = {name: Change(change.down, change.up * (len(change.down) / ALPHA)) for name, change in changes.items()}
-    tensors = named(names, lambda name: f"base_model.model.{name}", "lora_A.weight", "lora_B.weight", alpha=False)
-    file = save(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    file = save(peft(names), folder / "adapter_model.safetensors", {"format": "pt"})
     config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "bias": "none", "target_modules": sorted(names)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return file
@@ -145,6 +148,35 @@ def xlabs(changes: Mapping[str, Change]) -> Tensors:
         block, number, inner = original.split(".", 2)
         renamed[f"{block}.{number}.{places[inner]}"] = change
     return named(renamed, str, "down.weight", "up.weight", alpha=False)
+
+
+def loha(sizes: Mapping[str, tuple[int, int]]) -> tuple[Tensors, dict[str, Tensor]]:
+    """A LoHa of layers as LyCORIS writes it, and what it means, by original names."""
+    generator, tensors, meant = torch.Generator().manual_seed(5), {}, {}
+    for name, (rows, columns) in sizes.items():
+        w1_a, w2_a = torch.randn(2, rows, RANK, generator=generator).unbind()
+        w1_b, w2_b = torch.randn(2, RANK, columns, generator=generator).unbind()
+        parts = {"w1_a": w1_a, "w1_b": w1_b, "w2_a": w2_a, "w2_b": w2_b}
+        key = underscored("lycoris_")(name)
+        tensors |= {f"{key}.hada_{part}": tensor for part, tensor in parts.items()} | {
+            f"{key}.alpha": torch.tensor(ALPHA)
+        }
+        meant[name] = (w1_a @ w1_b) * (w2_a @ w2_b) * ALPHA / RANK
+    return tensors, meant
+
+
+def lokr(sizes: Mapping[str, tuple[int, int]], *, is_factored: bool, block: int) -> tuple[Tensors, dict[str, Tensor]]:
+    """A LoKr likewise, with blocks of so many rows; without factors its alpha is the nonsense that trainers write."""
+    generator, tensors, meant = torch.Generator().manual_seed(6), {}, {}
+    for name, (rows, columns) in sizes.items():
+        w1 = torch.randn(rows // block, columns // 4, generator=generator)
+        w2_a, w2_b = torch.randn(block, RANK, generator=generator), torch.randn(RANK, 4, generator=generator)
+        second = {"w2_a": w2_a, "w2_b": w2_b} if is_factored else {"w2": w2_a @ w2_b}
+        key = underscored("lora_unet_")(name)
+        tensors |= {f"{key}.lokr_{part}": tensor for part, tensor in {"w1": w1, **second}.items()}
+        tensors[f"{key}.alpha"] = torch.tensor(ALPHA if is_factored else 1e31)
+        meant[name] = torch.kron(w1, w2_a @ w2_b) * (ALPHA / RANK if is_factored else 1)
+    return tensors, meant
 
 
 LAYOUTS = {

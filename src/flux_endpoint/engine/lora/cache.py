@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -52,6 +52,11 @@ class LoraCache:
                 break
             size -= self._kept.pop(sha256).size_bytes
         return ActiveLoras(adapters)
+
+    @property
+    def kept(self) -> Collection[str]:
+        """Hashes of the files that are in memory; the one used last is the last."""
+        return self._kept.keys()
 
     def clear(self) -> None:
         """Forget all: the model is unloaded, or moves."""

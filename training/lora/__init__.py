@@ -1,0 +1,1 @@
+"""A LoRA for the exported model: a style that it does not know, trained on a CPU in minutes."""
