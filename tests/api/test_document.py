@@ -65,6 +65,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/sdapi/v1/options": ["get", "post"],
         "/sdapi/v1/sd-models": ["get"],
         "/sdapi/v1/png-info": ["post"],
+        "/sdapi/v1/loras": ["get"],
         "/v1/images/generations": ["post"],
         "/v2/gpu/release": ["post"],
         "/v1/get_result": ["get"],

@@ -26,6 +26,7 @@ class PoemEndpoint:
     example_prompts = ("Of mice",)
     price = Price(Decimal("0.25"), PriceUnit.JOB)
     makes_pictures = False
+    loras = ()
     is_embedded = False
     input_schema: Mapping[str, Any] = {"type": "object", "required": ["lines"]}
     accepted_schema = input_schema

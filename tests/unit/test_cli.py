@@ -22,6 +22,7 @@ from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.reader import list_settings
 from flux_endpoint.stores.connect import open_stores
 from tests.contract.samples import DEV, sample_job
+from tests.unit.test_lora_shelf import PAIR, write
 
 pytestmark = pytest.mark.usefixtures("empty_place")
 
@@ -451,3 +452,25 @@ def test_db_upgrade_makes_the_tables_and_refuses_those_of_a_newer_version(run, t
         connection.commit()
     error = assert_one_line(*run("db", "upgrade", "--database-url", url), expected_code=2)
     assert "newer version" in error
+
+
+def test_models_loras_says_what_each_file_changes_or_what_is_wrong_with_it(run, tmp_path):
+    write(tmp_path / "loras" / "film.safetensors", PAIR)
+    write(tmp_path / "loras" / "half.safetensors", dict(list(PAIR.items())[:1]))
+    _, out, _ = run("models", "loras", "--model", "fake", "--lora-dir", "loras", "--json")
+    film, half = json.loads(out)
+    assert film == {"name": "film", "bytes": film["bytes"], "changes": "LoRA: 1 layers of transformer"}
+    assert "is incomplete" in half["problem"]
+    _, out, _ = run("models", "loras", "--model", "fake", "--lora-dir", "loras")
+    assert "film" in out
+
+
+def test_generate_takes_loras_by_name_and_scale(run, tmp_path):
+    write(tmp_path / "loras" / "film.safetensors", PAIR)
+    drawn = ["generate", "a lake", "--model", "fake", "--lora-dir", "loras"]
+    code, _, err = run(*drawn, "--lora", "film:0.5")
+    assert code == 0, err
+    (told,) = parameters_in((tmp_path / "flux.png").read_bytes())["loras"]
+    assert (told["path"], told["scale"]) == ("film", 0.5)
+    error = assert_one_line(*run(*drawn, "--lora", "flim"), expected_code=2)
+    assert "loras[0].path cannot be used: there is no LoRA 'flim' here; there are film" in error

@@ -1,6 +1,7 @@
 """LoRAs by name: what a client may write, which files that means, and what is refused before anything is queued."""
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from hashlib import sha256
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from flux_endpoint.api.dialects.a1111 import requests as a1111
+from flux_endpoint.api.dialects.fal import requests as fal
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import CheckpointError, InvalidParameter
@@ -214,3 +217,73 @@ def test_alpha_by_rank_is_read_from_the_config(tmp_path, config, factor):
     peft = write(tmp_path / "two" / "adapter_model.safetensors", PAIR)
     (tmp_path / "two" / "adapter_config.json").write_text(json.dumps(config))
     assert outline(peft)[0].factor == factor
+
+
+# --- as clients of other servers write it
+
+
+def heard_as(shelf: FolderShelf, **fields: object) -> list[tuple[str, float]]:
+    accepted = FluxEndpoint(FLUX_DEV, shelf=shelf).accept({"prompt": "a lake", **fields})
+    assert not accepted.warnings
+    return sorted((one["path"], one["scale"]) for one in accepted.input["loras"])
+
+
+def test_together_and_replicate_have_words_of_their_own(shelf):
+    assert heard_as(shelf, image_loras=[{"path": "film", "scale": 0.5}]) == [("film", 0.5)]
+    assert heard_as(shelf, lora_weights="film") == [("film", 1.0)]
+    both = heard_as(shelf, lora_weights="film", lora_scale=0.8, extra_lora="peft", extra_lora_scale=-1)
+    assert both == [("film", 0.8), ("peft", -1.0)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "start"),
+    [
+        ({"image_loras": [{"path": "film"}, {"path": "half"}]}, "image_loras[1].path cannot be used: half.safetensors"),
+        ({"lora_weights": "half"}, "lora_weights cannot be used: half.safetensors is incomplete"),
+    ],
+)
+def test_what_is_wrong_is_told_in_their_words(shelf, fields, start):
+    with pytest.raises(InvalidParameter) as caught:
+        heard_as(shelf, **fields)
+    assert str(caught.value).startswith(f"Invalid parameter: {start}")
+
+
+def test_fals_list_is_ours(shelf):
+    body = {"prompt": "a lake", "loras": [{"path": "film", "scale": 0.7}]}
+    (asked,) = fal.read_request(json.dumps(body).encode()).submissions(FluxEndpoint(FLUX_DEV, shelf=shelf))
+    assert [(one["path"], one["scale"]) for one in asked.input["loras"]] == [("film", 0.7)]
+
+
+def in_a_prompt(shelf: FolderShelf, prompt: str) -> Mapping[str, object]:
+    data = json.dumps({"prompt": prompt}).encode()
+    (asked,) = a1111.read_request(data).submissions(FluxEndpoint(FLUX_DEV, shelf=shelf))
+    return asked.input
+
+
+def test_a1111_has_them_in_the_prompt(shelf):
+    asked = in_a_prompt(shelf, "a lake <lora:film:0.8> at dawn, <lora:portraits/oil.v2>")
+    assert asked["prompt"] == "a lake at dawn,"
+    assert sorted((one["path"], one["scale"]) for one in asked["loras"]) == [("film", 0.8), ("portraits/oil.v2", 1.0)]
+    assert "loras" not in in_a_prompt(shelf, "a lake <3")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a lake <lora:film:much>", "prompt has a LoRA whose strength is no number"),
+        ("a lake <lora:flim:1>", "prompt has a LoRA whose name cannot be used: there is no LoRA 'flim' here"),
+    ],
+)
+def test_a1111_is_told_of_its_prompt(shelf, prompt, text):
+    with pytest.raises(InvalidParameter) as caught:
+        in_a_prompt(shelf, prompt)
+    assert text in str(caught.value)
+
+
+def test_what_was_looked_at_is_not_read_again(shelf, tmp_path):
+    shelf.look_at_all()
+    (film,) = accepted(shelf, [{"path": "film"}])
+    file, stat = tmp_path / "loras" / "film.safetensors", (tmp_path / "loras" / "film.safetensors").stat()
+    file.write_bytes(bytes(stat.st_size))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert accepted(shelf, [{"path": "film"}]) == [film]

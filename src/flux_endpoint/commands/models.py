@@ -1,7 +1,8 @@
 """`flux-endpoint models`: which models are here, and whether one would run."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,8 +13,10 @@ from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError, SettingsError
 from flux_endpoint.engine.factory import check_source, list_local_models, name_component
+from flux_endpoint.files.lora_outline import outline
+from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.settings import WorkerSettings
-from flux_endpoint.settings.engine import is_fake
+from flux_endpoint.settings.engine import EMBEDDED, is_fake
 
 app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
 
@@ -29,6 +32,34 @@ def list_models(*, as_json: AsJson = False) -> None:
     for model in list_local_models():
         table.add_row(model.source, f"{model.size_bytes / 1e6:,.0f} MB", model.location)
     Console().print(table, markup=False)
+
+
+@app.command("loras")
+@with_settings(WorkerSettings, "model", "lora_dir")
+def list_loras(*, settings: WorkerSettings, as_json: AsJson = False) -> None:
+    """List the LoRAs that requests may name, and say of each what it changes, or why it cannot be applied."""
+    shelf = shelf_of(settings.lora_dir, is_embedded=settings.model == EMBEDDED)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "bytes": file.stat().st_size} | _about(file) for name, file in shelf.files()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("name", "size", "what it is")
+    for row in rows:
+        table.add_row(row["name"], f"{row['bytes'] / 1e6:,.1f} MB", row.get("problem") or row["changes"])
+    Console().print(table, markup=False)
+
+
+def _about(file: Path) -> dict[str, Any]:
+    try:
+        layers = outline(file)
+    except CheckpointError as error:
+        return {"problem": str(error)}
+    forms = ", ".join(sorted({layer.form.value for layer in layers}))
+    towers = ", ".join(sorted({layer.layer.tower.value for layer in layers}))
+    modules = sum(len(layer.layer.modules) for layer in layers)
+    return {"changes": f"{forms}: {modules} layers of {towers}"}
 
 
 @app.command("check")

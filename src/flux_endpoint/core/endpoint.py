@@ -74,6 +74,11 @@ class EndpointSpec(Protocol):
         ...
 
     @property
+    def loras(self) -> Sequence[str]:
+        """Names of the LoRAs that may be asked for."""
+        ...
+
+    @property
     def is_embedded(self) -> bool:
         """Whether the small model of this package does its jobs."""
         ...
@@ -161,6 +166,11 @@ class FluxEndpoint:
     def makes_pictures(self) -> bool:
         """See `EndpointSpec.makes_pictures`."""
         return True
+
+    @property
+    def loras(self) -> Sequence[str]:
+        """See `EndpointSpec.loras`."""
+        return self.shelf.names
 
     @property
     def input_schema(self) -> Mapping[str, Any]:

@@ -133,7 +133,13 @@ INPUTS: Final = (
         LevelName(),
         in_file="acceleration",
     ),
-    Input("loras", "Small files that change what the model draws, by name.", LoraList(), in_file="loras"),
+    Input(
+        "loras",
+        "Small files that change what the model draws, by name.",
+        LoraList(),
+        in_file="loras",
+        aliases=("image_loras",),
+    ),
 )
 
 

@@ -45,6 +45,11 @@ class Lora:
 class LoraShelf(Protocol):
     """Where the files of LoRAs are."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """What requests may name, those too that cannot be applied."""
+        ...
+
     def sha256_of(self, name: str) -> str:
         """The hash of a file that can be applied, by its name.
 
@@ -56,6 +61,8 @@ class LoraShelf(Protocol):
 
 class NoLoras:
     """A shelf without any; implements `LoraShelf`."""
+
+    names = ()
 
     def sha256_of(self, name: str) -> str:
         """See `LoraShelf.sha256_of`."""

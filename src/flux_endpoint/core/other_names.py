@@ -19,6 +19,8 @@ INPUT_NAMES: Final = frozenset(row.name for row in INPUTS)
 _ALIASES: Final[Mapping[str, str]] = {alias: row.name for row in INPUTS for alias in row.aliases}
 _SIZE: Final = "size"
 _SHAPE: Final = "aspect_ratio"
+# Replicate's two LoRAs, and the scale of each.
+_LORA_SCALES: Final = {"lora_weights": "lora_scale", "extra_lora": "extra_lora_scale"}
 # What models elsewhere do and FLUX here does not, and with which values that makes no difference.
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
     "quality": (AUTO, "standard"),
@@ -34,7 +36,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
 }
 # Read by the programs that send them, or by people: nothing is expected of a server.
 _FOR_OTHERS: Final = frozenset(("maxPollAttempts", "pollIntervalMillis", "user", "safety_identifier", "moderation"))
-_NAMES: Final = (*INPUT_NAMES, *_ALIASES, _SIZE, _SHAPE)
+_NAMES: Final = (*INPUT_NAMES, *_ALIASES, *_LORA_SCALES, *_LORA_SCALES.values(), _SIZE, _SHAPE)
 # Of what is not known; who sends more has sent something else.
 _MAX_TOLD: Final = 10
 _MAX_NAME_CHARS: Final = 60
@@ -58,7 +60,11 @@ class HeardInput:
 
     def in_their_words(self, error: InvalidParameter) -> InvalidParameter:
         """The same error, of the field that was sent."""
-        return InvalidParameter(self.sent_as.get(error.field, error.field), error.problem)
+        # `loras[0].path` is a field within one that was sent.
+        name, bracket, rest = error.field.partition("[")
+        sent_as = self.sent_as.get(name, name)
+        within = bracket + rest if sent_as not in _LORA_SCALES else ""
+        return InvalidParameter(sent_as + within, error.problem)
 
 
 def heard(fields: Mapping[str, Any]) -> HeardInput:
@@ -89,6 +95,10 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
             put(alias, {name: sent[alias]})
             if sent_as.get(name) != alias:
                 beside[alias] = name, sent[alias]
+    if loras := [
+        {"path": sent[name], "scale": sent.get(scale)} for name, scale in _LORA_SCALES.items() if name in sent
+    ]:
+        put(next(name for name in _LORA_SCALES if name in sent), {"loras": loras})
     if _SIZE in sent:
         put(_SIZE, size_of(_SIZE, sent[_SIZE]))
     if _SHAPE in sent and not _has_shape(inputs, shape_of(sent[_SHAPE])):

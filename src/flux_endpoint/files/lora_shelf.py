@@ -1,5 +1,6 @@
 """The LoRA files of a folder, by name, and those that come with the package."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -59,7 +60,12 @@ class FolderShelf:
             )
         return file
 
-    def names(self) -> Iterator[tuple[str, Path]]:
+    @property
+    def names(self) -> list[str]:
+        """See `LoraShelf.names`."""
+        return [name for name, _ in self.files()]
+
+    def files(self) -> Iterator[tuple[str, Path]]:
         """All names and their files, those too that cannot be applied."""
         seen = set()
         for folder in self.folders:
@@ -70,6 +76,12 @@ class FolderShelf:
                     if name not in seen and name != ".":
                         seen.add(name)
                         yield name, file
+
+    def look_at_all(self) -> None:
+        """Read what is new, so that no request waits until a large file has been hashed."""
+        for _, file in self.files():
+            with contextlib.suppress(CheckpointError):
+                self._read(file)
 
     def _file(self, name: str) -> Path:
         if "://" in name:
@@ -82,8 +94,7 @@ class FolderShelf:
             for file in _candidates(folder / name):
                 if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
                     return file
-        known = [known for known, _ in self.names()]
-        raise CheckpointError(f"there is no LoRA '{name}' here; there are {listing(known, 10) or 'none'}")
+        raise CheckpointError(f"there is no LoRA '{name}' here; there are {listing(self.names, 10) or 'none'}")
 
     def _read(self, file: Path) -> _Known:
         try:

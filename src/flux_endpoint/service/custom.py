@@ -54,6 +54,7 @@ class CustomEndpoint:
     readme = ""
     example_prompts = ()
     makes_pictures = False
+    loras = ()
     is_embedded = False
     example_input = None
 

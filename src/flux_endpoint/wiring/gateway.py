@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from flux_endpoint.core.errors import InvalidParameter, SettingsError, StoreUnav
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.core.tracing import Tracer
-from flux_endpoint.files.lora_shelf import shelf_of
+from flux_endpoint.files.lora_shelf import FolderShelf, shelf_of
 from flux_endpoint.fleet.local import node_name
 from flux_endpoint.fleet.protocol import Fleet
 from flux_endpoint.fleet.scaler import Scaler
@@ -43,6 +43,7 @@ from flux_endpoint.wiring.fleet import make_fleet
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import Listener, listen_all, serving
 from flux_endpoint.wiring.logs import set_up_logging
+from flux_endpoint.wiring.loras import looking_at
 from flux_endpoint.wiring.services import build_services
 from flux_endpoint.wiring.tracing import make_tracer
 
@@ -84,7 +85,9 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
     port = listeners[0].socket.getsockname()[1]
     front = settings.front(port)
     secrets = _secrets(settings)
-    catalog = _catalog(settings)
+    # One for all endpoints of a kind: each file is hashed once.
+    shelves = {is_embedded: shelf_of(settings.lora_dir, is_embedded=is_embedded) for is_embedded in (False, True)}
+    catalog = _catalog(settings, shelves)
     node = node_name(settings.data_dir)
     tracer = make_tracer(settings.otlp_endpoint, "flux-endpoint-gateway", node)
     async with _closing(tracer), _open_stores(settings) as stores:
@@ -103,6 +106,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         fleet: Fleet
         fleet, rules = make_fleet(settings, secrets.worker_token, port, node, workforce.own)
         background = services.background
+        background += [looking_at(shelf) for shelf in shelves.values()]
         if rules.is_elastic or fleet.is_shared:
             leadership = stores.database.leadership()
             scaler = Scaler(fleet, stores.fleets, leadership, rules, list(settings.sources), node, stores.clock)
@@ -266,12 +270,12 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
     await asyncio.wait(tasks)
 
 
-def _catalog(settings: Settings) -> dict[str, EndpointSpec]:
+def _catalog(settings: Settings, shelves: Mapping[bool, FolderShelf]) -> dict[str, EndpointSpec]:
     catalog: dict[str, EndpointSpec] = {
         endpoint_id: FluxEndpoint(
             replace(CATALOG[endpoint_id], acceleration=settings.acceleration),
             is_embedded=source == EMBEDDED,
-            shelf=shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED),
+            shelf=shelves[source == EMBEDDED],
         )
         for endpoint_id, source in settings.sources.items()
     }

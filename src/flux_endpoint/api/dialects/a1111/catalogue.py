@@ -28,7 +28,6 @@ _LISTS: Final[Mapping[str, Any]] = {
     name: []
     for name in (
         "upscalers",
-        "loras",
         "sd-vae",
         "sd-modules",
         "latent-upscale-modes",
@@ -70,6 +69,12 @@ async def models(call: Call, key: ApiKey) -> Response:
             for spec in opened_models(call.services.endpoints.specs, key)
         ]
     )
+
+
+async def loras(call: Call, key: ApiKey) -> Response:
+    """The LoRAs that a prompt may name, of all models that the key opens."""
+    names = dict.fromkeys(name for spec in opened_models(call.services.endpoints.specs, key) for name in spec.loras)
+    return json_reply([{"name": name, "alias": name, "path": name, "metadata": {}} for name in names])
 
 
 async def listing(_call: Call, _key: ApiKey, name: str) -> Response:

@@ -1,5 +1,6 @@
 """Reads what clients of this dialect send: some forty fields each time, most of them for other models."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -53,6 +54,8 @@ _NOT_HEEDED: Final = frozenset(
 _READ_HERE: Final = frozenset(
     ("batch_size", "n_iter", "cfg_scale", "distilled_cfg_scale", "override_settings", "alwayson_scripts")
 )
+# Name and strength; a second one, of the text encoder, is not heeded by FLUX.
+_LORA: Final = re.compile(r"<lora:([^:>]+)(?::([^:>]*))?(?::[^>]*)?>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,10 @@ class TextToImage:
             first = random_seed()
         # What is no seed is refused with the other inputs.
         seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
-        made = [submission_of(spec, {**inputs, "seed": seed}) for seed in seeds]
+        try:
+            made = [submission_of(spec, {**inputs, "seed": seed}) for seed in seeds]
+        except InvalidParameter as error:
+            raise _in_the_prompt(error) if "loras" in self.inputs else error from None
         return [replace(one, warnings=(*warnings, *one.warnings)) for one in made]
 
 
@@ -121,7 +127,25 @@ def read_request(data: bytes) -> TextToImage:
     sides = {"width": DEFAULT_SIDE, "height": DEFAULT_SIDE, "image_format": DEFAULT_FORMAT.name}
     batches = [PICTURES.read(name, {name: 1} | fields) for name in ("batch_size", "n_iter")]
     pictures = PICTURES.read("batch_size", {"batch_size": batches[0] * batches[1]})
-    return TextToImage(sent, model_in(settings), sides | inputs | _guidance(fields), pictures, tuple(warnings))
+    asked = sides | inputs | _guidance(fields) | _loras(inputs.get("prompt"))
+    return TextToImage(sent, model_in(settings), asked, pictures, tuple(warnings))
+
+
+def _loras(prompt: object) -> dict[str, Any]:
+    """LoRAs as this program's users write them, between the words of a prompt: `<lora:film:0.8>`."""
+    tags = _LORA.findall(prompt) if isinstance(prompt, str) else []
+    if not tags or not isinstance(prompt, str):
+        return {}
+    try:
+        loras = [{"path": path, "scale": float(scale or 1)} for path, scale in tags]
+    except ValueError:
+        raise InvalidParameter("prompt", "has a LoRA whose strength is no number: <lora:name:0.8>") from None
+    return {"prompt": " ".join(_LORA.sub("", prompt).split()), "loras": loras}
+
+
+def _in_the_prompt(error: InvalidParameter) -> InvalidParameter:
+    is_lora = error.field.startswith("loras")
+    return InvalidParameter("prompt", f"has a LoRA whose name {error.problem}") if is_lora else error
 
 
 def object_in(data: bytes) -> Mapping[str, Any]:

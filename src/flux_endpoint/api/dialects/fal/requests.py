@@ -26,7 +26,7 @@ DEFAULT_SIZE: Final = "landscape_4_3"
 DEFAULT_FORMAT: Final = JPEG
 PICTURES: Final = IntRange(minimum=1, maximum=4, default=1)
 # Pictures to start from, which this server cannot use yet: without them it would be another picture.
-_NOT_TAKEN: Final = ("image_url", "image_urls", "mask_url", "control_image_url", "loras")
+_NOT_TAKEN: Final = ("image_url", "image_urls", "mask_url", "control_image_url")
 # Read here; all else is for FLUX, or known to nobody.
 _OWN: Final = ("image_size", "num_images", "sync_mode", *_NOT_TAKEN)
 _SIDES: Final = ("width", "height")
