@@ -46,6 +46,13 @@ export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIC
 export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
+const batch = (endpoint, rest = "") => `v2/${endpoint}/batch${rest}`;
+export const createBatch = (endpoint) => json(batch(endpoint), { method: "POST", body: [] });
+export const addToBatch = (endpoint, id, requests) => json(batch(endpoint, `/${id}/requests`), { method: "POST", body: { requests } });
+export const finalizeBatch = (endpoint, id) => json(batch(endpoint, `/${id}/finalize`), { method: "POST" });
+export const batchRequests = (endpoint, id, limit) => json(batch(endpoint, `/${id}/requests?limit=${limit}`));
+export const cancelBatch = (endpoint, id) => json(batch(endpoint, `/${id}/cancel`), { method: "POST" });
+
 // The job at each change of its state or progress, until it is over; ends early when the connection does.
 export async function* events(endpoint, id, signal) {
   const reply = await request(`v2/${endpoint}/events/${id}`, { signal });

@@ -25,7 +25,7 @@ export function showEndpoint(endpoint) {
   byId("readme-title").textContent = endpoint.name;
   byId("readme").replaceChildren(...markdown(endpoint.readme));
   byId("readme-price").textContent = `Price: ${rule(endpoint.price)}. Failed and cancelled pictures cost nothing. The dollars are the server's own books: what keys use is added up and can be limited, but nobody is billed.`;
-  byId("variations").hidden = !endpoint.makesPictures;
+  for (const name of ["variations", "sheet-open"]) byId(name).hidden = !endpoint.makesPictures;
 }
 
 export function showCost({ price }, size) {

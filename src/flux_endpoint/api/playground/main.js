@@ -17,6 +17,7 @@ import { fromFragment, toFragment } from "./link.js";
 import { Queue } from "./queue.js";
 import { restored, seedOf } from "./run.js";
 import { Runs, newSet } from "./runs.js";
+import { Sheet } from "./sheet.js";
 import { SignIn } from "./signin.js";
 import { Stage, pictureOf } from "./stage.js";
 import { summary } from "./state.js";
@@ -51,6 +52,7 @@ class Playground {
     this.words = new Words((prompt) => (this.form.input = { ...this.form.input, prompt }));
     this.thumbnails = new Thumbnails(earlier, (record) => this.open(record));
     this.gallery = new Gallery(earlier, (record) => this.open(record));
+    this.sheet = new Sheet(catalogue, this.runs, (record) => this.open(record));
     this.code = new CodeView(this.form);
     this.tabs = new Tabs((name) => name === "code" && this.code.show());
     this.signIn = new SignIn();
@@ -76,6 +78,7 @@ class Playground {
       this.run(1);
     });
     byId("variations").addEventListener("click", () => this.run(SEVERAL));
+    byId("sheet-open").addEventListener("click", () => this.openSheet());
     byId("reset").addEventListener("click", () => this.reset());
     byId("cancel").addEventListener("click", () => this.cancel());
     byId("readme-button").addEventListener("click", () => byId("readme-dialog").showModal());
@@ -216,6 +219,13 @@ class Playground {
       else this.form.showError(error.message);
     }
     this.rememberShown();
+  }
+
+  openSheet() {
+    if (!key.get()) return this.signIn.open("", () => this.openSheet());
+    const { input } = this.form;
+    if (!input.prompt.trim()) return this.form.showError("Invalid parameter: prompt must not be empty");
+    this.sheet.open(this.form.endpoint, input, this.form.seed.draw());
   }
 
   // A run has begun, changed its state or ended.

@@ -80,6 +80,12 @@ export class Runs extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
   }
 
+  // Keeps what was drawn elsewhere on the page.
+  async keep(record) {
+    await this.#history.save(record);
+    await this.addThumbnail(record);
+  }
+
   async addThumbnail(record) {
     const picture = pictureOf(record);
     if (!picture || !api.isOwnPicture(picture)) return;

@@ -32,6 +32,11 @@ export class Seed {
     return Array.from({ length: count }, (_, index) => (first === "" ? this.#draw() : (Number(first) + index) % (this.#maximum + 1)));
   }
 
+  // One for all, where the field holds none.
+  draw() {
+    return this.#draw();
+  }
+
   show() {
     const lock = byId("lock");
     lock.setAttribute("aria-pressed", String(this.isFixed));

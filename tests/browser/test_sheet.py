@@ -1,0 +1,95 @@
+"""The contact sheet: two fields varied in a grid, drawn as a batch."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.actions import SMALL, fill, thumbnails, values
+from tests.browser.test_access import PHONE, check_access, has_horizontal_scroll
+from tests.servers import SCHNELL
+
+CELLS = "#sheet-grid .cell"
+
+
+def open_sheet(page: Page, **fields: Any) -> None:
+    fill(page, **SMALL | fields)
+    page.click("#sheet-open")
+    expect(page.locator("#sheet-dialog")).to_be_visible()
+
+
+def test_a_sheet_fills_in_is_saved_and_gives_a_cell_back(page: Page, tmp_path: Path) -> None:
+    open_sheet(page, seed=5)
+    expect(page.locator("#sheet-plan")).to_contain_text("12 pictures, $0.0157")
+    page.select_option("#sheet-across", "num_inference_steps")
+    page.fill("#sheet-across-values", "1, 2")
+    page.select_option("#sheet-down", "endpoint")
+    expect(page.locator("#sheet-plan")).to_contain_text("4 pictures, $0.0029")
+    check_access(page)
+    page.click("text=Draw 4 pictures")
+    expect(page.locator(f"{CELLS} img")).to_have_count(4)
+    expect(page.locator("#sheet-cancel")).to_be_hidden()
+    check_access(page)
+    with page.expect_download() as saved:
+        page.click("#sheet-json")
+    sheet = json.loads(saved.value.path().read_text())
+    assert (sheet["across"], sheet["down"]) == ("num_inference_steps", "endpoint")
+    assert [(cell["across"], cell["down"]) for cell in sheet["cells"]] == [
+        (steps, name) for name in ("Flux Dev", "Flux Schnell") for steps in (1, 2)
+    ]
+    # All of one seed, or the fields could not be told from chance.
+    assert {cell["output"]["seed"] for cell in sheet["cells"]} == {5}
+    with page.expect_download() as saved:
+        page.click("#sheet-picture")
+    assert saved.value.suggested_filename == "contact-sheet.png"
+    assert saved.value.path().stat().st_size > 10_000
+    page.locator(CELLS).last.click()
+    expect(page.locator("#sheet-dialog")).to_be_hidden()
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    assert values(page, "num_inference_steps", "seed") == {"num_inference_steps": "2", "seed": "5"}
+    assert page.is_checked(f'[name="endpoint"][value="{SCHNELL}"]')
+    expect(thumbnails(page)).to_have_count(4)
+
+
+def test_two_cells_drawn_together_are_compared(page: Page) -> None:
+    open_sheet(page)
+    page.fill("#sheet-across-values", "1, 2")
+    page.select_option("#sheet-down", "none")
+    page.click("text=Draw 2 pictures")
+    expect(page.locator(f"{CELLS} img")).to_have_count(2)
+    page.locator(CELLS).nth(0).drag_to(page.locator(CELLS).nth(1))
+    expect(page.locator("#compare-left-text")).to_contain_text("seed 1 ")
+    expect(page.locator("#compare-right-text")).to_contain_text("seed 2 ")
+
+
+@pytest.mark.parametrize("visitor_options", [PHONE | {"color_scheme": "dark"}], ids=["phone"])
+def test_what_is_wrong_with_a_sheet_is_told_before_anything_is_drawn(
+    page: Page, visitor_options: dict[str, Any]
+) -> None:
+    page.click("#settings summary")
+    page.click("#sheet-open")
+    expect(page.locator("#prompt-error")).to_have_text("Invalid parameter: prompt must not be empty")
+    open_sheet(page)
+    assert not has_horizontal_scroll(page)
+    check_access(page)
+    for text, words in (
+        ("1, two", "Seed must be numbers"),
+        (",".join("1" * 50), "150 pictures are too many"),
+        ("-7", "seed must be"),
+    ):
+        page.fill("#sheet-across-values", text)
+        expect(page.locator("#sheet-error")).to_contain_text(words)
+    page.fill("#sheet-across-values", "1, 2")
+    expect(page.locator("#sheet-error")).to_be_empty()
+
+
+def test_a_sheet_can_be_cancelled(page: Page) -> None:
+    open_sheet(page, num_inference_steps=50, width=1024, height=1024)
+    page.click("#sheet-draw")
+    expect(page.locator(CELLS).first).to_contain_text(re.compile("waiting|drawing"))
+    page.click("#sheet-cancel")
+    expect(page.locator("#sheet-cancel")).to_be_hidden()
+    expect(page.locator(CELLS).last).to_contain_text("cancelled")
