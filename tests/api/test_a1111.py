@@ -163,6 +163,7 @@ async def test_a_client_that_hangs_up_cancels(gateway: Gateway, worker: HandWork
         ({"enable_hr": True}, "enable_hr is not taken here"),
         ({"script_name": "x/y/z plot"}, "script_name is not taken here"),
         ({"init_images": ["data:,x"]}, "init_images is not taken here"),
+        ({"mask": "x"}, "mask is not taken here"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"image": "x"}]}}}, "there is no such script"),
         ({"alwayson_scripts": []}, "alwayson_scripts must be an object"),
         ({"override_settings": {"sd_model_checkpoint": 3}}, "sd_model_checkpoint must be a string"),
@@ -177,9 +178,23 @@ async def test_what_is_wrong_is_said(
     assert await worker.take() is None
 
 
-async def test_pictures_to_start_from_are_refused(gateway: Gateway) -> None:
-    reply = await gateway.post("/sdapi/v1/img2img", LAKE | {"init_images": ["data:image/png;base64,AAAA"]})
-    assert (reply.status_code, "not taken here yet" in reply.json()["detail"]) == (422, True)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "init_images must be a list of one picture"),
+        ({"init_images": []}, "init_images must be a list of one picture"),
+        ({"init_images": ["AAAA", "AAAA"]}, "init_images must be a list of one picture"),
+        ({"init_images": ["AAAA"]}, "image is no jpeg, png or webp file"),
+        ({"init_images": ["AAAA"], "denoising_strength": 2}, "denoising_strength must be between 0 and 1"),
+        ({"init_images": ["AAAA"], "inpainting_mask_invert": 1}, "inpainting_mask_invert is not taken here"),
+    ],
+)
+async def test_a_wrong_picture_to_start_from_is_told(
+    gateway: Gateway, worker: HandWorker, fields: dict[str, object], words: str
+) -> None:
+    reply = await gateway.post("/sdapi/v1/img2img", LAKE | fields)
+    assert (reply.status_code, words in reply.json()["detail"]) == (422, True), reply.text
+    assert await worker.take() is None
 
 
 async def test_a_key_is_the_password(gateway: Gateway) -> None:

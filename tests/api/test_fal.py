@@ -141,7 +141,8 @@ async def test_a_cancelled_request_is_completed_too(gateway: Gateway) -> None:
         ({"num_images": 2}, "num_images", "must be 1 here"),
         ({"num_images": 9}, "num_images", "must be between 1 and 4"),
         ({"sync_mode": 1}, "sync_mode", "must be true or false"),
-        ({"image_url": "data:,x"}, "image_url", "is not taken here yet"),
+        ({"image_url": "data:,x"}, "image_url", "must be a data: URL in base64"),
+        ({"image_urls": ["data:,x"]}, "image_urls", "is not taken here"),
         ({"output_format": "bmp"}, "output_format", "must be"),
     ],
 )
@@ -156,7 +157,7 @@ async def test_what_is_wrong_is_422_and_names_the_field(
     assert await worker.take() is None
 
 
-@pytest.mark.parametrize("app", ["fal-ai/flux-pro", "fal-ai/flux/turbo", "fal-ai/flux/dev/image-to-image"])
+@pytest.mark.parametrize("app", ["fal-ai/flux-pro", "fal-ai/flux/turbo", "fal-ai/flux/dev/redux"])
 @pytest.mark.parametrize("place", ["run", "queue"])
 async def test_other_models_are_refused_in_words(gateway: Gateway, place: str, app: str) -> None:
     reply = await gateway.post(f"/fal/{place}/{app}", LAKE)

@@ -1,8 +1,11 @@
 """Hugging Face's official Python client, unmodified, against a running server: only the base URL is changed."""
 
+import io
+
 import pytest
-from huggingface_hub import InferenceClient
+from huggingface_hub import ImageToImageTargetSize, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
+from PIL import Image
 
 from tests.servers import Server, wait_until
 
@@ -34,3 +37,17 @@ def test_a_client_that_gives_up_takes_its_job_along(slow_server: Server) -> None
 
     wait_until(lambda: jobs()["inProgress"] == jobs()["inQueue"] == 0, "the end of the job")
     assert jobs()["completed"] == 0
+
+
+def test_a_picture_is_drawn_from_one(server: Server) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (320, 256), "red").save(file, "PNG")
+    client = client_of(server)
+    drawn = client.image_to_image(file.getvalue(), prompt="a lake", num_inference_steps=4, strength=0.5, seed=7)
+    assert (drawn.size, "Denoising strength: 0.5" in drawn.text["parameters"]) == ((320, 256), True)
+    drawn = client.image_to_image(
+        file.getvalue(), prompt="a lake", target_size=ImageToImageTargetSize(width=256, height=256)
+    )
+    assert drawn.size == (256, 256)
+    with pytest.raises(HfHubHTTPError, match="image is no jpeg, png or webp file"):
+        client.image_to_image(b"GIF89a", prompt="a lake")

@@ -1,11 +1,13 @@
 """OpenAI's official Python client, unmodified, against a running server: only the base URL is changed."""
 
 import base64
+import io
 import threading
 
 import httpx
 import openai
 import pytest
+from PIL import Image
 
 from flux_endpoint.core.marks import parameters_in
 from tests.servers import DEV, Server, wait_until
@@ -93,3 +95,23 @@ def test_a_cancelled_job_is_told_at_once_and_not_tried_again(slow_server: Server
     [error] = caught
     assert "cancelled" in error.message
     assert slow_server.health()["jobs"]["inQueue"] == 0
+
+
+def test_a_picture_is_drawn_from_one_and_again_where_the_mask_is_transparent(server: Server) -> None:
+    image, mask = file_of(Image.new("RGB", (320, 256), "red")), file_of(Image.new("RGBA", (320, 256), (0, 0, 0, 0)))
+    with client_of(server) as client:
+        edited = client.images.edit(image=image, mask=mask, prompt="a lake", extra_body={"seed": 7, "strength": 0.5})
+        [picture] = edited.data
+        told = parameters_in(base64.b64decode(picture.b64_json))
+        assert (edited.size, told["seed"], told["strength"]) == ("320x256", 7, 0.5)
+        assert told["source_image"] != told["source_mask"]
+        events = list(client.images.edit(image=[image], prompt="a lake", stream=True))
+        assert events[-1].type == "image_edit.completed"
+        with pytest.raises(openai.BadRequestError, match="image is no jpeg, png or webp file"):
+            client.images.edit(image=b"GIF89a", prompt="a lake")
+
+
+def file_of(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import webuiapi
+from PIL import Image
 
 from tests.servers import Server, wait_until
 
@@ -71,3 +72,14 @@ def test_a_slow_picture_is_watched_and_interrupted(slow_server: Server) -> None:
         drawing.join()
         assert ends[0].args[0] == 409
         assert onlooker.get_progress()["state"]["job_count"] == 0
+
+
+def test_a_picture_is_drawn_from_one_and_again_where_the_mask_is_white(server: Server) -> None:
+    red, white = Image.new("RGB", (320, 256), "red"), Image.new("L", (320, 256), "white")
+    asked = {"prompt": "a lake", "images": [red], "mask_image": white, "width": 320, "height": 256, "seed": 7}
+    with client_of(server) as client:
+        drawn = client.img2img(**asked, denoising_strength=0.5)
+        assert drawn.image.size == (320, 256)
+        assert "Denoising strength: 0.5" in drawn.info["infotexts"][0]
+        with pytest.raises(RuntimeError, match="inpainting_mask_invert is not taken here"):
+            client.img2img(**asked, inpainting_mask_invert=1)

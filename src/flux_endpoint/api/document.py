@@ -121,7 +121,7 @@ def _body(body: Body, spec: EndpointSpec | None) -> JsonObject:
         assert spec is not None
         schema = schema(spec)
     content = {"schema": schema} | ({} if body.example is None else {"example": body.example})
-    return {"required": True, "content": {"application/json": content}}
+    return {"required": True, "content": {body.media_type: content}}
 
 
 def _names_in(path: str) -> list[str]:

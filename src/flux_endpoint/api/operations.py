@@ -75,11 +75,13 @@ class Body:
         limit_bytes: packed or unpacked, whichever is more.
         schema: JSON schema; a function where each endpoint has its own.
         example: a body that is right; None for what the schema says.
+        media_type: of the body.
     """
 
     limit_bytes: int
     schema: JsonObject | Callable[[EndpointSpec], JsonObject]
     example: JsonObject | None = None
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 # Of a file as it was sent.
 MAX_SOURCE_BYTES: Final = 20 * 2**20
+# The media type of a `data:` URL whose transparent parts are what is drawn anew. Without any, white is.
+MASK_BY_TRANSPARENCY: Final = "application/octet-stream;drawn=transparent"
 
 
 @dataclass(frozen=True, slots=True)

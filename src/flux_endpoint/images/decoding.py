@@ -5,7 +5,7 @@ import io
 from typing import TYPE_CHECKING, Final
 
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, SOURCE_FORMAT, either
-from flux_endpoint.core.source_picture import MAX_SOURCE_BYTES
+from flux_endpoint.core.source_picture import MASK_BY_TRANSPARENCY, MAX_SOURCE_BYTES
 from flux_endpoint.images.protocol import DecodedPicture
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def decode_sent(sent: str | bytes, mask_of: tuple[int, int] | None = None) -> De
         asked = "x".join(map(str, mask_of))
         return f"has the shape of {upright.width}x{upright.height} pixels, and its picture that of {asked}"
     else:
-        kept = _on(upright, "black").convert("L")
+        kept = _mask_in(upright, isinstance(sent, str) and sent.startswith(f"data:{MASK_BY_TRANSPARENCY};"))
         kept = kept if kept.size == mask_of else kept.resize(mask_of, Image.Resampling.BILINEAR)
     file = io.BytesIO()
     # Without what else the file says: whose it is, where it was taken.
@@ -83,6 +83,15 @@ def _on(image: "Image", ground: str) -> "Image":
     under = Image.new("RGBA", seen.size, ground)
     under.alpha_composite(seen)
     return under
+
+
+def _mask_in(image: "Image", by_transparency: bool) -> "Image":
+    """The mask in 8 bits of grey: white is drawn anew."""
+    from PIL import ImageChops
+
+    if by_transparency and image.has_transparency_data:
+        return ImageChops.invert(image.convert("RGBA").getchannel("A"))
+    return _on(image, "black").convert("L")
 
 
 def _scaled_down(image: "Image") -> "Image":

@@ -12,6 +12,8 @@ from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED
 from flux_endpoint.core.inputs import INPUTS, SIDE, input_schema, or_null
 from flux_endpoint.core.submission import Submission
 
+# Of a body with pictures in base64: as much as `/runsync` takes.
+PICTURES_LIMIT_BYTES: Final = 20 * 2**20
 # One side of a picture, in pixels.
 ANY_SIDE: Final = SIDE.any_size
 _FORMAT_NAMES: Final = frozenset(
@@ -34,6 +36,12 @@ def inputs_in(fields: Mapping[str, Any], default_format: ImageFormat, but_for: I
     inputs = {name: value for name, value in fields.items() if value is not None and name not in own}
     has_format = not _FORMAT_NAMES.isdisjoint(inputs)
     return inputs if has_format else inputs | {"image_format": default_format.name}
+
+
+def picture_url(value: Any) -> Any:
+    """What some clients send for a picture, as `PictureFile` takes it: base64 stands for a file; else as it is."""
+    is_bare = isinstance(value, str) and not value.startswith(("data:", "http:", "https:"))
+    return f"data:;base64,{value}" if is_bare and value else value
 
 
 def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | None = None) -> Submission:

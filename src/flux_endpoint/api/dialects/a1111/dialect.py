@@ -6,7 +6,7 @@ from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.a1111 import catalogue, pictures
 from flux_endpoint.api.dialects.a1111.requests import DEFAULT_SIDE, MODEL_OPTION, PICTURES
 from flux_endpoint.api.dialects.a1111.words import DIALECT, error_body
-from flux_endpoint.api.dialects.inputs import ANY_SIDE, inputs_schema, prompt_schema
+from flux_endpoint.api.dialects.inputs import ANY_SIDE, PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
 from flux_endpoint.api.schemas import json_response
@@ -31,6 +31,14 @@ _BODY: Final[JsonObject] = {
     "type": "object",
     "required": ["prompt"],
     "properties": {"prompt": prompt_schema()} | inputs_schema(but_for=["image_format"]) | _OWN_FIELDS,
+}
+_BODY_WITH_PICTURE: Final[JsonObject] = _BODY | {
+    "required": ["prompt", "init_images"],
+    "properties": {
+        **{name: one for name, one in _BODY["properties"].items() if name not in ("image", "strength")},
+        "init_images": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "minLength": 1}},
+        "denoising_strength": _BODY["properties"]["strength"],
+    },
 }
 _PICTURES: Final = {
     "type": "object",
@@ -105,10 +113,19 @@ A1111: Final = Dialect(
             Operation.RUNSYNC,
             pictures.txt2img,
             summary="Draw pictures (A1111)",
-            body=Body(_LIMIT_BYTES, _BODY, {"prompt": "a lighthouse", "width": 512, "height": 512}),
+            body=Body(PICTURES_LIMIT_BYTES, _BODY, {"prompt": "a lighthouse", "width": 512, "height": 512}),
             answers=_DRAWN,
         ),
-        _route("img2img", "POST", "img2img", Operation.RUNSYNC, pictures.img2img, is_described=False),
+        _route(
+            "img2img",
+            "POST",
+            "img2img",
+            Operation.RUNSYNC,
+            pictures.img2img,
+            summary="Draw pictures from one (A1111)",
+            body=Body(PICTURES_LIMIT_BYTES, _BODY_WITH_PICTURE),
+            answers=_DRAWN,
+        ),
         _route(
             "progress",
             "GET",

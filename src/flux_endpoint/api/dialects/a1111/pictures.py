@@ -2,20 +2,19 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from flux_endpoint import __version__
-from flux_endpoint.api.dialects.a1111.requests import TextToImage, read_request
+from flux_endpoint.api.dialects.a1111.requests import PicturesRequest, read_request
 from flux_endpoint.api.dialects.a1111.words import DIALECT
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply, read_body
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey
-from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.infotext import SAMPLER, infotext
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress
@@ -36,8 +35,21 @@ async def txt2img(call: Call, key: ApiKey) -> Response:
     fewer, `steps` 20 count as absent: clients send them for other models. `distilled_cfg_scale` is FLUX's guidance.
     `override_settings.sd_model_checkpoint` names a model.
     """
+    return await _draw(call, key, from_picture=False)
+
+
+async def img2img(call: Call, key: ApiKey) -> Response:
+    """The same from a picture, the only one of `init_images`: as a `data:` URL, a URL or bare base64.
+
+    `denoising_strength` (0.75) says how much of it is lost, and white in `mask` where. Without `width` and `height`
+    the result has its shape.
+    """
+    return await _draw(call, key, from_picture=True)
+
+
+async def _draw(call: Call, key: ApiKey, *, from_picture: bool) -> Response:
     data = await read_body(call, call.body_limit_bytes)
-    asked = await call.services.bodies.read(data, read_request)
+    asked = await call.services.bodies.read(data, read_request, from_picture)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model or key.chosen_model)
     ended = await drawn(call, endpoint, DIALECT, asked.submissions(endpoint.spec), _LONGEST_S)
     if not all(job.status.is_terminal for job in ended):
@@ -48,11 +60,6 @@ async def txt2img(call: Call, key: ApiKey) -> Response:
         is_stopped = all(job.status is JobStatus.CANCELLED for job in ended)
         raise HTTPException(409 if is_stopped else 500, failures[0])
     return json_reply(await _answer(call, endpoint, asked, done, failures))
-
-
-async def img2img(_call: Call, _key: ApiKey) -> NoReturn:
-    """Refused: this server draws from text only."""
-    raise InvalidParameter("init_images", "are not taken here yet: this server draws from text")
 
 
 async def progress(call: Call, key: ApiKey) -> Response:
@@ -107,7 +114,7 @@ async def _open_jobs(call: Call, key: ApiKey) -> list[tuple[Endpoint, Job]]:
 
 
 async def _answer(
-    call: Call, endpoint: Endpoint, asked: TextToImage, jobs: Sequence[Job], failures: Sequence[str]
+    call: Call, endpoint: Endpoint, asked: PicturesRequest, jobs: Sequence[Job], failures: Sequence[str]
 ) -> JsonObject:
     images, warnings = [], [*failures]
     for job in jobs:

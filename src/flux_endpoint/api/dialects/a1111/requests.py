@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from flux_endpoint.api.dialects.inputs import submission_of
+from flux_endpoint.api.dialects.inputs import picture_url, submission_of
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
@@ -25,12 +25,15 @@ _CLIENTS_STEPS: Final = 20
 _MAX_TOLD: Final = 10
 # What makes another picture, by the values that ask for nothing: it is refused, not left out.
 _NOT_TAKEN: Final[Mapping[str, tuple[object, ...]]] = {
-    "init_images": (None, []),
-    "mask": (None, ""),
     "enable_hr": (None, False),
     "script_name": (None, "", "None"),
     "controlnet_units": (None, []),
 }
+# Where nothing starts from a picture.
+_PICTURES_OF_NO_USE: Final[Mapping[str, tuple[object, ...]]] = {"init_images": (None, []), "mask": (None, "")}
+_NOT_TAKEN_WITH_PICTURE: Final[Mapping[str, tuple[object, ...]]] = {"inpainting_mask_invert": (None, 0, False)}
+# As the web UI has it.
+_STRENGTH: Final = 0.75
 # What FLUX cannot do and a picture can do without, by the values that ask for nothing.
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[object, ...]]] = {
     "tiling": (None, False),
@@ -48,18 +51,24 @@ _NOT_HEEDED: Final = frozenset(
         *("hr_resize_y", "hr_checkpoint_name", "hr_sampler_name", "hr_scheduler", "hr_prompt", "hr_negative_prompt"),
         *("hr_cfg", "hr_distilled_cfg", "hr_additional_modules", "do_not_save_samples", "do_not_save_grid"),
         *("save_images", "send_images", "script_args", "override_settings_restore_afterwards"),
+        *("resize_mode", "mask_blur", "mask_blur_x", "mask_blur_y", "mask_round", "inpainting_fill"),
+        *("inpaint_full_res", "inpaint_full_res_padding", "initial_noise_multiplier", "image_cfg_scale"),
+        *("include_init_images", "latent_mask"),
         *("disable_extra_networks", "refiner_switch_at", "comments", "force_task_id", "infotext"),
     )
 )
 _READ_HERE: Final = frozenset(
-    ("batch_size", "n_iter", "cfg_scale", "distilled_cfg_scale", "override_settings", "alwayson_scripts")
+    (
+        *("init_images", "mask", "batch_size", "n_iter", "cfg_scale", "distilled_cfg_scale"),
+        *("override_settings", "alwayson_scripts"),
+    )
 )
 # Name and strength; a second one, of the text encoder, is not heeded by FLUX.
 _LORA: Final = re.compile(r"<lora:([^:>]+)(?::([^:>]*))?(?::[^>]*)?>")
 
 
 @dataclass(frozen=True, slots=True)
-class TextToImage:
+class PicturesRequest:
     """What one body asks for.
 
     Attributes:
@@ -99,16 +108,17 @@ class TextToImage:
         return [replace(one, warnings=(*warnings, *one.warnings)) for one in made]
 
 
-def read_request(data: bytes) -> TextToImage:
-    """What a body of `txt2img` asks for. Null counts as absent.
+def read_request(data: bytes, from_picture: bool) -> PicturesRequest:
+    """What a body of `txt2img`, or with a picture to start from of `img2img`, asks for. Null counts as absent.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field.
     """
     sent = object_in(data)
-    for name, harmless in _NOT_TAKEN.items():
+    not_taken = {**_NOT_TAKEN, **(_NOT_TAKEN_WITH_PICTURE if from_picture else _PICTURES_OF_NO_USE)}
+    for name, harmless in not_taken.items():
         if sent.get(name) not in harmless:
-            raise InvalidParameter(name, "is not taken here: this server draws from text, once and at its size")
+            raise InvalidParameter(name, "is not taken here: pictures are drawn once and at their size")
     fields = {name: value for name, value in sent.items() if value is not None}
     settings = fields.get("override_settings", {})
     scripts = fields.get("alwayson_scripts", {})
@@ -122,13 +132,14 @@ def read_request(data: bytes) -> TextToImage:
     warnings = [f"{name} has no effect on FLUX" for name in asked_in_vain]
     unknown = [name for name in settings if name != MODEL_OPTION][:_MAX_TOLD]
     warnings += [f"override_settings.{name[:60]} is not known here" for name in unknown]
-    own = {*_NOT_TAKEN, *_WITHOUT_EFFECT, *_NOT_HEEDED, *_READ_HERE}
+    own = {*not_taken, *_WITHOUT_EFFECT, *_NOT_HEEDED, *_READ_HERE}
     inputs = {name: value for name, value in fields.items() if name not in own}
-    sides = {"width": DEFAULT_SIDE, "height": DEFAULT_SIDE, "image_format": DEFAULT_FORMAT.name}
+    preset: dict[str, Any] = {"image_format": DEFAULT_FORMAT.name}
+    preset |= _pictures(fields) if from_picture else {"width": DEFAULT_SIDE, "height": DEFAULT_SIDE}
     batches = [PICTURES.read(name, {name: 1} | fields) for name in ("batch_size", "n_iter")]
     pictures = PICTURES.read("batch_size", {"batch_size": batches[0] * batches[1]})
-    asked = sides | inputs | _guidance(fields) | _loras(inputs.get("prompt"))
-    return TextToImage(sent, model_in(settings), asked, pictures, tuple(warnings))
+    asked = preset | inputs | _guidance(fields) | _loras(inputs.get("prompt"))
+    return PicturesRequest(sent, model_in(settings), asked, pictures, tuple(warnings))
 
 
 def _loras(prompt: object) -> dict[str, Any]:
@@ -146,6 +157,16 @@ def _loras(prompt: object) -> dict[str, Any]:
 def _in_the_prompt(error: InvalidParameter) -> InvalidParameter:
     is_lora = error.field.startswith("loras")
     return InvalidParameter("prompt", f"has a LoRA whose name {error.problem}") if is_lora else error
+
+
+def _pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The picture to start from, and what is said of it."""
+    images = fields.get("init_images")
+    if not isinstance(images, list) or len(images) != 1:
+        raise InvalidParameter("init_images", "must be a list of one picture to start from")
+    strength = fields.get("denoising_strength", _STRENGTH)
+    mask = picture_url(fields["mask"]) if fields.get("mask") else None
+    return {"image": picture_url(images[0]), "denoising_strength": strength} | ({} if mask is None else {"mask": mask})
 
 
 def object_in(data: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,14 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import link_to, problem_of, submit
-from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, submission_of
+from flux_endpoint.api.dialects.inputs import (
+    PICTURES_LIMIT_BYTES,
+    inputs_in,
+    inputs_schema,
+    picture_url,
+    prompt_schema,
+    submission_of,
+)
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply, read_body
@@ -24,17 +31,18 @@ from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.service.endpoint import Endpoint
 
 DIALECT: Final = "bfl"
-_LIMIT_BYTES: Final = 2**20
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
-# Pictures to start from, which this server cannot use: to draw without them would be another picture.
-_NOT_TAKEN: Final = ("image_prompt", "input_image", "mask", "webhook_url")
+# What would make another picture, and nobody to be told of its end.
+_NOT_TAKEN: Final = ("image_prompt", "webhook_url")
+_PICTURES: Final = ("input_image", "mask")
 _DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 
 
 async def create(call: Call, key: ApiKey, model: str) -> Response:
     """Queue a picture; ask `polling_url` until it is `Ready`.
 
-    `steps` and `guidance` as with every dialect; `width` and `height` win over `aspect_ratio`.
+    `steps` and `guidance` as with every dialect; `width` and `height` win over `aspect_ratio`. `input_image` is a
+    picture to start from, as a URL or in base64, `mask` where it is drawn anew, and `strength` how far.
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
     data = await read_body(call, call.body_limit_bytes)
@@ -73,8 +81,11 @@ def read_inputs(data: bytes) -> dict[str, Any]:
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
     for name in _NOT_TAKEN:
         if body.get(name) is not None:
-            raise InvalidParameter(name, "is not taken here: this server draws from text, and is polled")
-    return inputs_in(body, JPEG)
+            raise InvalidParameter(
+                name, "is not taken here: a picture to start from is input_image, and no webhook is called"
+            )
+    pictures = {name: picture_url(body[name]) for name in _PICTURES if body.get(name) is not None}
+    return inputs_in({**body, **pictures}, JPEG)
 
 
 def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:
@@ -151,7 +162,7 @@ BFL: Final = Dialect(
             handler=create,
             summary="Draw a picture (Black Forest Labs)",
             tag="Black Forest Labs",
-            body=Body(_LIMIT_BYTES, _BODY, {"prompt": "a lighthouse", "width": 512, "height": 512}),
+            body=Body(PICTURES_LIMIT_BYTES, _BODY, {"prompt": "a lighthouse", "width": 512, "height": 512}),
             answers=_CREATED,
             words_of_errors=words_of_errors,
         ),

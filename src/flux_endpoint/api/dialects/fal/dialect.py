@@ -8,7 +8,7 @@ from flux_endpoint.api.dialects.fal.answers import webhook_body
 from flux_endpoint.api.dialects.fal.door import door_to, enter
 from flux_endpoint.api.dialects.fal.requests import DEFAULT_FORMAT, DEFAULT_SIZE, IMAGE_SIZES, PICTURES
 from flux_endpoint.api.dialects.fal.words import DIALECT, REQUEST_ID, error_body
-from flux_endpoint.api.dialects.inputs import ANY_SIDE, inputs_schema, prompt_schema
+from flux_endpoint.api.dialects.inputs import ANY_SIDE, PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
 from flux_endpoint.api.parameters import query_parameter
@@ -17,7 +17,6 @@ from flux_endpoint.core.account import Operation
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.inputs import or_null
 
-_LIMIT_BYTES: Final = 2**20
 _STATUSES: Final = {400: 422}
 
 _ERROR: Final = {
@@ -45,6 +44,11 @@ _BODY: Final[JsonObject] = {
     "type": "object",
     "required": ["prompt"],
     "properties": {"prompt": prompt_schema()} | inputs_schema(but_for=["image_format"]) | _OWN_FIELDS,
+}
+_BODY_WITH_PICTURE: Final[JsonObject] = _BODY | {
+    "required": ["prompt", "image_url"],
+    "properties": _BODY["properties"]
+    | {"image_url": _BODY["properties"]["image"] | {"type": "string", "minLength": 1}},
 }
 _EXAMPLE: Final = {"prompt": "a lighthouse", "image_size": {"width": 512, "height": 512}}
 _RESULT: Final = {
@@ -112,7 +116,8 @@ def _route(name: str, methods: str, path: str, operation: Operation, handler: Ha
 
 
 def _making(name: str, path: str, operation: Operation, handler: Handler, summary: str, **others: Any) -> Route:
-    body = Body(_LIMIT_BYTES, _BODY, _EXAMPLE)
+    is_from_picture = path.endswith(f"/{jobs.FROM_PICTURE}")
+    body = Body(PICTURES_LIMIT_BYTES, _BODY_WITH_PICTURE if is_from_picture else _BODY, _EXAMPLE)
     return _route(
         name, "POST", path, operation, handler, summary=f"{summary} (fal)", body=body, statuses=_STATUSES, **others
     )
@@ -136,6 +141,23 @@ _ROUTES: Final = (
         Operation.RUN,
         jobs.submit_one,
         "Queue a picture",
+        parameters=[_WEBHOOK],
+        answers=_MADE | {200: json_response("The request.", _QUEUED)},
+    ),
+    _making(
+        "run_from_picture",
+        f"/run{_APP}/{jobs.FROM_PICTURE}",
+        Operation.RUNSYNC,
+        jobs.run,
+        "Draw pictures from one",
+        answers=_MADE | _DRAWN,
+    ),
+    _making(
+        "submit_from_picture",
+        f"/queue{_APP}/{jobs.FROM_PICTURE}",
+        Operation.RUN,
+        jobs.submit_one,
+        "Queue a picture that is drawn from one",
         parameters=[_WEBHOOK],
         answers=_MADE | {200: json_response("The request.", _QUEUED)},
     ),

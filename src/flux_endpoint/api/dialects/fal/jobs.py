@@ -1,6 +1,7 @@
 """Pictures as fal's clients ask for them: held until they are drawn, streamed as they form, or queued."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from starlette.responses import Response, StreamingResponse
@@ -25,11 +26,12 @@ from flux_endpoint.core.job import Job, JobStatus, Policy
 from flux_endpoint.core.outbound import require_url
 from flux_endpoint.core.progress import PREVIEW, read_progress
 from flux_endpoint.core.raw_json import write_json
-from flux_endpoint.core.submission import Submission
 from flux_endpoint.service.endpoint import Endpoint
 
 # Clients in Node give up after 300 s without a header, and ask again: they must have an answer before.
 _LONGEST_S: Final = 290.0
+# The end of a path.
+FROM_PICTURE: Final = "image-to-image"
 _EVENTS: Final = "text/event-stream"
 _STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -68,7 +70,7 @@ async def submit_one(call: Call, key: ApiKey, _owner: str, app: str, name: str) 
     asked = _only_one(await _read(call), "a request in the queue is one picture")
     [made] = asked.submissions(endpoint.spec)
     policy = Policy(low_priority=call.headers.get("x-fal-queue-priority", "").strip().lower() == "low")
-    submission = Submission(made.input, made.cost_usd, policy, webhook=_webhook(call, endpoint))
+    submission = replace(made, policy=policy, webhook=_webhook(call, endpoint))
     [job] = await submit(call, endpoint, DIALECT, [submission], is_held=False)
     view = await call.services.job_views.view(job)
     position = max(0, (view.queue_position or 1) - 1)
@@ -110,13 +112,13 @@ async def cancel_one(call: Call, key: ApiKey, _owner: str, _app: str, request_id
 
 
 async def upload(_call: Call, _key: ApiKey, _kind: str) -> Response:
-    """Refused with 501, which no client repeats: there is nothing that a picture could be sent for."""
-    return json_reply(told("files are not kept here: this server draws from text"), 501)
+    """Refused with 501, which no client repeats: files are not kept for themselves."""
+    return json_reply(told("files are not kept here: send them as data URIs"), 501)
 
 
 async def unknown(call: Call, _key: ApiKey, *_path: str) -> NoReturn:
     """Refused: no model is called so."""
-    raise NotFound("only text to image is served here, as fal-ai/flux/dev and fal-ai/flux/schnell")
+    raise NotFound("served here are fal-ai/flux/dev, fal-ai/flux/schnell and the image-to-image of both")
 
 
 async def _found(call: Call, key: ApiKey, request_id: str) -> tuple[Endpoint, Job]:
@@ -128,7 +130,7 @@ async def _found(call: Call, key: ApiKey, request_id: str) -> tuple[Endpoint, Jo
 
 async def _read(call: Call) -> FalRequest:
     data = await read_body(call, call.body_limit_bytes)
-    return await call.services.bodies.read(data, read_request)
+    return await call.services.bodies.read(data, read_request, call.url.path.endswith(f"/{FROM_PICTURE}"))
 
 
 def _only_one(asked: FalRequest, because: str) -> FalRequest:

@@ -25,8 +25,10 @@ IMAGE_SIZES: Final[Mapping[str, tuple[int, int]]] = {
 DEFAULT_SIZE: Final = "landscape_4_3"
 DEFAULT_FORMAT: Final = JPEG
 PICTURES: Final = IntRange(minimum=1, maximum=4, default=1)
-# Pictures to start from, which this server cannot use yet: without them it would be another picture.
-_NOT_TAKEN: Final = ("image_url", "image_urls", "mask_url", "control_image_url")
+# Pictures that this server cannot use: without them it would be another picture.
+_NOT_TAKEN: Final = ("image_urls", "control_image_url")
+# Of fal's FLUX, where it starts from a picture.
+_STRENGTH: Final = 0.95
 # Read here; all else is for FLUX, or known to nobody.
 _OWN: Final = ("image_size", "num_images", "sync_mode", *_NOT_TAKEN)
 _SIDES: Final = ("width", "height")
@@ -61,8 +63,12 @@ class FalRequest:
         return [submission_of(spec, {**self.inputs, "seed": seed}) for seed in seeds]
 
 
-def read_request(data: bytes) -> FalRequest:
+def read_request(data: bytes, from_picture: bool = False) -> FalRequest:
     """What a body asks for. Null counts as absent.
+
+    Args:
+        data: the body.
+        from_picture: whether there must be a picture to start from.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field and its limit.
@@ -73,20 +79,26 @@ def read_request(data: bytes) -> FalRequest:
     fields = {name: value for name, value in body.items() if value is not None}
     for name in _NOT_TAKEN:
         if fields.get(name, []) != []:
-            raise InvalidParameter(name, "is not taken here yet: this server draws from text")
+            raise InvalidParameter(name, "is not taken here: send one picture to start from, as image_url")
+    if from_picture and not fields.get("image_url"):
+        raise InvalidParameter("image_url", "is required: the picture to start from")
     is_inline = fields.get("sync_mode", False)
     if not isinstance(is_inline, bool):
         raise InvalidParameter("sync_mode", "must be true or false")
     return FalRequest(
-        inputs=_size(fields) | inputs_in(fields, DEFAULT_FORMAT, but_for=_OWN),
+        inputs=_size(fields) | _strength(fields) | inputs_in(fields, DEFAULT_FORMAT, but_for=_OWN),
         pictures=PICTURES.read("num_images", {"num_images": PICTURES.default} | fields),
         is_inline=is_inline,
     )
 
 
+def _strength(fields: Mapping[str, Any]) -> dict[str, float]:
+    return {"strength": _STRENGTH} if fields.get("image_url") and "strength" not in fields else {}
+
+
 def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Sides by name or in pixels; those that stand beside `image_size`, as other servers have them, win."""
-    if "image_size" not in fields and not fields.keys().isdisjoint(("size", "aspect_ratio")):
+    if "image_size" not in fields and not fields.keys().isdisjoint(("size", "aspect_ratio", "image_url")):
         return {}
     size = fields.get("image_size", DEFAULT_SIZE)
     if isinstance(size, Mapping):

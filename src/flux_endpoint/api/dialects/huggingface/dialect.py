@@ -8,7 +8,14 @@ from starlette.responses import RedirectResponse, Response
 
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of
-from flux_endpoint.api.dialects.inputs import inputs_in, inputs_schema, prompt_schema, submission_of
+from flux_endpoint.api.dialects.inputs import (
+    PICTURES_LIMIT_BYTES,
+    inputs_in,
+    inputs_schema,
+    picture_url,
+    prompt_schema,
+    submission_of,
+)
 from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import read_body
@@ -23,7 +30,6 @@ from flux_endpoint.core.raw_json import decode_json
 
 DIALECT: Final = "huggingface"
 _DEFAULT_FORMAT: Final = PNG
-_LIMIT_BYTES: Final = 2**20
 _LONGEST_S: Final = 590.0
 # The JavaScript client repeats a call after a 503 for ever, without a pause.
 _STATUSES: Final = {503: 429}
@@ -32,7 +38,8 @@ _STATUSES: Final = {503: 429}
 async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     """Draw a picture and answer its bytes, in the format that `Accept` names. A client that hangs up cancels it.
 
-    `parameters` has every input of FLUX; `guidance_scale` is `guidance`.
+    `parameters` has every input of FLUX; `guidance_scale` is `guidance`. With a `prompt` among them, `inputs` is a
+    picture to start from, in base64, and `target_size` the size of the result.
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
     data = await read_body(call, call.body_limit_bytes)
@@ -66,8 +73,15 @@ def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
     if not isinstance(parameters, Mapping):
         raise InvalidParameter("parameters", "must be a JSON object")
     if not isinstance(body["inputs"], str):
-        raise InvalidParameter("inputs", "must be a string: the prompt")
-    return inputs_in(parameters, default_format) | {"prompt": body["inputs"]}
+        raise InvalidParameter("inputs", "must be a string: the prompt, or a picture beside parameters.prompt")
+    if parameters.get("prompt") is None:
+        return inputs_in(parameters, default_format) | {"prompt": body["inputs"]}
+    size = parameters.get("target_size")
+    if size is not None and not isinstance(size, Mapping):
+        raise InvalidParameter("target_size", "must be an object with width and height")
+    sides = {side: size[side] for side in ("width", "height") if size.get(side) is not None} if size else {}
+    inputs = inputs_in(parameters, default_format, but_for=["target_size"])
+    return sides | inputs | {"image": picture_url(body["inputs"])}
 
 
 def _accepted(call: Call) -> ImageFormat:
@@ -83,7 +97,7 @@ _BODY: Final[JsonObject] = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "inputs": prompt_schema(),
+        "inputs": prompt_schema() | {"description": "The prompt; or a picture in base64, beside a `prompt` below."},
         "parameters": {"type": ["object", "null"], "properties": inputs_schema()},
     },
 }
@@ -108,7 +122,7 @@ HUGGINGFACE: Final = Dialect(
             handler=text_to_image,
             summary="Draw a picture (Hugging Face)",
             tag="Hugging Face",
-            body=Body(_LIMIT_BYTES, _BODY, {"inputs": "a lighthouse", "parameters": {"width": 512}}),
+            body=Body(PICTURES_LIMIT_BYTES, _BODY, {"inputs": "a lighthouse", "parameters": {"width": 512}}),
             answers=_ANSWERS,
             statuses=_STATUSES,
         ),

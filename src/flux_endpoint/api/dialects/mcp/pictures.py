@@ -69,6 +69,7 @@ async def cancel(call: Call, key: ApiKey, job_id: str) -> tuple[Endpoint, Job]:
 async def estimate(call: Call, key: ApiKey, arguments: Mapping[str, Any]) -> JsonObject:
     """What `generate` with the same arguments would cost, and how long it would take."""
     endpoint, submission = _asked(call, key, arguments)
+    [submission] = await endpoint.settled([submission], keeps=False)
     services = call.services
     workers = await services.workforce.counts(endpoint.id)
     expected = await services.estimates.estimate(endpoint.id, submission.input, workers.ready)

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, cancel, drawn, link_to, problem_of, submit
 from flux_endpoint.api.dialects.models import endpoint_of
+from flux_endpoint.api.dialects.openai.forms import read_edit
 from flux_endpoint.api.dialects.openai.requests import ImagesRequest, read_request
 from flux_endpoint.api.dialects.openai.words import DIALECT, error_body
 from flux_endpoint.api.errors import http_status_of
@@ -40,26 +41,39 @@ async def generations(call: Call, key: ApiKey) -> Response:
     follow one another. Without `response_format` each has both `b64_json` and `url`.
     """
     data = await read_body(call, call.body_limit_bytes)
-    asked = await call.services.bodies.read(data, read_request)
+    return await _draw(call, key, await call.services.bodies.read(data, read_request), "image_generation")
+
+
+async def edits(call: Call, key: ApiKey) -> Response:
+    """Draw pictures from one picture; else as `/v1/images/generations`.
+
+    A form with `image`, or `image[]`, once, and `mask`: what is transparent in that is drawn anew, or what is white in
+    one without transparency. `strength` says how much of the picture is lost, with a mask all that it marks. Without
+    `size` the result has the shape of the picture.
+    """
+    data = await read_body(call, call.body_limit_bytes)
+    content_type = call.headers.get("content-type", "")
+    return await _draw(call, key, await call.services.bodies.read(data, read_edit, content_type), "image_edit")
+
+
+async def _draw(call: Call, key: ApiKey, asked: ImagesRequest, events: str) -> Response:
+    """The pictures that a request asks for; `events` is the first part of the names of events."""
     endpoint = endpoint_of(call.services.endpoints, key, asked.model)
     submissions = asked.submissions(endpoint.spec)
     if asked.is_streamed:
         jobs = await submit(call, endpoint, DIALECT, submissions, is_held=True)
-        return StreamingResponse(_events(call, endpoint, asked, jobs), headers=_STREAM_HEADERS, media_type=_EVENTS)
+        return StreamingResponse(
+            _events(call, endpoint, asked, jobs, events), headers=_STREAM_HEADERS, media_type=_EVENTS
+        )
     ended = await drawn(call, endpoint, DIALECT, submissions, _LONGEST_S)
     if not all(job.status.is_terminal for job in ended):
         raise HTTPException(503, TOO_LATE, _DO_NOT_RETRY)
     return json_reply(await _answer(call, endpoint, asked, ended))
 
 
-async def edits(_call: Call, _key: ApiKey) -> NoReturn:
-    """Refused: this server draws from text only."""
-    raise NotFound("pictures cannot be edited here yet: ask /v1/images/generations for a new one")
-
-
 async def variations(_call: Call, _key: ApiKey) -> NoReturn:
-    """Refused: this server draws from text only."""
-    raise NotFound("variations of pictures are not made here")
+    """Refused: they need a prompt here."""
+    raise NotFound("variations of pictures are not made here: ask /v1/images/edits, with a prompt")
 
 
 async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job]) -> JsonObject:
@@ -96,7 +110,9 @@ async def _picture(call: Call, asked: ImagesRequest, shown: JsonObject) -> JsonO
     return picture | {"seed": shown.get("seed")}
 
 
-async def _events(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job]) -> AsyncIterator[str]:
+async def _events(
+    call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Sequence[Job], kind: str
+) -> AsyncIterator[str]:
     """The pictures one after another, each after at most `partial_images` previews. Comments keep proxies patient."""
     try:
         for job in jobs:
@@ -108,12 +124,12 @@ async def _events(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
                 last = view.job
                 preview = _preview_due(last, sent, asked.partial_images)
                 if preview is not None:
-                    yield _event("image_generation.partial_image", last, b64_json=preview, partial_image_index=sent)
+                    yield _event(f"{kind}.partial_image", last, b64_json=preview, partial_image_index=sent)
                     sent += 1
             if last.status is not JobStatus.COMPLETED:
                 raise HTTPException(500, problem_of(last))
             picture = await _picture(call, replace(asked, with_bytes=True), endpoint.spec.present(last, str))
-            yield _event("image_generation.completed", last, **picture, cost=float(last.cost_usd))
+            yield _event(f"{kind}.completed", last, **picture, cost=float(last.cost_usd))
         yield "data: [DONE]\n\n"
     except (FluxEndpointError, HTTPException) as error:
         status_code = error.status_code if isinstance(error, HTTPException) else http_status_of(error)

@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from flux_endpoint.api.admission import KeyHolders
-from flux_endpoint.api.dialects.inputs import inputs_schema, prompt_schema
+from flux_endpoint.api.dialects.inputs import PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.openai import images, models
+from flux_endpoint.api.dialects.openai.forms import EDIT_LIMIT_BYTES
 from flux_endpoint.api.dialects.openai.requests import (
     DEFAULT_FORMAT,
     PARTIAL_IMAGES,
@@ -17,8 +18,6 @@ from flux_endpoint.api.schemas import json_response
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.inputs import or_null
-
-_LIMIT_BYTES: Final = 2**20
 
 # 256 to 1536.
 _SIDE: Final = "(25[6-9]|2[6-9][0-9]|[3-9][0-9]{2}|1[0-4][0-9]{2}|15[0-2][0-9]|153[0-6])"
@@ -48,6 +47,18 @@ _BODY: Final[JsonObject] = {
 }
 
 
+_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
+# As clients make it. Fields are all text; those of FLUX are taken too.
+_FORM: Final[JsonObject] = {
+    "type": "object",
+    "required": ["image", "prompt"],
+    "properties": {
+        "image": _FILE | {"description": "The picture to start from; PNG, JPEG or WebP, at most 20 MiB."},
+        "mask": _FILE | {"description": "Of the same shape; what is transparent in it is drawn anew."},
+        "prompt": prompt_schema(),
+        **{name: _OWN_FIELDS[name] for name in ("model", "n", "size", "response_format", "output_format")},
+    },
+}
 _PICTURE: Final = {
     "type": "object",
     "properties": {
@@ -125,10 +136,19 @@ ROUTES: Final = (
         Operation.RUNSYNC,
         images.generations,
         summary="Draw pictures (OpenAI)",
-        body=Body(_LIMIT_BYTES, _BODY, {"model": "flux-dev", "prompt": "a lighthouse", "size": "512x512"}),
+        body=Body(PICTURES_LIMIT_BYTES, _BODY, {"model": "flux-dev", "prompt": "a lighthouse", "size": "512x512"}),
         answers=_DRAWING,
     ),
-    _route("images_edits", "POST", "/images/edits", Operation.RUNSYNC, images.edits, is_described=False),
+    _route(
+        "images_edits",
+        "POST",
+        "/images/edits",
+        Operation.RUNSYNC,
+        images.edits,
+        summary="Draw pictures from one (OpenAI)",
+        body=Body(EDIT_LIMIT_BYTES, _FORM, media_type="multipart/form-data"),
+        answers=_DRAWING,
+    ),
     _route("images_variations", "POST", "/images/variations", Operation.RUNSYNC, images.variations, is_described=False),
     _route(
         "models",

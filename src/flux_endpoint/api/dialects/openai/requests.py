@@ -70,6 +70,15 @@ def read_request(data: bytes) -> ImagesRequest:
     body = decode_json(data)
     if not isinstance(body, Mapping):
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
+    return request_of(body)
+
+
+def request_of(body: Mapping[str, Any]) -> ImagesRequest:
+    """What the fields of a body ask for. Null counts as absent.
+
+    Raises:
+        InvalidRequest: one is wrong; the text names it and its limit.
+    """
     fields = {name: value for name, value in body.items() if value is not None}
     model = fields.get("model")
     if model is not None and not isinstance(model, str):

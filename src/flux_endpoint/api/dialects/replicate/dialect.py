@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from flux_endpoint.api.admission import Everybody, KeyHolders
-from flux_endpoint.api.dialects.inputs import inputs_schema, prompt_schema
+from flux_endpoint.api.dialects.inputs import PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.replicate import predictions
 from flux_endpoint.api.dialects.replicate.answers import body_with_links, error_body
@@ -11,7 +11,6 @@ from flux_endpoint.api.operations import Access, Body, Handler, JsonObject, Rout
 from flux_endpoint.api.schemas import json_response
 from flux_endpoint.core.account import Operation
 
-_LIMIT_BYTES: Final = 2**20
 _STATUSES: Final = {400: 422}
 
 _ERROR: Final = {
@@ -104,7 +103,7 @@ REPLICATE: Final = Dialect(
             Operation.RUN,
             predictions.create_of_model,
             "Draw a picture",
-            body=Body(_LIMIT_BYTES, _BODY, _EXAMPLE),
+            body=Body(PICTURES_LIMIT_BYTES, _BODY, _EXAMPLE),
             answers=_CREATED,
         ),
         _route(
@@ -114,7 +113,7 @@ REPLICATE: Final = Dialect(
             Operation.RUN,
             predictions.create,
             "Draw a picture by a version",
-            body=Body(_LIMIT_BYTES, _BODY_WITH_VERSION, _EXAMPLE | {"version": "black-forest-labs/flux-dev"}),
+            body=Body(PICTURES_LIMIT_BYTES, _BODY_WITH_VERSION, _EXAMPLE | {"version": "black-forest-labs/flux-dev"}),
             answers=_CREATED,
         ),
         _route(

@@ -30,8 +30,10 @@ DIALECT: Final = "replicate"
 _LONGEST_WAIT_S: Final = 60
 _PREFER: Final = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 _PIXELS: Final[Mapping[object, int]] = {"1": MEGAPIXEL, "0.25": MEGAPIXEL // 4}
-# Pictures to start from, which this server cannot use yet: without them it would be another picture.
-_NOT_TAKEN: Final = ("image", "mask", "image_prompt", "control_image")
+# Pictures that this server cannot use: without them it would be another picture.
+_NOT_TAKEN: Final = ("image_prompt", "control_image")
+# Of `prompt_strength`, where Replicate's FLUX starts from a picture.
+_STRENGTH: Final = 0.8
 _PAGE: Final = 100
 _STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -121,20 +123,22 @@ def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input', an object")
     for name in _NOT_TAKEN:
         if fields.get(name) is not None:
-            raise InvalidParameter(name, "is not taken here yet: this server draws from text")
+            raise InvalidParameter(name, "is not taken here: send a picture to start from as image")
     if fields.get("num_outputs") not in (None, 1):
         raise InvalidParameter("num_outputs", "must be 1: make a prediction for each picture")
     asked_version = body.get("version")
     if asked_version is not None and not isinstance(asked_version, str):
         raise InvalidParameter("version", "must be a string")
     inputs = inputs_in(fields, WEBP, but_for=["megapixels"]) | _sides(fields)
+    if inputs.get("image") and inputs.keys().isdisjoint(("strength", "prompt_strength")):
+        inputs["strength"] = _STRENGTH
     return PredictionRequest(asked_version, inputs, _webhook(body, outbound))
 
 
 def _sides(fields: Mapping[str, Any]) -> dict[str, int]:
-    """Width and height where megapixels are asked for, and no size."""
+    """Width and height where megapixels are asked for, no size, and no picture to be like."""
     pixels = fields.get("megapixels")
-    if pixels is None or any(fields.get(name) is not None for name in ("width", "height", "size")):
+    if pixels is None or any(fields.get(name) is not None for name in ("width", "height", "size", "image")):
         return {}
     if not (isinstance(pixels, str) and pixels in _PIXELS):
         raise InvalidParameter("megapixels", "must be '1' or '0.25'")
