@@ -138,6 +138,21 @@ async def test_a_picture_is_fetched_from_where_it_is_and_a_repeated_request_fetc
     assert job["input"]["image"]["width"] == 640
 
 
+async def test_a_picture_of_this_server_is_taken_by_its_link_without_a_call(
+    gateway: Gateway, worker: HandWorker
+) -> None:
+    job = await taken(gateway, worker, image_format="png")
+    await worker.deliver(job, file_of())
+    link = (await status(gateway, job["id"], DEV))["output"]["image_url"]
+    again = await taken(gateway, worker, image=link)
+    assert again["input"]["image"]["width"] == 640
+    assert gateway.sender.fetched == []
+    # Not by a link that is over: then it is one like any other.
+    gateway.clock.advance(ms=8 * 86_400_000)
+    reply = await gateway.post(f"{DEV}/run", {"input": {"prompt": "a fox", "image": link}})
+    assert (reply.status_code, gateway.sender.fetched) == (400, [link])
+
+
 async def test_no_picture_is_fetched_from_where_the_rules_forbid_it(gateway: Gateway) -> None:
     async def refuse(*_: object) -> bytes:
         raise OutboundRefused("10.0.0.1 is a private address")
@@ -158,7 +173,9 @@ async def test_the_requests_of_a_batch_have_their_pictures_and_one_is_fetched_on
     assert len({job["input"]["image"]["key"] for job in jobs if job}) == 1
     assert gateway.sender.fetched == [URL]
     wrong = [{"input": {"prompt": "a fox"}}, {"input": {"prompt": "a fox", "image": "https://pictures.example/no"}}]
-    assert (await gateway.post(f"{DEV}/batch", wrong)).status_code == 400
+    reply = await gateway.post(f"{DEV}/batch", wrong)
+    problem = "request 1 (counted from 0): Invalid parameter: image cannot be fetched: the answer is HTTP 404"
+    assert (reply.status_code, reply.json()["error"]) == (400, problem)
 
 
 async def test_an_endpoint_of_ones_own_gets_its_fields_as_they_are(gateway: Gateway) -> None:
@@ -178,5 +195,5 @@ async def test_a_kept_picture_outlives_the_retention_of_results_while_a_job_may_
     gateway.clock.advance(ms=7 * day_ms + 3_600_000)
     assert await images.sweep() == 1
     assert [piece async for piece in images.read(key)]
-    gateway.clock.advance(ms=day_ms)
+    gateway.clock.advance(ms=8 * day_ms)
     assert await images.sweep() == 1

@@ -63,7 +63,7 @@ DIALECTS: dict[str, tuple[Ask, int]] = {
     "huggingface": (
         posted(
             "/hf/flux-dev",
-            lambda image, mask: {"inputs": bare(image), "parameters": LAKE | {"mask": url(mask), "strength": 0.5}},
+            lambda image, mask: {"inputs": bare(image), "parameters": LAKE | {"mask": bare(mask), "strength": 0.5}},
         ),
         400,
     ),

@@ -7,6 +7,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import httpx
+
+from flux_endpoint.core.marks import parameters_in
 from tests.servers import COMMAND, DEADLINE_S, Servers
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
@@ -60,3 +63,18 @@ def test_a_picture_is_signed_and_checked_as_the_guide_says(servers: Servers, tmp
     assert re.search(r"^  signature +holds: unchanged since it was signed, by somebody trusted$", told, re.M)
     assert re.search(r"^  signed by +Pictures Ltd, pictures.example.org$", told, re.M)
     assert re.search(r"^  prompt +a lake$", told, re.M)
+
+
+def test_a_picture_is_drawn_from_a_picture(servers: Servers) -> None:
+    server = servers.start()
+    by_curl, by_command = code_blocks("pictures-from-pictures.md", "bash")
+    answers = run_block(by_curl, server.url, server.folder).replace("}{", "}\n{").splitlines()
+    *drawn, estimated = map(json.loads, answers)
+    assert [job["status"] for job in drawn] == ["COMPLETED"] * 2
+    assert estimated["cost"] == drawn[1]["output"]["cost"]
+    first, second = (httpx.get(job["output"]["image_url"]).content for job in drawn)
+    assert parameters_in(first)["source_image"] == parameters_in(second)["source_image"]
+    by_command = by_command.replace(".venv/bin/flux-endpoint", shlex.join(COMMAND))
+    assert "snow.png: 256 x 256, 17 steps, seed 3" in run_block(by_command, server.url, server.folder)
+    told = parameters_in((server.folder / "snow.png").read_bytes())
+    assert told["source_image"] == parameters_in(second)["source_image"]

@@ -138,9 +138,9 @@ class Endpoint:
         with perhaps_made(job.id):
             return await self._store.enqueue(job, known_by)
 
-    async def settled(self, asked: Sequence[Asked], *, keeps: bool = True) -> list[Asked]:
+    async def settled(self, asked: Sequence[Asked], *, keeps: bool = True, numbered: bool = False) -> list[Asked]:
         """Requests with their pictures; see `Sources.settled`."""
-        return await self._house.sources.settled(self.spec, asked, keeps=keeps)
+        return await self._house.sources.settled(self.spec, asked, keeps=keeps, numbered=numbered)
 
     async def refuse(self, reason: str, receipt: Receipt) -> Job:
         """Record a request that is wrong, as a FAILED job that costs nothing.

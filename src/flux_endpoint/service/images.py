@@ -14,8 +14,8 @@ from flux_endpoint.images.protocol import ImageStore, StoredImage
 MS_PER_DAY = 86_400_000
 # Signed anew for whoever asks again.
 _SIGNED_S: Final = 3_600
-# No job can live for longer, and one that is tried again hardly does.
-_SOURCES_MS: Final = TTL_MS[1] + MS_PER_DAY
+# No job can need them for longer: a batch may be a draft for a week, and its jobs wait for another.
+_SOURCES_MS: Final = 2 * TTL_MS[1] + MS_PER_DAY
 # How long after its repair a refusing image store is noticed to be well.
 _CHECK_PERIOD_S: Final = 10.0
 
@@ -108,6 +108,10 @@ class ImageService:
             ImageGone: there is none of that key.
         """
         return self._images.read(key)
+
+    async def read_whole(self, key: str) -> bytes:
+        """The bytes of a picture; else as `read`."""
+        return b"".join([piece async for piece in self._images.read(key)])
 
     async def sign(self, key: str) -> str:
         """A URL at the bucket for a picture that can still be fetched; it works for an hour at most.

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from anyio import BrokenWorkerProcess, fail_after, to_process
 
@@ -18,7 +19,7 @@ from flux_endpoint.core.errors import (
     OutboundFailed,
     OutboundRefused,
 )
-from flux_endpoint.core.image_formats import new_source_key
+from flux_endpoint.core.image_formats import is_image_key, new_source_key
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.core.raw_json import RawJson
@@ -62,7 +63,9 @@ class Sources:
         self._claims = claims
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def settled(self, spec: EndpointSpec, asked: Sequence[Asked], *, keeps: bool = True) -> list[Asked]:
+    async def settled(
+        self, spec: EndpointSpec, asked: Sequence[Asked], *, keeps: bool = True, numbered: bool = False
+    ) -> list[Asked]:
         """The requests of one call, with their pictures, and the price that follows from these.
 
         A picture that several requests name in the same way is fetched once.
@@ -71,6 +74,7 @@ class Sources:
             spec: where to.
             asked: accepted requests.
             keeps: whether the pictures will be needed; else they are only looked at.
+            numbered: whether an error tells which of the requests is wrong.
 
         Raises:
             InvalidParameter: a picture cannot be had, or is none; its field is the one that the client sent.
@@ -78,7 +82,15 @@ class Sources:
             StoreUnavailable: a picture could not be kept.
         """
         known: _Known = {}
-        return [one if one.sent is None else await self._settled(spec, one, one.sent, known, keeps) for one in asked]
+        settled = []
+        for number, one in enumerate(asked):
+            try:
+                settled.append(one if one.sent is None else await self._settled(spec, one, one.sent, known, keeps))
+            except InvalidRequest as error:
+                if numbered:
+                    raise InvalidRequest(f"request {number} (counted from 0): {error}") from None
+                raise
+        return settled
 
     async def read_for(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, sha256: str
@@ -103,7 +115,7 @@ class Sources:
         fields = {} if isinstance(job.input, RawJson) else job.input
         for picture in (fields.get("image"), fields.get("mask")):
             if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
-                return b"".join([piece async for piece in self._images.read(str(picture.get("key")))])
+                return await self._images.read_whole(str(picture.get("key")))
         raise ImageGone(f"Job {job_id} is drawn from no such picture")
 
     async def _settled(self, spec: EndpointSpec, asked: Asked, sent: SentPictures, known: _Known, keeps: bool) -> Asked:
@@ -131,11 +143,27 @@ class Sources:
         """The file, or a `data:` URL of it."""
         if one.where.startswith("data:"):
             return one.where
+        if (own := await self._own(one.where)) is not None:
+            return own
         self._outbound.check_literal(one.field, one.where)
         try:
             return await self._sender.fetch(one.where, MAX_SOURCE_BYTES, _FETCH_S)
         except (OutboundFailed, OutboundRefused) as error:
             raise InvalidParameter(one.field, f"cannot be fetched: {error}") from None
+
+    async def _own(self, url: str) -> bytes | None:
+        """The picture of this server that a link shows, whatever the server is called; None for none.
+
+        Nobody else has one of that name: whoever knows it may see it.
+        """
+        key = urlsplit(url).path.rpartition("/images/")[2]
+        if not is_image_key(key):
+            return None
+        try:
+            await self._images.stat(key)
+            return await self._images.read_whole(key)
+        except ImageGone:
+            return None
 
     async def _decoded(self, field: str, file: str | bytes, mask_of: tuple[int, int] | None) -> DecodedPicture:
         """A file decoded in a process of its own, so that none can stop this one."""

@@ -103,7 +103,7 @@ async def bytes_of(call: Call, shown: Mapping[str, Any]) -> bytes | None:
     where = str(shown["image_url"])
     if not is_image_key(where):
         return None
-    return b"".join([piece async for piece in call.services.images.read(where)])
+    return await call.services.images.read_whole(where)
 
 
 def link_to(call: Call, shown: Mapping[str, Any]) -> str:

@@ -81,7 +81,8 @@ def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
         raise InvalidParameter("target_size", "must be an object with width and height")
     sides = {side: size[side] for side in ("width", "height") if size.get(side) is not None} if size else {}
     inputs = inputs_in(parameters, default_format, but_for=["target_size"])
-    return sides | inputs | {"image": picture_url(body["inputs"])}
+    mask = {"mask": picture_url(inputs["mask"])} if "mask" in inputs else {}
+    return sides | inputs | mask | {"image": picture_url(body["inputs"])}
 
 
 def _accepted(call: Call) -> ImageFormat:

@@ -138,7 +138,7 @@ async def create(call: Call, endpoint: Endpoint) -> Response:
     data = await read_body(call, call.body_limit_bytes)
     requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound)
     _tell(call, requests)
-    requests = await endpoint.settled(requests)
+    requests = await endpoint.settled(requests, numbered=True)
     batch = await call.services.batches.create(endpoint, new_batch_id(), requests)
     return _made_reply(call, batch, {"id": batch.id, "status": batch.status.value})
 
@@ -178,7 +178,7 @@ async def add(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     await batches.get(endpoint, batch_id)
     requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound, "requests")
     _tell(call, requests)
-    requests = await endpoint.settled(requests)
+    requests = await endpoint.settled(requests, numbered=True)
     batch = await batches.add(endpoint, batch_id, requests)
     return _made_reply(call, batch, _batch_body(batch) | {"requestIds": [request.id for request in requests]})
 
