@@ -53,7 +53,7 @@ _FORM: Final[JsonObject] = {
     "type": "object",
     "required": ["image", "prompt"],
     "properties": {
-        "image": _FILE | {"description": "The picture to start from; PNG, JPEG or WebP, at most 20 MiB."},
+        "image": _FILE | {"description": "The picture to start from, at most 20 MiB."},
         "mask": _FILE | {"description": "Of the same shape; what is transparent in it is drawn anew."},
         "prompt": prompt_schema(),
         **{name: _OWN_FIELDS[name] for name in ("model", "n", "size", "response_format", "output_format")},
