@@ -3,6 +3,7 @@ FROM python:3.11-slim
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md ./
 COPY src ./src
+COPY docs/guides ./docs/guides
 RUN pip install --no-cache-dir -c constraints.txt ".[postgres]" \
     && useradd --create-home --uid 10001 flux \
     && install -d -o flux /data

@@ -9,6 +9,7 @@ RUN apt-get update \
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md ./
 COPY src ./src
+COPY docs/guides ./docs/guides
 # Not into a virtual environment: KubeRay calls `ray` from a login shell, whose PATH is the system's.
 RUN pip install --no-cache-dir -c constraints.txt ".[engine,postgres,ray]" \
     && useradd --create-home --uid 10001 flux \

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flux_endpoint.api import catalogue, embedded, images, metrics, pages, ready
+from flux_endpoint.api import catalogue, embedded, guides, images, metrics, pages, ready
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.registry import DIALECTS, spoken
 from flux_endpoint.api.dialects.runpod.operations import WORKER_OPERATIONS
@@ -27,7 +27,7 @@ from flux_endpoint.core.front import Front
 def routes_of(dialects: Iterable[Dialect]) -> tuple[Route, ...]:
     """Every operation of a server that speaks some dialects, in the order in which the document tells them."""
     spoken_ones = (route for dialect in dialects for route in dialect.routes)
-    about_it = (*catalogue.ROUTES, *embedded.ROUTES, *ready.ROUTES, *metrics.ROUTES, *pages.ROUTES)
+    about_it = (*catalogue.ROUTES, *embedded.ROUTES, *ready.ROUTES, *metrics.ROUTES, *pages.ROUTES, *guides.ROUTES)
     return (*spoken_ones, *images.ROUTES, *about_it)
 
 

@@ -42,7 +42,7 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 DOCS_SECURITY_POLICY: Final = CONTENT_SECURITY_POLICY.replace(
     "; require-trusted-types-for 'script'; trusted-types 'none'", ""
 )
-_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -106,7 +106,7 @@ def _read(name: str, data: bytes) -> _File:
     media_type = _MEDIA_TYPES.get(suffix) or mimetypes.types_map[suffix]
     charset = "; charset=utf-8" if media_type.startswith("text/") else ""
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    return _File(data, _HEADERS | {"Content-Type": media_type + charset, "ETag": etag})
+    return _File(data, PAGE_HEADERS | {"Content-Type": media_type + charset, "ETag": etag})
 
 
 def _reply(call: Call, name: str) -> Response:

@@ -48,6 +48,7 @@ def greeting(
         *([("from others", f"{other_url}/")] if other_url else []),
         *(("API" if url is urls[0] else "", url) for url in urls),
         ("API docs", f"{public_url}/docs"),
+        ("Guides", f"{public_url}/guides/index"),
         *(
             ("API key" if line == 0 else "", text)
             for line, text in enumerate(_key_lines(settings, key_file, key, new_key))
