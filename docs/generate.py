@@ -13,6 +13,7 @@ from flux_endpoint.api.document import describe
 from flux_endpoint.api.errors import HTTP_STATUS
 from flux_endpoint.commands.app import app as cli
 from flux_endpoint.core import errors
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.input_kinds import Kind
@@ -108,7 +109,9 @@ def _parameter(parameter: Any) -> str | None:
 def _routes() -> Iterator[str]:
     yield from ("# HTTP API", "", _NOTE, "")
     yield "The same with schemas and examples is served at `/docs`, and as OpenAPI at `/openapi.json`."
-    for path, operations in describe(ROUTES, FLUX_ENDPOINTS.values())["paths"].items():
+    # Of the others, which few servers have, it is the same.
+    shown = [FLUX_ENDPOINTS[spec.endpoint_id] for spec in (FLUX_DEV, FLUX_SCHNELL)]
+    for path, operations in describe(ROUTES, shown)["paths"].items():
         for method, operation in operations.items():
             yield from _route(f"{method.upper()} {path}", operation)
     yield ""

@@ -174,6 +174,7 @@ def test_what_one_dialect_says_is_said_in_its_folder_only(path):
 NAMES_FORMATS = {
     "core/image_formats.py": "the table",
     "core/marks.py": "chunks of PNG, the only format without EXIF",
+    "core/inputs.py": "the format of Kontext unless asked otherwise",
     "engine/png.py": "what PNG is made of",
     "engine/encode.py": "the encoders",
     "engine/credentials.py": "a sample that is signed to try a certificate",

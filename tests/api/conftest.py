@@ -15,8 +15,9 @@ import pytest
 
 from flux_endpoint.api.app import create_app
 from flux_endpoint.api.services import Services
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.clock import ManualClock, SystemClock
-from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
+from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
@@ -36,7 +37,8 @@ DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
 # An endpoint of one's own beside the FLUX ones.
 ECHO = "/v2/echo"
-ENDPOINTS = {**FLUX_ENDPOINTS, "echo": CustomEndpoint("echo", "Echo", usd_per_job=Decimal("0.001"))}
+ENDPOINTS: dict[str, EndpointSpec] = {spec.endpoint_id: FluxEndpoint(spec) for spec in (FLUX_DEV, FLUX_SCHNELL)}
+ENDPOINTS["echo"] = CustomEndpoint("echo", "Echo", usd_per_job=Decimal("0.001"))
 API_KEY = "fxe_test-key"
 WORKER_TOKEN = "fxw_test-token"
 # What clients of these tests ask, and therefore what links start with.

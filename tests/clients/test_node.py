@@ -4,13 +4,14 @@ import base64
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux_endpoint.core.marks import parameters_in
-from tests.servers import DEADLINE_S, DEV, Server
+from tests.servers import DEADLINE_S, DEV, Server, Servers
 
 NODE = Path(__file__).parent / "node"
 
@@ -24,6 +25,13 @@ def run_scenario(server: Server, *names: str, node: str = "node", folder: Path =
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    yield servers.start(model="fake", kontext_model="fake")
+    servers.close()
 
 
 def parameters_of(image: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +96,15 @@ def test_ai_sdk_draws_at_each_size_it_sends(server: Server, scenario: str, size:
 def test_ai_sdk_hands_provider_options_through(server: Server) -> None:
     image = run_scenario(server, "imageProviderOptions")
     assert image["mediaType"] == "image/jpeg"
+
+
+def test_ai_sdk_changes_a_picture(server: Server) -> None:
+    image = run_scenario(server, "imageChanged")
+    assert (image["mediaType"], image["warnings"], image["metadata"]["cost"]) == ("image/png", [], 0.025)
+    parameters = parameters_of(image)
+    shown = [parameters[name] for name in ("width", "height", "seed", "steps", "guidance")]
+    assert shown == [768, 512, 3, 28, 2.0]
+    assert len(parameters["source_image"]) == 64
 
 
 def test_ai_sdk_tells_the_reason_of_a_refusal(server: Server) -> None:

@@ -154,7 +154,7 @@ def test_which_parameters_change_the_picture(
 
 
 def test_the_embedded_model_has_a_transformer_of_its_own_for_schnell() -> None:
-    engines = build_engines(dict.fromkeys(CATALOG, "demo"), CATALOG, device="cpu")
+    engines = build_engines(dict.fromkeys(list(CATALOG)[:2], "demo"), CATALOG, device="cpu")
     dev, schnell = engines[FLUX_DEV.endpoint_id], engines[FLUX_SCHNELL.endpoint_id]
     assert isinstance(dev, FluxEngine)
     assert isinstance(schnell, FluxEngine)

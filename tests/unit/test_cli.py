@@ -13,6 +13,7 @@ from PIL import Image
 from flux_endpoint import __version__
 from flux_endpoint.commands.app import app
 from flux_endpoint.core.clock import ManualClock, SystemClock
+from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.image_formats import WEBP, format_of
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.marks import infotext_in, parameters_in
@@ -103,6 +104,7 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg, .png or .webp"),
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
+        (["models", "check", "--endpoint", "kontext"], "set FLUX_ENDPOINT_KONTEXT_MODEL (option --kontext-model)"),
         (["keys", "list"], "no server has used DATA_DIR data yet"),
         (["webhooks", "list"], "no server has used DATA_DIR data yet"),
         (["webhooks", "replay"], "name one webhook by its id, or give --failed"),
@@ -176,7 +178,7 @@ def test_generate_has_an_option_for_every_input_under_each_of_its_names():
         assert parameters[row.name].opts == (names if row.kind.default is not None else [row.name])
         assert parameters[row.name].help.startswith(row.help)
     assert parameters["num_inference_steps"].help.endswith(
-        "Allowed: 1 to 50; schnell: 1 to 8. Default: 28; schnell: 4."
+        "Allowed: 1 to 50; schnell: 1 to 8. Default: 28; schnell: 4; fill: 50."
     )
 
 
@@ -282,7 +284,7 @@ def test_an_endpoint_that_does_not_exist_is_refused_with_those_that_do(run, tmp_
     url = f"sqlite:///{tmp_path}/keys.db"
     asyncio.run(make_database(url))
     create = [command, "create", "x", "--database-url", url, "--endpoint"]
-    both = "black-forest-labs-flux-1-dev, black-forest-labs-flux-1-schnell"
+    both = ", ".join(FLUX_ENDPOINTS)
     error = assert_one_line(*run(*create, "nonsense"), expected_code=2)
     assert f"--endpoint is 'nonsense'; there are {both}; name those of your own with --endpoints-file" in error
     file = tmp_path / "endpoints.toml"

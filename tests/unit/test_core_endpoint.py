@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input
@@ -60,8 +60,32 @@ def test_a_flux_job_without_a_picture_failed(output: object) -> None:
     assert DEV.conclude(JOB, output) == Failed("the worker returned no picture")
 
 
-def test_both_models_have_an_endpoint() -> None:
+def test_all_models_have_an_endpoint() -> None:
     assert {spec.endpoint_id: spec.display_name for spec in FLUX_ENDPOINTS.values()} == {
         FLUX_DEV.endpoint_id: "Flux Dev",
         FLUX_SCHNELL.endpoint_id: "Flux Schnell",
+        FLUX_KONTEXT.endpoint_id: "Flux Kontext Dev",
+        FLUX_FILL.endpoint_id: "Flux Fill Dev",
     }
+
+
+def test_kontext_costs_the_same_at_every_size_and_says_what_it_does_not_heed() -> None:
+    fields = {"prompt": "winter", "image": "data:image/png;base64,aa", "mask": "ftp://x", "prompt_strength": 0.5}
+    accepted = FluxEndpoint(FLUX_KONTEXT).accept(fields | {"size": "512*768", "enable_safety_checker": True})
+    assert accepted.cost_usd == Decimal("0.025")
+    assert accepted.warnings == (
+        "enable_safety_checker has no effect on FLUX",
+        "mask has no effect on Flux Kontext Dev",
+        "prompt_strength has no effect on Flux Kontext Dev",
+    )
+    assert accepted.sent is not None
+    assert list(accepted.sent.pictures) == ["image"]
+    assert (accepted.input["width"], accepted.input["height"]) == (512, 768)
+
+
+@pytest.mark.parametrize("spec", FLUX_ENDPOINTS.values(), ids=FLUX_ENDPOINTS)
+def test_the_example_of_an_endpoint_is_accepted(spec: EndpointSpec) -> None:
+    assert spec.example_input is not None
+    assert spec.accept(spec.example_input).warnings == ()
+    assert spec.example_prompts
+    assert spec.readme

@@ -188,6 +188,14 @@ def test_schnell_is_never_silently_the_embedded_model(model, schnell_model, sour
     assert load_settings(Settings, {"model": model, "schnell_model": schnell_model}).schnell_source == source
 
 
+def test_models_that_read_pictures_are_offered_where_they_are_named_and_only_there():
+    assert [endpoint_id[25:] for endpoint_id in load_settings(Settings, {}).sources] == ["dev", "schnell"]
+    named = load_settings(Settings, {"model": "fake", "kontext_model": "./kontext", "fill_model": "fake"}).sources
+    assert [*named.values()] == ["fake", "fake", "./kontext", "fake"]
+    with pytest.raises(SettingsError, match="KONTEXT_MODEL"):
+        load_settings(Settings, {"kontext_model": "demo"})
+
+
 @pytest.mark.parametrize(
     ("host", "public_url", "expected"),
     [

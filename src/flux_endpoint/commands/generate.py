@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,9 +10,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flux_endpoint.commands.model_choice import MODEL_SETTINGS, model_of
 from flux_endpoint.commands.options import with_inputs, with_settings
 from flux_endpoint.commands.source_files import with_files
-from flux_endpoint.core.catalog import CATALOG, ModelFamily
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
@@ -28,16 +28,9 @@ from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 _ENDINGS: Final = either([f".{row.extension}" for row in IMAGE_FORMATS.values()])
 
 
-class Endpoint(StrEnum):
-    """The endpoints, by their short names."""
-
-    DEV = "dev"
-    SCHNELL = "schnell"
-
-
 @with_settings(
     WorkerSettings,
-    *("model", "schnell_model", "device", "memory", "threads", "lora_dir"),
+    *(*MODEL_SETTINGS, "device", "memory", "threads", "lora_dir"),
     *("prompts_in_files", "c2pa_cert", "c2pa_key"),
 )
 @with_inputs(image_format="by the name of the file")
@@ -48,7 +41,7 @@ def generate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help=f"File to write; {_ENDINGS}. Of several, further ones end in -2, -3.")
     ] = Path("flux.png"),
-    endpoint: Annotated[Endpoint, typer.Option(help="Whose model, limits and defaults.")] = Endpoint.DEV,
+    endpoint: Annotated[ModelFamily, typer.Option(help="Whose model, limits and defaults.")] = ModelFamily.DEV,
 ) -> None:
     """Make a picture, or several, on this machine, without a server.
 
@@ -65,14 +58,12 @@ def generate(
         fields["image_format"] = _format_of(output).name
     if not output.parent.is_dir():
         raise SettingsError(f"the folder of {output} does not exist")
-    family = ModelFamily(endpoint.value)
     fields, sources = with_files(fields)
-    spec = next(spec for spec in CATALOG.values() if spec.family is family)
-    source = settings.model if family is ModelFamily.DEV else settings.schnell_source
+    spec, source = model_of(settings, endpoint)
     shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
     request = parse_input(fields, spec, shelf=shelf)
     started_s = time.monotonic()
-    images = _draw_with_progress(settings, family, request, sources)
+    images = _draw_with_progress(_engine(settings, spec, source), request, sources)
     taken_s = time.monotonic() - started_s
     for number, image in enumerate(images, start=1):
         _write(image, _numbered(output, number))
@@ -97,10 +88,7 @@ def _write(image: EncodedImage, file: Path) -> None:
         raise SettingsError(f"{file} cannot be written: {error.strerror}") from None
 
 
-def _draw_with_progress(
-    settings: WorkerSettings, family: ModelFamily, request: GenerationRequest, sources: Mapping[str, bytes]
-) -> list[EncodedImage]:
-    engine = _engine(settings, family)
+def _draw_with_progress(engine: Engine, request: GenerationRequest, sources: Mapping[str, bytes]) -> list[EncodedImage]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -131,23 +119,19 @@ def _drawn(
         drawing.close()
 
 
-def _engine(settings: WorkerSettings, family: ModelFamily) -> Engine:
-    source = settings.model if family is ModelFamily.DEV else settings.schnell_source
-    if source is None:
-        raise SettingsError("no Flux Schnell checkpoint: set FLUX_ENDPOINT_SCHNELL_MODEL (option --schnell-model)")
-    endpoint_id, spec = next((name, spec) for name, spec in CATALOG.items() if spec.family is family)
+def _engine(settings: WorkerSettings, spec: ModelSpec, source: str) -> Engine:
     let_threads_sleep()
     # As many as `serve` gives its only worker: another number would draw other last bits.
     threads = settings.threads or threads_per_worker(1)
     return build_engines(
-        {endpoint_id: source},
-        {endpoint_id: spec},
+        {spec.endpoint_id: source},
+        {spec.endpoint_id: spec},
         device=settings.device,
         threads=threads,
         memory=settings.memory,
         rules=file_rules(settings),
         lora_dir=settings.lora_dir,
-    )[endpoint_id]
+    )[spec.endpoint_id]
 
 
 def _format_of(output: Path) -> ImageFormat:

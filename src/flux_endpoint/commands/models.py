@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.listing import AsJson, print_json
+from flux_endpoint.commands.model_choice import MODEL_SETTINGS, model_of
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.core.errors import CheckpointError, SettingsError
+from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.factory import check_source, list_local_models, name_component
 from flux_endpoint.files.lora_outline import outline
 from flux_endpoint.files.lora_shelf import shelf_of
@@ -63,33 +64,32 @@ def _about(file: Path) -> dict[str, Any]:
 
 
 @app.command("check")
-@with_settings(WorkerSettings, "model", "schnell_model", "device", "memory")
+@with_settings(WorkerSettings, *MODEL_SETTINGS, "device", "memory")
 def check_models(
     sources: Annotated[
         list[str] | None, typer.Argument(help="As the setting MODEL; that setting if not given.")
     ] = None,
     *,
     settings: WorkerSettings,
-    schnell: Annotated[bool, typer.Option("--schnell", help="Check it for the Flux Schnell endpoint.")] = False,
+    endpoint: Annotated[ModelFamily, typer.Option(help="Check it for this endpoint.")] = ModelFamily.DEV,
+    schnell: Annotated[bool, typer.Option("--schnell", help="As `--endpoint schnell`.")] = False,
 ) -> None:
     """Say what files are, and whether a model is complete, of the right kind, and fits into the memory of this machine.
 
     Examples:
     - `flux-endpoint models check demo`
 
-    - `flux-endpoint models check black-forest-labs/FLUX.1-schnell --schnell` (downloads what is missing)
+    - `flux-endpoint models check black-forest-labs/FLUX.1-schnell --endpoint schnell` (downloads what is missing)
 
     - `flux-endpoint models check ComfyUI/models/unet/flux1-dev-Q4_K_S.gguf`
 
     - `flux-endpoint models check "transformer=flux1-dev.gguf vae=ae.safetensors clip=clip_l.safetensors t5=t5xxl.gguf"`
     """
-    default = settings.schnell_source if schnell else settings.model
-    if not sources and default is None:
-        raise SettingsError("no Flux Schnell checkpoint: name one, or set FLUX_ENDPOINT_SCHNELL_MODEL")
+    family = ModelFamily.SCHNELL if schnell else endpoint
     refused = []
-    for source in sources or [str(default)]:
+    for source in sources or [model_of(settings, family)[1]]:
         try:
-            _check(source, ModelFamily.SCHNELL if schnell else ModelFamily.DEV, settings)
+            _check(source, family, settings)
         except CheckpointError as error:
             refused.append(error)
     for earlier in refused[:-1]:

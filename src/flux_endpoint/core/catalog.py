@@ -82,4 +82,7 @@ FLUX_FILL: Final = ModelSpec(
     price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
 )
 
-CATALOG: Final[Mapping[str, ModelSpec]] = {spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL)}
+# Those with weights are offered.
+CATALOG: Final[Mapping[str, ModelSpec]] = {
+    spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL, FLUX_KONTEXT, FLUX_FILL)
+}

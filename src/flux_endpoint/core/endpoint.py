@@ -9,13 +9,15 @@ from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input, seeds_of
-from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, or_null
+from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, not_taken, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
 from flux_endpoint.core.pricing import Price, image_cost_usd
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.source_picture import SentPicture, SentPictures
+
+_EXAMPLE_URLS: Final = {"image": "https://example.com/lake", "mask": "https://example.com/lake-mask"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class FluxEndpoint:
     @property
     def example_prompts(self) -> Sequence[str]:
         """See `EndpointSpec.example_prompts`."""
-        return readmes.EMBEDDED_EXAMPLES if self.is_embedded else readmes.EXAMPLES
+        return readmes.EMBEDDED_EXAMPLES if self.is_embedded else readmes.EXAMPLES[self.model.family]
 
     @property
     def price(self) -> Price:
@@ -191,7 +193,8 @@ class FluxEndpoint:
         """See `EndpointSpec.example_input`."""
         preset = {row.name: kind.default for row, kind in inputs_of(self.model)}
         shown = {name: preset[name] for name in ("width", "height", "num_inference_steps")}
-        return {"prompt": "A serene mountain landscape at sunset"} | shown | {"seed": 42}
+        needed = {name: _EXAMPLE_URLS[name] for name in _EXAMPLE_URLS if preset.get(name, "") is None}
+        return {"prompt": "A serene mountain landscape at sunset"} | needed | shown | {"seed": 42}
 
     def accept(self, fields: Mapping[str, Any], *, any_size: bool = False) -> PricedInput:
         """See `EndpointSpec.accept`; a seed of -1 becomes a drawn one here."""
@@ -208,11 +211,25 @@ class FluxEndpoint:
         accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
         if inputs.get("image"):
-            return replace(accepted, sent=_pictures_in(fields, inputs, sent_as, any_size=any_size))
+            idle = (name for name in not_taken(self.model) if inputs.get(name) is not None)
+            warnings = tuple(f"{sent_as.get(name, name)} has no effect on {self.display_name}" for name in idle)
+            sent = self._pictures_in(fields, inputs, sent_as, any_size=any_size)
+            return replace(accepted, sent=sent, warnings=accepted.warnings + warnings)
         if inputs.get("strength") is not None:
             told = f"{sent_as.get('strength', 'strength')} has no effect without an image"
             return replace(accepted, warnings=(*accepted.warnings, told))
         return accepted
+
+    def _pictures_in(
+        self, fields: Mapping[str, Any], inputs: Mapping[str, Any], sent_as: Mapping[str, str], *, any_size: bool
+    ) -> SentPictures | None:
+        """The pictures that are still where the client has them; None where all are kept here."""
+        found = {
+            name: SentPicture(sent_as.get(name, name), inputs[name])
+            for name in ("image", "mask")
+            if isinstance(inputs.get(name), str) and inputs[name] and name not in not_taken(self.model)
+        }
+        return SentPictures(fields, any_size, found) if found else None
 
     def _check_beside(self, beside: Mapping[str, tuple[str, Any]], *, any_size: bool) -> None:
         """What does not count must be right all the same: whoever sends it has not meant what is drawn."""
@@ -264,18 +281,6 @@ class FluxEndpoint:
             known["seeds"] = list(seeds_of(fields["seed"], fields["num_images"]))
         # Whatever else a worker says. Of what we know, nothing.
         return known | output | known
-
-
-def _pictures_in(
-    fields: Mapping[str, Any], inputs: Mapping[str, Any], sent_as: Mapping[str, str], *, any_size: bool
-) -> SentPictures | None:
-    """The pictures that are still where the client has them; None where all are kept here."""
-    found = {
-        name: SentPicture(sent_as.get(name, name), inputs[name])
-        for name in ("image", "mask")
-        if isinstance(inputs.get(name), str) and inputs[name]
-    }
-    return SentPictures(fields, any_size, found) if found else None
 
 
 def _without_cost(output: Mapping[str, Any]) -> dict[str, Any]:

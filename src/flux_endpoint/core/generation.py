@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flux_endpoint.core.acceleration import Acceleration
-from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED, Kind
@@ -137,12 +137,12 @@ def parse_input(
     # Defaults are right: only what was sent is checked.
     values = {**defaults_of(spec), **{name: kind.read(name, complete) for name, kind in sent.items()}}
     if values["image"] is None:
-        if values["mask"] is not None:
+        if values.get("mask") is not None:
             raise InvalidParameter("mask", "needs an image that it is for")
         # Of nothing.
-        del values["strength"]
+        values.pop("strength", None)
     else:
-        values |= _with_pictures(values, fields)
+        values |= _with_pictures(values, fields, spec.family)
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
     if values["loras"]:
@@ -150,11 +150,13 @@ def parse_input(
     return GenerationRequest(**values)
 
 
-def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family: ModelFamily) -> dict[str, Any]:
     """The pictures that are kept, and the size of the result where the client leaves that to them."""
-    kept = {name: values[name] if isinstance(values[name], SourcePicture) else None for name in ("image", "mask")}
+    found = {name: values.get(name) for name in ("image", "mask")}
+    kept = {name: one if isinstance(one, SourcePicture) else None for name, one in found.items()}
     image = kept["image"]
-    if image is None:
+    if image is None or family is ModelFamily.KONTEXT:
+        # Kontext's result has a size of its own, as on Runpod.
         return kept
     asked = [None if fields.get(name) is None else values[name] for name in ("width", "height")]
     width, height = sides_like((image.width, image.height), *asked)

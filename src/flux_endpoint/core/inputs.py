@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
-from flux_endpoint.core.image_formats import DEFAULT_FORMAT
+from flux_endpoint.core.image_formats import DEFAULT_FORMAT, PNG
 from flux_endpoint.core.input_kinds import (
     FloatRange,
     FormatName,
@@ -35,7 +35,8 @@ class Input:
         kind: which values it takes with every model that `kinds` does not name.
         in_file: its name in the picture's file; empty where the file shows it anyway.
         aliases: names under which it may be sent too; the name itself wins. Names of another form: `other_names`.
-        kinds: which values it takes with some models.
+        kinds: which values it takes with some models; None with those that do not take it.
+        helps: what is said of it with some models instead.
     """
 
     name: str
@@ -43,12 +44,13 @@ class Input:
     kind: Kind
     in_file: str = ""
     aliases: tuple[str, ...] = ()
-    kinds: Mapping[ModelFamily, Kind] = field(default_factory=dict)
+    kinds: Mapping[ModelFamily, Kind | None] = field(default_factory=dict)
+    helps: Mapping[ModelFamily, str] = field(default_factory=dict)
 
     def in_words(self, say: Callable[[Kind], str]) -> str:
         """What is said of its kind, and where a model has another one, of that too: `1 to 50; schnell: 1 to 8`."""
         usual = say(self.kind)
-        others = {family: say(kind) for family, kind in self.kinds.items()}
+        others = {family: "none" if kind is None else say(kind) for family, kind in self.kinds.items()}
         return "; ".join([usual, *(f"{family}: {words}" for family, words in others.items() if words != usual)])
 
 
@@ -75,6 +77,11 @@ INPUTS: Final = (
         PictureFile(),
         in_file="source_image",
         aliases=("image_url", "init_image", "input_image"),
+        kinds={ModelFamily.KONTEXT: PictureFile(default=None), ModelFamily.FILL: PictureFile(default=None)},
+        helps={
+            ModelFamily.KONTEXT: "Picture to change, of any size: more than a megapixel is scaled down to one.",
+            ModelFamily.FILL: "Picture to complete. Without `width` and `height`, the result has its shape.",
+        },
     ),
     Input(
         "mask",
@@ -82,6 +89,7 @@ INPUTS: Final = (
         PictureFile(),
         in_file="source_mask",
         aliases=("mask_url", "mask_image"),
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: PictureFile(default=None)},
     ),
     Input(
         "strength",
@@ -89,6 +97,7 @@ INPUTS: Final = (
         FloatRange(minimum=0.0, maximum=1.0, default=0.6),
         in_file="strength",
         aliases=("prompt_strength", "denoising_strength"),
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: FloatRange(minimum=0.0, maximum=1.0, default=1.0)},
     ),
     Input("width", "Pixels.", SIDE, in_file="width"),
     Input("height", "Pixels.", SIDE, in_file="height"),
@@ -98,7 +107,10 @@ INPUTS: Final = (
         IntRange(minimum=1, maximum=50, default=28),
         in_file="steps",
         aliases=("steps",),
-        kinds={ModelFamily.SCHNELL: IntRange(minimum=1, maximum=8, default=4)},
+        kinds={
+            ModelFamily.SCHNELL: IntRange(minimum=1, maximum=8, default=4),
+            ModelFamily.FILL: IntRange(minimum=1, maximum=50, default=50),
+        },
     ),
     Input(
         "guidance",
@@ -106,6 +118,10 @@ INPUTS: Final = (
         FloatRange(minimum=0.0, maximum=10.0, default=7.5),
         in_file="guidance",
         aliases=("guidance_scale",),
+        kinds={
+            ModelFamily.KONTEXT: FloatRange(minimum=0.0, maximum=10.0, default=2.0),
+            ModelFamily.FILL: FloatRange(minimum=0.0, maximum=100.0, default=30.0),
+        },
     ),
     Input(
         "true_cfg_scale",
@@ -126,6 +142,7 @@ INPUTS: Final = (
         "Of the picture's file.",
         FormatName(default=DEFAULT_FORMAT.name),
         aliases=("output_format",),
+        kinds={ModelFamily.KONTEXT: FormatName(default=PNG.name)},
     ),
     Input(
         "acceleration",
@@ -148,7 +165,8 @@ def inputs_of(spec: ModelSpec, *, any_size: bool = False) -> tuple[tuple[Input, 
     """The inputs that a model takes, with its kind of each; with `any_size` sides need be no multiple of anything."""
     chosen = {"acceleration": LevelName(spec.acceleration)}
     rows = ((row, chosen.get(row.name) or row.kinds.get(spec.family, row.kind)) for row in INPUTS)
-    return tuple((row, kind.any_size if any_size and isinstance(kind, Side) else kind) for row, kind in rows)
+    taken = ((row, kind) for row, kind in rows if kind is not None)
+    return tuple((row, kind.any_size if any_size and isinstance(kind, Side) else kind) for row, kind in taken)
 
 
 @functools.cache
@@ -159,6 +177,12 @@ def defaults_of(spec: ModelSpec) -> Mapping[str, Any]:
     return {name: kind.read(name, fields) for name, kind in rows}
 
 
+@functools.cache
+def not_taken(spec: ModelSpec) -> tuple[str, ...]:
+    """The inputs of other models."""
+    return tuple(row.name for row in INPUTS if row.kinds.get(spec.family, row.kind) is None)
+
+
 def input_schema(spec: ModelSpec) -> JsonSchema:
     """JSON schema of a model's `input`."""
     rows = inputs_of(spec)
@@ -166,7 +190,7 @@ def input_schema(spec: ModelSpec) -> JsonSchema:
         "type": "object",
         "title": f"{spec.display_name} input",
         "required": [row.name for row, kind in rows if kind.default is None],
-        "properties": {row.name: kind.schema(row.help) for row, kind in rows},
+        "properties": {row.name: kind.schema(row.helps.get(spec.family, row.help)) for row, kind in rows},
     }
 
 

@@ -20,6 +20,22 @@ FLUX.1 [schnell] is distilled to very few steps: for quick drafts and many tries
 - A handful of **steps** is enough; guidance has no effect on this model.
 - The same input with the same **seed** draws the same picture.
 """,
+    ModelFamily.KONTEXT: """\
+FLUX.1 Kontext [dev] changes a picture as it is told, and keeps the rest.
+
+- Send the picture as **image**, and say what is to be different: "make it winter", "change the sign to *Open*".
+- Name what must stay: "while keeping the same face and pose".
+- The result has the size that you ask for, whatever the size of the picture.
+- The same input with the same **seed** draws the same picture.
+""",
+    ModelFamily.FILL: """\
+FLUX.1 Fill [dev] completes a picture where a mask is white.
+
+- Send the picture as **image** and the **mask**, and say what is to be seen there.
+- Black in the mask stays to the last pixel. With a margin that is white in the mask, it draws beyond the edge.
+- It wants much **guidance** (30) and many **steps** (50).
+- The same input with the same **seed** draws the same picture.
+""",
 }
 _EMBEDDED: Final = """\
 This server draws with the **small embedded model**, made to try everything without a download. It knows \
@@ -37,12 +53,27 @@ EMBEDDED_EXAMPLES: Final = (
     "a city skyline at night behind a river",
     "a vase with pink flowers on a table, still life",
 )
-EXAMPLES: Final = (
+_SCENES: Final = (
     "A serene mountain landscape at sunset, golden light filtering through clouds, photorealistic",
     "A red fox asleep on a library windowsill, rain on the glass, warm lamp light",
     "Isometric cutaway of a tiny bakery at night, soft clay, studio lighting",
     'A hand-painted shop sign that reads "Open late", gold leaf on dark green',
 )
+EXAMPLES: Final = {
+    ModelFamily.DEV: _SCENES,
+    ModelFamily.SCHNELL: _SCENES,
+    ModelFamily.KONTEXT: (
+        "Make it winter, with snow on the roofs",
+        "Turn it into a watercolour, and keep every shape where it is",
+        'Change the sign to "Open late"',
+        "Remove the people in the background",
+    ),
+    ModelFamily.FILL: (
+        "A wooden bench under the tree",
+        "Empty beach, gentle waves",
+        "A vase of sunflowers on the table",
+    ),
+}
 
 
 def readme(family: ModelFamily, *, is_embedded: bool) -> str:

@@ -56,7 +56,8 @@ def variant_of(place: Path, index_folder: Path, family: ModelFamily, word: Varia
         hint = "" if word else " (kind=kontext does)"
         raise CheckpointError(f"{who} FLUX.1 Kontext{hint}, which the endpoint needs")
     hint = "" if word else f" ({why}; kind=dev says that it is none)"
-    raise CheckpointError(f"this is FLUX.1 {variant.capitalize()}{hint}, which has an endpoint of its own")
+    which = f"this is FLUX.1 {variant.capitalize()}{hint}"
+    raise CheckpointError(f"{which}, which has an endpoint of its own: FLUX_ENDPOINT_KONTEXT_MODEL")
 
 
 def _found(place: Path, index_folder: Path, tensors: ModelFamily) -> tuple[Variant, str]:

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import field_validator
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
 from flux_endpoint.settings.fields import PrefixedSettings, setting
 
 # The model that comes with the package.
@@ -16,10 +16,11 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 YesOrNo = Literal["yes", "no"]
 Memory = Literal["auto", "full", "offload", "low"]
-_MODEL_FORMS = (
-    "'demo', a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
+_REAL_FORMS = (
+    "a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
     "(docs/guides/real-weights.md), or 'fake' / 'fake:<seconds per step>'"
 )
+_MODEL_FORMS = f"'demo', {_REAL_FORMS}"
 
 
 class EngineSettings(PrefixedSettings):
@@ -37,6 +38,18 @@ class EngineSettings(PrefixedSettings):
         "Checkpoint of the Flux Schnell endpoint. When unset, that endpoint is served by the embedded model while "
         "MODEL is 'demo', and not offered otherwise.",
         _MODEL_FORMS,
+        min_length=1,
+    )
+    kontext_model: str | None = setting(
+        None,
+        "Checkpoint of the Flux Kontext Dev endpoint, which changes pictures. When unset, it is not offered.",
+        _REAL_FORMS,
+        min_length=1,
+    )
+    fill_model: str | None = setting(
+        None,
+        "Checkpoint of the Flux Fill Dev endpoint, which completes pictures. When unset, it is not offered.",
+        _REAL_FORMS,
         min_length=1,
     )
     device: str | None = setting(
@@ -109,6 +122,13 @@ class EngineSettings(PrefixedSettings):
         "text, json",
     )
 
+    @field_validator("kontext_model", "fill_model")
+    @classmethod
+    def _not_embedded(cls, value: str | None) -> str | None:
+        if value == EMBEDDED:
+            raise ValueError("the embedded model reads no pictures: name FLUX.1's own weights")
+        return value
+
     @field_validator("log_level", "log_format", "device", "memory", "prompts_in_files", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -134,7 +154,12 @@ class EngineSettings(PrefixedSettings):
     @property
     def sources(self) -> dict[str, str]:
         """The checkpoint of each FLUX endpoint that is offered, by the endpoint's id."""
-        given = {FLUX_DEV.endpoint_id: self.model, FLUX_SCHNELL.endpoint_id: self.schnell_source}
+        given = {
+            FLUX_DEV.endpoint_id: self.model,
+            FLUX_SCHNELL.endpoint_id: self.schnell_source,
+            FLUX_KONTEXT.endpoint_id: self.kontext_model,
+            FLUX_FILL.endpoint_id: self.fill_model,
+        }
         return {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
 
 

@@ -106,6 +106,8 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "WORKER_TOKEN": worker_token,
         "MODEL": settings.model,
         "SCHNELL_MODEL": settings.schnell_source,
+        "KONTEXT_MODEL": settings.kontext_model,
+        "FILL_MODEL": settings.fill_model,
         "JOBS_PER_WORKER": str(settings.jobs_per_worker),
         "DEVICE": settings.device,
         "MEMORY": settings.memory,

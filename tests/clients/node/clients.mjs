@@ -16,16 +16,18 @@ import runpodSdk from "runpod-sdk";
 import Together from "together-ai";
 
 const { BASE_URL, API_KEY, ENDPOINT } = process.env;
+// A grey pixel.
+const PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
 const lake = { input: { prompt: "a lake", width: 256, height: 256 } };
 
 function endpoint() {
   return runpodSdk(API_KEY, { baseUrl: BASE_URL }).endpoint(ENDPOINT);
 }
 
-async function image(options) {
+async function image(options, endpoint = ENDPOINT) {
   const runpod = createRunpod({ apiKey: API_KEY });
   const { image, warnings, providerMetadata } = await generateImage({
-    model: runpod.image(`${BASE_URL}/${ENDPOINT}`),
+    model: runpod.image(`${BASE_URL}/${endpoint}`),
     prompt: "a lake",
     ...options,
   });
@@ -90,6 +92,11 @@ const scenarios = {
   imageAspectRatio: () => image({ aspectRatio: "4:3" }),
   imageProviderOptions: () =>
     image({ size: "512x512", providerOptions: { runpod: { num_inference_steps: 3, image_format: "jpeg", maxPollAttempts: 9 } } }),
+  imageChanged: () =>
+    image(
+      { prompt: { text: "make it winter", images: [Buffer.from(PICTURE, "base64")] }, size: "768x512", seed: 3 },
+      "black-forest-labs-flux-1-kontext-dev",
+    ),
   async imageRefused() {
     try {
       await image({ size: "512x512", providerOptions: { runpod: { num_inference_steps: 99 } } });
