@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.admission import Everybody, KeyHolders, Workers
 from flux_endpoint.api.app import ROUTES
+from flux_endpoint.api.dialects.runpod.apps import HeaderAccess
 from flux_endpoint.api.operations import Call, Route, Table
 from flux_endpoint.core.account import KeyLimits, Operation
 from tests.api.conftest import API_KEY, DEV, WORKER_TOKEN, Gateway
@@ -47,7 +48,7 @@ async def key_with(gateway: Gateway, **limits: Any) -> str:
     return secret
 
 
-@rows(KeyHolders, Workers)
+@rows(KeyHolders, HeaderAccess, Workers)
 @pytest.mark.parametrize("key", ["", "Bearer", "wrong", "Bearer wrong"])
 async def test_nobody_gets_in_without_a_key_or_with_a_wrong_one(
     gateway: Gateway, method: str, route: Route, key: str
@@ -55,7 +56,7 @@ async def test_nobody_gets_in_without_a_key_or_with_a_wrong_one(
     assert await ask(gateway, method, route, key) == 401
 
 
-@rows(KeyHolders)
+@rows(KeyHolders, HeaderAccess)
 async def test_worker_tokens_do_not_open_what_is_for_clients(gateway: Gateway, method: str, route: Route) -> None:
     assert await ask(gateway, method, route, WORKER_TOKEN) == 401
 
@@ -97,6 +98,14 @@ async def test_an_endpoint_in_the_query_must_be_opened_too(gateway: Gateway) -> 
     key = await key_with(gateway, endpoint_ids=frozenset({"echo"}))
     for endpoint, status in (("echo", 200), (_PARTS["endpoint_id"], 403), ("flux-9", 404)):
         reply = await gateway.get(f"/v2/usage?endpoint={endpoint}", headers={"Authorization": key})
+        assert reply.status_code == status
+
+
+async def test_an_endpoint_in_a_header_must_be_opened_too(gateway: Gateway) -> None:
+    key = await key_with(gateway, endpoint_ids=frozenset({_PARTS["endpoint_id"]}))
+    for endpoint, status in ((_PARTS["endpoint_id"], 200), ("echo", 403), ("flux-9", 404), (None, 404)):
+        headers = {"Authorization": key} | ({"X-Flash-Endpoint": endpoint} if endpoint else {})
+        reply = await gateway.client.post("/v2/flash/run", json={"input": {"prompt": "a lake"}}, headers=headers)
         assert reply.status_code == status
 
 
