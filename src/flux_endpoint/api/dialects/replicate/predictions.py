@@ -23,6 +23,7 @@ from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.outbound import OutboundRules, require_url
 from flux_endpoint.core.raw_json import decode_json, write_json
 from flux_endpoint.core.shapes import MEGAPIXEL, sides_of
+from flux_endpoint.core.submission import Receipt
 from flux_endpoint.service.endpoint import Endpoint
 
 DIALECT: Final = "replicate"
@@ -165,10 +166,18 @@ async def _read(call: Call) -> PredictionRequest:
 async def _create(call: Call, key: ApiKey, model: str, asked: PredictionRequest) -> Response:
     endpoint = endpoint_of(call.services.endpoints, key, model)
     submission = submission_of(endpoint.spec, asked.inputs, webhook=asked.webhook)
-    [job] = await submit(call, endpoint, DIALECT, [submission], is_held=False)
     wait_s = _wait_s(call.headers.get("prefer", ""))
-    if wait_s:
-        job = await unless_client_leaves(call, endpoint.wait(job.id, wait_s))
+    with contextlib.ExitStack() as waits:
+        ends = []
+
+        def wait_for(receipt: Receipt) -> None:
+            # From before it is queued: its end is told then, and need not be read.
+            if wait_s:
+                ends.append(waits.enter_context(endpoint.ending(receipt, wait_s)))
+
+        [job] = await submit(call, endpoint, DIALECT, [submission], is_held=False, before_each=wait_for)
+        for end_of in ends:
+            job = await unless_client_leaves(call, end_of(job))
     return json_reply(await prediction(call, endpoint.spec, job, is_new=True), 201)
 
 
