@@ -15,7 +15,7 @@ from tests.browser.actions import SMALL, draw, thumbnails, values
 from tests.browser.conftest import Visitor
 from tests.servers import Server
 
-_DROP = """async ([name, type, data]) => {
+DROP = """async ([name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const dataTransfer = new DataTransfer();
   dataTransfer.items.add(new File([bytes], name, { type }));
@@ -111,7 +111,7 @@ def test_a_dropped_picture_gives_its_parameters_back(
     body = {"input": wanted | {"image_format": image_format}}
     job = server.client.post("/runsync", json=body).json()
     data = httpx.get(job["output"]["image_url"]).content
-    page.evaluate(_DROP, [f"picture.{image_format}", f"image/{image_format}", base64.b64encode(data).decode()])
+    page.evaluate(DROP, [f"picture.{image_format}", f"image/{image_format}", base64.b64encode(data).decode()])
     expect(page.locator("#prompt")).to_have_value(prompt)
     assert values(page, *wanted) == {name: str(value) for name, value in wanted.items()}
     assert page.input_value("#image_format") == image_format

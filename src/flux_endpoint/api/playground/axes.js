@@ -18,7 +18,7 @@ const PARTS = 3;
 // for its values at first, `read` makes values of such a text, and `apply` a cell {endpoint, input} of a cell and a value.
 export function axesOf(endpoint, catalogue, input) {
   const { properties } = endpoint.input;
-  const fields = Object.keys(LABELS).filter((name) => properties[name] && (name !== "true_cfg_scale" || input.negative_prompt));
+  const fields = Object.keys(LABELS).filter((name) => properties[name] && (name !== "true_cfg_scale" || input.negative_prompt) && (name !== "strength" || input.image));
   const drawing = catalogue.filter(({ makesPictures }) => makesPictures);
   return [
     { name: "none", label: "Nothing", preset: "", read: () => [""], apply: (cell) => cell },

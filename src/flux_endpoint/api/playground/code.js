@@ -30,6 +30,7 @@ export class CodeView {
       byId("code").textContent = "The input is not valid JSON.";
       return;
     }
+    if (endpoint.makesPictures && input.image) input = { ...input, image: "a link to the picture, or a data: URI of it" };
     byId("code").textContent = snippet(language.id, byId("operation").value, { base: BASE, endpoint, input });
     byId("code-needs").textContent = language.needs ? `Needs: ${language.needs}.` : "";
     byId("copy-key").hidden = !key.get();

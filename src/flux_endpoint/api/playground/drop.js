@@ -1,17 +1,17 @@
-// A picture made here, dropped anywhere on the page or chosen as a file, gives its parameters back.
+// A picture that is dropped anywhere on the page, pasted or chosen as a file. One that was made here gives its parameters back.
 
 import { byId } from "./dom.js";
 import { readInput } from "./metadata.js";
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
-// `onInput` gets the input that drew the file; `onStranger` is called with its name when it carries none.
+// `onInput` gets the input that drew the file; `onStranger` gets a file that carries none.
 // `properties`: the schemas of an endpoint's inputs, by name.
 export function takeFiles(properties, onInput, onStranger) {
   async function take(file) {
     const input = readInput(await file.arrayBuffer(), file.type, properties);
     if (input) onInput(input, file.name);
-    else onStranger(file.name);
+    else onStranger(file);
   }
 
   addEventListener("dragover", (event) => {
@@ -29,6 +29,12 @@ export function takeFiles(properties, onInput, onStranger) {
     byId("veil").hidden = true;
     const [file] = event.dataTransfer.files;
     if (file) take(file);
+  });
+  addEventListener("paste", (event) => {
+    const [file] = event.clipboardData.files;
+    if (!file) return;
+    event.preventDefault();
+    take(file);
   });
   byId("open-file").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", () => {

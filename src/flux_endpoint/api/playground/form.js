@@ -3,6 +3,7 @@
 import { byId, el } from "./dom.js";
 import { Seed } from "./seed.js";
 import { Size } from "./size.js";
+import { Source } from "./source.js";
 
 const PARTS_OF_A_RANGE = 100;
 
@@ -16,6 +17,7 @@ export class Form extends EventTarget {
     this.endpoint = null;
     this.size = new Size(() => this.#changed());
     this.seed = new Seed(() => this.#changed());
+    this.source = new Source((size) => (size ? (this.size.value = size) : this.#changed()));
     byId("form").addEventListener("input", (event) => this.#edited(event.target));
   }
 
@@ -40,10 +42,11 @@ export class Form extends EventTarget {
     for (const name of fields(properties)) {
       const text = byId(name).value;
       if (name === "true_cfg_scale" && !input.negative_prompt) continue;
+      if (name === "strength" && !this.source.value) continue;
       if (text.trim() === "" && !required.includes(name)) continue;
       input[name] = properties[name].type === "string" ? text : Number(text);
     }
-    return input;
+    return this.source.value ? { ...input, image: this.source.value } : input;
   }
 
   // Puts an input into the fields; what it does not mention gets the endpoint's default.
@@ -64,6 +67,7 @@ export class Form extends EventTarget {
   }
 
   reset() {
+    this.source.clear();
     if (this.endpoint.makesPictures) this.input = {};
     else this.setEndpoint(this.endpoint);
   }
@@ -78,7 +82,7 @@ export class Form extends EventTarget {
       return;
     }
     byId(`${field}-error`).textContent = words;
-    const control = byId(field);
+    const control = field === "image" ? byId("source-remove") : byId(field);
     control.setAttribute("aria-invalid", "true");
     control.closest("details")?.setAttribute("open", "");
     control.focus();
@@ -92,6 +96,7 @@ export class Form extends EventTarget {
   #setSchema(properties, before) {
     this.size.setSchema(properties);
     this.seed.setSchema(properties.seed);
+    this.source.setSchema(properties);
     for (const name of fields(properties)) {
       const field = byId(name);
       const { minimum, maximum, multipleOf, type, enum: choices } = properties[name];

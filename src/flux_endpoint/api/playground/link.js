@@ -9,7 +9,8 @@ export function toFragment(endpoint, input) {
   }
   const known = endpoint.input.properties;
   for (const [name, value] of Object.entries(input)) {
-    if (value !== "" && known[name]?.default !== value) fields.set(name, value);
+    // A picture is no part of an address.
+    if (name !== "image" && value !== "" && known[name]?.default !== value) fields.set(name, value);
   }
   return fields.toString();
 }

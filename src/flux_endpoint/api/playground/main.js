@@ -42,6 +42,7 @@ class Playground {
       showAll: (runs) => this.show(runs),
       compare: (run) => this.compare(run),
       copyLink: (run, button) => copyFrom(button, this.linkTo(run.record)),
+      source: (run) => this.startFrom(run),
       favourite: (run) => this.favour(run),
       remove: (run) => this.remove(run),
     });
@@ -97,7 +98,9 @@ class Playground {
     takeFiles(
       this.#drawing?.input.properties ?? {},
       (input, name) => this.load(input, `The parameters of ${name} are loaded`),
-      (name) => this.complain(`${name} carries no parameters of a picture made here.`),
+      async (file) => {
+        if (!(await this.form.source.take(file, file.name))) this.complain(`${file.name} carries no parameters of a picture made here.`);
+      },
     );
   }
 
@@ -356,6 +359,13 @@ class Playground {
     const picture = pictureOf(record);
     if (record.isExpired || !picture || !api.isOwnPicture(picture)) return;
     this.earlier.save(Object.assign(record, { isExpired: true }));
+  }
+
+  // The next picture starts from one that was drawn.
+  async startFrom({ record }) {
+    const reply = await fetch(api.pictureUrl(pictureOf(record)));
+    if (!reply.ok || !(await this.form.source.take(await reply.blob(), record.input.prompt))) return this.complain("This picture is no longer there.");
+    byId("prompt").focus();
   }
 
   favour({ record }) {

@@ -24,8 +24,10 @@ export class Run extends EventTarget {
   }
 
   // `set`: the name of the set it is sent in, if it is not sent alone.
-  static create(endpoint, input, set) {
-    return new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
+  static create(endpoint, { image, ...input }, set) {
+    const run = new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
+    run.image = image; // megabytes, perhaps: not kept with the record
+    return run;
   }
 
   // A job that this page did not send, by the server's answer to a question for it.
@@ -52,7 +54,7 @@ export class Run extends EventTarget {
 
   // Throws ApiError when the server refuses the input: then there is no job to follow.
   async submit() {
-    const { id, status } = await api.submit(this.record.endpoint, this.record.input);
+    const { id, status } = await api.submit(this.record.endpoint, { ...this.record.input, image: this.image });
     this.#set({ id, status });
   }
 

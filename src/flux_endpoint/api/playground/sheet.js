@@ -152,7 +152,8 @@ export class Sheet {
     Object.assign(cell, { status, output, error });
     this.#fill(cell);
     if (status !== "COMPLETED") return;
-    const { endpoint, input } = cell;
+    const { endpoint } = cell;
+    const { image, ...input } = cell.input; // megabytes, perhaps
     cell.record = { id, set: this.#batches[0].id, endpoint: endpoint.id, endpointName: endpoint.name, input, status, output, createdMs: Date.now() };
     this.#runs.keep(cell.record);
   }

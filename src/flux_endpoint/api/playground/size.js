@@ -39,6 +39,10 @@ export class Size {
     }
   }
 
+  set value({ width, height }) {
+    this.#set(width, height);
+  }
+
   #set(width, height) {
     byId("width").value = width;
     byId("height").value = height;

@@ -95,6 +95,7 @@ export class Stage extends EventTarget {
       if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) }));
       buttons.push(link("open", "Open", pictureUrl(url), { target: "_blank", rel: "noreferrer" }));
       add("compare", "Compare", this.actions.compare);
+      if (isOwnPicture(url)) add("start", "Start from it", this.actions.source);
       add("star", run.record.isFavourite ? "No favourite any more" : "Favourite", this.actions.favourite);
       add("link", "Copy link", this.actions.copyLink);
     }
