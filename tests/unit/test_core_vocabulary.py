@@ -48,7 +48,8 @@ def test_every_prompt_of_a_newcomer_says_what_is_not_known(vocabulary):
 )
 def test_nothing_is_said_of_what_is_known(vocabulary, text):
     assert vocabulary.unknown(text) == []
-    assert vocabulary.warning("prompt", text) is None
+    said = [*vocabulary.warnings("prompt", text)]
+    assert said == []
 
 
 @pytest.mark.parametrize(
@@ -64,10 +65,20 @@ def test_every_nearest_word_is_known(vocabulary):
     assert vocabulary.words.isdisjoint(vocabulary.nearest)
 
 
+def test_what_is_known_and_drawn_badly_is_named_too(vocabulary):
+    assert [*vocabulary.warnings("prompt", "two cats and a Cat by a lake")] == [
+        "prompt asks for what this small model knows but draws with torn outlines: cats, cat."
+    ]
+    assert vocabulary.torn <= vocabulary.words
+
+
 def test_a_warning_names_the_words_and_stays_short(vocabulary):
-    assert vocabulary.warning("prompt", "A robot, a Robot and a lake") == (
-        "prompt has words that this small model does not know: robot; nearest: person for robot."
-    )
-    assert vocabulary.warning("prompt", "xqzrt") == ("prompt has words that this small model does not know: xqzrt.")
-    long = vocabulary.warning("prompt", " ".join("q" * length for length in range(20, 60)))
-    assert long is not None and "and 32 more" in long and len(long) < 400
+    def warning(text):
+        [sentence] = vocabulary.warnings("prompt", text)
+        return sentence
+
+    start = "prompt has words that this small model does not know: "
+    assert warning("A robot, a Robot and a lake") == f"{start}robot; nearest: person for robot."
+    assert warning("xqzrt") == f"{start}xqzrt."
+    long = warning(" ".join("q" * length for length in range(20, 60)))
+    assert "and 32 more" in long and len(long) < 400

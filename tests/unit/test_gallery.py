@@ -25,7 +25,7 @@ def test_every_input_is_whole_and_its_endpoint_accepts_it_without_a_warning():
         accepted = FLUX_ENDPOINTS[piece["endpoint"]].accept(piece["input"])
         assert accepted.warnings == ()
         assert piece["input"].items() <= accepted.input.items()
-        assert vocabulary.unknown(piece["input"]["prompt"]) == []
+        assert [*vocabulary.warnings("prompt", piece["input"]["prompt"])] == []
 
 
 def test_the_prompts_to_begin_with_are_of_the_gallery():

@@ -50,8 +50,9 @@ _CATALOGUE_SCHEMA: JsonObject = {
             "isEmbeddedModel": {"type": "boolean", "description": "Served by the small model of this package."},
             "vocabulary": _STRING
             | {
-                "description": "Of the embedded model only: address of the words that it knows, `{words, nearest}`; "
-                "`nearest` has a known word for some that it does not know."
+                "description": "Of the embedded model only: address of the words that it knows, "
+                "`{words, nearest, torn}`; `nearest` has a known word for some that it does not know, `torn` the words "
+                "for what it draws badly."
             },
             "gallery": _STRING
             | {

@@ -197,8 +197,7 @@ class FluxEngine:
         def encode() -> EncodedImage:
             data = encode_image(pixels, request.image_format, parameters)
             data = self._rules.finish(data, request.image_format)
-            strange = vocabulary.warning("prompt", request.prompt) if vocabulary else None
-            warnings = (*cut, strange) if strange else cut
+            warnings = (*cut, *vocabulary.warnings("prompt", request.prompt)) if vocabulary else cut
             return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
 
         return encode
