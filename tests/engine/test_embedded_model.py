@@ -192,6 +192,24 @@ def test_four_steps_give_the_right_palette(demo: FluxEngine, checker: Checker) -
     assert [verdict.seen["time"] for verdict in verdicts] == list(prompts)
 
 
+def test_the_student_stays_away_from_what_it_is_told(checker: Checker) -> None:
+    schnell, defaults = open_engine("demo", FLUX_SCHNELL), defaults_of(FLUX_SCHNELL)
+    strength = {"negative_mode": defaults["negative_mode"], "true_cfg_scale": defaults["true_cfg_scale"]}
+
+    def verdicts(negative_prompt: str) -> list[Verdict]:
+        changes = {"negative_prompt": negative_prompt, "num_inference_steps": 4} | strength
+        return checker.judge([draw(schnell, "a landscape", seed=seed, **changes) for seed in range(8)])
+
+    def mountains(verdict: Verdict) -> bool:
+        return verdict.seen["background"] in ("mountains", "snowy_mountains")
+
+    plain, without = verdicts(""), verdicts("mountains")
+    schnell.close()
+    assert sum(map(mountains, plain)) >= 3
+    assert sum(map(mountains, without)) <= 1
+    assert share([verdict.has_one_horizon for verdict in without]) >= 0.85
+
+
 def test_the_student_follows_captions_in_four_steps(checker: Checker) -> None:
     schnell = open_engine("demo", FLUX_SCHNELL)
     seen = judged(schnell, checker, count=16, side=512, num_inference_steps=4)

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.blocks import sdpa
 from flux_endpoint.engine.decode import exact_decoder
 from flux_endpoint.engine.denoise import exact_velocity
@@ -341,5 +342,5 @@ def test_flash_attention_3_is_preferred_where_it_is_installed_and_a_compiler_tak
 def test_a_level_that_a_negative_prompt_cannot_act_at_gives_way_to_the_next_slower_one() -> None:
     made = {name: Level(name, lambda *_: None, lambda _: None, takes_negative=name is NONE) for name in (NONE, HIGH)}
     levels = Levels(made, {})
-    assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE, NONE, HIGH]
-    assert [levels.level_for(asked, has_negative=True).name for asked in Acceleration] == [NONE, NONE, NONE]
+    assert [levels.level_for(asked).name for asked in Acceleration] == [NONE, NONE, HIGH]
+    assert [levels.level_for(asked, NegativeMode.CFG).name for asked in Acceleration] == [NONE, NONE, NONE]

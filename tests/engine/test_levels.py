@@ -11,6 +11,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.marks import parameters_in
+from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
 from flux_endpoint.engine.denoise import Conditions, exact_velocity, extrapolated, guided, is_extrapolated
@@ -173,15 +174,15 @@ def test_a_level_that_is_wrong_on_this_machine_is_not_offered(
     monkeypatch.setattr(Linear, "gelu", lambda self, rows: gelu(self, rows) * 1.01)
     levels = make_levels(model.transformer, model.vae, model.device)
     # A hundredth is within what bfloat16 may be off, and far beyond float32.
-    assert levels.level_for(REGULAR, has_negative=False).name is NONE
-    assert levels.level_for(HIGH, has_negative=True).name is NONE
+    assert levels.level_for(REGULAR).name is NONE
+    assert levels.level_for(HIGH, NegativeMode.CFG).name is NONE
     assert "Acceleration regular is not offered: a pass in float32" in caplog.text
 
 
 def test_a_model_whose_weights_are_not_on_its_gpu_is_offered_none_alone(demo_engine: FluxEngine) -> None:
     model, _ = demo_engine._loaded()
     levels = make_levels(model.transformer, model.vae, torch.device("cuda"))
-    assert [levels.level_for(asked, has_negative=False).name for asked in Acceleration] == [NONE] * 3
+    assert [levels.level_for(asked).name for asked in Acceleration] == [NONE] * 3
     assert levels.parts == {}
 
 

@@ -13,6 +13,7 @@ from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, random_seed
 from flux_endpoint.core.image_formats import JPEG, PNG
 from flux_endpoint.core.input_kinds import MAX_SEED
+from flux_endpoint.core.negative_mode import NegativeMode
 
 INFINITY = math.inf
 NAN = math.nan
@@ -48,6 +49,7 @@ def test_every_parameter_is_taken_as_it_was_sent():
         "num_inference_steps": 50,
         "guidance": 0,
         "true_cfg_scale": 10,
+        "negative_mode": "nag",
         "seed": MAX_SEED,
         "image_format": "png",
         "acceleration": "high",
@@ -65,6 +67,35 @@ def test_the_seeds_of_several_pictures_follow_one_another():
     alone = parse_input({"prompt": "a fox", "seed": MAX_SEED - 1}, FLUX_DEV)
     assert request.pictures[0] == alone == alone.pictures[0]
     assert GenerationRequest.from_input(request.to_input()) == request
+
+
+def test_a_negative_prompt_acts_as_suits_the_model_and_as_strongly_as_suits_that():
+    def acts(spec, **fields):
+        request = parse_input({"prompt": "a fox", "negative_prompt": "snow"} | fields, spec)
+        assert request.has_negative
+        assert GenerationRequest.from_input(request.to_input()) == request
+        assert parse_input(request.to_input(), spec) == request
+        return request.negative_mode, request.true_cfg_scale
+
+    assert acts(FLUX_DEV) == (NegativeMode.CFG, 3.0)
+    assert acts(FLUX_SCHNELL) == (NegativeMode.NAG, 5.0)
+    assert acts(FLUX_DEV, negative_mode="nag") == (NegativeMode.NAG, 5.0)
+    assert acts(FLUX_SCHNELL, negative_mode="cfg") == (NegativeMode.CFG, 3.0)
+    assert acts(FLUX_SCHNELL, true_cfg_scale=3) == (NegativeMode.NAG, 3.0)
+    assert problem_with(negative_mode="vsf") == "Invalid parameter: negative_mode must be 'cfg' or 'nag'"
+
+
+def test_without_a_negative_prompt_nothing_tells_how_it_would_act():
+    without = parse_input({"prompt": "a fox", "seed": 1}, FLUX_SCHNELL)
+    assert not without.has_negative
+    assert "negative_mode" not in without.to_input()
+    assert parse_input({"prompt": "a fox", "seed": 1, "negative_mode": "nag"}, FLUX_SCHNELL) == without
+    weak = parse_input({"prompt": "a fox", "negative_prompt": "snow", "true_cfg_scale": 1}, FLUX_SCHNELL)
+    assert not weak.has_negative
+    # A job from before there was a choice.
+    fields = parse_input({"prompt": "a fox", "negative_prompt": "snow"}, FLUX_SCHNELL).to_input()
+    del fields["negative_mode"]
+    assert GenerationRequest.from_input(fields).negative_mode is NegativeMode.CFG
 
 
 def test_who_names_no_level_gets_the_endpoints():

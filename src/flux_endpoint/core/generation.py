@@ -1,9 +1,9 @@
 """What the pictures of one job are made from: a request that is valid by construction."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
@@ -12,6 +12,7 @@ from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED, Kind
 from flux_endpoint.core.inputs import defaults_of, inputs_of
 from flux_endpoint.core.lora import NO_LORAS, Lora, LoraShelf, look_up
+from flux_endpoint.core.negative_mode import STRENGTHS, NegativeMode
 from flux_endpoint.core.shapes import sides_like
 from flux_endpoint.core.source_picture import SourcePicture, steps_left
 
@@ -25,6 +26,7 @@ class GenerationRequest:
         height: pixels of the file.
         guidance: distilled guidance; without effect on schnell.
         true_cfg_scale: strength of the negative prompt; without effect when that is empty.
+        negative_mode: how it acts; that of jobs from before there was a choice where there is none.
         seed: concrete, 0 to `MAX_SEED`: the same request always draws the same picture.
         acceleration: none in jobs from before there were levels.
         image: to start from; None for noise alone.
@@ -49,6 +51,12 @@ class GenerationRequest:
     strength: float = 1.0
     num_images: int = 1
     loras: tuple[Lora, ...] = ()
+    negative_mode: NegativeMode = NegativeMode.CFG
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether its negative prompt acts."""
+        return bool(self.negative_prompt) and self.true_cfg_scale > 1
 
     @property
     def pictures(self) -> "tuple[GenerationRequest, ...]":
@@ -66,7 +74,10 @@ class GenerationRequest:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields |= {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
+        fields["negative_mode"] = self.negative_mode.value
         # Most jobs: their rows stay as short as they are.
+        if not self.negative_prompt:
+            del fields["negative_mode"]
         if self.num_images == 1:
             del fields["num_images"]
         if self.loras:
@@ -88,6 +99,7 @@ class GenerationRequest:
         try:
             level = Acceleration(fields.get("acceleration", Acceleration.NONE))
             read: dict[str, Any] = {"image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level}
+            read["negative_mode"] = NegativeMode(fields.get("negative_mode", NegativeMode.CFG))
             if "image" in fields:
                 read |= {name: SourcePicture.from_input(fields[name]) for name in ("image", "mask")}
             if "loras" in fields:
@@ -95,6 +107,10 @@ class GenerationRequest:
             return cls(**{**fields, **read})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
+
+
+# Nothing to choose: requests that are equal but for this are one.
+_WITHOUT_NEGATIVE: Final = {"negative_mode": NegativeMode.CFG}
 
 
 def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
@@ -143,11 +159,17 @@ def parse_input(
         values.pop("strength", None)
     else:
         values |= _with_pictures(values, fields, spec.family)
+    values |= _with_negative(values, sent) if values.get("negative_prompt") else _WITHOUT_NEGATIVE
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
     if values["loras"]:
         values["loras"] = look_up("loras", values["loras"], shelf)
     return GenerationRequest(**values)
+
+
+def _with_negative(values: Mapping[str, Any], sent: Collection[str]) -> dict[str, Any]:
+    """The strength of a negative prompt where the client leaves that to its mode."""
+    return {} if "true_cfg_scale" in sent else {"true_cfg_scale": STRENGTHS[values["negative_mode"]]}
 
 
 def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family: ModelFamily) -> dict[str, Any]:

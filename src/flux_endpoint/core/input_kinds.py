@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol
 
-from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.core.outbound import require_url
@@ -235,26 +235,26 @@ class FormatName:
 
 
 @dataclass(frozen=True, slots=True)
-class LevelName:
-    """The name of one of the speed levels."""
+class Choice:
+    """The name of one of a few things, which are the members of the default's type."""
 
-    default: Acceleration = Acceleration.NONE
+    default: StrEnum
 
     @property
     def words(self) -> str:
         """See `Kind.words`."""
-        return either(list(Acceleration))
+        return either(list(type(self.default)))
 
-    def read(self, name: str, fields: Mapping[str, Any]) -> Acceleration:
+    def read(self, name: str, fields: Mapping[str, Any]) -> StrEnum:
         """See `Kind.read`."""
-        value = fields[name]
-        if not isinstance(value, str) or value not in list(Acceleration):
-            raise InvalidParameter(name, f"must be {either([repr(level.value) for level in Acceleration])}")
-        return Acceleration(value)
+        members, value = type(self.default), fields[name]
+        if not isinstance(value, str) or value not in list(members):
+            raise InvalidParameter(name, f"must be {either([repr(member.value) for member in members])}")
+        return members(value)
 
     def schema(self, help: str) -> JsonSchema:
         """See `Kind.schema`."""
-        names = [level.value for level in Acceleration]
+        names = [member.value for member in type(self.default)]
         return {"type": "string", "enum": names, "default": self.default.value, "description": help}
 
 

@@ -8,21 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, PNG
 from flux_endpoint.core.input_kinds import (
+    Choice,
     FloatRange,
     FormatName,
     IntRange,
     JsonSchema,
     Kind,
-    LevelName,
     PictureFile,
     Seed,
     Side,
     Text,
 )
 from flux_endpoint.core.lora import LoraList
+from flux_endpoint.core.negative_mode import STRENGTHS, NegativeMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ INPUTS: Final = (
     Input("prompt", "What the picture shows.", Text(_MAX_PROMPT_CHARS), in_file="prompt"),
     Input(
         "negative_prompt",
-        "What it must not show. Not empty: a second pass per step.",
+        "What it must not show.",
         Text(_MAX_PROMPT_CHARS, default=""),
         in_file="negative_prompt",
     ),
@@ -125,10 +127,17 @@ INPUTS: Final = (
     ),
     Input(
         "true_cfg_scale",
-        "Strength of the negative prompt.",
-        # Chosen by counting pictures: docs/decisions/0004-negative-prompts.md
-        FloatRange(minimum=1.0, maximum=10.0, default=3.0),
+        "Strength of the negative prompt; 1 for none.",
+        FloatRange(minimum=1.0, maximum=10.0, default=STRENGTHS[NegativeMode.CFG]),
         in_file="true_cfg_scale",
+        kinds={ModelFamily.SCHNELL: FloatRange(minimum=1.0, maximum=10.0, default=STRENGTHS[NegativeMode.NAG])},
+    ),
+    Input(
+        "negative_mode",
+        "How the negative prompt acts: `cfg` by a second pass a step, `nag` inside the attention, in one.",
+        Choice(NegativeMode.CFG),
+        in_file="negative_mode",
+        kinds={ModelFamily.SCHNELL: Choice(NegativeMode.NAG)},
     ),
     Input("seed", "Same seed, same picture. -1 draws one.", Seed(), in_file="seed"),
     Input(
@@ -147,7 +156,7 @@ INPUTS: Final = (
     Input(
         "acceleration",
         "How much faster than exact: `regular` is never more than 1 of 255 off, `high` looks the same.",
-        LevelName(),
+        Choice(Acceleration.NONE),
         in_file="acceleration",
     ),
     Input(
@@ -163,7 +172,7 @@ INPUTS: Final = (
 @functools.cache
 def inputs_of(spec: ModelSpec, *, any_size: bool = False) -> tuple[tuple[Input, Kind], ...]:
     """The inputs that a model takes, with its kind of each; with `any_size` sides need be no multiple of anything."""
-    chosen = {"acceleration": LevelName(spec.acceleration)}
+    chosen = {"acceleration": Choice(spec.acceleration)}
     rows = ((row, chosen.get(row.name) or row.kinds.get(spec.family, row.kind)) for row in INPUTS)
     taken = ((row, kind) for row, kind in rows if kind is not None)
     return tuple((row, kind.any_size if any_size and isinstance(kind, Side) else kind) for row, kind in taken)

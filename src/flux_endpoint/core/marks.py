@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from flux_endpoint.core.exif import comment_bytes, comment_in
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.core.infotext import infotext
-from flux_endpoint.core.input_kinds import LevelName, Text
+from flux_endpoint.core.input_kinds import Choice, Text
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.png_texts import texts_in
 
@@ -39,7 +39,7 @@ _XMP_START: Final = b"<x:xmpmeta"
 _XMP_END: Final = b"</x:xmpmeta>"
 # Which XML cannot hold, and JSON can spell.
 _SPELLED: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
-_OLD_TEXTS: Final = {row.in_file for row in INPUTS if isinstance(row.kind, Text | LevelName)} | {
+_OLD_TEXTS: Final = {row.in_file for row in INPUTS if isinstance(row.kind, Text | Choice)} | {
     "model",
     "software",
     "fingerprint",

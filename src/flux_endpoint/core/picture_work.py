@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.inputs import MAX_PICTURES
+from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.source_picture import steps_left
 
@@ -16,6 +17,8 @@ _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
 _TEXT_TOKENS: Final = 512
 # A layer costs a token 24 x width^2 operations for its products, and 4 x width for each token it attends to.
 _TRANSFORMER_WIDTH: Final = 3072
+# A second text in the linear layers, and the attention twice, at the sizes of FLUX.1.
+_NAG_PASSES: Final = 1.25
 # Encoding the prompt and decoding the pixels, in forward passes.
 _ENDS_PASSES: Final = 1
 
@@ -49,13 +52,14 @@ def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Accelera
     if numbers is None or isinstance(fields, RawJson):
         return 1.0, Acceleration.NONE
     level = fields.get("acceleration", Acceleration.NONE)
-    if level == Acceleration.HIGH and passes_of(fields) > 1:
-        # With a negative prompt no worker draws at this level, and all draw at the next slower one.
-        level = Acceleration.REGULAR
+    if level != Acceleration.NONE and passes_of(fields) > 1:
+        # With a negative prompt workers draw at a slower level, in one of its modes at none.
+        is_exact = fields.get("negative_mode") == NegativeMode.NAG
+        level = Acceleration.NONE if is_exact else Acceleration.REGULAR
     return math.prod(numbers) / _PIXELS_PER_MEGAPIXEL, level
 
 
-def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int, int] | None:
+def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, float, int] | None:
     """Width and height in pixels, passes of one picture, and pictures; None for an input without such things."""
     if isinstance(fields, RawJson):
         # No input of FLUX is so long.
@@ -73,6 +77,8 @@ def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, int, int] |
     return width, height, steps * passes_of(fields), known
 
 
-def passes_of(fields: Mapping[str, Any]) -> int:
-    """Forward passes a step: two where a negative prompt acts."""
-    return 2 if fields.get("negative_prompt") and fields.get("true_cfg_scale", 1) != 1 else 1
+def passes_of(fields: Mapping[str, Any]) -> float:
+    """Forward passes a step, or what takes as long: more than one where a negative prompt acts."""
+    if not fields.get("negative_prompt") or fields.get("true_cfg_scale", 1) == 1:
+        return 1
+    return _NAG_PASSES if fields.get("negative_mode") == NegativeMode.NAG else 2

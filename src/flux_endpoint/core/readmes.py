@@ -18,6 +18,7 @@ FLUX.1 [schnell] is distilled to very few steps: for quick drafts and many tries
 
 - Write what the picture shows in plain sentences: subject, place, light, style.
 - A handful of **steps** is enough; guidance has no effect on this model.
+- A **negative prompt** names what must not appear. It takes about a quarter more time.
 - The same input with the same **seed** draws the same picture.
 """,
     ModelFamily.KONTEXT: """\

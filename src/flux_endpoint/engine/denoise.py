@@ -8,6 +8,7 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor
 
+from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.lora.active import ActiveLoras, acting_on
 from flux_endpoint.engine.text import PromptEmbeds
 from flux_endpoint.files.lora_names import Tower
@@ -46,6 +47,7 @@ class Conditions:
         image_ids: (image tokens, 3), float32, on the CPU; without those of `beside`.
         loras: what changes the transformer; heeded by `exact_velocity` alone. None for nothing.
         beside: what else is read; None for the noisy picture alone.
+        negative_mode: how `negative` acts.
     """
 
     positive: PromptEmbeds
@@ -55,6 +57,7 @@ class Conditions:
     image_ids: Tensor
     loras: ActiveLoras | None = None
     beside: ReadSource | None = None
+    negative_mode: NegativeMode = NegativeMode.CFG
 
     @property
     def ids_read(self) -> Tensor:

@@ -153,12 +153,11 @@ class FluxEngine:
         self, model: LoadedModel, levels: Levels, request: GenerationRequest, sources: Mapping[str, bytes]
     ) -> Drawing:
         size = render_size(request.width, request.height, model.vae_scale_factor)
-        # 1. Words to vectors; the negative prompt costs a second forward pass a step, so only where it acts.
+        # 1. Words to vectors; a negative prompt costs time in every step, so only where it acts.
         loras = self._active_loras(model, request)
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens, loras)
-        has_negative = bool(request.negative_prompt) and request.true_cfg_scale > 1
-        negative = None
-        if has_negative:
+        negative, mode = None, request.negative_mode if request.has_negative else None
+        if mode:
             negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens, loras)
         yield None
         # 2. Noise, from the seed alone.
@@ -172,10 +171,17 @@ class FluxEngine:
             scheduler.set_begin_index(skipped)
         timesteps = scheduler.timesteps[skipped:]
         conditions = Conditions(
-            positive, negative, request.true_cfg_scale, self._guidance(request, model), image_ids(size), loras, beside
+            positive=positive,
+            negative=negative,
+            true_cfg_scale=request.true_cfg_scale,
+            guidance=self._guidance(request, model),
+            image_ids=image_ids(size),
+            loras=loras,
+            beside=beside,
+            negative_mode=request.negative_mode,
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
-        level = levels.level_for(request.acceleration, has_negative=has_negative, has_loras=loras is not None)
+        level = levels.level_for(request.acceleration, mode, has_loras=loras is not None)
         velocity_at = level.velocity(timesteps, conditions)
         for step, timestep in enumerate(timesteps, start=1):
             velocity = velocity_at(step - 1, latents)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import torch
@@ -11,6 +12,7 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 from torch import Tensor
 
 from flux_endpoint.core.acceleration import Acceleration
+from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import exact_decoder
 from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity
@@ -21,6 +23,7 @@ from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.latents import RenderSize
 from flux_endpoint.engine.level import Level, Passes
 from flux_endpoint.engine.linear import fast_dtype
+from flux_endpoint.engine.nag import nag_velocity
 from flux_endpoint.engine.probe import distance, make_probe, seconds_of
 from flux_endpoint.engine.text import PromptEmbeds
 
@@ -54,17 +57,19 @@ class Levels:
         none = levels[Acceleration.NONE]
         self._with_loras = replace(none, passes=exact or none.passes)
 
-    def level_for(self, asked: Acceleration, *, has_negative: bool, has_loras: bool = False) -> Level:
+    def level_for(
+        self, asked: Acceleration, negative_mode: NegativeMode | None = None, *, has_loras: bool = False
+    ) -> Level:
         """The level that a picture is drawn at: the one asked for, or the next slower one that can draw it.
 
         Args:
             asked: by the client.
-            has_negative: whether a negative prompt acts.
+            negative_mode: how a negative prompt acts; None where none does.
             has_loras: whether LoRAs act on the transformer, for which all but diffusers' modules are too fixed.
         """
         if has_loras:
             return self._with_loras
-        while asked not in self._levels or (has_negative and not self._levels[asked].takes_negative):
+        while asked not in self._levels or (negative_mode and not self._levels[asked].takes(negative_mode)):
             asked = _SLOWER[asked]
         return self._levels[asked]
 
@@ -93,7 +98,7 @@ def exact_level(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> Leve
     def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
         return exact_velocity(transformer, timesteps, prompt, conditions)
 
-    return Level(Acceleration.NONE, passes, exact_decoder(vae))
+    return Level(Acceleration.NONE, passes, exact_decoder(vae), nag=partial(nag_velocity, transformer))
 
 
 def _levels_on_gpu(ladder: Ladder, exact: Passes) -> Levels:

@@ -28,14 +28,14 @@ class Shape:
     """What the costs of a picture's steps depend on.
 
     Attributes:
-        passes: forward passes a step.
+        passes: forward passes a step, or what takes as long.
         level: speed level asked for.
     """
 
     endpoint_id: str
     width: int
     height: int
-    passes: int
+    passes: float
     level: str
 
     @classmethod

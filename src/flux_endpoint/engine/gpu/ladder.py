@@ -120,7 +120,7 @@ class Ladder:
         decoder = self._decoder or self._exact.decoder
         best = self._best()
         exact = self._exact.passes if best is None else best.passes
-        levels = {Acceleration.NONE: Level(Acceleration.NONE, exact, decoder)}
+        levels = {Acceleration.NONE: Level(Acceleration.NONE, exact, decoder, nag=self._exact.nag)}
         if self._fp8 is not None:
             levels[Acceleration.REGULAR] = Level(Acceleration.REGULAR, self._fp8.passes, decoder, takes_negative=False)
         fastest = exact if self._fp8 is None else self._fp8.passes
