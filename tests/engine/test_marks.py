@@ -17,20 +17,25 @@ from flux_endpoint.core.exif import exif_block
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG, PNG, ImageFormat
 from flux_endpoint.core.infotext import infotext
-from flux_endpoint.core.marks import MADE_BY_A_MODEL, infotext_in, parameters_in, source_type_in
+from flux_endpoint.core.marks import MADE_BY_A_MODEL, PARTLY_MADE_BY_A_MODEL, infotext_in, parameters_in, source_type_in
+from flux_endpoint.core.source_picture import SourcePicture
+from flux_endpoint.engine.credentials import PictureSigner, credential_in
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules, picture_parameters
 from flux_endpoint.engine.protocol import ModelInfo
+from tests.certificates import Authority
 from tests.engine.conftest import draw, make_request
 
 MODEL = ModelInfo("black-forest-labs/FLUX.1-dev", ModelFamily.DEV, "cpu", fingerprint="1f2e (x)")
 PIXELS = np.zeros((32, 48, 3), np.uint8)
+SOURCE = SourcePicture("key.png", 64 * "a", 48, 32)
 Make = Callable[..., bytes]
 
 
 def really(request: GenerationRequest, rules: FileRules = DEFAULT_RULES) -> bytes:
-    return encode_image(PIXELS, request.image_format, picture_parameters(request, MODEL, rules))
+    data = encode_image(PIXELS, request.image_format, picture_parameters(request, MODEL, rules))
+    return rules.finish(data, request.image_format)
 
 
 def without_a_model(request: GenerationRequest, rules: FileRules = DEFAULT_RULES) -> bytes:
@@ -87,6 +92,18 @@ def test_our_own_readers_read_them(image_format: ImageFormat, make: Make) -> Non
     }
     assert source_type_in(data) == MADE_BY_A_MODEL
     assert infotext_in(data) == infotext(told)
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(None, MADE_BY_A_MODEL), (SOURCE, PARTLY_MADE_BY_A_MODEL)])
+def test_a_picture_of_which_a_part_was_kept_says_so(
+    mask: SourcePicture | None, expected: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    request = make_request(image=SOURCE, mask=mask, strength=0.5)
+    assert source_type_in(really(request)) == expected
+    signer = PictureSigner(*Authority.made(tmp_path_factory.mktemp("authority")).issue())
+    found = credential_in(really(request, FileRules(sign=signer.sign)), PNG)
+    assert found is not None
+    assert found.source_type == expected
 
 
 @both_engines

@@ -21,8 +21,10 @@ INFOTEXT_KEYWORD: Final = "parameters"
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 
 PROMPTS: Final = ("prompt", "negative_prompt")
-# IPTC's term for what a model made that was trained on samples.
+# IPTC's terms for what a model made that was trained on samples, and for a picture of which it made a part.
 MADE_BY_A_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+PARTLY_MADE_BY_A_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_MASK: Final = "source_mask"
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _OURS: Final = "urn:flux-endpoint#"
@@ -109,7 +111,9 @@ def infotext_in(data: bytes) -> str | None:
 def _xmp(parameters: Parameters) -> bytes:
     values = json.dumps(parameters, ensure_ascii=False).translate(_SPELLED)
     return _XMP.format(
-        source_type=MADE_BY_A_MODEL, software=escape(str(parameters["software"])), parameters=escape(values)
+        source_type=PARTLY_MADE_BY_A_MODEL if _MASK in parameters else MADE_BY_A_MODEL,
+        software=escape(str(parameters["software"])),
+        parameters=escape(values),
     ).encode()
 
 

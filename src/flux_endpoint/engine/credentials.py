@@ -15,7 +15,7 @@ from typing import Any, Final
 from flux_endpoint import __version__
 from flux_endpoint.core.errors import SettingsError, SigningFailed
 from flux_endpoint.core.image_formats import PNG, ImageFormat
-from flux_endpoint.core.marks import MADE_BY_A_MODEL
+from flux_endpoint.core.marks import MADE_BY_A_MODEL, source_type_in
 from flux_endpoint.core.text import printable
 from flux_endpoint.engine.png import SIGNATURE, png_chunk, png_header
 
@@ -23,19 +23,6 @@ NOT_INSTALLED: Final = "C2PA needs an extra, which is installed by: pip install 
 TRUSTED, VALID, UNTRUSTED, INVALID = "trusted", "valid", "untrusted", "invalid"
 
 _GENERATOR: Final = {"name": "flux-endpoint", "version": __version__}
-_MANIFEST: Final = {
-    "claim_generator_info": [_GENERATOR],
-    "assertions": [
-        {
-            "label": "c2pa.actions",
-            "data": {
-                "actions": [
-                    {"action": "c2pa.created", "digitalSourceType": MADE_BY_A_MODEL, "softwareAgent": _GENERATOR}
-                ]
-            },
-        }
-    ],
-}
 # By default the library puts a thumbnail of 45 kB into the file, and asks other servers for manifests kept there.
 _SETTINGS: Final = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"remote_manifest_fetch": False}}
 _CURVES: Final = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
@@ -91,7 +78,7 @@ class PictureSigner:
             with (
                 c2pa.Signer.from_info(info) as signer,
                 c2pa.Context(settings=c2pa.Settings.from_dict(_SETTINGS)) as context,
-                c2pa.Builder(_MANIFEST, context=context) as builder,
+                c2pa.Builder(_manifest(data), context=context) as builder,
             ):
                 builder.sign(signer, image_format.media_type, io.BytesIO(data), signed)
         except c2pa.C2paError as error:
@@ -143,6 +130,17 @@ def credential_in(data: bytes, image_format: ImageFormat, anchors: bytes | None 
             return None
         with reader:
             return _credential(reader, is_trust_asked=anchors is not None)
+
+
+def _manifest(data: bytes) -> dict[str, Any]:
+    """What is signed of a file: it came into being with us, as its XMP says."""
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": source_type_in(data) or MADE_BY_A_MODEL,
+        "softwareAgent": _GENERATOR,
+    }
+    assertion = {"label": "c2pa.actions", "data": {"actions": [created]}}
+    return {"claim_generator_info": [_GENERATOR], "assertions": [assertion]}
 
 
 def _credential(reader: Any, *, is_trust_asked: bool) -> Credential:
