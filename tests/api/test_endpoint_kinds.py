@@ -37,7 +37,7 @@ class PoemEndpoint:
             raise InvalidParameter("lines", "is required")
         return PricedInput({"lines": fields["lines"]}, self.price.usd)
 
-    def conclude(self, output: Any) -> Completed | Failed:
+    def conclude(self, job: Job, output: Any) -> Completed | Failed:
         return Completed(output) if output else Failed("the worker had no words")
 
     def present(self, job: Job, url_of: Callable[[str], str]) -> Any:

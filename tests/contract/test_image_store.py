@@ -13,7 +13,7 @@ import obstore
 import pytest
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
-from flux_endpoint.core.image_formats import new_image_key
+from flux_endpoint.core.image_formats import new_image_key, new_source_key
 from flux_endpoint.images.lifecycle import lifecycle_rule
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.images.protocol import MAX_SIGNED_S
@@ -100,24 +100,33 @@ async def test_sweeping_deletes_what_is_old_and_only_that(images):
     keys = [new_image_key("png") for _ in range(70)]
     await asyncio.gather(*(images.save(key, b"x") for key in keys))
     saved = [(await images.stat(key)).saved_ms for key in keys]
-    assert await images.sweep(min(saved)) == 0
+    assert await images.sweep(min(saved), min(saved)) == 0
     assert await read_all(images, keys[0]) == b"x"
-    assert await images.sweep(max(saved) + 1_001) == 70
-    assert await images.sweep(max(saved) + 1_001) == 0
+    assert await images.sweep(max(saved) + 1_001, 0) == 70
+    assert await images.sweep(max(saved) + 1_001, 0) == 0
     for key in keys:
         with pytest.raises(ImageGone):
             await images.stat(key)
 
 
+async def test_pictures_that_clients_sent_are_swept_at_a_time_of_their_own(images):
+    keys = [new_source_key(), new_image_key("png")]
+    for key in keys:
+        await images.save(key, b"x")
+    assert await images.sweep(2**45, 0) == 1
+    assert await read_all(images, keys[0]) == b"x"
+    assert await images.sweep(0, 2**45) == 1
+
+
 async def test_sweeping_an_empty_store(images):
-    assert await images.sweep(2**45) == 0
+    assert await images.sweep(2**45, 2**45) == 0
 
 
 async def test_two_sweeps_at_once_count_each_picture_once_on_a_folder(tmp_path):
     images = open_image_store(str(tmp_path))
     for _ in range(40):
         await images.save(new_image_key("png"), b"x")
-    assert sum(await asyncio.gather(*(images.sweep(2**45) for _ in range(4)))) == 40
+    assert sum(await asyncio.gather(*(images.sweep(2**45, 2**45) for _ in range(4)))) == 40
 
 
 async def test_many_readers_and_writers_at_once(images):
@@ -163,7 +172,7 @@ async def test_a_folder_holds_one_plain_file_per_picture_and_other_files_are_lef
     (folder / "README.txt").write_text("not ours")
     assert (folder / key).read_bytes() == b"bytes"
     assert sorted(path.name for path in folder.iterdir()) == sorted([key, "README.txt"])
-    assert await images.sweep(2**45) == 1
+    assert await images.sweep(2**45, 2**45) == 1
     assert [path.name for path in folder.iterdir()] == ["README.txt"]
 
 
@@ -220,7 +229,7 @@ async def test_a_bucket_nobody_answers_for_is_unavailable(s3_endpoint, monkeypat
     with pytest.raises(StoreUnavailable):
         await images.stat(new_image_key("png"))
     with pytest.raises(StoreUnavailable):
-        await images.sweep(2**45)
+        await images.sweep(2**45, 2**45)
 
 
 async def test_prefixes_of_one_bucket_do_not_see_each_other(s3_endpoint):
@@ -229,8 +238,8 @@ async def test_prefixes_of_one_bucket_do_not_see_each_other(s3_endpoint):
     await left.save(key, b"x")
     with pytest.raises(ImageGone):
         await right.stat(key)
-    assert await right.sweep(2**45) == 0
-    assert await left.sweep(2**45) == 1
+    assert await right.sweep(2**45, 2**45) == 0
+    assert await left.sweep(2**45, 2**45) == 1
 
 
 @pytest.mark.parametrize(
@@ -258,7 +267,7 @@ async def test_bucket_urls_open_without_asking_the_network(url, monkeypatch):
 
 async def test_a_store_that_works_passes_its_check_and_keeps_nothing_of_it(images):
     await images.check()
-    assert await images.sweep(2**45) == 0
+    assert await images.sweep(2**45, 2**45) == 0
 
 
 async def test_deleting_is_final_and_may_be_repeated(images):

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.errors import InvalidParameter, SettingsError
 from flux_endpoint.core.job import Completed
 from flux_endpoint.core.pricing import Price, PriceUnit
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.wiring.endpoints_file import read_endpoints_file
+from tests.contract.samples import sample_job
 
 FULL = """
 [[endpoint]]
@@ -67,7 +69,7 @@ def test_what_a_client_sends_reaches_the_worker_as_it_is(upper: CustomEndpoint, 
 
 @pytest.mark.parametrize("output", [None, {}, [], "text", 5, False, {"a": None}])
 def test_every_output_completes_a_job(upper: CustomEndpoint, output: Any) -> None:
-    assert upper.conclude(output) == Completed(output)
+    assert upper.conclude(sample_job(ManualClock(0)), output) == Completed(output)
 
 
 @pytest.mark.parametrize(
