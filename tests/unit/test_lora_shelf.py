@@ -16,7 +16,7 @@ from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import CheckpointError, InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.files.lora_outline import outline
-from flux_endpoint.files.lora_shelf import FolderShelf
+from flux_endpoint.files.lora_shelf import FolderShelf, shelf_of
 
 MODULE = "transformer.transformer_blocks.0.attn.to_q"
 PAIR = {f"{MODULE}.lora_A.weight": (2, 8), f"{MODULE}.lora_B.weight": (8, 2)}
@@ -278,6 +278,11 @@ def test_a1111_is_told_of_its_prompt(shelf, prompt, text):
     with pytest.raises(InvalidParameter) as caught:
         in_a_prompt(shelf, prompt)
     assert text in str(caught.value)
+
+
+def test_the_embedded_model_takes_none_of_the_large_one(shelf, tmp_path):
+    text = problem(shelf_of(tmp_path / "loras", is_embedded=True), [{"path": "film"}])
+    assert text.endswith("film.safetensors is made for another model, 8 wide; this one is 192 wide")
 
 
 def test_what_was_looked_at_is_not_read_again(shelf, tmp_path):

@@ -1,7 +1,7 @@
 """Trains two thin matrices beside each linear layer of the exported model's blocks, whose own weights stay."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,14 @@ from training.world.scenes import Scene, sample_scene
 RANK = 8
 # Of the other stages' scenes none has such a number.
 FIRST_SCENE = 900_000_000
-# Width and height, how many pictures there are of them, and how many make a step.
-SIZES = {(256, 256): (320, 24), (512, 512): (96, 12), (768, 512): (24, 8), (1024, 1024): (8, 3)}
+# Width and height; how many pictures there are of them, how many make a step, and how often it is their turn.
+Sizes = Mapping[tuple[int, int], tuple[int, int, float]]
+SIZES: Sizes = {
+    (256, 256): (320, 24, 0.35),
+    (512, 512): (96, 12, 0.35),
+    (768, 512): (24, 8, 0.15),
+    (1024, 1024): (8, 3, 0.15),
+}
 T5_LENGTH = 32
 RATE = 2e-3
 WARM_UP, DECAY_FROM = 0.03, 0.5
@@ -74,16 +80,10 @@ def wrap(model: FluxTransformer2DModel) -> dict[str, LoraLinear]:
     return changes
 
 
-def printed_pictures(vae: AutoencoderKL, share: float = 1.0) -> list[Pictures]:
-    """Render scenes, print them, and encode that.
-
-    Args:
-        vae: of the model.
-        share: of the numbers in `SIZES`.
-    """
+def printed_pictures(vae: AutoencoderKL, sizes: Sizes) -> list[Pictures]:
+    """Render scenes, print them, and encode that."""
     made, first = [], FIRST_SCENE
-    for size, (count, _) in SIZES.items():
-        count = max(2, int(count * share))
+    for size, (count, *_) in sizes.items():
         scenes = [sample_scene(seed) for seed in range(first, first + count)]
         first += count
         latents = []
@@ -95,18 +95,18 @@ def printed_pictures(vae: AutoencoderKL, share: float = 1.0) -> list[Pictures]:
     return made
 
 
-def train_lora(folder: Path, minutes: float, out: Path, share: float = 1.0) -> None:
+def train_lora(folder: Path, minutes: float, out: Path, sizes: Sizes = SIZES) -> None:
     """Train the LoRA of an exported model and write it in the layout of diffusers, in bfloat16.
 
     Args:
         folder: the exported model.
         minutes: of processor time, the making of the pictures not counted.
         out: the file.
-        share: of the pictures.
+        sizes: of the pictures.
     """
     torch.manual_seed(0)
     text = TextEncoders.load(folder, torch.device("cpu"))
-    pictures = printed_pictures(AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32).eval(), share)
+    pictures = printed_pictures(AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32).eval(), sizes)
     model = FluxTransformer2DModel.from_pretrained(folder / "transformer", dtype=torch.float32).requires_grad_(False)
     changes = wrap(model)
     parameters = [parameter for change in changes.values() for parameter in (change.down, change.up)]
@@ -116,8 +116,8 @@ def train_lora(folder: Path, minutes: float, out: Path, share: float = 1.0) -> N
         rate = RATE * min(1.0, budget.progress / WARM_UP + 0.05, (1 - budget.progress) / (1 - DECAY_FROM))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        some = pictures[rng.choice(len(pictures), p=(0.35, 0.35, 0.15, 0.15))]
-        loss = _loss(model, text, some, rng)
+        some = pictures[rng.choice(len(pictures), p=[share for *_, share in sizes.values()])]
+        loss = _loss(model, text, some, sizes[some.size][1], rng)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -129,9 +129,10 @@ def train_lora(folder: Path, minutes: float, out: Path, share: float = 1.0) -> N
     save_file(dict(_tensors(changes)), out, metadata={"format": "pt", "modelspec.title": "Screen print in four inks"})
 
 
-def _loss(model: FluxTransformer2DModel, text: TextEncoders, pictures: Pictures, rng: np.random.Generator) -> Tensor:
+def _loss(
+    model: FluxTransformer2DModel, text: TextEncoders, pictures: Pictures, count: int, rng: np.random.Generator
+) -> Tensor:
     """Mean squared error of the velocity, at guidance 1 and with what guidance adds to it; see the flow stage."""
-    count = min(SIZES[pictures.size][1], len(pictures.scenes))
     chosen = rng.choice(len(pictures.scenes), count, replace=False)
     captions = [write_caption(pictures.scenes[number], rng).text for number in chosen]
     x0, positions = pack(pictures.latents[chosen]), position_ids(*pictures.size, torch.device("cpu"))

@@ -10,7 +10,7 @@ from typing import Final
 
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.text import listing
-from flux_endpoint.files.lora_names import Layer, layer_of
+from flux_endpoint.files.lora_names import Layer, Tower, layer_of
 from flux_endpoint.files.lora_scales import LoraScales, read_scales
 from flux_endpoint.files.safetensors_header import SafetensorsHeader, Shape, read_safetensors
 
@@ -82,6 +82,8 @@ _NEEDED: Final = {
         {*one, *two} for one in (("w1",), ("w1_a", "w1_b")) for two in (("w2",), ("w2_a", "w2_b"))
     ),
 }  # fmt: skip
+# Layers of blocks that read what is as wide as the transformer.
+_READS_WIDTH: Final = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "ff.net.0.proj", "proj_mlp")
 _PLAIN: Final = frozenset({"F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 
@@ -117,6 +119,14 @@ def outline(file: Path) -> list[LoraLayer]:
     layers = [_layer(file, header, name, tensors[name], forms[name], scales) for name in tensors]
     _require_once(file, layers)
     return layers
+
+
+def width_of(layers: Iterable[LoraLayer]) -> int | None:
+    """How wide the transformer is that a LoRA was made for; None where no layer of it tells."""
+    for one in layers:
+        if one.layer.tower is Tower.TRANSFORMER and one.layer.modules[0].endswith(_READS_WIDTH):
+            return one.columns
+    return None
 
 
 def _role(match: "re.Match[str]") -> tuple[Form | None, str]:

@@ -11,11 +11,12 @@ from typing import Final
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.lora import Lora
 from flux_endpoint.core.text import listing
-from flux_endpoint.files.lora_outline import outline
+from flux_endpoint.files.lora_outline import outline, width_of
 from flux_endpoint.files.lora_scales import PEFT_FILE
 
 ENDINGS: Final = (".safetensors", ".sft")
 _EMBEDDED: Final = Path(__file__).parent.parent / "models" / "loras"
+_EMBEDDED_WIDTH: Final = 192
 _READ_BYTES: Final = 1 << 20
 
 
@@ -36,9 +37,11 @@ class FolderShelf:
 
     Attributes:
         folders: where they are; names in an earlier one win.
+        width: of the model that they are for; None where it is not known here, and the worker tells.
     """
 
     folders: tuple[Path, ...]
+    width: int | None = None
     _known: dict[Path, _Known] = field(default_factory=dict, compare=False)
 
     def sha256_of(self, name: str) -> str:
@@ -104,7 +107,7 @@ class FolderShelf:
         stamp = stat.st_mtime_ns, stat.st_size
         known = self._known.get(file)
         if known is None or known.stamp != stamp:
-            known = self._known[file] = _look_at(file, stamp)
+            known = self._known[file] = _look_at(file, stamp, self.width)
         if known.problem is not None:
             raise CheckpointError(known.problem)
         return known
@@ -118,7 +121,7 @@ def shelf_of(lora_dir: Path | None, *, is_embedded: bool) -> FolderShelf:
         is_embedded: whether the model is the embedded one, for which the package has some.
     """
     own = () if lora_dir is None else (lora_dir,)
-    return FolderShelf((*own, _EMBEDDED) if is_embedded else own)
+    return FolderShelf((*own, _EMBEDDED), _EMBEDDED_WIDTH) if is_embedded else FolderShelf(own)
 
 
 def _candidates(place: Path) -> Iterator[Path]:
@@ -129,9 +132,11 @@ def _candidates(place: Path) -> Iterator[Path]:
     yield place / PEFT_FILE
 
 
-def _look_at(file: Path, stamp: tuple[int, int]) -> _Known:
+def _look_at(file: Path, stamp: tuple[int, int], width: int | None) -> _Known:
     try:
-        outline(file)
+        found = width_of(outline(file))
+        if width and found and width != found:
+            raise CheckpointError(f"{file.name} is made for another model, {found} wide; this one is {width} wide")
         return _Known(stamp, _hash(file), None)
     except CheckpointError as error:
         return _Known(stamp, "", str(error))

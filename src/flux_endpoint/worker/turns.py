@@ -29,7 +29,7 @@ class Shape:
 
     Attributes:
         passes: forward passes a step, or what takes as long.
-        level: speed level asked for.
+        level: speed level asked for, as far as the rest allows it.
     """
 
     endpoint_id: str
@@ -41,7 +41,8 @@ class Shape:
     @classmethod
     def of(cls, endpoint_id: str, fields: Mapping[str, Any]) -> "Shape":
         """That of a job, by its input."""
-        level = fields.get("acceleration", "none")
+        # With LoRAs there is but one level.
+        level = "none" if fields.get("loras") else fields.get("acceleration", "none")
         return cls(endpoint_id, fields["width"], fields["height"], passes_of(fields), level)
 
     @property
