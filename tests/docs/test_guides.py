@@ -78,3 +78,15 @@ def test_a_picture_is_drawn_from_a_picture(servers: Servers) -> None:
     assert "snow.png: 256 x 256, 17 steps, seed 3" in run_block(by_command, server.url, server.folder)
     told = parameters_in((server.folder / "snow.png").read_bytes())
     assert told["source_image"] == parameters_in(second)["source_image"]
+
+
+def test_curl_draws_with_the_lora_of_the_embedded_model(servers: Servers) -> None:
+    server = servers.start(model="demo")
+    (block,) = code_blocks("loras.md", "bash")
+    answer = json.loads(run_block(block, server.url, server.folder))
+    assert answer["status"] == "COMPLETED", answer
+    picture = server.client.get(answer["output"]["image_url"]).content
+    (lora,) = parameters_in(picture)["loras"]
+    assert (lora["path"], lora["scale"]) == ("screenprint", 0.8)
+    refused = run_block(block.replace("screenprint", "woodcut"), server.url, server.folder)
+    assert "loras[0].path cannot be used: there is no LoRA 'woodcut' here; there are screenprint" in refused

@@ -13,7 +13,7 @@ from flux_endpoint.files.lora_shelf import shelf_of
 from tests.engine.conftest import open_engine
 from training.lora.style import INKS
 
-PROMPTS = ("a calm lake below mountains at sunset", "a red house on a meadow", "a castle on a hill at night")
+PROMPTS = ("a castle on a hill at sunset", "a red house on a meadow", "a forest by day", "a desert at noon")
 
 
 @pytest.mark.parametrize("spec", [FLUX_DEV, FLUX_SCHNELL], ids=["dev", "schnell"])
@@ -32,4 +32,4 @@ def test_pictures_are_printed_in_its_inks(spec: ModelSpec) -> None:
             distances.append(np.abs(pixels[..., None, :] - INKS).sum(axis=-1).min(axis=-1).mean())
         away[scale] = np.mean(distances)
     engine.close()
-    assert away[1] < 0.75 * away[0]
+    assert away[1] < 0.8 * away[0]

@@ -256,7 +256,7 @@ def test_fals_list_is_ours(shelf):
 
 def in_a_prompt(shelf: FolderShelf, prompt: str) -> Mapping[str, object]:
     data = json.dumps({"prompt": prompt}).encode()
-    (asked,) = a1111.read_request(data).submissions(FluxEndpoint(FLUX_DEV, shelf=shelf))
+    (asked,) = a1111.read_request(data, from_picture=False).submissions(FluxEndpoint(FLUX_DEV, shelf=shelf))
     return asked.input
 
 
