@@ -178,7 +178,9 @@ def test_the_embedded_model_can_draw_what_is_shown() -> None:
     shown = re.compile(r'(?:\bprompt"?(?:: |=)|flux-endpoint generate )"([^"]+)"')
     prompts = [(page.name, prompt) for page in PAGES for prompt in shown.findall(page.read_text())]
     assert len(prompts) > 20
-    assert [(page, prompt) for page, prompt in prompts if prompt not in best and page != "embedded-model.md"] == []
+    # The first is about words that are not known; the second changes a picture of the gallery into another.
+    others = ("embedded-model.md", "pictures-from-pictures.md")
+    assert [(page, prompt) for page, prompt in prompts if prompt not in best and page not in others] == []
 
 
 def test_every_verb_of_make_that_is_shown_exists() -> None:

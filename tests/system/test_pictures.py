@@ -25,8 +25,8 @@ def test_both_endpoints_draw_with_the_embedded_model(servers, tmp_path):
         known = httpx.get(endpoint["vocabulary"]).json()["words"]
         assert "lake" in known and "robot" not in known
         pieces = httpx.get(endpoint["gallery"]).json()
-        picture = httpx.get(urljoin(endpoint["gallery"], pieces[0]["picture"]))
-        assert picture.headers["content-type"] == "image/webp"
+        shown = httpx.get(urljoin(endpoint["gallery"], pieces[0]["picture"]))
+        assert shown.headers["content-type"] == "image/webp"
     # The command line draws the same bytes as the server.
     arguments = ["--width=256", "--height=256", "--steps=2", "--seed=7", "-o", "lake.png"]
     done = run_command("generate", "a lake", *arguments, cwd=tmp_path)
