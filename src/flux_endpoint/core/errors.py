@@ -25,6 +25,7 @@
     ├── NotDelivered           the gateway did not take a worker's report, however often it was sent
     ├── SettingsError          refused at start: a setting is wrong
     ├── CheckpointError        refused at start: the model's files are wrong
+    ├── SigningFailed          a picture could not be signed, so that nobody gets it
     ├── OutOfMemory            a picture needs more memory than the device has, in every mode that draws the same bytes
     ├── DeviceFailed           a device is of no use any more to the process that has used it
     ├── NonFinite              a model's numbers became NaN or infinite: there is no picture
