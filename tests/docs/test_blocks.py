@@ -18,6 +18,7 @@ import yaml
 from standardwebhooks import Webhook
 
 from flux_endpoint.commands.app import app
+from flux_endpoint.core.vocabulary import Vocabulary
 from tests.servers import DEADLINE_S, Server, Servers
 
 ROOT = Path(__file__).parents[2]
@@ -172,15 +173,18 @@ def test_commands_are_shown_as_a_clone_has_them() -> None:
 
 
 def test_the_embedded_model_can_draw_what_is_shown() -> None:
-    """Newcomers copy these, and judge by what comes out: all are of its gallery, where it draws them best."""
-    pieces = json.loads((ROOT / "src/flux_endpoint/models/demo/gallery/gallery.json").read_text(encoding="utf-8"))
+    """Newcomers copy these, and judge by what comes out: the first they meet are of its gallery, all in its words."""
+    model = ROOT / "src" / "flux_endpoint" / "models" / "demo"
+    pieces = json.loads((model / "gallery" / "gallery.json").read_text(encoding="utf-8"))
     best = {piece["input"]["prompt"] for piece in pieces}
+    vocabulary = Vocabulary.read((model / "vocabulary.json").read_bytes())
     shown = re.compile(r'(?:\bprompt"?(?:: |=)|flux-endpoint generate )"([^"]+)"')
-    prompts = [(page.name, prompt) for page in PAGES for prompt in shown.findall(page.read_text())]
-    assert len(prompts) > 20
-    # The first is about words that are not known; the second changes a picture of the gallery into another.
-    others = ("embedded-model.md", "pictures-from-pictures.md")
-    assert [(page, prompt) for page, prompt in prompts if prompt not in best and page not in others] == []
+    prompts = {page.name: shown.findall(page.read_text()) for page in PAGES}
+    assert sum(map(len, prompts.values())) > 20
+    for page in ("README.md", "quickstart.md", "another-machine.md", "moving-from-runpod.md"):
+        assert set(prompts[page]) <= best, page
+    for page, texts in prompts.items():
+        assert [said for text in texts for said in vocabulary.warnings("prompt", text)] == [], page
 
 
 def test_every_verb_of_make_that_is_shown_exists() -> None:
