@@ -13,7 +13,7 @@ from flux_endpoint.api.dialects.a1111 import requests as a1111
 from flux_endpoint.api.dialects.fal import requests as fal
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import FluxEndpoint
-from flux_endpoint.core.errors import CheckpointError, InvalidParameter
+from flux_endpoint.core.errors import CheckpointError, InvalidParameter, SettingsError
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.files.lora_outline import outline
 from flux_endpoint.files.lora_shelf import FolderShelf, shelf_of
@@ -233,6 +233,16 @@ def test_together_and_replicate_have_words_of_their_own(shelf):
     assert heard_as(shelf, lora_weights="film") == [("film", 1.0)]
     both = heard_as(shelf, lora_weights="film", lora_scale=0.8, extra_lora="peft", extra_lora_scale=-1)
     assert both == [("film", 0.8), ("peft", -1.0)]
+
+
+def test_a_scale_without_its_lora_is_told(shelf):
+    accepted = FluxEndpoint(FLUX_DEV, shelf=shelf).accept({"prompt": "a lake", "lora_scale": 0.8})
+    assert accepted.warnings == ("lora_scale has no effect without lora_weights",)
+
+
+def test_a_folder_that_is_none_is_refused_at_the_start(tmp_path):
+    with pytest.raises(SettingsError, match=r"--lora-dir. names no folder"):
+        shelf_of(tmp_path / "none", is_embedded=False)
 
 
 @pytest.mark.parametrize(

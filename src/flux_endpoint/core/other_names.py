@@ -99,6 +99,11 @@ def heard(fields: Mapping[str, Any]) -> HeardInput:
         {"path": sent[name], "scale": sent.get(scale)} for name, scale in _LORA_SCALES.items() if name in sent
     ]:
         put(next(name for name in _LORA_SCALES if name in sent), {"loras": loras})
+    warnings += (
+        f"{scale} has no effect without {name}"
+        for name, scale in _LORA_SCALES.items()
+        if scale in sent and name not in sent
+    )
     if _SIZE in sent:
         put(_SIZE, size_of(_SIZE, sent[_SIZE]))
     if _SHAPE in sent and not _has_shape(inputs, shape_of(sent[_SHAPE])):

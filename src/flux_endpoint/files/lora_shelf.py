@@ -2,13 +2,12 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.errors import CheckpointError, SettingsError
 from flux_endpoint.core.lora import Lora
 from flux_endpoint.core.text import listing
 from flux_endpoint.files.lora_outline import outline, width_of
@@ -119,7 +118,12 @@ def shelf_of(lora_dir: Path | None, *, is_embedded: bool) -> FolderShelf:
     Args:
         lora_dir: the operator's folder; None for none.
         is_embedded: whether the model is the embedded one, for which the package has some.
+
+    Raises:
+        SettingsError: there is no such folder.
     """
+    if lora_dir is not None and not lora_dir.is_dir():
+        raise SettingsError(f"setting FLUX_ENDPOINT_LORA_DIR (option --lora-dir) names no folder: {lora_dir}")
     own = () if lora_dir is None else (lora_dir,)
     return FolderShelf((*own, _EMBEDDED), _EMBEDDED_WIDTH) if is_embedded else FolderShelf(own)
 
@@ -147,7 +151,6 @@ def _look_at(file: Path, stamp: tuple[int, int], width: int | None) -> _Known:
 def _hash(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb", buffering=0) as stream:
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         while piece := stream.read(_READ_BYTES):
             digest.update(piece)
     return digest.hexdigest()

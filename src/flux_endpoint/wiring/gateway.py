@@ -86,7 +86,8 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
     front = settings.front(port)
     secrets = _secrets(settings)
     # One for all endpoints of a kind: each file is hashed once.
-    shelves = {is_embedded: shelf_of(settings.lora_dir, is_embedded=is_embedded) for is_embedded in (False, True)}
+    kinds = {source == EMBEDDED for source in settings.sources.values()}
+    shelves = {is_embedded: shelf_of(settings.lora_dir, is_embedded=is_embedded) for is_embedded in kinds}
     catalog = _catalog(settings, shelves)
     node = node_name(settings.data_dir)
     tracer = make_tracer(settings.otlp_endpoint, "flux-endpoint-gateway", node)
