@@ -69,6 +69,10 @@ def test_a_picture_is_drawn_from_another(page: Page) -> None:
         [before, after],
     )
     assert difference < 20
+    # An earlier run that started from none does not start from this one.
+    expect(page.locator("#source-picture")).to_be_visible()
+    thumbnails(page).nth(1).click()
+    expect(page.locator("#source-picture")).to_be_hidden()
     stored = page.evaluate("""async () => {
       const opening = indexedDB.open("flux-endpoint");
       const database = await new Promise((resolve) => (opening.onsuccess = () => resolve(opening.result)));

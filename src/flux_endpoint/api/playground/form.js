@@ -57,6 +57,8 @@ export class Form extends EventTarget {
       return this.#changed();
     }
     const properties = this.endpoint.input.properties;
+    // The picture that one run started from has nothing to do with another run.
+    if (!input.image) this.source.clear();
     for (const name of fields(properties)) {
       const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
       byId(name).value = name === "seed" && value === -1 ? "" : value;
@@ -67,7 +69,6 @@ export class Form extends EventTarget {
   }
 
   reset() {
-    this.source.clear();
     if (this.endpoint.makesPictures) this.input = {};
     else this.setEndpoint(this.endpoint);
   }
