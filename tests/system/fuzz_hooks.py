@@ -5,12 +5,16 @@ import io
 from typing import Any
 
 import schemathesis
+from jsonschema_rs import Draft202012Validator
 from PIL import Image
 
 from flux_endpoint.core.inputs import INPUTS
+from flux_endpoint.core.lora import LoraList
 
 _PICTURES = {name for row in INPUTS if row.name in ("image", "mask") for name in (row.name, *row.aliases)}
 _LISTS = {"init_images"}
+_LORAS = {name for row in INPUTS if row.name == "loras" for name in (row.name, *row.aliases)}
+_ARE_LORAS = Draft202012Validator(LoraList().schema(""))
 
 
 def _picture() -> bytes:
@@ -25,12 +29,21 @@ _URL = f"data:;base64,{base64.b64encode(_FILE).decode()}"
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
-    """With true pictures to draw from: no schema says what is one."""
+    """With true pictures to draw from, and without LoRAs: no schema says what is one, and which there are."""
     if isinstance(body, list):
         return [map_body(context, one) for one in body]
     if isinstance(body, dict):
-        return {name: _true(name, value) or map_body(context, value) for name, value in body.items()}
+        return {
+            name: _true(name, value) or map_body(context, value)
+            for name, value in body.items()
+            if not _is_lora(name, value)
+        }
     return body
+
+
+def _is_lora(name: str, value: Any) -> bool:
+    """Whether a field has LoRAs, as far as a schema can tell."""
+    return name in _LORAS and value is not None and _ARE_LORAS.is_valid(value)
 
 
 def _true(name: str, value: Any) -> Any:

@@ -95,8 +95,9 @@ class LoraList:
     def schema(self, help: str) -> dict[str, Any]:
         """See `Kind.schema`."""
         path = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS, "description": "Its name."}
-        scale = {"type": "number", "minimum": -MAX_SCALE, "maximum": MAX_SCALE, "default": 1.0}
-        sha256 = {"type": "string", "pattern": f"^[0-9a-f]{{{_HASH_CHARS}}}$", "description": "What its file must be."}
+        scale = {"type": ["number", "null"], "minimum": -MAX_SCALE, "maximum": MAX_SCALE, "default": 1.0}
+        digits = f"^[0-9a-f]{{{_HASH_CHARS}}}$"
+        sha256 = {"type": ["string", "null"], "pattern": digits, "description": "What its file must be."}
         entry = {
             "type": "object",
             "required": ["path"],
