@@ -28,6 +28,8 @@ def test_no_request_gets_an_answer_that_the_document_does_not_promise(servers: S
         *("run", f"{server.url}/openapi.json"),
         *("--header", f"Authorization: Bearer {key}", "--checks", "all", "--continue-on-failure"),
         *("--max-examples", EXAMPLES or str(CI_EXAMPLES), "--workers", "1", "--no-color"),
+        # A form of files: what schemathesis writes into one is no picture, and a true one no text to it.
+        *("--exclude-path", "/v1/images/edits"),
         *("--report-dir", str(tmp_path), "--generation-database", "none"),
         *([] if EXAMPLES else ["--seed", str(CI_SEED)]),
     ]

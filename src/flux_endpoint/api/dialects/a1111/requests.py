@@ -10,7 +10,7 @@ from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import PNG
-from flux_endpoint.core.input_kinds import RANDOM_SEED, IntRange
+from flux_endpoint.core.input_kinds import RANDOM_SEED, FloatRange, IntRange
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 
@@ -21,6 +21,7 @@ MODEL_OPTION: Final = "sd_model_checkpoint"
 # What clients send unless somebody says otherwise: made for other models, and no wish.
 _CLIENTS_CFG: Final = 7
 _CLIENTS_STEPS: Final = 20
+_CFG: Final = FloatRange(minimum=0.0, maximum=10.0, default=_CLIENTS_CFG)
 # Of what is not known; who sends more has sent something else.
 _MAX_TOLD: Final = 10
 # What makes another picture, by the values that ask for nothing: it is refused, not left out.
@@ -162,7 +163,7 @@ def _in_the_prompt(error: InvalidParameter) -> InvalidParameter:
 def _pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The picture to start from, and what is said of it."""
     images = fields.get("init_images")
-    if not isinstance(images, list) or len(images) != 1:
+    if not isinstance(images, list) or len(images) != 1 or not images[0]:
         raise InvalidParameter("init_images", "must be a list of one picture to start from")
     strength = fields.get("denoising_strength", _STRENGTH)
     mask = picture_url(fields["mask"]) if fields.get("mask") else None
@@ -198,6 +199,9 @@ def model_in(settings: Mapping[str, Any]) -> str | None:
 def _guidance(fields: Mapping[str, Any]) -> dict[str, Any]:
     """FLUX's own guidance is the distilled one; beside it, `cfg_scale` is that of the negative prompt."""
     cfg, distilled = fields.get("cfg_scale"), fields.get("distilled_cfg_scale")
+    if cfg is not None:
+        # Wrong even where it does not count.
+        _CFG.read("cfg_scale", fields)
     if distilled is not None:
         with_negative = fields.get("negative_prompt") and cfg not in (None, _CLIENTS_CFG)
         return {"guidance": distilled} | ({"true_cfg_scale": cfg} if with_negative else {})
