@@ -21,7 +21,6 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import check_source
 from flux_endpoint.engine.kontext import size_read
-from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.protocol import finish
 from tests.engine.checkpoints import build_checkpoint
 from tests.engine.conftest import make_request, open_engine
@@ -53,14 +52,13 @@ def fill(folders: dict[ModelFamily, Path]) -> Iterator[FluxEngine]:
 def drawn_by(kind: Any, folder: Path, request: GenerationRequest, **more: Any) -> NDArray[np.uint8]:
     pipeline = kind.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    noise = draw_noise(request.seed, 4, render_size(request.width, request.height, 8))
     image = pipeline(
         prompt=request.prompt,
         width=request.width,
         height=request.height,
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance,
-        latents=pack_latents(noise),
+        generator=torch.Generator("cpu").manual_seed(request.seed),
         **more,
     ).images[0]
     return np.asarray(image)
@@ -151,9 +149,14 @@ def test_company_changes_nothing(kontext: FluxEngine) -> None:
             return
 
 
-@pytest.mark.parametrize(("width", "height"), [(96, 64), (48, 80)])
+@pytest.mark.parametrize(("width", "height", "strength"), [(96, 64, 1.0), (48, 80, 0.5)])
 def test_pixels_in_the_hole_equal_the_fill_pipelines(
-    folders: dict[ModelFamily, Path], fill: FluxEngine, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+    folders: dict[ModelFamily, Path],
+    fill: FluxEngine,
+    width: int,
+    height: int,
+    strength: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The pipeline draws the picture that it reads by lot, and we take the likeliest.
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda latents, generator=None: latents.mode())
@@ -162,14 +165,23 @@ def test_pixels_in_the_hole_equal_the_fill_pipelines(
     # In no line of latents or tokens.
     anew[3:5, 5:9] = 255
     anew[-7:, -9:] = 100
-    request = make_request(width=width, height=height, guidance=30.0, image=kept(source, files), mask=kept(anew, files))
+    pictures = {"image": kept(source, files), "mask": kept(anew, files)}
+    request = make_request(width=width, height=height, guidance=30.0, strength=strength, **pictures)
     expected = drawn_by(
         FluxFillPipeline,
         folders[FILL],
         request,
         image=Image.fromarray(source),
         mask_image=Image.fromarray(anew),
+        strength=strength,
     )
     ours = draw(fill, request, files)
     assert np.array_equal(ours[anew == 255], expected[anew == 255])
     assert np.array_equal(ours[anew == 0], source[anew == 0])
+
+
+def test_fill_without_a_picture_draws_it_whole(fill: FluxEngine) -> None:
+    """As where a step is timed."""
+    pixels = draw(fill, make_request(), {})
+    assert pixels.shape == (64, 64, 3)
+    assert pixels.std() > 10
