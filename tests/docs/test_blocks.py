@@ -33,6 +33,7 @@ ELSEWHERE = {
     ("webhooks.md", "javascript"),
     ("fal.md", "python"),
     ("marks.md", "bash"),
+    ("loras.md", "bash"),
 }
 PARSERS = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 COMMANDS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"], "javascript": ["node", "program.mjs"]}
