@@ -231,3 +231,12 @@ async def test_the_model_of_a_key_that_opens_one_is_that(gateway: Gateway) -> No
     _, guest = await gateway.services.accounts.create("guest", limits=limits)
     options = await gateway.get("/sdapi/v1/options", headers={"Authorization": f"Bearer {guest}"})
     assert options.json()["sd_model_checkpoint"] == "flux-schnell"
+
+
+async def test_an_option_with_a_strange_name_is_told_in_words_that_a_header_can_hold(
+    gateway: Gateway, worker: HandWorker
+) -> None:
+    asking = asyncio.create_task(gateway.post(DRAW, LAKE | {"override_settings": {"\x1f\r\n": 1}}))
+    await worker.finish(await taken(worker))
+    reply = await asyncio.wait_for(asking, DEADLINE_S)
+    assert reply.headers["x-warning"] == r"override_settings.\x1f\r\n is not known here"

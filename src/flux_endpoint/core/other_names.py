@@ -129,7 +129,7 @@ def unknown(fields: Mapping[str, Any], known: Collection[str], where: str = "") 
         where: what stands before a name, such as `policy.`.
     """
     strange = [name for name, value in fields.items() if value is not None and name not in known]
-    told = [f"{where}{_printable(name)}: {_advice(name, known)}" for name in islice(strange, _MAX_TOLD)]
+    told = [f"{where}{printable(name)}: {_advice(name, known)}" for name in islice(strange, _MAX_TOLD)]
     more = len(strange) - _MAX_TOLD
     return (*told, f"{more} more fields are not known here") if more > 0 else tuple(told)
 
@@ -162,6 +162,7 @@ def _advice(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else "not known here"
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """A name that a client chose, as a sentence or a header can hold it: short, and without control characters."""
     shown = name if name.isprintable() else ascii(name)[1:-1]
     return shown if len(shown) <= _MAX_NAME_CHARS else f"{shown[:_MAX_NAME_CHARS]}..."

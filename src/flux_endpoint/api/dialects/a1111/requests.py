@@ -11,6 +11,7 @@ from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.core.input_kinds import RANDOM_SEED, FloatRange, IntRange
+from flux_endpoint.core.other_names import printable
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 
@@ -132,7 +133,7 @@ def read_request(data: bytes, from_picture: bool) -> PicturesRequest:
     asked_in_vain = [name for name, harmless in _WITHOUT_EFFECT.items() if sent.get(name) not in harmless]
     warnings = [f"{name} has no effect on FLUX" for name in asked_in_vain]
     unknown = [name for name in settings if name != MODEL_OPTION][:_MAX_TOLD]
-    warnings += [f"override_settings.{name[:60]} is not known here" for name in unknown]
+    warnings += [f"override_settings.{printable(name)} is not known here" for name in unknown]
     own = {*not_taken, *_WITHOUT_EFFECT, *_NOT_HEEDED, *_READ_HERE}
     inputs = {name: value for name, value in fields.items() if name not in own}
     preset: dict[str, Any] = {"image_format": DEFAULT_FORMAT.name}
