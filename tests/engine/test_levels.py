@@ -22,7 +22,7 @@ from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, re
 from flux_endpoint.engine.levels import make_levels
 from flux_endpoint.engine.linear import Linear
 from flux_endpoint.engine.protocol import finish
-from tests.engine.conftest import draw, make_request, open_engine
+from tests.engine.conftest import SPECS, draw, make_request, open_engine
 
 NONE, REGULAR, HIGH = Acceleration
 PROMPTS = (
@@ -100,7 +100,7 @@ def test_previews_are_drawn_at_every_level(demo_engine: FluxEngine) -> None:
         assert Image.open(io.BytesIO(done.preview())).size == (64, 64)
 
 
-@pytest.mark.parametrize("family", list(ModelFamily))
+@pytest.mark.parametrize("family", list(SPECS))
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_the_fused_pass_is_the_exact_one(
     engines: dict[ModelFamily, FluxEngine], family: ModelFamily, is_packed: bool

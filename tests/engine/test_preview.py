@@ -11,7 +11,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.preview import Previewer, fit_preview_map
 from flux_endpoint.engine.protocol import finish
-from tests.engine.conftest import draw, make_request
+from tests.engine.conftest import SPECS, draw, make_request
 
 
 def draw_with_previews(engine, request):
@@ -27,7 +27,7 @@ def pixels_of(data, size=None):
         return np.asarray(image.resize(size, Image.Resampling.BOX) if size else image, dtype=np.float32)
 
 
-@pytest.mark.parametrize("family", list(ModelFamily))
+@pytest.mark.parametrize("family", list(SPECS))
 def test_previews_change_no_bit_of_the_picture(engines: dict[ModelFamily, FluxEngine], family: ModelFamily) -> None:
     request = make_request(negative_prompt="night")
     alone = draw(engines[family], request).data
