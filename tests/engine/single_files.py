@@ -282,6 +282,7 @@ def _k_blocks(shape: tuple[int, ...], kind: str) -> np.ndarray:
     numbers_a_block, bytes_a_block = gguf.GGML_QUANT_SIZES[Quantised[kind]]
     generator = np.random.default_rng(0)
     blocks = generator.integers(0, 256, (shape[0], shape[1] // numbers_a_block, bytes_a_block), dtype=np.uint8)
+    # So small that no model of such weights gets out of the range of its numbers: Q5_K's became NaN at ten times that.
     for place in _SCALES_AT[kind]:
         blocks[..., place : place + 2] = np.frombuffer(np.float16(0.0001).tobytes(), dtype=np.uint8)
     return blocks.reshape(shape[0], -1)
