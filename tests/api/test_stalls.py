@@ -308,6 +308,13 @@ def test_every_operation_with_a_body_is_measured_here() -> None:
         "/fal/queue/{owner}/{app}",
         "/fal/queue/{owner}/{app}/{name}/{mode}",
         "/fal/queue/{owner}/{app}/requests/{request_id}/cancel",
+        # Of the endpoint that a header names.
+        "/v2/flash/run",
+        "/v2/flash/runsync",
+        "/v2/flash/status/{job_id}",
+        "/v2/flash/stream/{job_id}",
+        "/v2/flash/cancel/{job_id}",
+        "/v2/flash/retry/{job_id}",
         "/fal/rest/storage/upload/{kind}",
         "/fal/proxy",
         "/sdapi/v1/interrupt",

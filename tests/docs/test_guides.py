@@ -62,7 +62,7 @@ def test_a_picture_is_signed_and_checked_as_the_guide_says(servers: Servers, tmp
     told = run_block(picture.replace(".venv/bin/flux-endpoint", shlex.join(COMMAND)), server.url, server.folder)
     assert re.search(r"^  signature +holds: unchanged since it was signed, by somebody trusted$", told, re.M)
     assert re.search(r"^  signed by +Pictures Ltd, pictures.example.org$", told, re.M)
-    assert re.search(r"^  prompt +a lake$", told, re.M)
+    assert re.search(r"^  prompt +a lake at dawn$", told, re.M)
 
 
 def test_a_picture_is_drawn_from_a_picture(servers: Servers) -> None:
