@@ -13,7 +13,15 @@ import pytest
 
 from tests.servers import DEADLINE_S, DEV, Server, Servers
 
-GUIDE_OF_TLS = Path(__file__).parents[2] / "docs" / "guides" / "fal.md"
+HERE = Path(__file__).parent
+GUIDE_OF_TLS = HERE.parents[1] / "docs" / "guides" / "fal.md"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Those of one file on one of the parallel processes, so that they share what is started for them.
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from tests.servers import DEADLINE_S, DEV, Server, Servers
 
 NODE = Path(__file__).parent / "node"
 
+Told = dict[str, Any]
+
 
 def run_scenario(server: Server, *names: str, node: str = "node", folder: Path = NODE) -> Any:
     """What one scenario prints; of several, by name."""
@@ -34,41 +36,77 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     servers.close()
 
 
+# Starting Node with all clients costs more than what they do: each fixture here is one start for many tests.
+@pytest.fixture(scope="module")
+def told(server: Server) -> Told:
+    return run_scenario(
+        server,
+        *("runSync", "runThenStatus", "cancelHealthPurge", "badInput", "imageProviderOptions", "imageChanged"),
+        *("imageDefaultSize", "imageAspectRatio", "imageSizeAndSeed", "imageRefused"),
+        *(
+            "openaiImages",
+            "openaiStream",
+            "openaiRefused",
+            "aiSdkOpenai",
+            "aiSdkOpenaiCompatible",
+            "aiSdkOpenaiRefused",
+        ),
+        *("aiSdkBlackForestLabs", "aiSdkBlackForestLabsRefused", "huggingface", "huggingfaceRefused"),
+        *("replicate", "replicateRefused", "aiSdkReplicate"),
+        *("falRun", "falRefused", "falUpload", "falStream", "aiSdkFal", "aiSdkFalRefused"),
+        *("together", "togetherRefused", "aiSdkTogether", "aiSdkTogetherRefused"),
+    )
+
+
+@pytest.fixture(scope="module")
+def told_slowly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    servers = Servers(tmp_path_factory.mktemp("slow"))
+    try:
+        yield run_scenario(servers.start(model="fake:0.2"), "stream", "falSubscribe", "falCancel")
+    finally:
+        servers.close()
+
+
+@pytest.fixture(scope="module")
+def told_of_failures(failing_server: Server) -> Told:
+    return run_scenario(failing_server, "falFailed", "aiSdkFalFailed", "togetherFailed")
+
+
 def parameters_of(image: dict[str, Any]) -> dict[str, Any]:
     return parameters_in(base64.b64decode(image["base64"]))
 
 
-def test_sdk_run_sync(server: Server) -> None:
-    result = run_scenario(server, "runSync")
+def test_sdk_run_sync(told: Told) -> None:
+    result = told["runSync"]
     assert (result["status"], result["completed"], result["succeeded"]) == ("COMPLETED", True, True)
     assert result["output"]["image_url"] == result["output"]["result"]
     assert result["output"]["cost"] == 0.00131072
 
 
-def test_sdk_run_then_status(server: Server) -> None:
-    result = run_scenario(server, "runThenStatus")
+def test_sdk_run_then_status(told: Told) -> None:
+    result = told["runThenStatus"]
     assert result["held"]["status"] == "COMPLETED"
     assert result["held"]["output"] == result["status"]["output"]
 
 
-def test_sdk_cancel_health_purge(server: Server) -> None:
-    result = run_scenario(server, "cancelHealthPurge")
+def test_sdk_cancel_health_purge(told: Told) -> None:
+    result = told["cancelHealthPurge"]
     # The fake engine may be done before the cancel arrives.
     assert result["cancelled"]["status"] in ("CANCELLED", "COMPLETED")
     assert set(result["health"]) == {"jobs", "workers"}
     assert result["purged"] == {"removed": 0, "status": "completed"}
 
 
-def test_sdk_streams_the_steps(slow_server: Server) -> None:
-    result = run_scenario(slow_server, "stream")
+def test_sdk_streams_the_steps(told_slowly: Told) -> None:
+    result = told_slowly["stream"]
     steps = [chunk["output"]["step"] for chunk in result["chunks"]]
     assert steps and steps == sorted(set(steps))
     assert {chunk["output"]["total"] for chunk in result["chunks"]} == {50}
     assert result["status"]["status"] == "COMPLETED"
 
 
-def test_sdk_gets_the_reason_of_a_refusal(server: Server) -> None:
-    result = run_scenario(server, "badInput")
+def test_sdk_gets_the_reason_of_a_refusal(told: Told) -> None:
+    result = told["badInput"]
     assert (result["status"], result["body"]["error"]) == (
         400,
         "Invalid parameter: width must be between 256 and 1536",
@@ -83,8 +121,8 @@ def test_sdk_gets_the_reason_of_a_refusal(server: Server) -> None:
         ("imageSizeAndSeed", (1024, 768), 0.01572864),
     ],
 )
-def test_ai_sdk_draws_at_each_size_it_sends(server: Server, scenario: str, size: tuple[int, int], cost: float) -> None:
-    image = run_scenario(server, scenario)
+def test_ai_sdk_draws_at_each_size_it_sends(told: Told, scenario: str, size: tuple[int, int], cost: float) -> None:
+    image = told[scenario]
     assert image["mediaType"] == "image/png"
     assert image["metadata"]["cost"] == cost
     parameters = parameters_of(image)
@@ -93,13 +131,13 @@ def test_ai_sdk_draws_at_each_size_it_sends(server: Server, scenario: str, size:
         assert int(parameters["seed"]) == 42
 
 
-def test_ai_sdk_hands_provider_options_through(server: Server) -> None:
-    image = run_scenario(server, "imageProviderOptions")
+def test_ai_sdk_hands_provider_options_through(told: Told) -> None:
+    image = told["imageProviderOptions"]
     assert image["mediaType"] == "image/jpeg"
 
 
-def test_ai_sdk_changes_a_picture(server: Server) -> None:
-    image = run_scenario(server, "imageChanged")
+def test_ai_sdk_changes_a_picture(told: Told) -> None:
+    image = told["imageChanged"]
     assert (image["mediaType"], image["warnings"], image["metadata"]["cost"]) == ("image/png", [], 0.025)
     parameters = parameters_of(image)
     shown = [parameters[name] for name in ("width", "height", "seed", "steps", "guidance")]
@@ -107,141 +145,141 @@ def test_ai_sdk_changes_a_picture(server: Server) -> None:
     assert len(parameters["source_image"]) == 64
 
 
-def test_ai_sdk_tells_the_reason_of_a_refusal(server: Server) -> None:
-    refusal = run_scenario(server, "imageRefused")
+def test_ai_sdk_tells_the_reason_of_a_refusal(told: Told) -> None:
+    refusal = told["imageRefused"]
     assert refusal == {
         "message": "Invalid parameter: num_inference_steps must be between 1 and 50",
         "status": 400,
     }
 
 
-def test_openai_draws_several_pictures(server: Server) -> None:
-    answer = run_scenario(server, "openaiImages")
+def test_openai_draws_several_pictures(server: Server, told: Told) -> None:
+    answer = told["openaiImages"]
     assert [picture["seed"] for picture in answer["data"]] == [5, 6]
     for picture in answer["data"]:
         assert picture["url"].startswith(server.url)
         assert parameters_of({"base64": picture["b64_json"]})["steps"] == 2
 
 
-def test_openai_streams_and_ends(server: Server) -> None:
-    types = run_scenario(server, "openaiStream")
+def test_openai_streams_and_ends(told: Told) -> None:
+    types = told["openaiStream"]
     assert types[-1] == "image_generation.completed"
 
 
-def test_openai_tells_the_reason_of_a_refusal(server: Server) -> None:
-    refusal = run_scenario(server, "openaiRefused")
+def test_openai_tells_the_reason_of_a_refusal(told: Told) -> None:
+    refusal = told["openaiRefused"]
     assert (refusal["status"], refusal["param"]) == (400, "n")
     assert "must be between 1 and 10" in refusal["message"]
 
 
-def test_ai_sdk_draws_by_its_openai_provider(server: Server) -> None:
-    [image] = run_scenario(server, "aiSdkOpenai")["images"]
+def test_ai_sdk_draws_by_its_openai_provider(told: Told) -> None:
+    [image] = told["aiSdkOpenai"]["images"]
     assert image["mediaType"] == "image/png"
     assert parameters_of(image)["steps"] == 4
 
 
-def test_ai_sdk_draws_by_its_compatible_provider(server: Server) -> None:
-    images = run_scenario(server, "aiSdkOpenaiCompatible")["images"]
+def test_ai_sdk_draws_by_its_compatible_provider(told: Told) -> None:
+    images = told["aiSdkOpenaiCompatible"]["images"]
     # Its own option `seed` is not sent, and the SDK warns of that: among the options of the provider it is.
     assert [parameters_of(image)["seed"] for image in images] == [9, 10]
 
 
-def test_ai_sdk_tells_the_reason_of_an_openai_refusal(server: Server) -> None:
-    refusal = run_scenario(server, "aiSdkOpenaiRefused")
+def test_ai_sdk_tells_the_reason_of_an_openai_refusal(told: Told) -> None:
+    refusal = told["aiSdkOpenaiRefused"]
     assert refusal["statusCode"] == 400
     assert "size must be between 256 and 1536" in refusal["message"]
 
 
-def test_ai_sdk_draws_by_its_provider_of_black_forest_labs(server: Server) -> None:
-    [image] = run_scenario(server, "aiSdkBlackForestLabs")["images"]
+def test_ai_sdk_draws_by_its_provider_of_black_forest_labs(told: Told) -> None:
+    [image] = told["aiSdkBlackForestLabs"]["images"]
     assert image["mediaType"] == "image/jpeg"
-    refusal = run_scenario(server, "aiSdkBlackForestLabsRefused")
+    refusal = told["aiSdkBlackForestLabsRefused"]
     assert refusal["statusCode"] == 400
     assert "width must be between 256 and 1536" in refusal["message"]
 
 
-def test_huggingface_gets_the_bytes_of_a_picture(server: Server) -> None:
-    image = run_scenario(server, "huggingface")
+def test_huggingface_gets_the_bytes_of_a_picture(told: Told) -> None:
+    image = told["huggingface"]
     assert image["mediaType"] == "image/png"
     assert parameters_of(image)["seed"] == 6
-    refusal = run_scenario(server, "huggingfaceRefused")
+    refusal = told["huggingfaceRefused"]
     assert refusal["status"] == 400
     assert "width must be between 256 and 1536" in refusal["message"]
 
 
-def test_replicate_makes_files_of_pictures(server: Server) -> None:
-    image = run_scenario(server, "replicate")
+def test_replicate_makes_files_of_pictures(told: Told) -> None:
+    image = told["replicate"]
     assert parameters_of(image)["seed"] == 8
-    assert "width must be between 256 and 1536" in run_scenario(server, "replicateRefused")["message"]
+    assert "width must be between 256 and 1536" in told["replicateRefused"]["message"]
 
 
-def test_ai_sdk_draws_by_its_replicate_provider(server: Server) -> None:
-    [image] = run_scenario(server, "aiSdkReplicate")["images"]
+def test_ai_sdk_draws_by_its_replicate_provider(told: Told) -> None:
+    [image] = told["aiSdkReplicate"]["images"]
     assert image["mediaType"] == "image/webp"
 
 
-def test_fal_draws_through_its_proxy(server: Server) -> None:
-    answer = run_scenario(server, "falRun")
+def test_fal_draws_through_its_proxy(told: Told) -> None:
+    answer = told["falRun"]
     [image] = answer["data"]["images"]
     assert (answer["data"]["seed"], answer["requestId"].startswith("flux-schnell_")) == (5, True)
     assert parameters_of({"base64": image["url"].partition(",")[2]})["seed"] == 5
 
 
-def test_fal_tells_the_reason_of_a_refusal(server: Server) -> None:
-    refusal = run_scenario(server, "falRefused")
+def test_fal_tells_the_reason_of_a_refusal(told: Told) -> None:
+    refusal = told["falRefused"]
     assert (refusal["status"], refusal["message"]) == (422, "Invalid parameter: prompt must not be empty")
-    refusal = run_scenario(server, "falUpload")
+    refusal = told["falUpload"]
     assert (refusal["status"], "files are not kept here" in refusal["message"]) == (501, True)
 
 
-def test_fal_follows_a_slow_request_by_polling_and_by_stream(slow_server: Server) -> None:
-    for answer in run_scenario(slow_server, "falSubscribe"):
+def test_fal_follows_a_slow_request_by_polling_and_by_stream(told_slowly: Told) -> None:
+    for answer in told_slowly["falSubscribe"]:
         assert answer["seed"] == 5
         assert answer["states"][-1] == "COMPLETED"
         assert "IN_PROGRESS" in answer["states"]
 
 
-def test_fal_cancels(slow_server: Server) -> None:
-    answer = run_scenario(slow_server, "falCancel")
+def test_fal_cancels(told_slowly: Told) -> None:
+    answer = told_slowly["falCancel"]
     assert answer["status"] == "COMPLETED"
     assert (answer["problem"]["status"], answer["problem"]["requestId"]) == (499, answer["requestId"])
 
 
-def test_fal_tells_why_a_request_failed(failing_server: Server) -> None:
-    failure = run_scenario(failing_server, "falFailed")
+def test_fal_tells_why_a_request_failed(told_of_failures: Told) -> None:
+    failure = told_of_failures["falFailed"]
     assert (failure["status"], "no paint" in failure["message"]) == (500, True)
 
 
-def test_fal_streams(server: Server) -> None:
-    assert run_scenario(server, "falStream")["images"][0]["url"].startswith(server.url)
+def test_fal_streams(server: Server, told: Told) -> None:
+    assert told["falStream"]["images"][0]["url"].startswith(server.url)
 
 
-def test_ai_sdk_draws_by_its_fal_provider(server: Server, failing_server: Server) -> None:
-    images = run_scenario(server, "aiSdkFal")["images"]
+def test_ai_sdk_draws_by_its_fal_provider(told: Told, told_of_failures: Told) -> None:
+    images = told["aiSdkFal"]["images"]
     # It asks twice with one seed.
     assert images[0] == images[1]
-    refusal = run_scenario(server, "aiSdkFalRefused")
+    refusal = told["aiSdkFalRefused"]
     assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (422, True)
-    failure = run_scenario(failing_server, "aiSdkFalFailed")
+    failure = told_of_failures["aiSdkFalFailed"]
     assert (failure["status"], "no paint" in failure["message"]) == (500, True)
 
 
-def test_together_draws(server: Server) -> None:
-    answer = run_scenario(server, "together")
+def test_together_draws(server: Server, told: Told) -> None:
+    answer = told["together"]
     assert all(picture["url"].startswith(server.url) for picture in answer["links"])
     drawn = [parameters_of({"base64": picture["b64_json"]}) for picture in answer["bytes"]]
     assert [(each["seed"], each["steps"]) for each in drawn] == [(5, 3), (6, 3)]
 
 
-def test_together_tells_why_there_is_no_picture(server: Server, failing_server: Server) -> None:
-    refusal = run_scenario(server, "togetherRefused")
+def test_together_tells_why_there_is_no_picture(told: Told, told_of_failures: Told) -> None:
+    refusal = told["togetherRefused"]
     assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (400, True)
-    failure = run_scenario(failing_server, "togetherFailed")
+    failure = told_of_failures["togetherFailed"]
     assert (failure["status"], "no paint" in failure["message"]) == (500, True)
 
 
-def test_ai_sdk_draws_by_its_together_provider(server: Server) -> None:
-    [image] = run_scenario(server, "aiSdkTogether")["images"]
+def test_ai_sdk_draws_by_its_together_provider(told: Told) -> None:
+    [image] = told["aiSdkTogether"]["images"]
     assert parameters_of(image)["seed"] == 4
-    refusal = run_scenario(server, "aiSdkTogetherRefused")
+    refusal = told["aiSdkTogetherRefused"]
     assert (refusal["status"], "width must be between 256 and 1536" in refusal["message"]) == (400, True)

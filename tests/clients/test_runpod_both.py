@@ -17,8 +17,6 @@ HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "runpod-2" / "requirements.txt"
 VERSIONS = ["1.12.0", "2.0.0rc2"]
 
-pytestmark = pytest.mark.xdist_group("runpod-2")
-
 
 @pytest.fixture(scope="session")
 def folder_of_2(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,7 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 import flux_endpoint
+from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.image_formats import PNG
@@ -68,6 +69,8 @@ def draw(engine: FluxEngine, prompt: str, side: int = 256, seed: int = 0, **chan
         "guidance": DEFAULTS["guidance"],
         "true_cfg_scale": DEFAULTS["true_cfg_scale"],
         "image_format": PNG,
+        # What is judged here is not seen in the last bit, and this takes half of the time.
+        "acceleration": Acceleration.REGULAR,
     }
     request = make_request(prompt=prompt, seed=seed, width=side, height=side, **(defaults | changes))
     data = finish(engine.generate(request)).data
