@@ -6,19 +6,28 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
-from tests.servers import DEV, Server, wait_until
+from tests.servers import DEV, Server, Servers, wait_until
 
 RUN = f"/v2/{DEV}/run"
 
 
-@pytest.fixture
-def server(servers) -> Server:
-    return servers.start()
+# Together on one of the parallel processes, so that most of them share a server.
+pytestmark = pytest.mark.xdist_group("connections")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    try:
+        yield servers.start()
+    finally:
+        servers.close()
 
 
 def connect(server: Server) -> socket.socket:
