@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from PIL import Image
 from standardwebhooks import Webhook
 
 from flux_endpoint.commands.app import app
@@ -67,6 +68,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (programs / "flux-endpoint").chmod(0o755)
     (programs / "python").symlink_to(sys.executable)
     (server.folder / "node_modules").symlink_to(NODE_MODULES)
+    # Drawn by a block that may run later than those that use it, or on another process.
+    Image.new("RGB", (256, 256), "red").save(server.folder / "house.png")
     yield server
     servers.close()
 
