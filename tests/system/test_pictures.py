@@ -48,7 +48,6 @@ def test_both_endpoints_draw_with_the_embedded_model(server, tmp_path):
 
 
 def test_a_model_that_was_unloaded_draws_the_same_bytes_again(server):
-
     def picture():
         job = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
         return httpx.get(job["output"]["image_url"]).content
