@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from huggingface_hub import errors
 from safetensors.torch import save_file
@@ -18,12 +18,12 @@ from tests.engine.conftest import open_engine
 from tests.engine.test_original_layout import read_transformer
 
 HUB_ID = "black-forest-labs/FLUX.1-dev"
-NO_NETWORK = httpx.ConnectError("connection refused")
+NO_NETWORK = httpx2.ConnectError("connection refused")
 
 
 def http_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPError:
-    request = httpx.Request("GET", "https://huggingface.co/api/models/x")
-    return kind("a long text\nof many lines", response=httpx.Response(status, request=request))
+    request = httpx2.Request("GET", "https://huggingface.co/api/models/x")
+    return kind("a long text\nof many lines", response=httpx2.Response(status, request=request))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, down
     def refuse(*_: Any, **__: Any) -> None:
         raise NO_NETWORK
 
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuse)
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     expected = "cannot be reached" if download else "has not been downloaded"
     with pytest.raises(CheckpointError, match=expected):

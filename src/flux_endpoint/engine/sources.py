@@ -10,7 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
-import httpx
+import httpx2
 from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
     CacheNotFound,
@@ -258,6 +258,6 @@ def _hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Pa
         )
     except HfHubHTTPError as error:
         problem = f"the Hugging Face hub answered HTTP {error.response.status_code}"
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         problem = f"the download broke off ({type(error).__name__}: {error}); starting again resumes it"
     raise CheckpointError(problem)
