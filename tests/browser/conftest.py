@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
+from tests.browser.actions import BY_HAND
 from tests.servers import Server, Servers
 
 HERE = Path(__file__).parent
@@ -27,8 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))
 
 
-# Nobody serves it: its jobs wait.
-_ECHO = """
+# Nobody serves the first: its jobs wait. The other is served by the tests themselves.
+_ENDPOINTS = f"""
 [[endpoint]]
 id = "echo"
 name = "Echo"
@@ -36,18 +37,28 @@ price_usd = 0.01
 [endpoint.input_schema]
 type = "object"
 required = ["text"]
-properties = {text = {type = "string", minLength = 1}, times = {type = "integer", default = 2, maximum = 9}}
+properties = {{text = {{type = "string", minLength = 1}}, times = {{type = "integer", default = 2, maximum = 9}}}}
+
+[[endpoint]]
+id = "{BY_HAND}"
+name = "By hand"
+price_usd = 0.01
 """
 
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("playground")
-    (folder / "endpoints.toml").write_text(_ECHO)
+    (folder / "endpoints.toml").write_text(_ENDPOINTS)
     servers = Servers(folder)
     try:
         # Nobody listens on that port.
-        yield servers.start(model="demo", endpoints_file=folder / "endpoints.toml", outbound_allow="127.0.0.1:9")
+        yield servers.start(
+            model="demo",
+            endpoints_file=folder / "endpoints.toml",
+            outbound_allow="127.0.0.1:9",
+            lease_s=DEADLINE_MS // 1_000,
+        )
     finally:
         servers.close()
 

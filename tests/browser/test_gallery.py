@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import LONG, badge, draw, fill, thumbnails, values
+from tests.browser.actions import LONG, badge, draw, fill, has_said, record, thumbnails, values
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import PHONE, check_access, has_horizontal_scroll
 
@@ -111,8 +111,9 @@ def test_a_picture_in_full_size(page: Page, visitor_options: dict[str, Any]) -> 
     page.click("#viewer-fit")
     expect(zoom).not_to_have_text("125 %")
     if "color_scheme" in visitor_options:
+        record(page, "#viewer-copy")
         page.click("#viewer-copy")
-        expect(page.locator("#viewer-copy")).to_have_text("Copied")
+        has_said(page, "#viewer-copy", "Copied")
         kinds = page.evaluate("async () => (await navigator.clipboard.read()).flatMap(({ types }) => types)")
         assert kinds == ["image/png"]
     page.click("#viewer-close")

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 from playwright.sync_api import Dialog, Page, expect
 
+from tests.browser.actions import has_said, record
 from tests.browser.conftest import Visitor
 from tests.servers import Server, run_command
 
@@ -52,8 +53,9 @@ def test_the_copied_line_gives_a_shell_the_very_key(visitor: Visitor, key: str) 
     page = visitor.visit(signed_in=False)
     page.evaluate("(key) => localStorage.setItem('flux-endpoint.key', key)", key)
     page.click("#tab-code")
+    record(page, "#copy-key")
     page.click("#copy-key")
-    expect(page.locator("#copy-key")).to_contain_text("Copied")
+    has_said(page, "#copy-key", "Copied")
     line = page.evaluate("navigator.clipboard.readText()")
     done = subprocess.run(["bash", "-c", f'{line}\nprintf %s "$RUNPOD_API_KEY"'], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (key, "")

@@ -1,23 +1,39 @@
 """Making pictures: previews, the end, cancelling, errors, four at once."""
 
+import base64
 import json
 import re
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
-from tests.browser.actions import LONG, SMALL, badge, draw, fill, thumbnails
+from tests.browser.actions import (
+    BY_HAND,
+    ENDLESS,
+    LONG,
+    SMALL,
+    HandWorker,
+    badge,
+    draw,
+    fill,
+    has_said,
+    record,
+    thumbnails,
+)
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access
 
+# Each preview, and where the frame was.
 _WATCH_PREVIEWS = """() => {
-  window.seen = [];
+  window.seen = {};
   new MutationObserver(() => {
-    const image = document.querySelector(".frame img[data-kind=preview]");
-    const source = image?.getAttribute("src");
-    if (source && !window.seen.includes(source)) window.seen.push(source);
+    const source = document.querySelector(".frame img[data-kind=preview]")?.getAttribute("src");
+    if (!source) return;
+    const { x, y, width, height } = document.querySelector(".frame").getBoundingClientRect();
+    window.seen[source] ??= { x, y, width, height };
   }).observe(document.getElementById("frames"), { subtree: true, attributes: true, childList: true });
 }"""
 
@@ -25,23 +41,37 @@ _WATCH_PREVIEWS = """() => {
 def test_the_picture_appears_while_it_is_made_and_nothing_jumps(page: Page) -> None:
     fill(page, **LONG)
     page.evaluate(_WATCH_PREVIEWS)
+    record(page, "#badge-text")
     page.click("#run")
-    frame = page.locator(".frame")
-    expect(page.locator("#badge-text")).to_have_text(re.compile(r"Step \d+ of 50 · .* left"))
-    # After the last step the bar has some way to go still.
-    expect(page.locator("#badge-text")).to_have_text(re.compile(r"Decoding · .* left"))
-    part = float(page.locator(".frame .done").evaluate("(bar) => bar.style.getPropertyValue('--part')"))
-    assert 0.2 < part < 1
-    expect(page.locator(".frame img[data-kind=preview]")).to_be_visible()
-    before = frame.bounding_box()
     badge(page, "done")
+    has_said(page, "#badge-text", r"^Step \d+ of 50 · .* left$")
     picture = page.locator(".frame img[data-kind=picture]")
     expect(picture).to_be_visible()
-    assert frame.bounding_box() == before
     assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") == 704
     previews = page.evaluate("window.seen")
     assert len(previews) > 1
     assert all(source.startswith("data:image/jpeg;base64,") for source in previews)
+    assert all(box == page.locator(".frame").bounding_box() for box in previews.values())
+
+
+def test_after_the_last_step_the_bar_has_some_way_to_go_still(visitor: Visitor) -> None:
+    drawn = visitor.server.client.post("/runsync", json={"input": SMALL}).json()["output"]["image_url"]
+    worker = HandWorker(visitor.server)
+    page = visitor.visit(f"endpoint={BY_HAND}&input=%7B%7D")
+    page.click("#run")
+    job = worker.take()
+    preview = "data:image/jpeg;base64," + base64.b64encode(httpx.get(drawn).content).decode()
+    worker.tell(job, step=50, total=50, percent=60, eta_ms=600_000, preview=preview)
+    expect(page.locator("#badge-text")).to_have_text("Decoding · 10 min left")
+    part = float(page.locator(".frame .done").evaluate("(bar) => bar.style.getPropertyValue('--part')"))
+    assert 0.6 <= part < 1
+    expect(page.locator(".frame img[data-kind=preview]")).to_be_visible()
+    before = page.locator(".frame").bounding_box()
+    worker.finish(job, image_url=drawn)
+    badge(page, "done")
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    expect(page.locator(".frame .track")).to_be_hidden()
+    assert page.locator(".frame").bounding_box() == before
 
 
 def test_time_cost_and_seed_are_told(page: Page) -> None:
@@ -53,7 +83,7 @@ def test_time_cost_and_seed_are_told(page: Page) -> None:
 
 
 def test_escape_cancels(page: Page) -> None:
-    fill(page, **LONG)
+    fill(page, **ENDLESS)
     page.click("#run")
     expect(page.locator("#cancel")).to_be_visible()
     badge(page, "busy")
@@ -172,7 +202,7 @@ def test_what_is_run_meanwhile_waits_in_a_queue_that_is_seen(page: Page) -> None
     entries.nth(0).get_by_role("button", name="Cancel Echo").click()
     expect(page.locator("#queue-box")).to_be_hidden()
     page.click("text=Flux Dev")
-    fill(page, **LONG, seed=5)
+    fill(page, **ENDLESS, seed=5)
     page.click("#variations")
     expect(entries.nth(1)).to_contain_text("4 pictures")
     entries.nth(1).get_by_role("button", name="Cancel").click()

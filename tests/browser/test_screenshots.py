@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Route, expect
 from tests.browser.actions import badge, draw, fill
 from tests.browser.conftest import DEADLINE_MS, Visitor
 from tests.browser.past import write_past
-from tests.servers import Servers
+from tests.servers import DEV, SCHNELL, Servers
 
 FOLDER = Path(__file__).parents[2] / "build" / "screenshots"
 SUNSET = {
@@ -20,10 +20,10 @@ SUNSET = {
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 
 
-def _without_echo(route: Route) -> None:
+def _of_flux(route: Route) -> None:
     """As on a server without endpoints of one's own."""
     reply = route.fetch()
-    route.fulfill(response=reply, json=[endpoint for endpoint in reply.json() if endpoint["id"] != "echo"])
+    route.fulfill(response=reply, json=[endpoint for endpoint in reply.json() if endpoint["id"] in (DEV, SCHNELL)])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def _without_echo(route: Route) -> None:
 )
 def test_screenshots_are_written(visitor: Visitor, name: str, visitor_options: dict[str, Any]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    visitor.context.route("**/v2/endpoints", _without_echo)
+    visitor.context.route("**/v2/endpoints", _of_flux)
     page = visitor.visit()
     page.screenshot(path=FOLDER / f"{name}-empty.png")
     if name == "desktop-dark":
