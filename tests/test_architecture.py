@@ -193,6 +193,7 @@ NAMES_FORMATS = {
     "api/dialects/a1111/catalogue.py": "the format of all pictures",
     "api/dialects/a1111/dialect.py": "png-info, an operation",
     "commands/generate.py": "the name of the file that a command writes unless told otherwise",
+    "api/playground/animation.js": "the parts of WebP, which the browser writes still pictures of only",
     "api/playground/history.js": "thumbnails",
     "api/playground/metadata.js": "chunks of PNG, the only format whose parameters are not in EXIF",
 }

@@ -54,7 +54,7 @@ def test_a_sheet_fills_in_is_saved_and_gives_a_cell_back(page: Page, tmp_path: P
     expect(thumbnails(page)).to_have_count(4)
 
 
-def test_two_cells_drawn_together_are_compared(page: Page) -> None:
+def test_two_cells_are_compared(page: Page) -> None:
     open_sheet(page)
     page.fill("#sheet-across-values", "1, 2")
     page.select_option("#sheet-down", "none")
@@ -63,6 +63,24 @@ def test_two_cells_drawn_together_are_compared(page: Page) -> None:
     page.locator(CELLS).nth(0).drag_to(page.locator(CELLS).nth(1))
     expect(page.locator("#compare-left-text")).to_contain_text("seed 1 ")
     expect(page.locator("#compare-right-text")).to_contain_text("seed 2 ")
+    page.keyboard.press("Escape")
+    # The same without a mouse.
+    page.get_by_role("button", name="Compare two").press("Enter")
+    expect(page.locator("#sheet-hint")).to_have_text("Choose two pictures.")
+    page.locator(CELLS).nth(1).press("Enter")
+    expect(page.locator(CELLS).nth(1)).to_have_attribute("aria-pressed", "true")
+    check_access(page)
+    page.locator(CELLS).nth(0).press("Enter")
+    expect(page.locator("#compare-left-text")).to_contain_text("seed 2 ")
+    expect(page.locator("#compare-right-text")).to_contain_text("seed 1 ")
+    expect(page.locator("#compare-range")).to_be_focused()
+    check_access(page)
+    page.keyboard.press("Escape")
+    expect(page.locator(CELLS).nth(0)).to_be_focused()
+    # A cell is taken up again as soon as none is to be compared.
+    page.get_by_role("button", name="Compare two").press("Enter")
+    page.locator(CELLS).nth(0).press("Enter")
+    expect(page.locator("#sheet-dialog")).to_be_hidden()
 
 
 @pytest.mark.parametrize("visitor_options", [PHONE | {"color_scheme": "dark"}], ids=["phone"])

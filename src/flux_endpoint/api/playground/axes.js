@@ -1,6 +1,6 @@
 // What a contact sheet may vary: fields of the input, words of style, and the endpoint; and how a value of each is applied.
 
-const LABELS = {
+export const LABELS = {
   seed: "Seed",
   num_inference_steps: "Steps",
   guidance: "Guidance",

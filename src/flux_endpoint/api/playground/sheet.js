@@ -7,7 +7,8 @@ import { openCompare } from "./compare.js";
 import { announce, byId, el } from "./dom.js";
 import { seconds, usd } from "./format.js";
 import { cost } from "./price.js";
-import { labelOf, save, sheetJson, sheetPicture } from "./sheetfile.js";
+import { save } from "./save.js";
+import { labelOf, sheetJson, sheetPicture } from "./sheetfile.js";
 import { shapeOf } from "./stage.js";
 
 const SIDES = ["across", "down"];
@@ -21,6 +22,8 @@ export class Sheet {
   #start = null; // {endpoint, input} that all cells differ from
   #sheet = null; // {prompt, across, down, rows} that is drawn or was
   #batches = [];
+  #isPairing = false; // a click on a cell chooses it to be compared
+  #first = null; // the cell that was chosen so
   #timer;
 
   // `runs` keep what comes of the cells; `onAdopt` gets the record of the one that is clicked.
@@ -38,8 +41,9 @@ export class Sheet {
       this.#draw();
     });
     byId("sheet-cancel").addEventListener("click", () => this.#cancel());
-    byId("sheet-picture").addEventListener("click", async () => save(await sheetPicture(this.#sheet)));
-    byId("sheet-json").addEventListener("click", () => save(sheetJson(this.#sheet)));
+    byId("sheet-picture").addEventListener("click", async () => save(await sheetPicture(this.#sheet), "contact-sheet"));
+    byId("sheet-json").addEventListener("click", () => save(sheetJson(this.#sheet), "contact-sheet"));
+    byId("sheet-compare").addEventListener("click", () => this.#pair(!this.#isPairing));
     byId("sheet-close").addEventListener("click", () => byId("sheet-dialog").close());
   }
 
@@ -143,7 +147,8 @@ export class Sheet {
     byId("sheet-cancel").hidden = !isBusy;
     byId("sheet-draw").disabled = isBusy;
     const isSome = this.#sheet.rows.flat().some(({ output }) => output);
-    for (const name of ["picture", "json"]) byId(`sheet-${name}`).hidden = isBusy || !isSome;
+    for (const name of ["compare", "picture", "json"]) byId(`sheet-${name}`).hidden = isBusy || !isSome;
+    this.#pair(false);
     if (!isBusy) announce("The contact sheet is done");
   }
 
@@ -160,8 +165,8 @@ export class Sheet {
 
   #show() {
     const { across, down, rows } = this.#sheet;
-    const head = el("tr", {}, el("td"), ...rows[0].map((cell) => el("th", { scope: "col" }, labelOf(across, cell.across))));
-    const body = rows.map((cells) => el("tr", {}, el("th", { scope: "row" }, labelOf(down, cells[0].down)), ...cells.map((cell) => el("td", {}, this.#button(cell)))));
+    const head = el("tr", {}, el("td"), ...rows[0].map((cell) => header("col", labelOf(across, cell.across))));
+    const body = rows.map((cells) => el("tr", {}, header("row", labelOf(down, cells[0].down)), ...cells.map((cell) => el("td", {}, this.#button(cell)))));
     byId("sheet-grid").replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
   }
 
@@ -171,6 +176,7 @@ export class Sheet {
     cell.button.style.setProperty("--w", width);
     cell.button.style.setProperty("--h", height);
     cell.button.addEventListener("click", () => {
+      if (this.#isPairing) return this.#choose(cell);
       byId("sheet-dialog").close();
       this.#onAdopt(cell.record);
     });
@@ -186,6 +192,28 @@ export class Sheet {
     return cell.button;
   }
 
+  // Two clicks compare two cells, as dragging one onto the other does.
+  #pair(isPairing) {
+    this.#isPairing = isPairing;
+    byId("sheet-compare").setAttribute("aria-pressed", String(isPairing));
+    byId("sheet-hint").textContent = isPairing ? "Choose two pictures." : "";
+    this.#mark(null);
+  }
+
+  #choose(cell) {
+    if (!this.#first) return this.#mark(cell);
+    if (this.#first !== cell) openCompare(this.#first.record, cell.record);
+    this.#mark(null);
+  }
+
+  #mark(first) {
+    this.#first = first;
+    for (const cell of this.#sheet.rows.flat()) {
+      if (this.#isPairing && cell.record) cell.button.setAttribute("aria-pressed", String(cell === first));
+      else cell.button.removeAttribute("aria-pressed");
+    }
+  }
+
   #fill({ button, status, output, error, across, down }) {
     const { across: high, down: low } = this.#sheet;
     const name = [labelOf(low, down), labelOf(high, across)].filter(Boolean).join(", ");
@@ -198,6 +226,9 @@ export class Sheet {
   }
 }
 
+// What does not vary has no name.
+const header = (scope, text) => (text ? el("th", { scope }, text) : el("td"));
+
 function parts() {
   const side = (name, label) =>
     el(
@@ -209,7 +240,7 @@ function parts() {
     );
   const button = (id, text, className = "secondary") => el("button", { type: "button", className, id, hidden: id !== "sheet-close" }, text);
   return [
-    el("div", { className: "gallery-bar" }, el("h2", { id: "sheet-title" }, "Contact sheet"), button("sheet-picture", "Save as picture"), button("sheet-json", "Save as JSON"), button("sheet-close", "Close", "quiet")),
+    el("div", { className: "gallery-bar" }, el("h2", { id: "sheet-title" }, "Contact sheet"), el("p", { className: "note", id: "sheet-hint", role: "status" }), button("sheet-compare", "Compare two"), button("sheet-picture", "Save as picture"), button("sheet-json", "Save as JSON"), button("sheet-close", "Close", "quiet")),
     el("p", { className: "note", id: "sheet-prompt" }),
     el(
       "form",

@@ -50,11 +50,3 @@ export function labelOf({ name, label }, value) {
   if (name === "none") return "";
   return name === "style" || name === "endpoint" ? value || "as it is" : `${label} ${value === "" ? "none" : value}`;
 }
-
-// Has the browser save a file, which is called after what it is.
-export function save(blob) {
-  const name = `contact-sheet.${blob.type.split("/")[1]}`;
-  const url = URL.createObjectURL(blob);
-  el("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}

@@ -1,6 +1,7 @@
 // Where pictures appear: one frame, or four; the state of what runs; facts and actions of the one that is looked at.
 
 import { isOwnPicture, pictureUrl } from "./api.js";
+import { saveCard } from "./card.js";
 import { byId, el, icon } from "./dom.js";
 import { seconds, usd } from "./format.js";
 import { seedOf } from "./run.js";
@@ -92,12 +93,13 @@ export class Stage extends EventTarget {
     if (this.all) add("four", "All four", () => this.actions.showAll(this.all));
     const url = run && pictureOf(run.record);
     if (url) {
-      if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) }));
+      if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) + endingOf(run.record) }));
       buttons.push(link("open", "Open", pictureUrl(url), { target: "_blank", rel: "noreferrer" }));
       add("compare", "Compare", this.actions.compare);
       if (isOwnPicture(url)) add("start", "Start from it", this.actions.source);
       add("star", run.record.isFavourite ? "No favourite any more" : "Favourite", this.actions.favourite);
       add("link", "Copy link", this.actions.copyLink);
+      if (isOwnPicture(url)) add("card", "Save as a card", ({ record }) => saveCard(record, fileName(record)).catch(({ message }) => (byId("warnings").textContent = message)));
     }
     if (run?.isOver && run.record.id) add("bin", "Remove", this.actions.remove);
     // Replaced only when they differ: a button that has the focus keeps it.
@@ -119,11 +121,13 @@ export function pictureOf(record) {
 
 export const shapeOf = ({ input }) => ({ width: input.width ?? 1024, height: input.height ?? 1024 });
 
-function fileName(record) {
+// What a file of a picture is called, without its ending: the first words of its prompt, its seed, and what else it is.
+export function fileName(record, ...more) {
   const words = record.input.prompt?.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
-  const [ending] = /\.[a-z0-9]+$/.exec(pictureOf(record));
-  return `${words.slice(0, 6).join("-").slice(0, 60)}-${seedOf(record)}${ending}`;
+  return [words.slice(0, 6).join("-").slice(0, 60), seedOf(record), ...more].join("-");
 }
+
+const endingOf = (record) => /\.[a-z0-9]+$/.exec(pictureOf(record))[0];
 
 function factsOf(record) {
   if (record.status !== "COMPLETED") return [];
