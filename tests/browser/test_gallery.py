@@ -1,10 +1,11 @@
 """The gallery of earlier pictures, the picture in full size, and how it formed."""
 
+import json
 import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import LONG, badge, draw, fill, has_said, record, thumbnails, values
 from tests.browser.conftest import Visitor
@@ -58,6 +59,28 @@ def test_a_gallery_of_thousands_asks_the_server_for_none_of_them(visitor: Visito
     page.locator(TILES).click()
     expect(page.locator("#gallery-dialog")).to_be_hidden()
     assert values(page, "prompt", "seed") == {"prompt": "a lake, number 1234", "seed": "1234"}
+
+
+_SCROLL = """async (frames) => {
+  const room = document.getElementById("gallery-room");
+  for (let frame = 0; frame < frames; frame++) {
+    room.scrollBy(0, 24);
+    await new Promise(requestAnimationFrame);
+  }
+}"""
+
+
+def test_scrolling_paints_only_what_comes_into_view(visitor: Visitor, browser: Browser) -> None:
+    page = with_many(visitor, 400)
+    page.click("#gallery-open")
+    expect(page.locator(f"{TILES} img").nth(50)).to_be_attached()
+    frames = 30
+    browser.start_tracing(page=page, categories=["cc", "disabled-by-default-devtools.timeline"])
+    page.evaluate(_SCROLL, frames)
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    pieces = sum(event["name"] == "RasterTask" and event["ph"] == "X" for event in events)
+    # A window has 24 pieces of 256 x 256 pixels; a frame brings a strip of 24 pixels into view.
+    assert 0 < pieces < 6 * frames
 
 
 def test_favourites_and_several_at_once(visitor: Visitor) -> None:
