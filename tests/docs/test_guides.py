@@ -90,3 +90,17 @@ def test_curl_draws_with_the_lora_of_the_embedded_model(servers: Servers) -> Non
     assert (lora["path"], lora["scale"]) == ("screenprint", 0.8)
     refused = run_block(block.replace("screenprint", "woodcut"), server.url, server.folder)
     assert "loras[0].path cannot be used: there is no LoRA 'woodcut' here; there are screenprint" in refused
+
+
+def test_a_draft_is_picked_and_finished(servers: Servers) -> None:
+    server = servers.start()
+    (block,) = code_blocks("drafts.md", "bash")
+    told = run_block(block, server.url, server.folder).replace("}{", "}\n{").splitlines()
+    drafts, finished, uninterrupted = (json.loads(line)["output"] for line in told)
+    assert drafts["seeds"][2] == finished["seed"] == uninterrupted["seed"]
+    picked, one, other = (
+        httpx.get(url).content for url in (drafts["images"][2], finished["image_url"], uninterrupted["image_url"])
+    )
+    assert one == other
+    assert (parameters_in(picked)["stop_after"], "stop_after" in parameters_in(one)) == (8, False)
+    assert round(drafts["cost"] / 4 + finished["cost"], 8) == uninterrupted["cost"]

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from diffusers import FluxPipeline
 from safetensors.torch import load_file, save_file
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL, ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
@@ -50,6 +50,17 @@ def demo_engine() -> Iterator[FluxEngine]:
     engine = open_engine("demo", FLUX_DEV)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Mapping[str, Engine]]:
+    """Both models of the package, by endpoint id."""
+    loaded = build_engines({spec.endpoint_id: "demo" for spec in SPECS.values()}, CATALOG)
+    for engine in loaded.values():
+        engine.load()
+    yield loaded
+    for engine in loaded.values():
+        engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import pytest
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.generation import GenerationRequest, parse_input
-from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, Engine, finish
 from tests.unit.gateway_in_memory import DEADLINE_S, DEV, GatewayInMemory, job, working
 
@@ -21,11 +20,8 @@ LEVELS = ("none", "regular", "high")
 
 
 @pytest.fixture(scope="module")
-def engines() -> Mapping[str, Engine]:
-    loaded = build_engines({spec.endpoint_id: "demo" for spec in (FLUX_DEV, FLUX_SCHNELL)}, CATALOG)
-    for engine in loaded.values():
-        engine.load()
-    return loaded
+def engines(embedded: Mapping[str, Engine]) -> Mapping[str, Engine]:
+    return embedded
 
 
 def jobs() -> dict[str, tuple[str, dict[str, Any]]]:

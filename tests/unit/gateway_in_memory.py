@@ -126,13 +126,15 @@ class SteppedEngine:
 
     info = ModelInfo("stepped", ModelFamily.DEV, "none")
 
-    def __init__(self, permits=0, warnings=()):
+    def __init__(self, permits=0, warnings=(), latents=b""):
         self.permits = threading.Semaphore(permits)
         self.stepping = threading.Event()
         self.closed = threading.Event()
         self.error = None
         self.warnings = warnings
+        self.latents = latents
         self.sources = {}
+        self.steps = 0
 
     def load(self):
         pass
@@ -148,10 +150,13 @@ class SteppedEngine:
                 assert self.permits.acquire(timeout=DEADLINE_S)
                 if self.error:
                     raise self.error
+                self.steps += 1
                 yield StepDone(step, request.steps_to_draw)
         finally:
             self.closed.set()
-        return lambda: EncodedImage(PNG, request.image_format, request.width, request.height, self.warnings)
+        latents = self.latents if request.stop_after else b""
+        size = request.width, request.height
+        return lambda: EncodedImage(PNG, request.image_format, *size, self.warnings, latents=latents)
 
     async def wait_stepping(self):
         assert await asyncio.to_thread(self.stepping.wait, DEADLINE_S)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.drafts import Draft
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, random_seed
 from flux_endpoint.core.image_formats import JPEG, PNG
 from flux_endpoint.core.input_kinds import MAX_SEED
 from flux_endpoint.core.negative_mode import NegativeMode
+from flux_endpoint.core.picture_work import steps_drawn
+from flux_endpoint.core.source_picture import SourcePicture
 
 INFINITY = math.inf
 NAN = math.nan
@@ -303,3 +307,23 @@ def test_whatever_is_sent_is_a_valid_request_or_a_named_problem(fields, spec):
         assert str(problem).startswith(f"Invalid parameter: {problem.field} ")
     else:
         assert parse_input(request.to_input(), spec) == request
+
+
+def test_a_draft_stops_before_the_last_step_that_is_drawn():
+    assert "stop_after must be below the 28 steps of the picture" in problem_with(stop_after=28)
+    assert "stop_after must be between 0 and 49" in problem_with(stop_after=50)
+    assert "stop_after must be between 0 and 7" in problem_with(FLUX_SCHNELL, stop_after=8)
+    assert "stop_after must be below the 4 steps" in problem_with(FLUX_SCHNELL, stop_after=4)
+    # Of a picture that starts from another, only what is left to draw counts.
+    image = SourcePicture("k", "a", 512, 512)
+    assert "stop_after must be below the 14 steps" in problem_with(image=image, strength=0.5, stop_after=14)
+    draft = parse_input({"prompt": "a fox", "image": image, "strength": 0.5, "stop_after": 13}, FLUX_DEV)
+    rest = draft.finishing(Draft("k", "b", 13))
+    assert (draft.steps_to_draw, rest.steps_to_draw, rest.whole_steps) == (13, 1, 14)
+    for request in (draft, rest):
+        assert GenerationRequest.from_input(request.to_input()) == request
+    assert rest.to_input() == replace(draft, stop_after=0).to_input() | {"draft": rest.draft.to_input()}
+    assert [steps_drawn(request.to_input()) for request in (replace(draft, num_images=3), rest)] == [39, 1]
+    for strange in ({"draft": 3}, {"draft": {"steps": "1"}}, {"stop_after": "x"}, {"stop_after": -1}):
+        assert steps_drawn(rest.to_input() | {"draft": None} | strange) == 14
+    assert steps_drawn({"prompt": "a fox"}) == 0

@@ -54,6 +54,20 @@ async def test_a_job_gets_the_pictures_that_it_is_drawn_from_and_draws_the_steps
     assert engine.sources == gateway.sources
 
 
+async def test_a_draft_is_handed_in_with_its_latents_and_finished_from_them():
+    gateway, engine = GatewayInMemory(), SteppedEngine(100, latents=b"where it stopped")
+    gateway.jobs.put_nowait(job("a", steps=4, stop_after=1, num_images=2))
+    async with working(gateway, engine):
+        _, (_, body, _) = await gateway.next(gateway.results)
+        assert (body, gateway.sizes) == (2 * PNG + 2 * b"where it stopped", f"{len(PNG)},{len(PNG)},16,16")
+        assert engine.steps == 2
+        sha256 = hashlib.sha256(b"where it stopped").hexdigest()
+        gateway.sources = {sha256: b"where it stopped"}
+        gateway.jobs.put_nowait(job("b", steps=4, draft={"key": "k", "sha256": sha256, "steps": 1}))
+        assert (await gateway.next(gateway.results))[0] == "b"
+    assert (engine.sources, engine.steps) == (gateway.sources, 2 + 3)
+
+
 async def test_a_job_whose_picture_is_gone_or_another_fails():
     for trouble, files, problem in (
         ([404], None, "the gateway does not know this: as the test wants it"),

@@ -9,6 +9,7 @@ from flux_endpoint.service.activity import ActivityService
 from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.bodies import Bodies
+from flux_endpoint.service.drafts import Drafts
 from flux_endpoint.service.endpoint import Endpoints
 from flux_endpoint.service.estimates import Estimates
 from flux_endpoint.service.images import ImageService
@@ -45,6 +46,7 @@ class Services:
     activity: ActivityService
     metrics: MetricsService
     sources: Sources
+    drafts: Drafts
     tracer: Tracer | None = None
     hold_s: float = 20
     leaving: asyncio.Event = field(default_factory=asyncio.Event)

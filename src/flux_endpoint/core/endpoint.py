@@ -7,13 +7,14 @@ from typing import Any, Final, Protocol
 
 from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
+from flux_endpoint.core.drafts import KEPT_LATENTS, Draft, kept_in
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.generation import parse_input, seeds_of
+from flux_endpoint.core.generation import GenerationRequest, parse_input, seeds_of
 from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, not_taken, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
-from flux_endpoint.core.pricing import Price, image_cost_usd
+from flux_endpoint.core.pricing import Price, image_cost_usd, share_usd
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.source_picture import SentPicture, SentPictures
 
@@ -112,6 +113,19 @@ class EndpointSpec(Protocol):
         """
         ...
 
+    def finish(self, job: Job, picture: int | None) -> PricedInput:
+        """What a job does that goes on where a draft of this endpoint stopped, to the last step.
+
+        Args:
+            job: that drew the draft.
+            picture: see `drafts.kept_in`; so for what is raised.
+
+        Raises:
+            Conflict: there is nothing to go on from.
+            InvalidParameter: `picture` is none of the draft's.
+        """
+        ...
+
     def conclude(self, job: Job, output: Any) -> Completed | Failed:
         """What a worker's `output` makes of its job; `output` is any JSON value, None when there was none."""
         ...
@@ -207,7 +221,7 @@ class FluxEndpoint:
                 self._check_beside(said.beside, any_size=any_size)
         except InvalidParameter as error:
             raise error if said is None else said.in_their_words(error) from None
-        cost_usd = image_cost_usd(self.model.price, request.width, request.height) * request.num_images
+        cost_usd = self._cost_usd(request) * request.num_images
         accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
         if inputs.get("image"):
@@ -219,6 +233,20 @@ class FluxEndpoint:
             told = f"{sent_as.get('strength', 'strength')} has no effect without an image"
             return replace(accepted, warnings=(*accepted.warnings, told))
         return accepted
+
+    def _cost_usd(self, request: GenerationRequest) -> Decimal:
+        """Of one picture; of a draft its share, so that with what finishes it, it costs as much as in one go."""
+        whole_usd = image_cost_usd(self.model.price, request.width, request.height)
+        if request.draft:
+            return whole_usd - share_usd(whole_usd, request.draft.steps, request.whole_steps)
+        return share_usd(whole_usd, request.stop_after, request.whole_steps) if request.stop_after else whole_usd
+
+    def finish(self, job: Job, picture: int | None) -> PricedInput:
+        """See `EndpointSpec.finish`; the price is what the draft has left of that of the whole picture."""
+        kept = kept_in(job, picture)
+        drafted = GenerationRequest.from_input(job.fields).pictures[(picture or 1) - 1]
+        request = drafted.finishing(Draft(kept.key, kept.sha256, drafted.stop_after))
+        return PricedInput(request.to_input(), self._cost_usd(request))
 
     def _pictures_in(
         self, fields: Mapping[str, Any], inputs: Mapping[str, Any], sent_as: Mapping[str, str], *, any_size: bool
@@ -242,12 +270,12 @@ class FluxEndpoint:
         """See `EndpointSpec.conclude`; without its pictures the job FAILED: it would be charged for nothing."""
         if not isinstance(output, Mapping):
             return Failed("the worker returned no picture")
-        if "image_key" in output or "image_keys" in output:
+        if {"image_key", "image_keys", KEPT_LATENTS} & output.keys():
             # The names of pictures kept here are the gateway's own words: it has none from this worker.
             return Failed("the worker named a picture that it has not handed in")
         if not isinstance(output.get("image_url"), str):
             return Failed("the worker returned no picture")
-        fields = job.input.value if isinstance(job.input, RawJson) else job.input
+        fields = job.fields
         asked, images = fields.get("num_images", 1), output.get("images")
         if asked > 1 and not (isinstance(images, list) and len(images) == asked):
             return Failed(f"the job has {asked} pictures, and the worker did not return so many as 'images'")
@@ -261,7 +289,7 @@ class FluxEndpoint:
             return _without_cost(posted) if isinstance(posted, Mapping) else None
         if job.status is not JobStatus.COMPLETED:
             return _without_cost(job.output) if isinstance(job.output, Mapping) else job.output
-        output = dict(job.output)
+        output = {name: value for name, value in job.output.items() if name != KEPT_LATENTS}
         if job.warnings:
             told = output.get("warnings")
             output["warnings"] = [*job.warnings, *(told if isinstance(told, list) else ())]
@@ -272,7 +300,7 @@ class FluxEndpoint:
         # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
         url = output.get("image_url") if key is None else url_of(key)
         cost = {"cost": float(job.cost_usd)}
-        fields = job.input.value if isinstance(job.input, RawJson) else job.input
+        fields = job.fields
         if url is None or "seed" not in fields:
             return output | cost
         # The documentation promises image_url, the live service sends result: clients read either.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.drafts import Draft
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
 from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED, Kind
@@ -34,6 +35,8 @@ class GenerationRequest:
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
         num_images: how many pictures; the first has `seed`, each other one the seed after it.
         loras: what changes the model, each with the hash of its file, in the order of `lora.look_up`.
+        stop_after: after how many of its steps to stop, and to show what the picture would become; 0 for its end.
+        draft: where to go on; None to begin. Never with `stop_after`, nor of several pictures.
     """
 
     prompt: str
@@ -52,6 +55,8 @@ class GenerationRequest:
     num_images: int = 1
     loras: tuple[Lora, ...] = ()
     negative_mode: NegativeMode = NegativeMode.CFG
+    stop_after: int = 0
+    draft: Draft | None = None
 
     @property
     def has_negative(self) -> bool:
@@ -66,9 +71,23 @@ class GenerationRequest:
         return tuple(replace(self, seed=seed, num_images=1) for seed in seeds_of(self.seed, self.num_images))
 
     @property
-    def steps_to_draw(self) -> int:
-        """How many steps there are to be drawn: without those that `image` stands for."""
+    def whole_steps(self) -> int:
+        """The steps from its beginning to its end: without those that `image` stands for."""
         return steps_left(self.num_inference_steps, self.strength)
+
+    @property
+    def steps_done(self) -> int:
+        """How many of these were drawn as a draft."""
+        return self.draft.steps if self.draft else 0
+
+    @property
+    def steps_to_draw(self) -> int:
+        """How many of these are to be drawn."""
+        return (self.stop_after or self.whole_steps) - self.steps_done
+
+    def finishing(self, draft: Draft) -> "GenerationRequest":
+        """The request that draws what a draft of this one has left out: all but `draft` is as if it had not stopped."""
+        return replace(self, stop_after=0, draft=draft)
 
     def to_input(self) -> dict[str, Any]:
         """The request as the `input` object that `parse_input` reads back to an equal request."""
@@ -80,6 +99,12 @@ class GenerationRequest:
             del fields["negative_mode"]
         if self.num_images == 1:
             del fields["num_images"]
+        if not self.stop_after:
+            del fields["stop_after"]
+        if self.draft:
+            fields["draft"] = self.draft.to_input()
+        else:
+            del fields["draft"]
         if self.loras:
             fields["loras"] = [lora.to_input() for lora in self.loras]
         else:
@@ -104,6 +129,8 @@ class GenerationRequest:
                 read |= {name: SourcePicture.from_input(fields[name]) for name in ("image", "mask")}
             if "loras" in fields:
                 read["loras"] = tuple(Lora.from_input(one) for one in fields["loras"])
+            if "draft" in fields:
+                read["draft"] = Draft.from_input(fields["draft"])
             return cls(**{**fields, **read})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
@@ -164,7 +191,11 @@ def parse_input(
         values["seed"] = draw_seed()
     if values["loras"]:
         values["loras"] = look_up("loras", values["loras"], shelf)
-    return GenerationRequest(**values)
+    request = GenerationRequest(**values)
+    if request.stop_after >= request.whole_steps:
+        limit = f"must be below the {request.whole_steps} steps of the picture, or 0 for no draft"
+        raise InvalidParameter("stop_after", limit)
+    return request
 
 
 def _with_negative(values: Mapping[str, Any], sent: Collection[str]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ IMAGE_FORMATS: Final[dict[str, ImageFormat]] = {row.name: row for row in (JPEG, 
 _KEY_BYTES: Final = 32
 # Of 2^42 other names one begins so too: it would be kept for some days longer.
 _SOURCE: Final = "source-"
+# The ending of latents, which no picture has.
+_LATENTS: Final = "latents"
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
 
 
@@ -77,6 +79,17 @@ def new_image_key(extension: str) -> str:
 def new_source_key() -> str:
     """The name of a stored picture that a client sent: also one that `new_image_key` makes."""
     return f"{_SOURCE}{new_image_key(SOURCE_FORMAT.extension)}"
+
+
+def new_latents_key() -> str:
+    """The name of the stored latents of a draft: none of a picture, and as hard to guess."""
+    return new_image_key(_LATENTS)
+
+
+def is_kept_key(name: str) -> bool:
+    """Whether `name` has the form of what we keep: of a picture, or of latents."""
+    found = _KEY.fullmatch(name)
+    return found is not None and (found[1] == _LATENTS or is_image_key(name))
 
 
 def is_source_key(name: str) -> bool:

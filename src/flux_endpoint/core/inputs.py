@@ -115,6 +115,13 @@ INPUTS: Final = (
         },
     ),
     Input(
+        "stop_after",
+        "Steps after which a draft is shown, to be finished later; 0 for none.",
+        IntRange(minimum=0, maximum=49, default=0),
+        in_file="stop_after",
+        kinds={ModelFamily.SCHNELL: IntRange(minimum=0, maximum=7, default=0)},
+    ),
+    Input(
         "guidance",
         "Distilled guidance. Without effect on Flux Schnell.",
         FloatRange(minimum=0.0, maximum=10.0, default=7.5),

@@ -141,6 +141,12 @@ class Job:
     traceparent: str | None = None
 
     @property
+    def fields(self) -> Mapping[str, Any]:
+        """Its input, whatever its length."""
+        fields: Mapping[str, Any] = self.input.value if isinstance(self.input, RawJson) else self.input
+        return fields
+
+    @property
     def last_worker_id(self) -> str | None:
         """The worker of the last attempt; None while there was none."""
         return self.drawn_by or self.worker_id

@@ -68,13 +68,28 @@ def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, float, int]
     width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
     if not (width and height and steps):
         return None
-    strength = fields.get("strength")
-    if isinstance(strength, float) and 0 <= strength <= 1:
-        # Of a picture that starts from another.
-        steps = steps_left(steps, strength)
+    steps = _drawn_of(steps, fields)
     pictures = fields.get("num_images", 1)
     known = pictures if type(pictures) is int and 0 < pictures <= MAX_PICTURES else 1
     return width, height, steps * passes_of(fields), known
+
+
+def steps_drawn(fields: Mapping[str, Any]) -> int:
+    """How many steps a job draws, of all its pictures; 0 for an input that is none of FLUX."""
+    numbers = _numbers(fields)
+    return _drawn_of(fields["num_inference_steps"], fields) * numbers[3] if numbers else 0
+
+
+def _drawn_of(steps: int, fields: Mapping[str, Any]) -> int:
+    """How many of a picture's steps a job draws."""
+    strength, stop_after, draft = fields.get("strength"), fields.get("stop_after"), fields.get("draft")
+    if isinstance(strength, float) and 0 <= strength <= 1:
+        # Of a picture that starts from another.
+        steps = steps_left(steps, strength)
+    if type(stop_after) is int and 0 < stop_after < steps:
+        return stop_after
+    done = draft.get("steps") if isinstance(draft, Mapping) else 0
+    return steps - done if type(done) is int and 0 < done < steps else steps
 
 
 def passes_of(fields: Mapping[str, Any]) -> float:

@@ -43,6 +43,17 @@ def image_cost_usd(price: Price, width_px: int, height_px: int) -> Decimal:
     return exact.quantize(COST_QUANTUM_USD, rounding=ROUND_HALF_UP)
 
 
+def share_usd(whole_usd: Decimal, steps: int, of_steps: int) -> Decimal:
+    """What a part of a picture costs, by the steps that it has; rounded half up to 8 decimals.
+
+    Args:
+        whole_usd: price of the finished picture.
+        steps: of the part.
+        of_steps: of the whole picture.
+    """
+    return (whole_usd * steps / of_steps).quantize(COST_QUANTUM_USD, rounding=ROUND_HALF_UP)
+
+
 def show_usd(amount_usd: Decimal) -> str:
     """An amount for people: every digit that matters, and at least two decimals."""
     text = f"{amount_usd:,.8f}"

@@ -24,6 +24,7 @@ from flux_endpoint.engine.gpu.pace import Pace
 from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
+from flux_endpoint.engine.latents_file import latents_writer, read_latents
 from flux_endpoint.engine.levels import Levels, make_levels
 from flux_endpoint.engine.lora.active import ActiveLoras
 from flux_endpoint.engine.lora.cache import LoraCache
@@ -34,7 +35,7 @@ from flux_endpoint.engine.residence import Residence
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
-from flux_endpoint.engine.text import cut_warning
+from flux_endpoint.engine.text import cut_warnings
 from flux_endpoint.engine.weights import (
     LoadedModel,
     check_checkpoint,
@@ -156,19 +157,19 @@ class FluxEngine:
         # 1. Words to vectors; a negative prompt costs time in every step, so only where it acts.
         loras = self._active_loras(model, request)
         positive = model.text.encode(request.prompt, self._spec.max_text_tokens, loras)
-        negative, mode = None, request.negative_mode if request.has_negative else None
-        if mode:
-            negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens, loras)
+        mode, away = (request.negative_mode, request.negative_prompt) if request.has_negative else (None, "")
+        negative = model.text.encode(away, self._spec.max_text_tokens, loras) if mode else None
         yield None
         # 2. Noise, from the seed alone.
         noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
         # 3. The noise levels to visit, and where to begin: in noise, or in a picture under as much of it as asked for.
         scheduler = make_scheduler(model.scheduler_config, request.num_inference_steps, noise.shape[1], model.device)
-        latents, skipped = noise, request.num_inference_steps - request.steps_to_draw
+        latents, skipped = noise, request.num_inference_steps - request.whole_steps
         source, beside = yield from read_sources(model.vae, self._spec.family, request, sources, size, noise)
         if source is not None:
             latents = source.under_noise(scheduler.sigmas[skipped])
-            scheduler.set_begin_index(skipped)
+        latents, known = read_latents(sources, request, self._info, latents)
+        scheduler.set_begin_index(skipped + request.steps_done)
         timesteps = scheduler.timesteps[skipped:]
         conditions = Conditions(
             positive=positive,
@@ -182,29 +183,31 @@ class FluxEngine:
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
         level = levels.level_for(request.acceleration, mode, has_loras=loras is not None)
-        velocity_at = level.velocity(timesteps, conditions)
-        for step, timestep in enumerate(timesteps, start=1):
+        velocity_at = level.velocity(timesteps, conditions, known)
+        for number in range(1, request.steps_to_draw + 1):
+            step = request.steps_done + number
             velocity = velocity_at(step - 1, latents)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            latents = scheduler.step(velocity, timesteps[step - 1], latents, return_dict=False)[0]
             sigma = scheduler.sigmas[skipped + step]
             latents = source.keep(latents, sigma) if source else latents
             self._pace.step_asked()
             preview = partial(self._preview, model, request, size, latents, velocity, sigma)
-            yield StepDone(step, request.steps_to_draw, preview)
-        # 5. Latents to pixels, of the size asked for.
+            yield StepDone(number, request.steps_to_draw, preview)
+        # 5. Latents to pixels, of the size asked for. A draft shows where it is going, and keeps where it is.
+        kept = latents_writer(latents, known, request, self._info)
+        latents = predict_clean(latents, velocity, sigma) if request.stop_after else latents
         pixels = yield from decode_latents(level.decoder, unpack_latents(latents, size))
         pixels = crop_to(source.paste(pixels) if source else pixels, request.width, request.height)
         # 6. Pixels to a file that says how it was made, while others are drawn.
         parameters = picture_parameters(replace(request, acceleration=level.name), self._info, self._rules)
-        prompts = (("prompt", positive), ("negative_prompt", negative))
-        cut = tuple(cut_warning(what, embeds) for what, embeds in prompts if embeds and embeds.is_cut)
-        vocabulary = model.vocabulary
+        cut, vocabulary = cut_warnings(positive, negative), model.vocabulary
 
         def encode() -> EncodedImage:
             data = encode_image(pixels, request.image_format, parameters)
             data = self._rules.finish(data, request.image_format)
             warnings = (*cut, *vocabulary.warnings("prompt", request.prompt)) if vocabulary else cut
-            return EncodedImage(data, request.image_format, request.width, request.height, warnings, level.name)
+            about = request.image_format, request.width, request.height, warnings, level.name
+            return EncodedImage(data, *about, kept())
 
         return encode
 

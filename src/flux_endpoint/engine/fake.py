@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelSpec
+from flux_endpoint.core.drafts import read_header, write_header
 from flux_endpoint.core.exif import exif_block
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import JPEG, PNG, ImageFormat
 from flux_endpoint.core.marks import marks_of
 from flux_endpoint.engine.fingerprint import fingerprint_of
+from flux_endpoint.engine.latents_header import check_latents, latents_header
 from flux_endpoint.engine.parameters import (
     DEFAULT_RULES,
     MAX_JPEG_MARK_BYTES,
@@ -59,6 +61,9 @@ class FakeEngine:
 
     def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
+        if request.draft:
+            check_latents(read_header(sources[request.draft.sha256]), request, self._info)
+            sources = {name: file for name, file in sources.items() if name != request.draft.sha256}
         for step in range(1, request.steps_to_draw + 1):
             if self._step_s:
                 time.sleep(self._step_s)
@@ -72,7 +77,8 @@ class FakeEngine:
         colour = functools.reduce(lambda so_far, file: zlib.crc32(file, so_far), sources.values(), request.seed)
         data = draw(request.width, request.height, colour, parameters)
         data = self._rules.finish(data, request.image_format)
-        return EncodedImage(data, request.image_format, request.width, request.height)
+        latents = write_header(latents_header(request, self._info)) if request.stop_after else b""
+        return EncodedImage(data, request.image_format, request.width, request.height, latents=latents)
 
     def time_step(self) -> float | None:
         """As it was told; None for steps that take no time."""

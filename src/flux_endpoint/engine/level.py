@@ -8,7 +8,7 @@ from torch import Tensor
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.decode import Decoder
-from flux_endpoint.engine.denoise import Conditions, Velocity, extrapolated, guided, reading
+from flux_endpoint.engine.denoise import Conditions, Remembered, Velocity, extrapolated, guided, reading
 from flux_endpoint.engine.text import PromptEmbeds
 
 # Timesteps and the conditions of a picture to its velocity, in which its negative prompt acts.
@@ -41,12 +41,13 @@ class Level:
         """Whether a negative prompt may act so at it."""
         return self.takes_negative if negative_mode is NegativeMode.CFG else self.nag is not None
 
-    def velocity(self, timesteps: Tensor, conditions: Conditions) -> Velocity:
-        """The velocity of one picture, guided by its negative prompt if it has one; whatever it remembers is its own.
+    def velocity(self, timesteps: Tensor, conditions: Conditions, remembered: Remembered) -> Velocity:
+        """The velocity of one picture, guided by its negative prompt if it has one.
 
         Args:
             timesteps: (steps,), float32, 1000 to 0.
             conditions: of the picture.
+            remembered: of the picture, see `extrapolated`; stays as it is where all velocities are computed.
         """
         if conditions.negative is not None and conditions.negative_mode is NegativeMode.NAG:
             assert self.nag is not None
@@ -55,7 +56,7 @@ class Level:
         if conditions.negative is not None:
             away = self._of(conditions.negative, timesteps, conditions)
             towards = guided(towards, away, conditions.true_cfg_scale)
-        return extrapolated(towards, timesteps) if self.is_extrapolated else towards
+        return extrapolated(towards, timesteps, remembered) if self.is_extrapolated else towards
 
     def _of(self, prompt: PromptEmbeds, timesteps: Tensor, conditions: Conditions) -> Velocity:
         return _reading(self.passes(timesteps, prompt, conditions), conditions)

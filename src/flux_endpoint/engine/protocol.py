@@ -35,6 +35,7 @@ class EncodedImage:
         data: the bytes of the file, request parameters inside.
         warnings: sentences for the client, e.g. that the prompt was cut; usually empty.
         acceleration: the level it was drawn at.
+        latents: of a draft, the file to go on from; empty for a finished picture.
     """
 
     data: bytes
@@ -43,6 +44,7 @@ class EncodedImage:
     height: int
     warnings: tuple[str, ...] = ()
     acceleration: Acceleration = Acceleration.NONE
+    latents: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,13 @@ class Engine(Protocol):
 
         Args:
             request: what to draw.
-            sources: the files of the pictures that it draws from, by their `sha256`.
+            sources: the files of the pictures, and of the draft, that it draws from, by their `sha256`.
 
         Closing the generator between two slices abandons the picture at no further cost. Several generators may be
         advanced in turn from one thread. The bytes depend on the request, the weights and the kind of worker only.
 
         Raises:
+            InvalidRequest: its draft is of another model or kind of worker.
             NonFinite: the numbers became NaN or infinite on the way.
             OutOfMemory: the device has too little memory for it.
             DeviceFailed: the device is of no use to this process any more.

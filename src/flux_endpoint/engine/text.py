@@ -98,11 +98,10 @@ class TextEncoder:
         return pooled
 
 
-def cut_warning(what: str, embeds: PromptEmbeds) -> str:
-    """The sentence that tells a client how much of a prompt was read.
-
-    Args:
-        what: name of the field on the wire.
-        embeds: of a prompt that is cut.
-    """
-    return f"{what} was cut: it has {embeds.tokens} tokens and the model reads the first {embeds.limit}."
+def cut_warnings(positive: PromptEmbeds, negative: PromptEmbeds | None) -> tuple[str, ...]:
+    """The sentences that tell a client how much was read of those of its prompts that were cut."""
+    return tuple(
+        f"{what} was cut: it has {embeds.tokens} tokens and the model reads the first {embeds.limit}."
+        for what, embeds in (("prompt", positive), ("negative_prompt", negative))
+        if embeds and embeds.is_cut
+    )

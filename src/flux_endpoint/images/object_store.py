@@ -15,9 +15,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectS
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
 from flux_endpoint.core.image_formats import (
     DEFAULT_FORMAT,
-    ImageFormat,
     format_of_image_key,
-    is_image_key,
+    is_kept_key,
     is_source_key,
     new_image_key,
 )
@@ -100,7 +99,9 @@ class ObjectImageStore:
 
     async def stat(self, key: str) -> StoredImage:
         """See `ImageStore.stat`."""
-        image_format = _check_key(key)
+        image_format = format_of_image_key(key)
+        if image_format is None:
+            raise ImageGone("There is no such picture")
         with self._asking("reading"):
             found = await obstore.head_async(self._store, key)
         return StoredImage(
@@ -159,7 +160,7 @@ class ObjectImageStore:
                 for each in found:
                     key = each["path"]
                     before_ms = sources_before_ms if is_source_key(key) else saved_before_ms
-                    if is_image_key(key) and _to_ms(each["last_modified"]) < before_ms:
+                    if is_kept_key(key) and _to_ms(each["last_modified"]) < before_ms:
                         old.append(key)
                 deleted += sum(await asyncio.gather(*(self._delete(key) for key in old)))
         return deleted
@@ -188,11 +189,9 @@ class ObjectImageStore:
         return True
 
 
-def _check_key(key: str) -> ImageFormat:
-    image_format = format_of_image_key(key)
-    if image_format is None:
+def _check_key(key: str) -> None:
+    if not is_kept_key(key):
         raise ImageGone("There is no such picture")
-    return image_format
 
 
 def _to_ms(moment: datetime) -> int:

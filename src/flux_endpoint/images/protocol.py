@@ -31,6 +31,9 @@ class StoredImage:
 class ImageStore(Protocol):
     """Encoded pictures by unguessable key (`image_formats.new_image_key`). All methods are safe to call concurrently.
 
+    The latents of drafts are kept here too (`new_latents_key`): saved, read, deleted and swept like pictures, but never
+    described, so that no client is shown them.
+
     Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full; `ImagesRefused` when it has
     said that there is no such bucket, or that it is not for us.
     """

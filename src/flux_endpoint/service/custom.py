@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 from jsonschema_rs import Draft202012Validator, ValidationError, meta
 
 from flux_endpoint.core.endpoint import PricedInput
-from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.errors import Conflict, InvalidParameter
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.pricing import COST_QUANTUM_USD, Price, PriceUnit
 
@@ -107,6 +107,10 @@ class CustomEndpoint:
             except ValidationError as error:
                 raise InvalidParameter(*_explain(error)) from None
         return PricedInput(fields, self.price.usd)
+
+    def finish(self, job: Job, picture: int | None) -> PricedInput:
+        """See `EndpointSpec.finish`: what a handler does cannot be stopped and gone on with."""
+        raise Conflict(f"{self.endpoint_id} makes no drafts, so that there is nothing to finish")
 
     def conclude(self, job: Job, output: Any) -> Completed | Failed:
         """See `EndpointSpec.conclude`: whatever the handler returned, also nothing."""

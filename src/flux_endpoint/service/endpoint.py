@@ -24,10 +24,17 @@ _MAX_KEY_CHARS: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long after its end a job can be read, milliseconds; None keeps it. The defaults are Runpod's."""
+    """How long after its end a job can be read, milliseconds; None keeps it. The defaults are Runpod's.
+
+    Attributes:
+        run_ms: of `/run`.
+        runsync_ms: of `/runsync`.
+        draft_ms: of a draft at least, so that it can be finished for as long as its picture is kept.
+    """
 
     run_ms: int | None = 1_800_000
     runsync_ms: int | None = 60_000
+    draft_ms: int = 0
 
 
 class Endpoints:
@@ -174,6 +181,7 @@ class Endpoint:
     def _made(self, submission: Submission, receipt: Receipt) -> Job:
         now_ms = self._house.clock.now_ms()
         ttl_ms = submission.policy.ttl_ms
+        is_draft = isinstance(submission.input, Mapping) and bool(submission.input.get("stop_after"))
         return Job(
             id=receipt.job_id,
             endpoint_id=self.id,
@@ -186,7 +194,7 @@ class Endpoint:
             policy=submission.policy,
             webhook=submission.webhook,
             bucket=submission.bucket,
-            retention_ms=self._retention_ms(receipt),
+            retention_ms=self._retention_ms(receipt, is_draft=is_draft),
             expires_ms=now_ms + (DEFAULT_TTL_MS if ttl_ms is None else ttl_ms),
             origin=receipt.origin,
             dialect=receipt.dialect,
@@ -194,9 +202,10 @@ class Endpoint:
             traceparent=receipt.traceparent,
         )
 
-    def _retention_ms(self, receipt: Receipt) -> int | None:
+    def _retention_ms(self, receipt: Receipt, *, is_draft: bool = False) -> int | None:
         retention = self._house.retention
-        return retention.runsync_ms if receipt.is_held else retention.run_ms
+        usual_ms = retention.runsync_ms if receipt.is_held else retention.run_ms
+        return usual_ms if usual_ms is None or not is_draft else max(usual_ms, retention.draft_ms)
 
     async def status(self, job_id: str) -> Job:
         """Read a job.

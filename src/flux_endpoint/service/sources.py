@@ -95,7 +95,7 @@ class Sources:
     async def read_for(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, sha256: str
     ) -> bytes:
-        """The file of a picture that a worker's job is drawn from.
+        """The file of a picture, or the latents of a draft, that a worker's job is drawn from.
 
         Args:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
@@ -113,7 +113,7 @@ class Sources:
         if job.status is not JobStatus.IN_PROGRESS or (job.worker_id, job.claim_token) != (worker_id, token):
             raise LeaseLost(f"Job {job_id} is not held by this worker")
         fields = {} if isinstance(job.input, RawJson) else job.input
-        for picture in (fields.get("image"), fields.get("mask")):
+        for picture in (fields.get("image"), fields.get("mask"), fields.get("draft")):
             if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
                 return await self._images.read_whole(str(picture.get("key")))
         raise ImageGone(f"Job {job_id} is drawn from no such picture")

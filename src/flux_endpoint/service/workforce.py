@@ -9,9 +9,9 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
 from flux_endpoint.core.job import POSTED, Claim, Completed, Failed, Outcome, Returned, SweepResult
+from flux_endpoint.core.picture_work import steps_drawn
 from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
 from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
-from flux_endpoint.core.source_picture import steps_left
 from flux_endpoint.core.worker import WorkerState
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
@@ -174,12 +174,8 @@ class Workforce:
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, files, said)
-        if worker is None or isinstance(job.input, RawJson):
-            return
-        steps, strength = job.input.get("num_inference_steps"), job.input.get("strength")
-        if type(steps) is int:
-            drawn = steps_left(steps, strength) if isinstance(strength, float) else steps
-            worker.steps += drawn * len(files)
+        if worker and not isinstance(job.input, RawJson):
+            worker.steps += steps_drawn(job.input)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome

@@ -21,9 +21,10 @@ from flux_endpoint.service.batches import BatchService
 from flux_endpoint.service.billing import Billing
 from flux_endpoint.service.bodies import Bodies
 from flux_endpoint.service.buckets import Buckets
+from flux_endpoint.service.drafts import Drafts
 from flux_endpoint.service.endpoint import Endpoints, Retention
 from flux_endpoint.service.estimates import Estimates
-from flux_endpoint.service.images import ImageService
+from flux_endpoint.service.images import MS_PER_DAY, ImageService
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
 from flux_endpoint.service.metrics import MetricsService
@@ -107,11 +108,15 @@ def build_services(
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
         metrics=_metrics(settings, stores, catalog, workforce, pictures, deliverer),
         sources=sources,
+        drafts=Drafts(images, workforce),
         worker_tokens=WorkerTokens(stores.workers, clock, worker_token),
     )
+    return GatewayServices(routes, _janitor(settings, stores, workforce, images), deliverer, uploads)
+
+
+def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: ImageService) -> Janitor:
     kept = stores.retention, stores.pictures
-    janitor = Janitor(*kept, workforce, images, clock, stores.timekeeper, settings.job_history_days)
-    return GatewayServices(routes, janitor, deliverer, uploads)
+    return Janitor(*kept, workforce, images, stores.clock, stores.timekeeper, settings.job_history_days)
 
 
 def _metrics(
@@ -136,7 +141,8 @@ def _retention(settings: Settings) -> Retention:
     def milliseconds(seconds: int) -> int | None:
         return seconds * 1_000 or None
 
-    return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s))
+    draft_ms = round(settings.image_retention_days * MS_PER_DAY)
+    return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s), draft_ms)
 
 
 def _images(settings: Settings, clock: Clock) -> ImageService:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flux_endpoint.core.drafts import Draft
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotDelivered, NotFound, Unauthenticated
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.source_picture import SourcePicture
@@ -133,8 +134,8 @@ class Gateway:
             traceparent=body.get("traceparent"),
         )
 
-    async def fetch_source(self, job: TakenJob, picture: SourcePicture) -> bytes:
-        """The file of a picture that a job is drawn from.
+    async def fetch_source(self, job: TakenJob, picture: SourcePicture | Draft) -> bytes:
+        """The file of a picture, or the latents of a draft, that a job is drawn from.
 
         Raises:
             LeaseLost: the job is no longer this worker's.
@@ -156,7 +157,7 @@ class Gateway:
 
         Args:
             job: the one they are of.
-            files: all of them, in order.
+            files: all of them, in order; behind those of drafts their latents.
             image_format: of the files.
             said: what the result says beside them: `warning` any number of times, and `acceleration`.
 

@@ -203,7 +203,7 @@ class Worker:
 
     async def _sources_of(self, job: TakenJob, request: GenerationRequest) -> Mapping[str, bytes]:
         """The files that a picture is drawn from, by their hashes."""
-        pictures = [one for one in (request.image, request.mask) if one is not None]
+        pictures = [one for one in (request.image, request.mask, request.draft) if one is not None]
         return {one.sha256: await self._gateway.fetch_source(job, one) for one in pictures} or NO_SOURCES
 
     async def _report(self, job: TakenJob, drawn: Sequence[EncodedImage] | Failed) -> None:
@@ -212,7 +212,8 @@ class Worker:
                 await self._gateway.report(job, {"error": drawn.error})
                 return
             try:
-                files = [image.data for image in drawn]
+                # Behind drafts, what they can be finished from.
+                files = [*(image.data for image in drawn), *(image.latents for image in drawn if image.latents)]
                 await self._gateway.deliver(job, files, drawn[0].image_format, _said(job, drawn[0]))
             except (InvalidRequest, NotDelivered) as error:
                 logger.error("job %s: %s", job.id, error)

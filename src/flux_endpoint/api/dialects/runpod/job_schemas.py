@@ -35,7 +35,7 @@ WEBHOOK_SCHEMA: JsonObject = {
     "description": "URL that is told the end of the job.",
 }
 
-_ENVELOPE: JsonObject = {
+ENVELOPE: JsonObject = {
     "policy": or_null(
         {
             "type": "object",
@@ -75,7 +75,7 @@ _ENVELOPE: JsonObject = {
 
 def submission_schema(spec: EndpointSpec) -> JsonObject:
     """JSON schema of what is sent to `/run` of one endpoint."""
-    properties = {"input": dict(spec.accepted_schema)} | _ENVELOPE
+    properties = {"input": dict(spec.accepted_schema)} | ENVELOPE
     schema: JsonObject = {"type": "object", "required": ["input"], "properties": properties}
     example = spec.example_input
     return schema if example is None else schema | {"examples": [{"input": dict(example)}]}

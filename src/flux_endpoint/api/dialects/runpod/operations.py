@@ -10,6 +10,7 @@ from flux_endpoint.api.dialects.runpod import (
     billing,
     estimate,
     events,
+    finish,
     gpu,
     graphql,
     health,
@@ -394,4 +395,4 @@ _SERVER_ROUTES: Final = (
     graphql.ROUTE,
 )
 
-ROUTES: Final = (*_WORKER_ROUTES, *_JOB_ROUTES, *_BATCH_ROUTES, *_SERVER_ROUTES)
+ROUTES: Final = (*_WORKER_ROUTES, *_JOB_ROUTES, finish.ROUTE, *_BATCH_ROUTES, *_SERVER_ROUTES)

@@ -3,14 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flux_endpoint.api.dialects.runpod.buckets import parse_bucket
 from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
+from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
+from flux_endpoint.core.input_kinds import IntRange
+from flux_endpoint.core.inputs import MAX_PICTURES
 from flux_endpoint.core.job import EXECUTION_TIMEOUT_MS, TTL_MS, Policy
 from flux_endpoint.core.other_names import unknown
 from flux_endpoint.core.outbound import OutboundRules, require_url
@@ -19,12 +22,33 @@ from flux_endpoint.core.submission import Submission
 
 # What may stand beside `input`. `timeout` is an option of Runpod's JavaScript client, which sends it along.
 _ENVELOPE: Final = frozenset(("input", "policy", "webhook", "s3Config", "timeout"))
+# What may stand in the body of `/finish`.
+_FINISH_ENVELOPE: Final = frozenset(("picture", "policy", "webhook", "s3Config", "timeout"))
+PICTURE: Final = IntRange(1, MAX_PICTURES, 1)
 # Of these nothing is asked further.
 _PLAIN: Final = frozenset(("input", "webhook", "timeout"))
 _IN_ENVELOPE: Final = {
     "policy": ("executionTimeout", "ttl", "lowPriority"),
     "s3Config": ("accessId", "accessSecret", "bucketName", "endpointUrl", "objectPath", "region"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What a client says of a draft that it wants finished.
+
+    Attributes:
+        picture: which of the draft's pictures, 1 for the first; None where the client does not say.
+        policy, webhook, bucket: see `Job`.
+        fingerprint, warnings: see `Submission`.
+    """
+
+    picture: int | None
+    policy: Policy
+    webhook: str | None
+    bucket: Bucket | None
+    fingerprint: str
+    warnings: tuple[str, ...]
 
 
 def read_submission(data: bytes, spec: EndpointSpec, outbound: OutboundRules, has_fingerprint: bool) -> Submission:
@@ -42,6 +66,29 @@ def read_submission(data: bytes, spec: EndpointSpec, outbound: OutboundRules, ha
     body = decode_json(data)
     submission = _submission_of(body, spec, outbound, keeps_text=len(data) > BIG_CHARS)
     return replace(submission, fingerprint=fingerprint(body)) if has_fingerprint else submission
+
+
+def read_finish(data: bytes, outbound: OutboundRules, job_id: str) -> Finish:
+    """What a body of `/finish` asks for; none at all asks for nothing special.
+
+    Args:
+        data: the body.
+        outbound: which places clients may name.
+        job_id: of the draft.
+
+    Raises:
+        InvalidRequest: it is wrong; the text names the field and its limit.
+    """
+    body = decode_json(data) if data else {}
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("Invalid request: the body must be a JSON object, or empty")
+    picture = body.get("picture")
+    if picture is not None:
+        picture = PICTURE.read("picture", body)
+    policy, webhook, bucket = _options_in(body)
+    _check_places(webhook, bucket, outbound)
+    warnings = _strange_in(body, _FINISH_ENVELOPE)
+    return Finish(picture, policy, webhook, bucket, fingerprint([job_id, body]), warnings)
 
 
 def read_requests(
@@ -109,24 +156,43 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
     fields = body["input"]
     if not isinstance(fields, Mapping):
         raise InvalidRequest("Invalid request: 'input' must be a JSON object")
-    policy, webhook, bucket = body.get("policy"), body.get("webhook"), body.get("s3Config")
-    policy = Policy() if policy is None else _policy(policy)
-    webhook = None if webhook is None else _webhook(webhook)
-    bucket = None if bucket is None else parse_bucket(bucket)
+    policy, webhook, bucket = _options_in(body)
     accepted = spec.accept(fields)
-    # Refused later anyway; names are looked up only when they are called.
-    if webhook is not None:
-        outbound.check_literal("webhook", webhook)
-    if bucket is not None:
-        outbound.check_literal(bucket.url_field, bucket.endpoint_url)
+    _check_places(webhook, bucket, outbound)
+    if bucket is not None and isinstance(accepted.input, Mapping) and spec.makes_pictures:
+        _check_draft_stays(accepted.input)
     input = raw_if_big(accepted.input) if keeps_text else accepted.input
     warnings = accepted.warnings if body.keys() <= _PLAIN else accepted.warnings + _strange_in(body)
     return Submission(input, accepted.cost_usd, policy, webhook, bucket, warnings=warnings, sent=accepted.sent)
 
 
-def _strange_in(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """What stands beside `input` and is not known."""
-    strange = unknown(body, _ENVELOPE)
+def _options_in(body: Mapping[str, Any]) -> tuple[Policy, str | None, Bucket | None]:
+    """What stands beside `input`."""
+    policy, webhook, bucket = body.get("policy"), body.get("webhook"), body.get("s3Config")
+    return (
+        Policy() if policy is None else _policy(policy),
+        None if webhook is None else _webhook(webhook),
+        None if bucket is None else parse_bucket(bucket),
+    )
+
+
+def _check_places(webhook: str | None, bucket: Bucket | None, outbound: OutboundRules) -> None:
+    # Refused later anyway; names are looked up only when they are called.
+    if webhook is not None:
+        outbound.check_literal("webhook", webhook)
+    if bucket is not None:
+        outbound.check_literal(bucket.url_field, bucket.endpoint_url)
+
+
+def _check_draft_stays(fields: Mapping[str, Any]) -> None:
+    if fields.get("stop_after"):
+        problem = "must be 0 with an s3Config: what a draft is finished from is kept on this server, beside its picture"
+        raise InvalidParameter("stop_after", problem)
+
+
+def _strange_in(body: Mapping[str, Any], envelope: frozenset[str] = _ENVELOPE) -> tuple[str, ...]:
+    """What stands in an envelope and is not known."""
+    strange = unknown(body, envelope)
     for name, known in _IN_ENVELOPE.items():
         if body.get(name) is not None:
             strange += unknown(body[name], known, f"{name}.")

@@ -18,8 +18,8 @@ from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import SOURCE_FORMAT
 from flux_endpoint.core.job import Claim, JobStatus, Policy
 
-# The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB; a job has up to four.
-_IMAGE_LIMIT_BYTES = 32 * 2**20
+# The largest picture, 1536 x 1536 pixels of noise as PNG, is 7 MB; a job has up to four, and of each draft the latents.
+_IMAGE_LIMIT_BYTES = 48 * 2**20
 _MAX_BATCH = 100
 # A worker holds as many jobs as its handler runs at once: tens, in rare cases hundreds.
 _MAX_PINGED = 1_000
@@ -53,6 +53,7 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
 
     Our own worker may send the picture's file instead, with each `warning` and the `acceleration` in the query; those
     of a job with several are one body, one after the other, and their `sizes` in bytes are in the query, too.
+    Behind drafts come their latents.
     """
     # Third-party workers have none: their protocol has no place for it.
     token = _number(call, "claimToken", 0, _MAX_NUMBER)
