@@ -8,6 +8,10 @@ from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
 pytestmark = pytest.mark.anyio
 
 
+# Of "a lake", with the embedded model's tokenizers.
+TOKENS = {"t5": 3, "t5Limit": 64, "clip": 4, "clipLimit": 77}
+
+
 async def estimate(gateway: Gateway, endpoint: str = DEV, **fields: object) -> dict[str, object]:
     reply = await gateway.post(f"{endpoint}/estimate", {"input": {"prompt": "a lake"} | fields})
     assert reply.status_code == 200, reply.text
@@ -16,7 +20,8 @@ async def estimate(gateway: Gateway, endpoint: str = DEV, **fields: object) -> d
 
 async def test_a_fresh_server_knows_the_price_only(gateway: Gateway) -> None:
     notice = "no worker serves this endpoint"
-    assert await estimate(gateway) == {"cost": 0.02097152, "jobsAhead": 0, "workers": 0, "notice": notice}
+    expected = {"cost": 0.02097152, "jobsAhead": 0, "workers": 0, "tokens": TOKENS, "notice": notice}
+    assert await estimate(gateway) == expected
     assert (await estimate(gateway, width=512, height=512))["cost"] == 0.00524288
     assert (await estimate(gateway, SCHNELL))["cost"] == 0.00251658
     assert (await gateway.get(f"{DEV}/health")).json()["jobs"]["inQueue"] == 0
@@ -29,7 +34,8 @@ async def test_times_come_from_the_jobs_done_here(gateway: Gateway, worker: Hand
     gateway.clock.advance(s=4)
     await worker.finish(job)
     expected = await estimate(gateway, num_inference_steps=20)
-    assert expected == {"cost": 0.02097152, "executionTime": 4_000, "queueTime": 0, "jobsAhead": 0, "workers": 1}
+    times = {"executionTime": 4_000, "queueTime": 0, "jobsAhead": 0, "workers": 1}
+    assert expected == {"cost": 0.02097152, "tokens": TOKENS} | times
     assert (await estimate(gateway, num_inference_steps=10))["executionTime"] == 2_000
     assert (await estimate(gateway, num_inference_steps=10, negative_prompt="fog"))["executionTime"] == 4_000
     assert (await estimate(gateway, num_inference_steps=20, width=512, height=512))["executionTime"] == 1_000
@@ -88,3 +94,9 @@ async def test_a_full_queue_is_429_until_there_is_room(gateway: Gateway, worker:
     gateway.clock.advance(s=1)
     await gateway.submit()
     assert (await gateway.post(f"{DEV}/run", {"input": {"prompt": "a lake"}})).status_code == 429
+
+
+async def test_a_longer_prompt_has_more_tokens(gateway: Gateway) -> None:
+    tokens = (await estimate(gateway, prompt="a calm sea at night, " * 20))["tokens"]
+    assert tokens["t5"] > tokens["t5Limit"] == 64
+    assert tokens["clip"] > tokens["clipLimit"] == 77

@@ -57,6 +57,19 @@ def test_what_to_expect_is_told_before_anything_runs(visitor: Visitor) -> None:
     expect(page.locator("#estimate")).to_be_empty()
 
 
+def test_how_much_of_a_prompt_is_read_is_told_while_it_is_typed(page: Page) -> None:
+    tokens = page.locator("#token-count")
+    fill(page, prompt="a lake")
+    expect(tokens).to_have_text("3 of 64 T5 tokens · 4 of 77 CLIP")
+    check_access(page)
+    fill(page, prompt="a lake " * 60)
+    expect(tokens).to_have_text("121 of 64 T5 tokens, the rest is not read · 122 of 77 CLIP")
+    expect(tokens).to_have_class(re.compile("over"))
+    check_access(page)
+    fill(page, prompt="")
+    expect(tokens).to_be_empty()
+
+
 def test_the_models_best_pictures_are_drawn_again_by_a_click(page: Page) -> None:
     best = page.locator(".best button")
     expect(best).to_have_count(12)

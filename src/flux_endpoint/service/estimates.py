@@ -1,5 +1,6 @@
 """What a job would cost and how long it would take, told from what this server did lately."""
 
+import asyncio
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.activity import EndpointLoad, PastRun
 from flux_endpoint.core.picture_work import size_and_level
+from flux_endpoint.core.prompt_tokens import CountTokens, PromptTokens
 from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.activity.protocol import ActivityStore
 
@@ -36,8 +38,29 @@ class Estimate:
 class Estimates:
     """Estimates; queues and charges nothing."""
 
-    def __init__(self, store: ActivityStore) -> None:
+    def __init__(self, store: ActivityStore, counters: Mapping[str, CountTokens]) -> None:
+        """Make the service.
+
+        Args:
+            store: what was done lately.
+            counters: what counts the tokens of prompts, by the id of the endpoint; none for endpoints without a text
+                encoder, and none at all where the gateway has no tokenizers.
+        """
         self._store = store
+        self._counters = counters
+
+    async def tokens(self, endpoint_id: str, fields: Mapping[str, Any] | RawJson) -> PromptTokens | None:
+        """How many tokens the prompt of a job is; None where nothing here can count them.
+
+        Args:
+            endpoint_id: where it would be queued.
+            fields: its input.
+        """
+        count = self._counters.get(endpoint_id)
+        if count is None or isinstance(fields, RawJson):
+            return None
+        # In a thread: the first call reads a vocabulary.
+        return await asyncio.to_thread(count, fields.get("prompt", ""))
 
     async def estimate(self, endpoint_id: str, fields: Mapping[str, Any] | RawJson, workers: int) -> Estimate:
         """What to expect of a job.

@@ -36,6 +36,7 @@ from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import Stores
+from flux_endpoint.wiring.token_counters import token_counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def build_services(
         job_views=JobViews(stores.jobs, workforce, clock),
         batches=BatchService(stores.batches, clock, retention),
         billing=billing,
-        estimates=Estimates(stores.activity),
+        estimates=Estimates(stores.activity, token_counters(settings)),
         activity=ActivityService(stores.activity, stores.webhooks, endpoints, workforce, billing, clock),
         metrics=_metrics(settings, stores, catalog, workforce, pictures, deliverer),
         sources=sources,

@@ -1,4 +1,5 @@
-// What the server expects of the input before it is sent: how long it would take, and whether anybody would draw it.
+// What the server expects of the input before it is sent: how long it would take, whether anybody would draw it, and how
+// much of the prompt would be read.
 
 import * as api from "./api.js";
 import { byId } from "./dom.js";
@@ -30,13 +31,19 @@ export class Estimate {
     if (document.hidden) return;
     const { signal } = (this.#asking = new AbortController());
     let words = "";
+    let tokens;
     try {
-      if (key.get()) words = sentence(await api.estimate(this.#form.endpoint.id, this.#complete, signal));
+      if (key.get()) {
+        const expected = await api.estimate(this.#form.endpoint.id, this.#complete, signal);
+        words = sentence(expected);
+        if (byId("prompt").value.trim()) ({ tokens } = expected);
+      }
     } catch {
       // Half-written JSON, a wrong number, a server that is away: running tells which, where it belongs.
     }
     if (signal.aborted) return;
     byId("estimate").textContent = words;
+    showTokens(tokens);
     this.ask(AGAIN_MS);
   }
 
@@ -53,4 +60,12 @@ function sentence({ executionTime, queueTime, jobsAhead, notice }) {
   if (queueTime === undefined) return `${time}; no worker is ready yet.`;
   if (!queueTime) return `${time}, at once.`;
   return `${time}, after ${seconds(queueTime)} in the queue (${jobsAhead} ahead).`;
+}
+
+// Where the server counts none, none are shown.
+function showTokens(tokens) {
+  const isCut = Boolean(tokens) && tokens.t5 > tokens.t5Limit;
+  byId("token-count").classList.toggle("over", isCut);
+  byId("token-count").title = tokens ? "Of the two text encoders T5 decides what is drawn; CLIP adds the general look, and leaves out what is too long for it." : "";
+  byId("token-count").textContent = tokens ? `${tokens.t5} of ${tokens.t5Limit} T5 tokens${isCut ? ", the rest is not read" : ""} · ${tokens.clip} of ${tokens.clipLimit} CLIP` : "";
 }
