@@ -71,7 +71,8 @@ async def test_only_what_came_by_it_can_be_read(gateway: Gateway) -> None:
         ({"aspect_ratio": "wide", "width": 256}, "aspect_ratio must be two whole numbers"),
         ({"aspect_ratio": "9:1"}, "aspect_ratio asks for"),
         ({"input_image": "abc"}, "input_image is no valid base64"),
-        ({"image_prompt": "abc"}, "image_prompt is not taken here"),
+        ({"image_prompt": "abc"}, "image_prompt needs FLUX.1 Redux"),
+        ({"webhook_url": "https://x/y"}, "webhook_url is not taken here"),
         ({"output_format": "bmp"}, "output_format must be"),
     ],
 )

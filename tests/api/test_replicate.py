@@ -102,7 +102,7 @@ async def test_a_version_is_known_by_id_and_by_name(gateway: Gateway) -> None:
         ({"input": {"auth": "secret-token"}}, "prompt is required"),
         ({"input": LAKE | {"num_outputs": 4}}, "num_outputs must be 1"),
         ({"input": LAKE | {"image": "data:,x"}}, "image must be a data: URL in base64"),
-        ({"input": LAKE | {"image_prompt": "data:,x"}}, "image_prompt is not taken here"),
+        ({"input": LAKE | {"image_prompt": "https://x/y.png"}}, "image_prompt needs FLUX.1 Redux"),
         ({"input": LAKE | {"megapixels": "2"}}, "megapixels must be"),
         ({"input": LAKE | {"aspect_ratio": "x"}}, "aspect_ratio must be"),
         ({"input": LAKE | {"aspect_ratio": "x", "width": 256}}, "aspect_ratio must be"),

@@ -80,11 +80,12 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.source_picture import SourcePicture
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import finish
-needed = dict.fromkeys(("image", "mask"), SourcePicture("k", "a", 512, 512))
+needed = dict.fromkeys(("image", "mask", "image_prompt"), SourcePicture("k", "a", 512, 512))
 for endpoint_id, engine in build_engines(dict.fromkeys(CATALOG, "fake"), CATALOG).items():
     engine.load()
     for kind in ("png", "jpeg"):
-        finish(engine.generate(parse_input({"prompt": "x", **needed, "image_format": kind}, CATALOG[endpoint_id])))
+        fields = {"prompt": "x", **needed, "image_format": kind}
+        finish(engine.generate(parse_input(fields, CATALOG[endpoint_id], has_redux=True)))
 heavy = {"torch", "numpy", "PIL", "diffusers", "transformers", "huggingface_hub"} & sys.modules.keys()
 sys.exit(f"imported {heavy}" if heavy else 0)
 """

@@ -10,7 +10,9 @@ from schemathesis import GenerationMode
 
 from flux_endpoint.core.inputs import INPUTS
 
-_NAMES = {row.name: {row.name, *row.aliases} for row in INPUTS if row.name in ("image", "mask", "loras")}
+_NAMES = {
+    row.name: {row.name, *row.aliases} for row in INPUTS if row.name in ("image", "mask", "loras", "image_prompt")
+}
 _LISTS = {"init_images"}
 # Less than the steps of the picture, and none in a client's bucket: no schema says so.
 _DRAFT = "stop_after"
@@ -33,11 +35,11 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
 
 
 def _servable(body: Any) -> Any:
-    """With a true picture to draw from, without masks, which need one, LoRAs, of which there are none, and drafts."""
+    """With a true picture to draw from; without masks, which need one, drafts, LoRAs and Redux, which are not there."""
     if isinstance(body, list):
         return [_servable(one) for one in body]
     if isinstance(body, dict):
-        left_out = _NAMES["mask"] | _NAMES["loras"] | {_DRAFT}
+        left_out = _NAMES["mask"] | _NAMES["loras"] | _NAMES["image_prompt"] | {_DRAFT}
         return {name: _in_place_of(name, value) for name, value in body.items() if name not in left_out}
     return body
 

@@ -137,6 +137,23 @@ def test_a_picture_is_drawn_from_files_of_this_machine(run, tmp_path):
     assert "Denoising strength: 0.5" in infotext_in(drawn.read_bytes())
 
 
+def test_a_picture_is_read_as_a_prompt_from_a_file_of_this_machine(run, tmp_path):
+    Image.new("RGB", (640, 320), "red").save(tmp_path / "boat.png")
+    arguments = ["generate", "a boat", "--image-prompt", str(tmp_path / "boat.png"), "--model", "fake", "-o", "a.png"]
+    code, out, err = run(*arguments, "--redux-model", "fake", "--image-prompt-scale", "0.5", "--seed", "1")
+    assert code == 0, err
+    # It has no say in the size.
+    assert out.startswith("a.png: 1024 x 1024, 28 steps, seed 1")
+    told = parameters_in((tmp_path / "a.png").read_bytes())
+    kept = decode_sent((tmp_path / "boat.png").read_bytes())
+    assert told["image_prompt"] == hashlib.sha256(kept.data).hexdigest()
+    assert told["image_prompt_scale"] == 0.5
+    assert "source_image" not in told
+    (tmp_path / "a.png").unlink()
+    assert "image_prompt needs FLUX.1 Redux" in assert_one_line(*run(*arguments), expected_code=2)
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_an_unknown_variable_is_answered_with_one_line(run, monkeypatch):
     monkeypatch.setenv("FLUX_ENDPOINT_MODELL", "demo")
     error = assert_one_line(*run("generate", "a lake"), expected_code=2)

@@ -43,7 +43,7 @@ def test_kontext_takes_what_its_page_names_and_no_mask():
     request = parse_input(picture, FLUX_KONTEXT)
     size_and_more = (request.width, request.height, request.num_inference_steps, request.guidance)
     assert (*size_and_more, request.image_format.name, request.strength) == (1024, 1024, 28, 2.0, "png", 1.0)
-    assert not_taken(FLUX_KONTEXT) == ("mask", "strength")
+    assert not_taken(FLUX_KONTEXT) == ("mask", "strength", "image_prompt", "image_prompt_scale")
     assert parse_input(picture | {"mask": "ftp://", "strength": 7}, FLUX_KONTEXT, lambda: request.seed) == request
 
 

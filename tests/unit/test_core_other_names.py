@@ -75,6 +75,8 @@ def test_every_other_name_of_an_input_is_in_a_test_above():
     others = {"steps", "guidance_scale", "output_format", "n", "num_outputs", "num_images_per_prompt"}
     # In test_lora_shelf.py: it needs files.
     others |= {"image_loras"}
+    # In tests/api/test_image_prompts.py.
+    others |= {"redux_image", "image_prompt_strength"}
     assert {alias for row in INPUTS for alias in row.aliases} == others | pictures
 
 

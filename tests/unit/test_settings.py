@@ -3,6 +3,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.scaling import ScaleBy, ScalingRules
@@ -194,6 +195,15 @@ def test_models_that_read_pictures_are_offered_where_they_are_named_and_only_the
     assert [*named.values()] == ["fake", "fake", "./kontext", "fake"]
     with pytest.raises(SettingsError, match="KONTEXT_MODEL"):
         load_settings(Settings, {"kontext_model": "demo"})
+
+
+def test_redux_stands_beside_flux_own_weights_and_only_there():
+    models = {"model": "fake", "schnell_model": "demo", "kontext_model": "fake", "fill_model": "fake"}
+    beside = load_settings(Settings, models | {"redux_model": "fake"})
+    assert [beside.has_redux(spec) for spec in CATALOG.values()] == [True, False, False, False]
+    assert not any(load_settings(Settings, models).has_redux(spec) for spec in CATALOG.values())
+    with pytest.raises(SettingsError, match=r"REDUX_MODEL.*not where MODEL is 'demo'"):
+        load_settings(Settings, {"redux_model": "black-forest-labs/FLUX.1-Redux-dev"})
 
 
 @pytest.mark.parametrize(

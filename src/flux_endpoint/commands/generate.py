@@ -61,7 +61,7 @@ def generate(
     fields, sources = with_files(fields)
     spec, source = model_of(settings, endpoint)
     shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
-    request = parse_input(fields, spec, shelf=shelf)
+    request = parse_input(fields, spec, shelf=shelf, has_redux=settings.has_redux(spec))
     started_s = time.monotonic()
     images = _draw_with_progress(_engine(settings, spec, source), request, sources)
     taken_s = time.monotonic() - started_s
@@ -129,6 +129,7 @@ def _engine(settings: WorkerSettings, spec: ModelSpec, source: str) -> Engine:
         device=settings.device,
         threads=threads,
         memory=settings.memory,
+        redux=settings.redux_model,
         rules=file_rules(settings),
         lora_dir=settings.lora_dir,
     )[spec.endpoint_id]

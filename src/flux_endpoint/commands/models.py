@@ -113,7 +113,9 @@ def _check(source: str, family: ModelFamily, settings: WorkerSettings) -> None:
 def _rows(source: str, family: ModelFamily, settings: WorkerSettings) -> list[tuple[str, str]]:
     if is_fake(source):
         return [("source", source), ("family", family.value), ("note", "no model: flat colours, for tests")]
-    report = check_source(source, family, device=settings.device, download=True, memory=settings.memory)
+    report = check_source(
+        source, family, device=settings.device, download=True, memory=settings.memory, redux=settings.redux_model
+    )
     rows = [
         ("source", report.source),
         ("files", report.location),

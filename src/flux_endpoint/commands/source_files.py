@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_endpoint.core.errors import InvalidParameter
-from flux_endpoint.core.source_picture import SourcePicture
+from flux_endpoint.core.source_picture import PICTURES, SourcePicture
 from flux_endpoint.images.decoding import decode_sent
 
 
@@ -18,7 +18,7 @@ def with_files(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, byt
     """
     read, sources = dict(fields), {}
     # A mask after the picture that it is for.
-    for name in ("image", "mask"):
+    for name in PICTURES:
         if not fields.get(name):
             continue
         image = read["image"] if name == "mask" and fields.get("image") else None

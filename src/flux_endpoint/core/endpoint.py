@@ -16,8 +16,10 @@ from flux_endpoint.core.lora import NO_LORAS, LoraShelf
 from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
 from flux_endpoint.core.pricing import Price, image_cost_usd, share_usd
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import SentPicture, SentPictures
+from flux_endpoint.core.source_picture import PICTURES, SentPicture, SentPictures
 
+# What says something of a picture, and of which.
+_NEED_A_PICTURE: Final = {"strength": ("image", "an image"), "image_prompt_scale": ("image_prompt", "an image_prompt")}
 _EXAMPLE_URLS: Final = {"image": "https://example.com/lake", "mask": "https://example.com/lake-mask"}
 
 
@@ -147,6 +149,7 @@ class FluxEndpoint:
     model: ModelSpec
     is_embedded: bool = False
     shelf: LoraShelf = NO_LORAS
+    has_redux: bool = False
 
     @property
     def endpoint_id(self) -> str:
@@ -191,12 +194,12 @@ class FluxEndpoint:
     @property
     def input_schema(self) -> Mapping[str, Any]:
         """See `EndpointSpec.input_schema`."""
-        return input_schema(self.model)
+        return input_schema(self.model, has_redux=self.has_redux)
 
     @property
     def accepted_schema(self) -> Mapping[str, Any]:
         """See `EndpointSpec.accepted_schema`: null counts as absent."""
-        schema = input_schema(self.model)
+        schema = input_schema(self.model, has_redux=self.has_redux)
         required = schema["required"]
         fields = {name: one if name in required else or_null(one) for name, one in schema["properties"].items()}
         sides = "|".join(str(side) for side in range(SIDE.minimum, SIDE.maximum + 1, SIDE.multiple_of))
@@ -215,7 +218,11 @@ class FluxEndpoint:
         said = None if fields.keys() <= INPUT_NAMES else heard(fields)
         try:
             request = parse_input(
-                fields if said is None else said.inputs, self.model, any_size=any_size, shelf=self.shelf
+                fields if said is None else said.inputs,
+                self.model,
+                any_size=any_size,
+                shelf=self.shelf,
+                has_redux=self.has_redux,
             )
             if said is not None and said.beside:
                 self._check_beside(said.beside, any_size=any_size)
@@ -224,14 +231,15 @@ class FluxEndpoint:
         cost_usd = self._cost_usd(request) * request.num_images
         accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
-        if inputs.get("image"):
+        if inputs.get("image") or inputs.get("image_prompt"):
             idle = (name for name in not_taken(self.model) if inputs.get(name) is not None)
             warnings = tuple(f"{sent_as.get(name, name)} has no effect on {self.display_name}" for name in idle)
             sent = self._pictures_in(fields, inputs, sent_as, any_size=any_size)
-            return replace(accepted, sent=sent, warnings=accepted.warnings + warnings)
-        if inputs.get("strength") is not None:
-            told = f"{sent_as.get('strength', 'strength')} has no effect without an image"
-            return replace(accepted, warnings=(*accepted.warnings, told))
+            accepted = replace(accepted, sent=sent, warnings=accepted.warnings + warnings)
+        for name, (picture, words) in _NEED_A_PICTURE.items():
+            if inputs.get(name) is not None and not inputs.get(picture) and name not in not_taken(self.model):
+                told = f"{sent_as.get(name, name)} has no effect without {words}"
+                accepted = replace(accepted, warnings=(*accepted.warnings, told))
         return accepted
 
     def _cost_usd(self, request: GenerationRequest) -> Decimal:
@@ -254,7 +262,7 @@ class FluxEndpoint:
         """The pictures that are still where the client has them; None where all are kept here."""
         found = {
             name: SentPicture(sent_as.get(name, name), inputs[name])
-            for name in ("image", "mask")
+            for name in PICTURES
             if isinstance(inputs.get(name), str) and inputs[name] and name not in not_taken(self.model)
         }
         return SentPictures(fields, any_size, found) if found else None

@@ -15,7 +15,7 @@ from flux_endpoint.core.inputs import defaults_of, inputs_of
 from flux_endpoint.core.lora import NO_LORAS, Lora, LoraShelf, look_up
 from flux_endpoint.core.negative_mode import STRENGTHS, NegativeMode
 from flux_endpoint.core.shapes import sides_like
-from flux_endpoint.core.source_picture import SourcePicture, steps_left
+from flux_endpoint.core.source_picture import PICTURES, SourcePicture, steps_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class GenerationRequest:
         image: to start from; None for noise alone.
         mask: where `image` is drawn anew; None for everywhere. Never without `image`.
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
+        image_prompt: read by Redux beside the words; None for words alone.
+        image_prompt_scale: what its numbers are multiplied by, 0 to 1; without effect where there is none.
         num_images: how many pictures; the first has `seed`, each other one the seed after it.
         loras: what changes the model, each with the hash of its file, in the order of `lora.look_up`.
         stop_after: after how many of its steps to stop, and to show what the picture would become; 0 for its end.
@@ -52,6 +54,8 @@ class GenerationRequest:
     image: SourcePicture | None = None
     mask: SourcePicture | None = None
     strength: float = 1.0
+    image_prompt: SourcePicture | None = None
+    image_prompt_scale: float = 1.0
     num_images: int = 1
     loras: tuple[Lora, ...] = ()
     negative_mode: NegativeMode = NegativeMode.CFG
@@ -109,6 +113,10 @@ class GenerationRequest:
             fields["loras"] = [lora.to_input() for lora in self.loras]
         else:
             del fields["loras"]
+        if self.image_prompt is None:
+            del fields["image_prompt"], fields["image_prompt_scale"]
+        else:
+            fields["image_prompt"] = self.image_prompt.to_input()
         if self.image is None:
             del fields["image"], fields["mask"], fields["strength"]
             return fields
@@ -125,8 +133,7 @@ class GenerationRequest:
             level = Acceleration(fields.get("acceleration", Acceleration.NONE))
             read: dict[str, Any] = {"image_format": IMAGE_FORMATS[fields["image_format"]], "acceleration": level}
             read["negative_mode"] = NegativeMode(fields.get("negative_mode", NegativeMode.CFG))
-            if "image" in fields:
-                read |= {name: SourcePicture.from_input(fields[name]) for name in ("image", "mask")}
+            read |= {name: SourcePicture.from_input(fields[name]) for name in PICTURES if name in fields}
             if "loras" in fields:
                 read["loras"] = tuple(Lora.from_input(one) for one in fields["loras"])
             if "draft" in fields:
@@ -138,6 +145,7 @@ class GenerationRequest:
 
 # Nothing to choose: requests that are equal but for this are one.
 _WITHOUT_NEGATIVE: Final = {"negative_mode": NegativeMode.CFG}
+_WITHOUT_IMAGE_PROMPT: Final = {"image_prompt_scale": 1.0}
 
 
 def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
@@ -157,6 +165,7 @@ def parse_input(
     *,
     any_size: bool = False,
     shelf: LoraShelf = NO_LORAS,
+    has_redux: bool = False,
 ) -> GenerationRequest:
     """Check inputs against a model's limits and fill in its defaults.
 
@@ -186,6 +195,8 @@ def parse_input(
         values.pop("strength", None)
     else:
         values |= _with_pictures(values, fields, spec.family)
+    prompt = values.get("image_prompt")
+    values |= _WITHOUT_IMAGE_PROMPT if prompt is None else _with_image_prompt(prompt, has_redux)
     values |= _with_negative(values, sent) if values.get("negative_prompt") else _WITHOUT_NEGATIVE
     if values["seed"] == RANDOM_SEED:
         values["seed"] = draw_seed()
@@ -203,10 +214,15 @@ def _with_negative(values: Mapping[str, Any], sent: Collection[str]) -> dict[str
     return {} if "true_cfg_scale" in sent else {"true_cfg_scale": STRENGTHS[values["negative_mode"]]}
 
 
+def _with_image_prompt(picture: object, has_redux: bool) -> dict[str, Any]:
+    if not has_redux:
+        raise InvalidParameter("image_prompt", "needs FLUX.1 Redux, which is not loaded here (setting REDUX_MODEL)")
+    return {"image_prompt": _kept(picture)}
+
+
 def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family: ModelFamily) -> dict[str, Any]:
     """The pictures that are kept, and the size of the result where the client leaves that to them."""
-    found = {name: values.get(name) for name in ("image", "mask")}
-    kept = {name: one if isinstance(one, SourcePicture) else None for name, one in found.items()}
+    kept = {name: _kept(values.get(name)) for name in ("image", "mask")}
     image = kept["image"]
     if image is None or family is ModelFamily.KONTEXT:
         # Kontext's result has a size of its own, as on Runpod.
@@ -214,3 +230,8 @@ def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family:
     asked = [None if fields.get(name) is None else values[name] for name in ("width", "height")]
     width, height = sides_like((image.width, image.height), *asked)
     return {**kept, "width": width, "height": height}
+
+
+def _kept(sent: object) -> SourcePicture | None:
+    """A picture that is kept here; None for one that is still where the client has it, and for none."""
+    return sent if isinstance(sent, SourcePicture) else None

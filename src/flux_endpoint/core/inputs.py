@@ -57,6 +57,7 @@ class Input:
 
 
 MAX_PICTURES: Final = 4
+_OF_REDUX: Final = ("image_prompt", "image_prompt_scale")
 # Far beyond 512 tokens of any language, small enough for a database row.
 _MAX_PROMPT_CHARS: Final = 10_000
 # Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
@@ -100,6 +101,22 @@ INPUTS: Final = (
         in_file="strength",
         aliases=("prompt_strength", "denoising_strength"),
         kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: FloatRange(minimum=0.0, maximum=1.0, default=1.0)},
+    ),
+    Input(
+        "image_prompt",
+        "Picture that is read like a prompt, beside the words. Only where FLUX.1 Redux is loaded.",
+        PictureFile(),
+        in_file="image_prompt",
+        aliases=("redux_image",),
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None},
+    ),
+    Input(
+        "image_prompt_scale",
+        "What the numbers read from `image_prompt` are multiplied by.",
+        FloatRange(minimum=0.0, maximum=1.0, default=1.0),
+        in_file="image_prompt_scale",
+        aliases=("image_prompt_strength",),
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None},
     ),
     Input("width", "Pixels.", SIDE, in_file="width"),
     Input("height", "Pixels.", SIDE, in_file="height"),
@@ -199,9 +216,19 @@ def not_taken(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(row.name for row in INPUTS if row.kinds.get(spec.family, row.kind) is None)
 
 
-def input_schema(spec: ModelSpec) -> JsonSchema:
-    """JSON schema of a model's `input`."""
-    rows = inputs_of(spec)
+def reads_image_prompts(family: ModelFamily) -> bool:
+    """Whether models of a family read pictures as prompts, where FLUX.1 Redux is loaded beside them."""
+    return any(row.name in _OF_REDUX and row.kinds.get(family, row.kind) is not None for row in INPUTS)
+
+
+def input_schema(spec: ModelSpec, *, has_redux: bool = True) -> JsonSchema:
+    """JSON schema of a model's `input`.
+
+    Args:
+        spec: the model.
+        has_redux: whether FLUX.1 Redux is loaded beside it.
+    """
+    rows = [(row, kind) for row, kind in inputs_of(spec) if has_redux or row.name not in _OF_REDUX]
     return {
         "type": "object",
         "title": f"{spec.display_name} input",

@@ -104,7 +104,7 @@ def exact_velocity(
             "pooled_projections": prompt.pooled,
             "encoder_hidden_states": prompt.sequence,
             # Text tokens have no place in the picture.
-            "txt_ids": torch.zeros(prompt.limit, 3),
+            "txt_ids": torch.zeros(prompt.length, 3),
             "img_ids": ids,
         }
         with acting_on(conditions.loras, Tower.TRANSFORMER, transformer):

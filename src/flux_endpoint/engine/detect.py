@@ -20,6 +20,13 @@ class Component(StrEnum):
     T5 = "text_encoder_2"
 
 
+class ReduxPart(StrEnum):
+    """The two models that Redux is made of, under the names of their folders in the layout of diffusers."""
+
+    IMAGE_ENCODER = "image_encoder"
+    IMAGE_EMBEDDER = "image_embedder"
+
+
 # Some tools put one or more of these before all names of a component.
 _WRAPPINGS: Final[Mapping[str, Component | None]] = {
     "model.diffusion_model.": Component.TRANSFORMER,
@@ -44,11 +51,13 @@ _ADAPTER: Final = re.compile(
 _ADAPTERS: Final = {"lokr_": "a LoKr", "hada_": "a LoHa", "dora_scale": "a DoRA", "lora_magnitude_vector": "a DoRA"}
 _T5: Final = ("encoder.block.0.layer.0.SelfAttention.", "shared.weight")
 _CLIP: Final = ("text_model.", "embeddings.token_embedding.", "encoder.layers.0.self_attn.")
-KIND_TEXTS: Final = {
+KIND_TEXTS: Final[Mapping[Component | ReduxPart, str]] = {
     Component.TRANSFORMER: "a FLUX.1 transformer",
     Component.VAE: "an autoencoder",
     Component.CLIP: "a CLIP text encoder",
     Component.T5: "a T5 text encoder",
+    ReduxPart.IMAGE_ENCODER: "a SigLIP image encoder",
+    ReduxPart.IMAGE_EMBEDDER: "a Redux image encoder",
 }
 
 # In this order: the first of them whose mark begins a name is it.

@@ -3,14 +3,14 @@
 import gc
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from flux_endpoint.core.catalog import ModelSpec
-from flux_endpoint.core.errors import OutOfMemory
+from flux_endpoint.core.errors import CheckpointError, OutOfMemory
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.allocator import give_back_freed_memory, keep_freed_memory
 from flux_endpoint.engine.calibration import CALIBRATION, time_step
@@ -31,11 +31,12 @@ from flux_endpoint.engine.lora.cache import LoraCache
 from flux_endpoint.engine.memory_plan import AUTO, MemoryMode, MemoryPlan
 from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules, picture_parameters
 from flux_endpoint.engine.protocol import NO_SOURCES, Drawing, EncodedImage, ModelInfo, StepDone
+from flux_endpoint.engine.redux import with_picture
 from flux_endpoint.engine.residence import Residence
 from flux_endpoint.engine.schedule import make_scheduler
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import Source, naming
-from flux_endpoint.engine.text import cut_warnings
+from flux_endpoint.engine.text import PromptEmbeds, cut_warnings
 from flux_endpoint.engine.weights import (
     LoadedModel,
     check_checkpoint,
@@ -156,10 +157,8 @@ class FluxEngine:
         size = render_size(request.width, request.height, model.vae_scale_factor)
         # 1. Words to vectors; a negative prompt costs time in every step, so only where it acts.
         loras = self._active_loras(model, request)
-        positive = model.text.encode(request.prompt, self._spec.max_text_tokens, loras)
-        mode, away = (request.negative_mode, request.negative_prompt) if request.has_negative else (None, "")
-        negative = model.text.encode(away, self._spec.max_text_tokens, loras) if mode else None
-        yield None
+        positive, negative = yield from self._read_prompts(model, request, sources, loras)
+        mode = request.negative_mode if request.has_negative else None
         # 2. Noise, from the seed alone.
         noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
         # 3. The noise levels to visit, and where to begin: in noise, or in a picture under as much of it as asked for.
@@ -219,6 +218,24 @@ class FluxEngine:
         towers = {Tower.TRANSFORMER: model.transformer, Tower.CLIP: clip, Tower.T5: t5}
         loras = self._loras.active(request.loras, towers, model.device, model.dtype)
         return loras if loras.changes(*Tower) else None
+
+    def _read_prompts(
+        self, model: LoadedModel, request: GenerationRequest, sources: Mapping[str, bytes], loras: ActiveLoras | None
+    ) -> Generator[None, None, tuple[PromptEmbeds, PromptEmbeds | None]]:
+        positive, negative = model.text.encode(request.prompt, self._spec.max_text_tokens, loras), None
+        if request.has_negative:
+            negative = model.text.encode(request.negative_prompt, self._spec.max_text_tokens, loras)
+        yield None
+        if request.image_prompt is None:
+            return positive, negative
+        if model.pictures is None:
+            # The gateway has been told of a Redux, and this worker has not.
+            raise CheckpointError("this worker reads no image_prompt: it was started without REDUX_MODEL")
+        picture = model.pictures.read(sources[request.image_prompt.sha256])
+        yield None
+        # Beside both prompts: it is pushed neither to nor fro.
+        scale = request.image_prompt_scale
+        return with_picture(positive, picture, scale), negative and with_picture(negative, picture, scale)
 
     @staticmethod
     def _preview(

@@ -24,6 +24,7 @@ def build_engines(
     device: str | None = None,
     threads: int | None = None,
     memory: str = AUTO,
+    redux: str | None = None,
     rules: FileRules = DEFAULT_RULES,
     lora_dir: Path | None = None,
     lora_cache_bytes: int = 0,
@@ -39,6 +40,7 @@ def build_engines(
         device: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         memory: how models are kept: `full`, `offload`, `low`, or `auto`, see `memory_plan.py`.
+        redux: FLUX.1 Redux beside those that read pictures as prompts: a Hugging Face id or a folder; None for none.
         rules: of the files that they make.
         lora_dir: folder of the LoRAs that requests may name; None for those alone that come with the embedded model.
         lora_cache_bytes: of LoRAs that each engine keeps in memory beyond those of the picture at hand.
@@ -59,6 +61,7 @@ def build_engines(
             device=device,
             threads=threads,
             memory=memory,
+            redux=redux,
             rules=rules,
             lora_dir=lora_dir,
             lora_cache_bytes=lora_cache_bytes,
@@ -67,7 +70,13 @@ def build_engines(
 
 
 def check_source(
-    source: str, family: ModelFamily, *, device: str | None = None, download: bool = False, memory: str = AUTO
+    source: str,
+    family: ModelFamily,
+    *,
+    device: str | None = None,
+    download: bool = False,
+    memory: str = AUTO,
+    redux: str | None = None,
 ) -> CheckReport:
     """Check that a model could be loaded, reading no weights.
 
@@ -77,11 +86,14 @@ def check_source(
         device: where it would run; None takes CUDA where there is one.
         download: whether missing files are fetched from the Hugging Face hub first.
         memory: as in `build_engines`.
+        redux: as in `build_engines`.
 
     Raises:
         CheckpointError: it could not; the text is one line that says why.
     """
-    report: CheckReport = _torch_side().check_source(source, family, device=device, download=download, memory=memory)
+    report: CheckReport = _torch_side().check_source(
+        source, family, device=device, download=download, memory=memory, redux=redux
+    )
     return report
 
 

@@ -14,7 +14,7 @@ from flux_endpoint.engine.lora.cache import LoraCache
 from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
-from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source
+from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source, with_redux
 from flux_endpoint.engine.step_estimate import measured_operations_per_s
 from flux_endpoint.files.lora_shelf import shelf_of
 
@@ -28,6 +28,7 @@ def build_flux_engines(
     device: str | None,
     threads: int | None,
     memory: str,
+    redux: str | None,
     rules: FileRules,
     lora_dir: Path | None,
     lora_cache_bytes: int,
@@ -36,7 +37,7 @@ def build_flux_engines(
     chosen, shared = choose_device(device), SharedComponents()
     engines = {}
     for endpoint_id, text in sources.items():
-        source = parse_source(text)
+        source = with_redux(parse_source(text), catalog[endpoint_id].family, redux)
         loras = LoraCache(shelf_of(lora_dir, is_embedded=source.kind is SourceKind.DEMO), lora_cache_bytes)
         engines[endpoint_id] = FluxEngine(
             catalog[endpoint_id], source, chosen, threads, memory=memory, shared=shared, rules=rules, loras=loras
@@ -44,10 +45,12 @@ def build_flux_engines(
     return engines
 
 
-def check_source(text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str) -> CheckReport:
+def check_source(
+    text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str, redux: str | None
+) -> CheckReport:
     """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
     chosen = choose_device(device)
-    report = weights.check_source(text, family, device=chosen, download=download, memory=memory)
+    report = weights.check_source(text, family, device=chosen, download=download, memory=memory, redux=redux)
     dtype = weights.dtype_named(report.memory.placement.dtype)
     return replace(report, operations_per_s=measured_operations_per_s(chosen, dtype))
 

@@ -109,13 +109,13 @@ class FusedTransformer:
             prompt: the one that steers.
             conditions: of the picture; its prompts are not read.
         """
-        ids = torch.cat([torch.zeros(prompt.limit, 3), conditions.ids_read])
+        ids = torch.cat([torch.zeros(prompt.length, 3), conditions.ids_read])
         cosines, sines = self._conditioning.pos_embed(ids)
         # Each number stands there twice, once for either half of its pair.
         rotation = (cosines[:, ::2].contiguous(), sines[:, ::2].contiguous())
         tables = [rotation]
         if not self._build.is_in_place:
-            tables = [block.tables(rotation, prompt.limit) for block in self._double]
+            tables = [block.tables(rotation, prompt.length) for block in self._double]
             tables += [block.tables(rotation) for block in self._single]
         return Plan(
             text=self._text_in(prompt.sequence[0].to(self._build.dtype)),

@@ -19,7 +19,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.text import listing
 from flux_endpoint.engine.components import SCHEDULER, TOKENIZERS, Located
-from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind
+from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, ReduxPart
 from flux_endpoint.engine.headers import read_json
 from flux_endpoint.engine.identify import identify
 from flux_endpoint.engine.original_layout import OriginalTensor, is_original, original_tensors
@@ -66,7 +66,7 @@ class CheckedComponent:
         tensors: as stored, by the names of `layout`.
     """
 
-    component: Component
+    component: Component | ReduxPart
     place: Path
     kind: FileKind
     module: Any
@@ -99,17 +99,20 @@ class Checkpoint:
 
     Attributes:
         variant: what its transformer was trained for.
+        components: of the model, and those of Redux where that is beside it.
         tokenizers: folders of CLIP's and T5's.
         scheduler_config: of the noise schedule.
+        picture_processor: makes numbers of the pictures that Redux reads; None without Redux.
     """
 
     source: Source
     located: Located
     family: ModelFamily
     variant: Variant
-    components: Mapping[Component, CheckedComponent]
+    components: Mapping[Component | ReduxPart, CheckedComponent]
     tokenizers: tuple[Path, Path]
     scheduler_config: Mapping[str, Any]
+    picture_processor: Any = None
 
     @property
     def vae_config(self) -> Any:
@@ -134,13 +137,13 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     """
     identified = identify(source, located, family)
     tokenizers = _tokenizers(located)
-    components = {
+    components: dict[Component | ReduxPart, CheckedComponent] = {
         component: _check_component(located, component, *identified.found[component]) for component in Component
     }
     modules = {component: checked.module for component, checked in components.items()}
     _rehearse(modules[Component.TRANSFORMER], modules[Component.VAE])
     for checked in components.values():
-        _compare(checked)
+        compare(checked)
     _check_components_fit(family, *modules.values())
     return Checkpoint(
         source, located, family, identified.variant, components, tokenizers, _scheduler_config(located, family)
@@ -154,14 +157,18 @@ def _check_component(
     config = _config(located, component, kind, tensors)
     with reading(located.configs.get(component, located.places[component])):
         module = _without_memory(component, config)
+    layout = plain_layout(module)
+    if component is Component.TRANSFORMER and any(is_original(name) for name in tensors):
+        layout = original_tensors({name: tensor.shape for name, tensor in layout.items()})
+    return CheckedComponent(component, located.places[component], kind, module, layout, _squeezed(tensors, layout))
+
+
+def plain_layout(module: Any) -> dict[str, OriginalTensor]:
+    """The layout of files whose tensors are those of a module, one by one."""
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     for again in getattr(module, "all_tied_weights_keys", ()):
         shapes.pop(again, None)
-    if component is Component.TRANSFORMER and any(is_original(name) for name in tensors):
-        layout = original_tensors(shapes)
-    else:
-        layout = {name: OriginalTensor(shape, ((name, shape[0]),)) for name, shape in shapes.items()}
-    return CheckedComponent(component, located.places[component], kind, module, layout, _squeezed(tensors, layout))
+    return {name: OriginalTensor(shape, ((name, shape[0]),)) for name, shape in shapes.items()}
 
 
 def _without_memory(component: Component, config: Mapping[str, Any]) -> Any:
@@ -212,14 +219,28 @@ def _config(
         if component not in kind.components:
             raise CheckpointError(f"{component} is {kind.text}, not {KIND_TEXTS[component]}")
         return config_from_shapes(component, shapes)
-    config = {name: value for name, value in read_json(file).items() if name not in _NOT_OURS}
-    wanted, named = _CLASSES[component], config.get("_class_name", config.get("architectures"))
-    found = [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
-    if wanted not in found:
-        raise CheckpointError(f"{file} describes a {' or '.join(found) or 'model of unknown kind'}, not a {wanted}")
+    config = read_config(file, _CLASSES[component])
     if component is Component.TRANSFORMER and located.places[component].is_file():
         # The config beside a lone file may be of a model that was not pruned.
         config |= counted_blocks(shapes)
+    return config
+
+
+def read_config(file: Path, wanted: str) -> dict[str, Any]:
+    """The config of a module, without what is not its maker's to say.
+
+    Args:
+        file: of the config.
+        wanted: name of the class that it must describe.
+
+    Raises:
+        CheckpointError: it cannot be read, or describes something else.
+    """
+    config = {name: value for name, value in read_json(file).items() if name not in _NOT_OURS}
+    named = config.get("_class_name", config.get("architectures"))
+    found = [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
+    if wanted not in found:
+        raise CheckpointError(f"{file} describes a {' or '.join(found) or 'model of unknown kind'}, not a {wanted}")
     return config
 
 
@@ -241,7 +262,12 @@ def _rehearse(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> None:
         vae.decode(torch.empty(1, vae.config.latent_channels, 2, 2))
 
 
-def _compare(checked: CheckedComponent) -> None:
+def compare(checked: CheckedComponent) -> None:
+    """Check that a component's files have the tensors of its module, no others, and in plain or known numbers.
+
+    Raises:
+        CheckpointError: the first problem found, in one line.
+    """
     component, expected, found = checked.component, checked.layout, checked.tensors
     missing = [name for name in expected if name not in found]
     if 2 * len(missing) > len(expected) and component not in checked.kind.components:

@@ -7,7 +7,7 @@ is computed once. It works where classifier-free guidance does not: with few ste
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity
-from flux_endpoint.engine.text import PromptEmbeds
 
 # Added to a length that is divided by.
 _LITTLE: Final = 1e-7
@@ -61,9 +60,9 @@ def nag_velocity(transformer: FluxTransformer2DModel, timesteps: Tensor, conditi
     assert negative is not None
     with torch.inference_mode():
         texts = torch.cat([positive.sequence, negative.sequence], dim=1)
-    both = PromptEmbeds(texts, positive.pooled, positive.tokens, 2 * positive.limit)
+    both = replace(positive, sequence=texts)
     velocity_of_both = exact_velocity(transformer, timesteps, both, conditions)
-    processor = NagProcessor(Nag(conditions.true_cfg_scale), positive.limit)
+    processor = NagProcessor(Nag(conditions.true_cfg_scale), positive.length)
 
     def velocity(step: int, latents: Tensor) -> Tensor:
         # Pictures that are drawn in turns share the transformer: it is as it was before each step ends.

@@ -9,6 +9,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.marks import PROMPTS
+from flux_endpoint.core.source_picture import PICTURES
 from flux_endpoint.engine.protocol import ModelInfo
 
 # LoRAs are a list of objects, as in a request.
@@ -55,7 +56,7 @@ def picture_parameters(
     """
     fields = request.to_input()
     # Of other pictures: which files they were.
-    fields |= {name: one.sha256 for name in ("image", "mask") if (one := getattr(request, name))}
+    fields |= {name: one.sha256 for name in PICTURES if (one := getattr(request, name))}
     left_out = () if rules.has_prompts else PROMPTS
     told = (row for row in INPUTS if row.in_file and row.in_file not in left_out)
     shown = {row.in_file: fields[row.name] for row in told if fields.get(row.name) is not None}

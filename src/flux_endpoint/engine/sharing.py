@@ -10,11 +10,11 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from flux_endpoint.engine.detect import Component
+from flux_endpoint.engine.detect import Component, ReduxPart
 from flux_endpoint.engine.layout import CheckedComponent
 from flux_endpoint.engine.stored import TensorReader
 
-_SHARED: Final = frozenset({Component.VAE, Component.CLIP, Component.T5})
+_SHARED: Final = frozenset({Component.VAE, Component.CLIP, Component.T5, *ReduxPart})
 # Who wrote a config and for what, which no number depends on.
 _UNTOLD: Final = frozenset({"architectures", "dtype", "transformers_version", "sample_size", "use_cache"})
 

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.core.inputs import reads_image_prompts
 from flux_endpoint.engine.components import (
     COMPONENT_WORDS,
     INDEX_FILE,
@@ -43,7 +44,7 @@ FLUX1: Final = "flux1"
 TRANSFORMER_CONFIG: Final = f"{Component.TRANSFORMER}/config.json"
 # The embedded model is two: text encoders and autoencoder serve both of its transformers.
 DEMO_SCHNELL_TRANSFORMER: Final = "transformer_schnell"
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMPONENT_FOLDERS: Final = (*Component, "scheduler", "tokenizer", "tokenizer_2")
 _KIND: Final = "kind"
 _HAS_WORDS: Final = re.compile(rf"(^|\s)({'|'.join([*COMPONENT_WORDS, _KIND])})=")
@@ -74,6 +75,7 @@ class Source:
         base: what it is before components are replaced: `demo`, a hub id, a folder, a file; empty for COMPONENTS.
         components: places of those that were named.
         variant: what the operator says that it is; None if nothing was said.
+        redux: FLUX.1 Redux beside it, a hub id or a folder; None for none.
     """
 
     kind: SourceKind
@@ -82,6 +84,7 @@ class Source:
     base: str
     components: Mapping[Component, Path] = field(default_factory=dict)
     variant: Variant | None = None
+    redux: str | None = None
 
 
 def parse_source(text: str) -> Source:
@@ -109,6 +112,18 @@ def parse_source(text: str) -> Source:
     return Source(kind, text, name, base, components, variant)
 
 
+def with_redux(source: Source, family: ModelFamily, redux: str | None) -> Source:
+    """The source with Redux beside it, where the model reads pictures as prompts.
+
+    Args:
+        source: of the model.
+        family: of the endpoint.
+        redux: a hub id or a folder; None for none.
+    """
+    is_read = redux is not None and source.kind is not SourceKind.DEMO and reads_image_prompts(family)
+    return replace(source, redux=redux) if is_read else source
+
+
 def _kind_and_name(base: str, text: str) -> tuple[SourceKind, str]:
     if base == DEMO:
         return SourceKind.DEMO, DEMO
@@ -117,7 +132,7 @@ def _kind_and_name(base: str, text: str) -> tuple[SourceKind, str]:
         return SourceKind.FOLDER, path.resolve().name
     if base.lower().endswith(WEIGHT_ENDINGS) or (base and path.is_file()):
         return SourceKind.FILE, path.stem
-    if _HUB_ID.fullmatch(base):
+    if HUB_ID.fullmatch(base):
         return SourceKind.HUB, base
     raise CheckpointError(
         f"Model {text}: no such folder, and neither `demo`, a Hugging Face id such as black-forest-labs/FLUX.1-dev "
@@ -182,7 +197,7 @@ def locate(source: Source, family: ModelFamily, *, download: bool) -> Located:
                 transformer = DEMO_SCHNELL_TRANSFORMER if is_schnell else Component.TRANSFORMER
                 return locate_folder(_demo_folder(), family, source.components, transformer)
             case SourceKind.HUB:
-                folder = _hub_folder(source.base, _HUB_FILES, download=download)
+                folder = hub_folder(source.base, _HUB_FILES, download=download)
                 return locate_folder(folder, family, source.components, Component.TRANSFORMER)
             case SourceKind.FOLDER:
                 return locate_folder(Path(source.base).expanduser(), family, source.components, Component.TRANSFORMER)
@@ -205,7 +220,7 @@ def fetch_kind(source: Source) -> Path:
         CheckpointError: they could not be fetched.
     """
     with naming(source):
-        return _hub_folder(source.base, (INDEX_FILE, TRANSFORMER_CONFIG), download=True)
+        return hub_folder(source.base, (INDEX_FILE, TRANSFORMER_CONFIG), download=True)
 
 
 def list_local_models() -> list[LocalModel]:
@@ -240,7 +255,17 @@ def _demo_folder() -> Path:
     return packaged_folder(DEMO)
 
 
-def _hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Path:
+def hub_folder(hub_id: str, patterns: tuple[str, ...], *, download: bool) -> Path:
+    """The files of a repository on the hub.
+
+    Args:
+        hub_id: of the repository.
+        patterns: of the files that are needed.
+        download: whether the hub may be asked; otherwise only what was downloaded before is used.
+
+    Raises:
+        CheckpointError: they are not there and could not be fetched.
+    """
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(patterns), local_files_only=not download))
     except GatedRepoError:

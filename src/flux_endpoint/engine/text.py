@@ -23,6 +23,7 @@ class PromptEmbeds:
 
     Attributes:
         sequence: prompt embeds of T5, (1, limit, joint_attention_dim); padding included, as FLUX was trained with it.
+            Behind them those of a picture, where the prompt has one.
         pooled: pooled embeds of CLIP, (1, pooled_projection_dim).
         tokens: T5 tokens of the whole prompt, its end mark included.
         limit: T5 tokens the transformer reads.
@@ -32,6 +33,11 @@ class PromptEmbeds:
     pooled: Tensor
     tokens: int
     limit: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of the sequence."""
+        return self.sequence.shape[1]
 
     @property
     def is_cut(self) -> bool:

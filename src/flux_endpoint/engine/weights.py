@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.vocabulary import Vocabulary
-from flux_endpoint.engine.detect import Component
+from flux_endpoint.engine.detect import Component, ReduxPart
 from flux_endpoint.engine.identify import check_kind
 from flux_endpoint.engine.layout import CheckedComponent, Checkpoint, check_layout
 from flux_endpoint.engine.memory import available_bytes
@@ -32,10 +32,11 @@ from flux_endpoint.engine.memory_plan import (
 )
 from flux_endpoint.engine.original_layout import split_original
 from flux_endpoint.engine.preview import Previewer
+from flux_endpoint.engine.redux import PicturePrompts, check_redux
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sharing import SharedComponents
-from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source
+from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source, with_redux
 from flux_endpoint.engine.step_estimate import TEXT_TOKENS, step_operations
 from flux_endpoint.engine.stored import TensorReader
 from flux_endpoint.engine.stored_layers import ALIGNMENT_BYTES, keep_stored, size_of
@@ -63,6 +64,7 @@ class LoadedModel:
 
     Attributes:
         vocabulary: the words that it knows, where it is so small that they can be listed.
+        pictures: reads pictures as prompts; None without Redux.
     """
 
     text: TextEncoder
@@ -73,6 +75,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     vocabulary: Vocabulary | None = None
+    pictures: PicturePrompts | None = None
 
     @property
     def vae_scale_factor(self) -> int:
@@ -113,6 +116,7 @@ def check_source(
     download: bool,
     available: int | None = None,
     memory: str = AUTO,
+    redux: str | None = None,
 ) -> CheckReport:
     """Check that a model could be loaded, without reading its weights.
 
@@ -123,11 +127,12 @@ def check_source(
         download: whether missing files are fetched from the hub first.
         available: bytes free on the device; None to ask it.
         memory: a mode of keeping it, or `auto`.
+        redux: FLUX.1 Redux beside it, a hub id or a folder; None for none.
 
     Raises:
         CheckpointError: it could not be loaded.
     """
-    source = parse_source(text)
+    source = with_redux(parse_source(text), family, redux)
     checkpoint = check_checkpoint(source, family, download=download)
     needs = needs_of(checkpoint, device, SharedComponents())
     plan = plan_memory(checkpoint, needs, device, memory, available)
@@ -165,7 +170,14 @@ def check_checkpoint(source: Source, family: ModelFamily, *, download: bool) -> 
             check_kind(kind_folder, family)
     located = locate(source, family, download=download)
     with naming(source):
-        return check_layout(source, located, family)
+        checkpoint = check_layout(source, located, family)
+    if source.redux is None:
+        return checkpoint
+    reads = checkpoint.components[Component.TRANSFORMER].module.config.joint_attention_dim
+    redux = check_redux(source.redux, reads, download=download)
+    return replace(
+        checkpoint, components={**checkpoint.components, **redux.components}, picture_processor=redux.processor
+    )
 
 
 def needs_of(checkpoint: Checkpoint, device: torch.device, shared: SharedComponents) -> Needs:
@@ -226,12 +238,14 @@ def load_checkpoint(
     """
     dtype = dtype_named(placement.dtype)
     components = checkpoint.components
+
+    def load(component: Component | ReduxPart) -> Any:
+        checked = components[component]
+        return shared.get(checked, device, dtype, partial(load_component, checked, device, placement))
+
     size_gb = sum(component.size_bytes for component in checkpoint.component_reports()) / 1e9
     _LOG.info("Reading %.2f GB of %s onto %s", size_gb, checkpoint.source.name, device)
-    transformer, vae, clip, t5 = (
-        shared.get(checked, device, dtype, partial(load_component, checked, device, placement))
-        for checked in (components[component] for component in Component)
-    )
+    transformer, vae, clip, t5 = map(load, Component)
     transformer.pos_embed = RopeCache(transformer.pos_embed, device)
     clip_tokenizer, t5_tokenizer = (
         _tokenizer(kind, folder)
@@ -245,6 +259,10 @@ def load_checkpoint(
             raise CheckpointError(
                 f"{component} knows {words} words and its tokenizer {len(tokenizer)}: they do not fit"
             )
+    pictures = None
+    if checkpoint.picture_processor is not None:
+        encoder, embedder = map(load, ReduxPart)
+        pictures = PicturePrompts(encoder, embedder, checkpoint.picture_processor)
     return LoadedModel(
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
         transformer=transformer,
@@ -254,6 +272,7 @@ def load_checkpoint(
         device=device,
         dtype=dtype,
         vocabulary=_vocabulary(checkpoint),
+        pictures=pictures,
     )
 
 

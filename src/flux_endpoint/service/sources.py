@@ -23,7 +23,13 @@ from flux_endpoint.core.image_formats import is_image_key, new_source_key
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import MAX_SOURCE_BYTES, SentPicture, SentPictures, SourcePicture
+from flux_endpoint.core.source_picture import (
+    MAX_SOURCE_BYTES,
+    PICTURES,
+    SentPicture,
+    SentPictures,
+    SourcePicture,
+)
 from flux_endpoint.core.submission import Submission
 from flux_endpoint.images.protocol import Decode, DecodedPicture
 from flux_endpoint.outbound.protocol import Sender
@@ -113,7 +119,7 @@ class Sources:
         if job.status is not JobStatus.IN_PROGRESS or (job.worker_id, job.claim_token) != (worker_id, token):
             raise LeaseLost(f"Job {job_id} is not held by this worker")
         fields = {} if isinstance(job.input, RawJson) else job.input
-        for picture in (fields.get("image"), fields.get("mask"), fields.get("draft")):
+        for picture in map(fields.get, (*PICTURES, "draft")):
             if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
                 return await self._images.read_whole(str(picture.get("key")))
         raise ImageGone(f"Job {job_id} is drawn from no such picture")

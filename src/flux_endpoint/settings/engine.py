@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
+from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL, ModelSpec
+from flux_endpoint.core.inputs import reads_image_prompts
 from flux_endpoint.settings.fields import PrefixedSettings, setting
 
 # The model that comes with the package.
@@ -50,6 +51,13 @@ class EngineSettings(PrefixedSettings):
         None,
         "Checkpoint of the Flux Fill Dev endpoint, which completes pictures. When unset, it is not offered.",
         _REAL_FORMS,
+        min_length=1,
+    )
+    redux_model: str | None = setting(
+        None,
+        "FLUX.1 Redux, such as black-forest-labs/FLUX.1-Redux-dev: with it Flux Dev and Flux Schnell read pictures as "
+        "prompts. When unset, they take none.",
+        "a hub id, a folder of diffusers, or 'fake'; not where MODEL is 'demo'",
         min_length=1,
     )
     device: str | None = setting(
@@ -129,6 +137,13 @@ class EngineSettings(PrefixedSettings):
             raise ValueError("the embedded model reads no pictures: name FLUX.1's own weights")
         return value
 
+    @field_validator("redux_model")
+    @classmethod
+    def _beside_weights(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("model") == EMBEDDED:
+            raise ValueError("the embedded model reads no pictures: MODEL must name FLUX.1's own weights")
+        return value
+
     @field_validator("log_level", "log_format", "device", "memory", "prompts_in_files", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -161,6 +176,11 @@ class EngineSettings(PrefixedSettings):
             FLUX_FILL.endpoint_id: self.fill_model,
         }
         return {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
+
+    def has_redux(self, spec: ModelSpec) -> bool:
+        """Whether an endpoint that is offered reads pictures as prompts."""
+        is_embedded = self.sources[spec.endpoint_id] == EMBEDDED
+        return self.redux_model is not None and not is_embedded and reads_image_prompts(spec.family)
 
 
 def is_fake(source: str) -> bool:

@@ -277,6 +277,7 @@ def _catalog(settings: Settings, shelves: Mapping[bool, FolderShelf]) -> dict[st
             replace(CATALOG[endpoint_id], acceleration=settings.acceleration),
             is_embedded=source == EMBEDDED,
             shelf=shelves[source == EMBEDDED],
+            has_redux=settings.has_redux(CATALOG[endpoint_id]),
         )
         for endpoint_id, source in settings.sources.items()
     }

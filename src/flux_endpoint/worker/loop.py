@@ -20,6 +20,7 @@ from flux_endpoint.core.errors import (
 )
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
+from flux_endpoint.core.source_picture import PICTURES
 from flux_endpoint.engine.protocol import NO_SOURCES, EncodedImage, Engine
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
@@ -203,7 +204,8 @@ class Worker:
 
     async def _sources_of(self, job: TakenJob, request: GenerationRequest) -> Mapping[str, bytes]:
         """The files that a picture is drawn from, by their hashes."""
-        pictures = [one for one in (request.image, request.mask, request.draft) if one is not None]
+        named = (getattr(request, name) for name in (*PICTURES, "draft"))
+        pictures = [one for one in named if one is not None]
         return {one.sha256: await self._gateway.fetch_source(job, one) for one in pictures} or NO_SOURCES
 
     async def _report(self, job: TakenJob, drawn: Sequence[EncodedImage] | Failed) -> None:

@@ -32,9 +32,8 @@ from flux_endpoint.service.endpoint import Endpoint
 
 DIALECT: Final = "bfl"
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
-# What would make another picture, and nobody to be told of its end.
-_NOT_TAKEN: Final = ("image_prompt", "webhook_url")
-_PICTURES: Final = ("input_image", "mask")
+_WEBHOOK: Final = "webhook_url"
+_PICTURES: Final = ("input_image", "mask", "image_prompt")
 _DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 
 
@@ -42,7 +41,8 @@ async def create(call: Call, key: ApiKey, model: str) -> Response:
     """Queue a picture; ask `polling_url` until it is `Ready`.
 
     `steps` and `guidance` as with every dialect; `width` and `height` win over `aspect_ratio`. `input_image` is a
-    picture to start from, as a URL or in base64, `mask` where it is drawn anew, and `strength` how far.
+    picture to start from, as a URL or in base64, `mask` where it is drawn anew, and `strength` how far. `image_prompt`
+    is one that is read like a prompt, where the server has Redux.
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
     data = await read_body(call, call.body_limit_bytes)
@@ -79,11 +79,9 @@ def read_inputs(data: bytes) -> dict[str, Any]:
     body = decode_json(data)
     if not isinstance(body, Mapping):
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'prompt'")
-    for name in _NOT_TAKEN:
-        if body.get(name) is not None:
-            raise InvalidParameter(
-                name, "is not taken here: a picture to start from is input_image, and no webhook is called"
-            )
+    if body.get(_WEBHOOK) is not None:
+        # Nobody would be told of the end.
+        raise InvalidParameter(_WEBHOOK, "is not taken here: no webhook is called")
     pictures = {name: picture_url(body[name]) for name in _PICTURES if body.get(name) is not None}
     return inputs_in({**body, **pictures}, JPEG)
 

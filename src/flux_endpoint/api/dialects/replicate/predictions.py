@@ -32,7 +32,7 @@ _LONGEST_WAIT_S: Final = 60
 _PREFER: Final = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 _PIXELS: Final[Mapping[object, int]] = {"1": MEGAPIXEL, "0.25": MEGAPIXEL // 4}
 # Pictures that this server cannot use: without them it would be another picture.
-_NOT_TAKEN: Final = ("image_prompt", "control_image")
+_NOT_TAKEN: Final = ("control_image",)
 # Of `prompt_strength`, where Replicate's FLUX starts from a picture.
 _STRENGTH: Final = 0.8
 _PAGE: Final = 100
