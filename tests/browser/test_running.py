@@ -216,6 +216,43 @@ def test_what_is_run_meanwhile_waits_in_a_queue_that_is_seen(page: Page) -> None
     expect(page.locator("#queue-box")).to_be_hidden()
 
 
+def test_what_waits_is_put_in_another_order(visitor: Visitor) -> None:
+    page = visitor.visit()
+    # Nobody serves it, so that all of them wait.
+    page.click("#endpoints >> text=Echo")
+    for name in ("first", "second", "third"):
+        page.fill("#json", json.dumps({"text": name, "prompt": name}))
+        page.click("#run")
+        expect(thumbnails(page)).to_have_count(("first", "second", "third").index(name) + 1)
+    titles = page.locator("#queue .title")
+    expect(titles).to_have_text(["first", "second", "third"])
+    check_access(page)
+    page.get_by_role("button", name="Draw earlier third").press("Enter")
+    expect(titles).to_have_text(["first", "third", "second"])
+    expect(page.get_by_role("button", name="Draw earlier third")).to_be_focused()
+    expect(page.locator("#announcer")).to_have_text("Place 2 of 3 that wait")
+    # What is looked at is looked at still, though it was sent anew.
+    page.get_by_role("button", name="Draw later first").press("Enter")
+    expect(titles).to_have_text(["third", "first", "second"])
+    expect(page.locator("#queue [aria-current=true] .title")).to_have_text("first")
+    page.locator("#queue li").nth(2).drag_to(page.locator("#queue li").nth(0))
+    expect(titles).to_have_text(["second", "third", "first"])
+    # The server knows no other order, and nothing waits twice.
+    shown = page.locator("#queue li").evaluate_all("(entries) => entries.map(({ dataset }) => dataset.set)")
+    headers = {"Authorization": f"Bearer {visitor.api_key}"}
+    newest_first = httpx.get(f"{visitor.server.url}/v2/echo/requests?status=IN_QUEUE", headers=headers).json()
+    assert [one["id"] for one in newest_first["requests"]] == shown[::-1]
+    expect(thumbnails(page)).to_have_count(3)
+    page.reload()
+    expect(titles).to_have_text(["second", "third", "first"])
+    page.get_by_role("button", name="Cancel third").click()
+    expect(titles).to_have_text(["second", "first"])
+    page.get_by_role("button", name="Cancel second").click()
+    expect(page.locator("#queue-box")).to_be_hidden()
+    page.click("#cancel")
+    expect(page.locator("#badge-text")).to_have_text("Cancelled")
+
+
 def test_what_people_write_is_only_ever_text(page: Page) -> None:
     prompt = '<img src=x onerror="document.title=1"> & <script>document.title=2</script>'
     draw(page, prompt=prompt)

@@ -37,6 +37,18 @@ export class Run extends EventTarget {
     return run;
   }
 
+  // The same input once more, not yet sent.
+  copy() {
+    const { set, endpoint, endpointName, input } = this.record;
+    return Run.create({ id: endpoint, name: endpointName }, { ...input, image: this.image }, set);
+  }
+
+  // Whether it waits, and all of its input is here: that of a run of another visit lacks the picture that it starts from.
+  get isMovable() {
+    const { status, input } = this.record;
+    return status === "IN_QUEUE" && Object.keys(input).length > 0 && (input.strength === undefined || Boolean(this.image));
+  }
+
   get isOver() {
     return TERMINAL.has(this.record.status);
   }

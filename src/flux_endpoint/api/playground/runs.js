@@ -35,6 +35,32 @@ export class Runs extends EventTarget {
     return this.#live.get(id);
   }
 
+  // Puts the sets that wait in another order. The server draws first what came first: so all that shall be later than
+  // something that is behind it is sent anew, behind all others, and taken out where it stood. `onReplace` gets each
+  // run that was sent anew, and what stands for it now. Throws ApiError; then what was not sent anew keeps its place.
+  async reorder(sets, onReplace) {
+    const before = this.sets;
+    const places = sets.map((set) => before.findIndex((one) => one[0] === set[0]));
+    const isKept = places.map((place, index) => places.slice(0, index).every((other) => other < place));
+    const first = isKept.indexOf(false);
+    for (const set of first < 0 ? [] : sets.slice(first)) {
+      for (const run of set) await this.#again(run, onReplace);
+    }
+  }
+
+  // Sends a run that waits once more, and only then takes it out: nothing is lost when the server refuses.
+  async #again(run, onReplace) {
+    const { status } = await api.status(run.record.endpoint, run.record.id);
+    if (status !== "IN_QUEUE") return;
+    const again = run.copy();
+    await again.submit();
+    this.#live.delete(run.record.id);
+    this.follow(again);
+    onReplace(run, again);
+    await this.#history.remove([run.record.id]);
+    await run.cancel();
+  }
+
   // Sends inputs as one set, one after the other: what is wrong with the first is wrong with all. `onFirst` is called
   // when the first is taken. Throws ApiError; the error's `sent` are the runs that were taken before.
   async send(runs, onFirst) {
