@@ -94,7 +94,7 @@ def test_curl_draws_with_the_lora_of_the_embedded_model(servers: Servers) -> Non
 
 def test_a_draft_is_picked_and_finished(servers: Servers) -> None:
     server = servers.start()
-    (block,) = code_blocks("drafts.md", "bash")
+    block, by_command = code_blocks("drafts.md", "bash")
     told = run_block(block, server.url, server.folder).replace("}{", "}\n{").splitlines()
     drafts, finished, uninterrupted = (json.loads(line)["output"] for line in told)
     assert drafts["seeds"][2] == finished["seed"] == uninterrupted["seed"]
@@ -103,4 +103,8 @@ def test_a_draft_is_picked_and_finished(servers: Servers) -> None:
     )
     assert one == other
     assert (parameters_in(picked)["stop_after"], "stop_after" in parameters_in(one)) == (8, False)
+    command = f"{shlex.join(COMMAND)} finish --server {server.url}"
+    said = run_block(by_command.replace(".venv/bin/flux-endpoint finish", command), server.url, server.folder)
+    assert said == f"castle.png: seed {finished['seed']}, {finished['cost']} USD\n"
+    assert (server.folder / "castle.png").read_bytes() == one
     assert round(drafts["cost"] / 4 + finished["cost"], 8) == uninterrupted["cost"]

@@ -32,6 +32,7 @@ COMMANDS = [
     ["serve"],
     ["worker"],
     ["generate"],
+    ["finish"],
     ["keys"],
     ["keys", "create"],
     ["keys", "list"],
@@ -493,3 +494,13 @@ def test_generate_takes_loras_by_name_and_scale(run, tmp_path):
     assert (told["path"], told["scale"]) == ("film", 0.5)
     error = assert_one_line(*run(*drawn, "--lora", "flim"), expected_code=2)
     assert "loras[0].path cannot be used: there is no LoRA 'flim' here; there are film" in error
+
+
+def test_finish_needs_a_server_and_its_key(run, tmp_path):
+    code, _, err = run("finish", "some-job", "--data-dir", str(tmp_path))
+    assert code == 2
+    assert err.startswith(
+        f"flux-endpoint: there is no API key: give --api-key, or --data-dir ({tmp_path / 'api-key'}: No"
+    )
+    code, _, err = run("finish", "some-job", "--api-key", "fxe_secret-key", "--server", "http://127.0.0.1:9")
+    assert (code, "no server answers at http://127.0.0.1:9" in err, "fxe_secret-key" in err) == (1, True, False)

@@ -8,7 +8,20 @@ from typing import Annotated, Final
 import typer
 
 from flux_endpoint import __version__
-from flux_endpoint.commands import db, generate, images, keys, models, serve, usage, verify, webhooks, worker, workers
+from flux_endpoint.commands import (
+    db,
+    finish,
+    generate,
+    images,
+    keys,
+    models,
+    serve,
+    usage,
+    verify,
+    webhooks,
+    worker,
+    workers,
+)
 from flux_endpoint.core.errors import (
     CheckpointError,
     FluxEndpointError,
@@ -41,6 +54,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(worker.worker)
 app.command()(generate.generate)
+app.command()(finish.finish)
 app.command()(usage.usage)
 app.command()(verify.verify)
 for noun in (keys, webhooks, workers, models, images, db):
