@@ -43,6 +43,7 @@ async def test_openapi_describes_every_public_operation(gateway: Gateway) -> Non
         "/v2/{endpoint_id}/batch/{batch_id}/finalize": ["post"],
         "/v2/{endpoint_id}/batch/{batch_id}/cancel": ["post"],
         "/v2/{endpoint_id}/retry/{job_id}": ["post"],
+        "/v2/{endpoint_id}/finish/{job_id}": ["post"],
         "/v2/{endpoint_id}/purge-queue": ["post"],
         "/v2/{endpoint_id}/health": ["get"],
         "/v2/billing": ["get"],

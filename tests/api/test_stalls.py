@@ -281,7 +281,7 @@ def test_every_operation_with_a_body_is_measured_here() -> None:
         for route in ROUTES
         if "POST" in route.methods or "PUT" in route.methods
     }
-    # Those on the right read no body; `PUT batch/{batch_id}` takes no more than is small.
+    # Those on the right read no body; `PUT batch/{batch_id}` and `finish` take no more than is small.
     assert taking == {"run", "runsync", "estimate", "batch", "batch/{batch_id}/requests", "job-done", "job-stream"} | {
         "/v1/images/generations",
         "/hf/{model}",
@@ -327,6 +327,7 @@ def test_every_operation_with_a_body_is_measured_here() -> None:
         "stream/{job_id}",
         "cancel/{job_id}",
         "retry/{job_id}",
+        "finish/{job_id}",
         "purge-queue",
         "batch/{batch_id}",
         "batch/{batch_id}/finalize",
