@@ -82,6 +82,25 @@ def test_time_cost_and_seed_are_told(page: Page) -> None:
     assert re.search(r"Time\s+[\d.]+ s", facts)
 
 
+def test_a_draft_is_finished_by_a_button(page: Page) -> None:
+    draw(page, num_inference_steps=6, stop_after=2, seed=9)
+    # 0.0013 for the whole picture.
+    expect(page.locator("#cost")).to_have_text("$0.0004")
+    expect(page.locator("#cost-rule")).to_have_text(re.compile("2 of 6 steps"))
+    draft = page.locator(".frame img[data-kind=picture]").get_attribute("src")
+    page.click("text=Finish")
+    expect(thumbnails(page)).to_have_count(2)
+    badge(page, "done")
+    expect(page.locator(".frame img[data-kind=picture]")).not_to_have_attribute("src", draft or "")
+    expect(page.locator("#actions")).not_to_contain_text("Finish")
+    facts = page.locator("#facts").inner_text()
+    assert "$0.0009" in facts
+    # What is asked next is still a draft; the finished one is asked for as it is.
+    expect(page.locator("#stop_after")).to_have_value("2")
+    thumbnails(page).first.click()
+    expect(page.locator("#stop_after")).to_have_value("0")
+
+
 def test_escape_cancels(page: Page) -> None:
     fill(page, **ENDLESS)
     page.click("#run")

@@ -44,6 +44,7 @@ export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
 export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
 export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
 export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
+export const finish = (endpoint, id) => json(`v2/${endpoint}/finish/${encodeURIComponent(id)}`, { method: "POST", body: {} });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
 const batch = (endpoint, rest = "") => `v2/${endpoint}/batch${rest}`;

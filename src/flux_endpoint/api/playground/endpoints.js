@@ -28,11 +28,11 @@ export function showEndpoint(endpoint) {
   for (const name of ["variations", "sheet-open"]) byId(name).hidden = !endpoint.makesPictures;
 }
 
-export function showCost({ price }, size) {
-  const amount = cost(price, size);
+export function showCost({ price }, size, draft) {
+  const amount = cost(price, size, draft);
   byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
   byId("cost").title = Number.isFinite(amount) ? exactUsd(amount) : "";
-  byId("cost-rule").textContent = calculation(price, size);
+  byId("cost-rule").textContent = calculation(price, size, draft);
   byId("cost-rule").title = "Counted for the limits of keys. Nobody is billed.";
   byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * amount)}`;
 }

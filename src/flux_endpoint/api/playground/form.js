@@ -43,10 +43,19 @@ export class Form extends EventTarget {
       const text = byId(name).value;
       if (name === "true_cfg_scale" && !input.negative_prompt) continue;
       if (name === "strength" && !this.source.value) continue;
+      if (name === "stop_after" && !Number(text)) continue;
       if (text.trim() === "" && !required.includes(name)) continue;
       input[name] = properties[name].type === "string" ? text : Number(text);
     }
     return this.source.value ? { ...input, image: this.source.value } : input;
+  }
+
+  // The steps that a draft has, and those of the whole picture, counted as the server counts them; null for no draft.
+  get draft() {
+    if (!this.endpoint.makesPictures) return null;
+    const [steps, stop, strength] = ["num_inference_steps", "stop_after", "strength"].map((name) => Number(byId(name).value));
+    const of = this.source.value ? Math.max(1, steps - Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0))) : steps;
+    return stop > 0 && stop < of ? { steps: stop, of } : null;
   }
 
   // Puts an input into the fields; what it does not mention gets the endpoint's default.

@@ -42,6 +42,7 @@ class Playground {
       showAll: (runs) => this.show(runs),
       compare: (run) => this.compare(run),
       copyLink: (run, button) => copyFrom(button, this.linkTo(run.record)),
+      finish: (run) => this.runs.finish(run).then((rest) => this.look([rest]), ({ message }) => this.complain(message)),
       source: (run) => this.startFrom(run),
       favourite: (run) => this.favour(run),
       remove: (run) => this.remove(run),
@@ -148,7 +149,7 @@ class Playground {
 
   inputChanged() {
     const size = this.form.size.value;
-    showCost(this.form.endpoint, size);
+    showCost(this.form.endpoint, size, this.form.draft);
     this.estimate.ask();
     this.words.show();
     shapeWelcome(size);

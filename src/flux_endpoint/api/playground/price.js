@@ -5,18 +5,21 @@ import { usd } from "./format.js";
 const PIXELS_PER_MEGAPIXEL = 1_000_000;
 const UNITS_PER_USD = 100_000_000; // charged to the hundred-millionth of a dollar
 
-export function cost(price, { width, height }) {
-  if (price.usdPerMegapixel === undefined) return price.usdPerPicture ?? price.usdPerJob;
-  const exact = (width * height * price.usdPerMegapixel) / PIXELS_PER_MEGAPIXEL;
-  return Math.round(exact * UNITS_PER_USD) / UNITS_PER_USD;
+// `draft`: its steps and those of the whole picture, whose price it costs a share of.
+export function cost(price, { width, height }, draft = null) {
+  const perMegapixel = price.usdPerMegapixel;
+  const whole = perMegapixel === undefined ? (price.usdPerPicture ?? price.usdPerJob) : rounded((width * height * perMegapixel) / PIXELS_PER_MEGAPIXEL);
+  return draft ? rounded((whole * draft.steps) / draft.of) : whole;
 }
+
+const rounded = (amount) => Math.round(amount * UNITS_PER_USD) / UNITS_PER_USD;
 
 export function rule(price) {
   if (price.usdPerPicture !== undefined) return `${usd(price.usdPerPicture)} per picture`;
   return price.usdPerJob !== undefined ? `${usd(price.usdPerJob)} per job` : `${usd(price.usdPerMegapixel)} per megapixel`;
 }
 
-export function calculation(price, { width, height }) {
+export function calculation(price, { width, height }, draft = null) {
   const how = price.usdPerMegapixel === undefined ? rule(price) : `${((width * height) / PIXELS_PER_MEGAPIXEL).toFixed(2)} MP × ${usd(price.usdPerMegapixel)}`;
-  return `${how} · nobody is billed`;
+  return `${how}${draft ? ` × ${draft.steps} of ${draft.of} steps` : ""} · nobody is billed`;
 }

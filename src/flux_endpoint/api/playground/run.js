@@ -30,6 +30,12 @@ export class Run extends EventTarget {
     return run;
   }
 
+  // The job that finishes a draft, which the server has just queued: the same input without the stop.
+  static async finishing({ endpoint, endpointName, id, input: { stop_after: _, ...whole }, output }) {
+    const made = await api.finish(endpoint, id);
+    return new Run({ ...made, endpoint, endpointName, input: { ...whole, seed: output.seed }, createdMs: Date.now() });
+  }
+
   // A job that this page did not send, by the server's answer to a question for it.
   static found(endpoint, body) {
     const run = new Run({ id: body.id, endpoint: endpoint.id, endpointName: endpoint.name, input: {}, createdMs: Date.now() });

@@ -77,6 +77,13 @@ export class Runs extends EventTarget {
     }
   }
 
+  // Has the server draw what a draft has left out; it is a run of its own. Throws ApiError.
+  async finish({ record }) {
+    const run = await Run.finishing(record);
+    this.follow(run);
+    return run;
+  }
+
   // Follows a run to its end, and keeps what comes of it.
   async follow(run) {
     const { record } = run;

@@ -93,6 +93,7 @@ export class Stage extends EventTarget {
     if (this.all) add("four", "All four", () => this.actions.showAll(this.all));
     const url = run && pictureOf(run.record);
     if (url) {
+      if (run.record.input.stop_after) add("finish", "Finish", this.actions.finish);
       if (isOwnPicture(url)) buttons.push(link("down", "Download", pictureUrl(url), { download: fileName(run.record) + endingOf(run.record) }));
       buttons.push(link("open", "Open", pictureUrl(url), { target: "_blank", rel: "noreferrer" }));
       add("compare", "Compare", this.actions.compare);
