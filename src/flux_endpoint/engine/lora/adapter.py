@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn import functional
 
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.lora.changes import Change, Kronecker, LowRank, Whole
@@ -15,6 +16,9 @@ from flux_endpoint.engine.stored_layers import StoredLinear
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.files.lora_names import Tower
 from flux_endpoint.files.lora_outline import Form, LoraLayer, outline
+
+_FIRST: Final = "x_embedder"
+_LAST: Final = "proj_out"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +53,8 @@ def read_adapter(file: Path, towers: Mapping[Tower, nn.Module], device: torch.de
             _require_fit(file, layer, towers[layer.layer.tower])
             tensors = {role: _read(file, stream, name) for role, name in layer.tensors.items() if role != "alpha"}
             for module, change in _changes(layer, tensors).items():
-                changes[layer.layer.tower, module] = _moved(change, device, dtype)
+                columns = linear_size(towers[layer.layer.tower].get_submodule(module))[1]
+                changes[layer.layer.tower, module] = _moved(_widened(change, columns), device, dtype)
     size = sum(tensor.nbytes for change in changes.values() for tensor in change.tensors)
     return Adapter(changes, size)
 
@@ -62,11 +67,23 @@ def _require_fit(file: Path, layer: LoraLayer, tower: nn.Module) -> None:
             raise CheckpointError(f"{file.name} is made for another model: this one has no layer {module}") from None
         size = end - first, layer.columns
         expected = linear_size(linear)
-        if size != expected:
+        if size != expected and not _is_of_dev(layer, size, tower):
             raise CheckpointError(
                 f"{file.name} is made for another model: its {layer.name} changes {size[0]} x {size[1]} numbers of "
                 f"{module}, which has {expected[0]} x {expected[1]} here"
             )
+
+
+def _is_of_dev(layer: LoraLayer, size: tuple[int, int], tower: nn.Module) -> bool:
+    """Whether a change of the first layer is of the numbers that are drawn alone.
+
+    Fill reads more for each token, behind those that dev reads: a LoRA of dev changes the first ones, as in diffusers.
+    """
+    if layer.layer.modules != (_FIRST,) or layer.form is Form.LOKR:
+        return False
+    rows, _ = linear_size(tower.get_submodule(_FIRST))
+    drawn, _ = linear_size(tower.get_submodule(_LAST))
+    return size == (rows, drawn)
 
 
 def linear_size(linear: nn.Module) -> tuple[int, int]:
@@ -120,6 +137,13 @@ def _kronecker(layer: LoraLayer, tensors: Mapping[str, Tensor]) -> dict[str, Cha
         else:
             changes[module] = Kronecker(first[start // block : end // block], second)
     return changes
+
+
+def _widened(change: Change, columns: int) -> Change:
+    """A change of the first numbers that a layer reads, as one of all."""
+    if not isinstance(change, LowRank) or change.down.shape[1] == columns:
+        return change
+    return LowRank(functional.pad(change.down, (0, columns - change.down.shape[1])), change.up)
 
 
 def _moved(change: Change, device: torch.device, dtype: torch.dtype) -> Change:
