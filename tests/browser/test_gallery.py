@@ -156,3 +156,45 @@ def test_how_a_picture_formed_can_be_gone_through(page: Page) -> None:
     check_access(page)
     page.keyboard.press("End")
     expect(image).to_have_attribute("src", re.compile(r"/images/"))
+
+
+@pytest.mark.parametrize("visitor_options", [PHONE | {"color_scheme": "dark"}], ids=["dark-phone"])
+def test_whatever_opens_is_fit_for_everybody_on_a_phone_in_the_dark(
+    visitor: Visitor, visitor_options: dict[str, Any]
+) -> None:
+    page = with_many(visitor, 12)
+
+    def check(*places: str) -> None:
+        for place in places:
+            expect(page.locator(place)).to_be_visible()
+        check_access(page)
+        assert not has_horizontal_scroll(page)
+
+    page.click("#settings summary")
+    fill(page, prompt="a robot " * 60)
+    expect(page.locator("#token-count")).to_have_class(re.compile("over"))
+    check("#unknown")
+    for opener, dialog in (("#key-button", "#key-dialog"), ("#readme-button", "#readme-dialog")):
+        page.click(opener)
+        check(dialog)
+        page.keyboard.press("Escape")
+    page.click("#gallery-open")
+    check("#gallery-dialog")
+    page.click("#gallery-choose")
+    page.locator(TILES).first.click()
+    check("#gallery-delete")
+    page.click("#gallery-choose")
+    page.locator(TILES).first.click()
+    # Its picture is another server's.
+    check(".frame .words")
+    page.click("#actions >> [title=Compare]")
+    check("#stop-picking")
+    page.click("#thumbnails button >> nth=3")
+    check("#compare-dialog")
+    page.keyboard.press("Escape")
+    page.click("#sheet-open")
+    check("#sheet-dialog")
+    page.keyboard.press("Escape")
+    for tab, view in (("#tab-json", "#view-json"), ("#tab-code", "#view-code")):
+        page.click(tab)
+        check(view)

@@ -60,10 +60,10 @@ def test_what_to_expect_is_told_before_anything_runs(visitor: Visitor) -> None:
 def test_how_much_of_a_prompt_is_read_is_told_while_it_is_typed(page: Page) -> None:
     tokens = page.locator("#token-count")
     fill(page, prompt="a lake")
-    expect(tokens).to_have_text("3 of 64 T5 tokens · 4 of 77 CLIP")
+    expect(tokens).to_have_text("Tokens: T5 3/64 · CLIP 4/77")
     check_access(page)
     fill(page, prompt="a lake " * 60)
-    expect(tokens).to_have_text("121 of 64 T5 tokens, the rest is not read · 122 of 77 CLIP")
+    expect(tokens).to_have_text("Tokens: T5 121/64, the rest is not read · CLIP 122/77")
     expect(tokens).to_have_class(re.compile("over"))
     check_access(page)
     fill(page, prompt="")

@@ -67,5 +67,5 @@ function showTokens(tokens) {
   const isCut = Boolean(tokens) && tokens.t5 > tokens.t5Limit;
   byId("token-count").classList.toggle("over", isCut);
   byId("token-count").title = tokens ? "Of the two text encoders T5 decides what is drawn; CLIP adds the general look, and leaves out what is too long for it." : "";
-  byId("token-count").textContent = tokens ? `${tokens.t5} of ${tokens.t5Limit} T5 tokens${isCut ? ", the rest is not read" : ""} · ${tokens.clip} of ${tokens.clipLimit} CLIP` : "";
+  byId("token-count").textContent = tokens ? `Tokens: T5 ${tokens.t5}/${tokens.t5Limit}${isCut ? ", the rest is not read" : ""} · CLIP ${tokens.clip}/${tokens.clipLimit}` : "";
 }
