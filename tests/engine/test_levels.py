@@ -14,7 +14,7 @@ from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
-from flux_endpoint.engine.denoise import Conditions, exact_velocity, extrapolated, guided, is_extrapolated
+from flux_endpoint.engine.denoise import Conditions, Remembered, exact_velocity, extrapolated, guided, is_extrapolated
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
@@ -154,9 +154,14 @@ def test_extrapolation_follows_a_straight_line_and_saves_passes() -> None:
         asked.append(step)
         return latents + 3 * timesteps[step]
 
-    velocity = extrapolated(straight, timesteps)
+    known: Remembered = []
+    velocity = extrapolated(straight, timesteps, known)
     latents = torch.zeros(1, 2, 3)
     for step in range(12):
+        if step == 8:
+            # Another goes on with what this one remembers.
+            assert [at for at, _ in known] == [5, 7]
+            velocity = extrapolated(straight, timesteps, list(known))
         assert torch.allclose(velocity(step, latents), latents + 3 * timesteps[step], rtol=1e-4, atol=50)
     assert asked == [0, 1, 2, 3, 4, 5, 7, 9, 11]
 
