@@ -178,6 +178,18 @@ def test_company_changes_nothing(readers: Engines) -> None:
             return
 
 
+def test_a_picture_is_read_once_while_it_is_among_the_last_few(readers: Engines) -> None:
+    files: dict[str, bytes] = {}
+    pictures = [kept(picture(32 + number, 32), files) for number in range(6)]
+    encoder = readers[DEV]._model.pictures._encoder  # type: ignore[union-attr]
+    passes: list[None] = []
+    hook = encoder.register_forward_hook(lambda *_: passes.append(None))
+    for number, expected in ((0, 1), (0, 1), (1, 2), (2, 3), (3, 4), (0, 4), (4, 5), (3, 5), (0, 6)):
+        draw(readers[DEV], make_request(seed=len(passes), num_inference_steps=1, image_prompt=pictures[number]), files)
+        assert len(passes) == expected
+    hook.remove()
+
+
 def test_a_worker_without_redux_says_so(engines: Engines) -> None:
     files: dict[str, bytes] = {}
     with pytest.raises(CheckpointError, match="started without REDUX_MODEL"):

@@ -231,7 +231,8 @@ class FluxEngine:
         if model.pictures is None:
             # The gateway has been told of a Redux, and this worker has not.
             raise CheckpointError("this worker reads no image_prompt: it was started without REDUX_MODEL")
-        picture = model.pictures.read(sources[request.image_prompt.sha256])
+        sha256 = request.image_prompt.sha256
+        picture = model.pictures.read(sha256, sources[sha256])
         yield None
         # Beside both prompts: it is pushed neither to nor fro.
         scale = request.image_prompt_scale
