@@ -3,15 +3,18 @@
 import base64
 import hashlib
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from flux_endpoint.core.catalog import FLUX_CANNY
+from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import OutboundRefused
 from tests.api.asking import status
-from tests.api.conftest import DEV, ENDPOINTS, PNG_BYTES, WORKER_TOKEN, Gateway, HandWorker
+from tests.api.conftest import DEV, ENDPOINTS, PNG_BYTES, WORKER_TOKEN, FakeSender, Gateway, HandWorker, open_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +200,52 @@ async def test_a_kept_picture_outlives_the_retention_of_results_while_a_job_may_
     assert [piece async for piece in images.read(key)]
     gateway.clock.advance(ms=8 * day_ms)
     assert await images.sweep() == 1
+
+
+CANNY = "/v2/black-forest-labs-flux-1-canny-dev"
+EDGES = file_of((650, 400), colour="white")
+
+
+async def test_a_map_to_draw_along_reaches_the_worker_of_a_model_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENDPOINTS, FLUX_CANNY.endpoint_id, FluxEndpoint(FLUX_CANNY))
+    async with open_gateway(tmp_path, FakeSender()) as gateway:
+        worker = HandWorker(gateway.client, endpoint=CANNY)
+        fields = {"prompt": "a hall", "control_image": data_url(EDGES)}
+        estimated = (await gateway.post(f"{CANNY}/estimate", {"input": fields})).json()["cost"]
+        assert estimated == pytest.approx(640 * 384 * 0.02 / 1e6)
+        # In base64 alone, as Black Forest Labs has it, it is the same.
+        bare = {"prompt": "a hall", "preprocessed_image": base64.b64encode(EDGES).decode(), "output_format": "png"}
+        kept = []
+        for path, body in ((f"{CANNY}/run", {"input": fields}), ("/v1/flux-canny-dev", bare)):
+            assert (await gateway.post(path, body)).status_code == 200
+            job = await worker.take()
+            assert job is not None
+            kept.append(job["input"]["control_image"]["sha256"])
+            assert (job["input"]["width"], job["input"]["height"]) == (640, 384)
+            query = {"claimToken": job["claimToken"], "sha256": kept[-1]}
+            path = f"{CANNY}/job-source/{worker.id}/{job['id']}"
+            reply = await gateway.client.get(path, params=query, headers=worker.headers)
+            assert hashlib.sha256(reply.content).hexdigest() == kept[-1]
+            await worker.finish(job)
+        assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "control_image is required"),
+        ({"image": FOX}, "control_image is required"),
+        ({"control_image_url": data_url(b"GIF89a")}, "control_image_url is no jpeg, png or webp file"),
+        ({"control_image": FOX, "guidance": 101}, "guidance must be between 0 and 100"),
+    ],
+)
+async def test_a_wrong_map_is_refused_by_the_name_of_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], problem: str
+) -> None:
+    monkeypatch.setitem(ENDPOINTS, FLUX_CANNY.endpoint_id, FluxEndpoint(FLUX_CANNY))
+    async with open_gateway(tmp_path, FakeSender()) as gateway:
+        reply = await gateway.post(f"{CANNY}/run", {"input": {"prompt": "a hall"} | fields})
+        assert (reply.status_code, reply.json()["error"]) == (400, f"Invalid parameter: {problem}")
+        assert await HandWorker(gateway.client, endpoint=CANNY).take() is None

@@ -31,7 +31,19 @@ _WORDS = (
 
 # Fill reads a picture with a hole, and the 16 x 16 pixels of the hole, beside each token.
 _FILL_CONFIG = {"in_channels": 2 * 16 + 256, "out_channels": 16}
-_PIPELINES = {ModelFamily.KONTEXT: "FluxKontextPipeline", ModelFamily.FILL: "FluxFillPipeline"}
+# Canny and Depth read the latents of a map beside each token.
+_CONTROL_CONFIG = {"in_channels": 2 * 16, "out_channels": 16}
+_CONFIGS = {
+    ModelFamily.FILL: _FILL_CONFIG,
+    ModelFamily.CANNY: _CONTROL_CONFIG,
+    ModelFamily.DEPTH: _CONTROL_CONFIG,
+}
+_PIPELINES = {
+    ModelFamily.KONTEXT: "FluxKontextPipeline",
+    ModelFamily.FILL: "FluxFillPipeline",
+    ModelFamily.CANNY: "FluxControlPipeline",
+    ModelFamily.DEPTH: "FluxControlPipeline",
+}
 
 
 def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
@@ -49,7 +61,7 @@ def build_checkpoint(folder: Path, family: ModelFamily, seed: int = 0) -> Path:
 
 def _build_modules(folder: Path, family: ModelFamily) -> None:
     is_dev = family is not ModelFamily.SCHNELL
-    config = TRANSFORMER_CONFIG | (_FILL_CONFIG if family is ModelFamily.FILL else {})
+    config = TRANSFORMER_CONFIG | _CONFIGS.get(family, {})
     transformer = FluxTransformer2DModel(**config, guidance_embeds=is_dev).to(torch.bfloat16)
     transformer.save_pretrained(folder / "transformer", max_shard_size="40KB")
     vae = AutoencoderKL(

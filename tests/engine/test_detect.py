@@ -121,7 +121,7 @@ def test_an_all_in_one_checkpoint_holds_all_components() -> None:
     [
         (64, DEV, "a FLUX.1 dev transformer"),
         (384, ModelFamily.FILL, "a FLUX.1 fill transformer"),
-        (128, None, "a FLUX.1 Depth or Canny transformer that reads 2 times as much as it draws"),
+        (128, ModelFamily.CANNY, "a FLUX.1 canny or depth transformer"),
         (192, None, "a FLUX.1 transformer that reads 3 times as much as it draws"),
     ],
 )

@@ -80,7 +80,7 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.source_picture import SourcePicture
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import finish
-needed = dict.fromkeys(("image", "mask", "image_prompt"), SourcePicture("k", "a", 512, 512))
+needed = dict.fromkeys(("image", "mask", "control_image", "image_prompt"), SourcePicture("k", "a", 512, 512))
 for endpoint_id, engine in build_engines(dict.fromkeys(CATALOG, "fake"), CATALOG).items():
     engine.load()
     for kind in ("png", "jpeg"):

@@ -364,7 +364,7 @@ def test_ways_that_are_not_read_are_refused_by_name(
         ("some", "", "dev"),
         ("some", "kind=schnell", "kind=schnell does not fit: by its inputs this is a dev transformer"),
         ("some", "kind=fill", "kind=fill does not fit: by its inputs this is a dev transformer"),
-        ("some", "kind=chroma", "kind= is one of dev, schnell, krea, kontext, fill"),
+        ("some", "kind=chroma", "kind= is one of dev, schnell, krea, kontext, fill, canny, depth"),
     ],
 )
 def test_what_no_tensor_tells_the_name_or_the_user_does(

@@ -174,7 +174,7 @@ def test_a_missing_embedded_model_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
         ("transformer=nowhere.safetensors", "nowhere.safetensors: no such file or folder"),
         ("demo demo kind=dev", "it names two places, demo and demo"),
         ("demo kind=dev 'x", "No closing quotation"),
-        ("demo kind=sdxl", "kind= is one of dev, schnell, krea, kontext, fill"),
+        ("demo kind=sdxl", "kind= is one of dev, schnell, krea, kontext, fill, canny, depth"),
     ],
 )
 def test_words_that_make_no_sense(text: str, problem: str) -> None:

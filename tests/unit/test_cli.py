@@ -102,6 +102,8 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "--image", "no.png"], "image cannot be read: no.png: No such file or directory"),
         (["generate", "a lake", "--image", __file__], "image is no jpeg, png or webp file"),
         (["generate", "a lake", "--mask", __file__], "mask is no jpeg, png or webp file"),
+        (["generate", "a lake", "--control-image", __file__], "control_image is no jpeg, png or webp file"),
+        (["generate", "a hall", "--endpoint", "canny", "--canny-model", "fake"], "control_image is required"),
         (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg, .png or .webp"),
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),
@@ -155,6 +157,17 @@ def test_a_picture_is_read_as_a_prompt_from_a_file_of_this_machine(run, tmp_path
     assert not (tmp_path / "a.png").exists()
 
 
+def test_a_picture_is_drawn_along_a_map_of_this_machine(run, tmp_path):
+    Image.new("RGB", (320, 640), "white").save(tmp_path / "edges.png")
+    drawn = tmp_path / "hall.png"
+    control = ["--endpoint", "canny", "--canny-model", "fake", "--control-image", str(tmp_path / "edges.png")]
+    code, out, _ = run("generate", "a hall", *control, "--seed", "1", "-o", str(drawn))
+    assert code == 0
+    assert out.startswith(f"{drawn}: 320 x 640, 50 steps, seed 1")
+    kept = decode_sent((tmp_path / "edges.png").read_bytes(), None)
+    assert parameters_in(drawn.read_bytes())["control_image"] == hashlib.sha256(kept.data).hexdigest()
+
+
 def test_an_unknown_variable_is_answered_with_one_line(run, monkeypatch):
     monkeypatch.setenv("FLUX_ENDPOINT_MODELL", "demo")
     error = assert_one_line(*run("generate", "a lake"), expected_code=2)
@@ -196,7 +209,7 @@ def test_generate_has_an_option_for_every_input_under_each_of_its_names():
         assert parameters[row.name].opts == (names if row.kind.default is not None else [row.name])
         assert parameters[row.name].help.startswith(row.help)
     assert parameters["num_inference_steps"].help.endswith(
-        "Allowed: 1 to 50; schnell: 1 to 8. Default: 28; schnell: 4; fill: 50."
+        "Allowed: 1 to 50; schnell: 1 to 8. Default: 28; schnell: 4; fill: 50; canny: 50; depth: 30."
     )
 
 

@@ -2,10 +2,19 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL
+from flux_endpoint.core.catalog import (
+    FLUX_CANNY,
+    FLUX_DEPTH,
+    FLUX_DEV,
+    FLUX_FILL,
+    FLUX_KONTEXT,
+    FLUX_SCHNELL,
+    ModelSpec,
+)
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import parse_input
@@ -66,6 +75,8 @@ def test_all_models_have_an_endpoint() -> None:
         FLUX_SCHNELL.endpoint_id: "Flux Schnell",
         FLUX_KONTEXT.endpoint_id: "Flux Kontext Dev",
         FLUX_FILL.endpoint_id: "Flux Fill Dev",
+        FLUX_CANNY.endpoint_id: "Flux Canny Dev",
+        FLUX_DEPTH.endpoint_id: "Flux Depth Dev",
     }
 
 
@@ -81,6 +92,22 @@ def test_kontext_costs_the_same_at_every_size_and_says_what_it_does_not_heed() -
     assert accepted.sent is not None
     assert list(accepted.sent.pictures) == ["image"]
     assert (accepted.input["width"], accepted.input["height"]) == (512, 768)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sent", "warning"),
+    [
+        (FLUX_DEV, {"control_image": "https://x.example/a.png"}, "control_image has no effect on Flux Dev"),
+        (FLUX_DEV, {"preprocessed_image": "https://x.example/a.png"}, "preprocessed_image has no effect on Flux Dev"),
+        (FLUX_CANNY, {"strength": 0.5}, "strength has no effect on Flux Canny Dev"),
+        (FLUX_DEPTH, {"image_url": "https://x.example/b.png"}, "image_url has no effect on Flux Depth Dev"),
+    ],
+)
+def test_a_picture_that_a_model_does_not_read_is_told(spec: ModelSpec, sent: dict[str, Any], warning: str) -> None:
+    needed = {"control_image": "https://x.example/map.png"} if spec.family.reads_map else {}
+    accepted = FluxEndpoint(spec).accept({"prompt": "a lake"} | needed | sent)
+    assert accepted.warnings == (warning,)
+    assert list(accepted.sent.pictures if accepted.sent else ()) == list(needed)
 
 
 @pytest.mark.parametrize("spec", FLUX_ENDPOINTS.values(), ids=FLUX_ENDPOINTS)

@@ -17,7 +17,7 @@ from flux_endpoint.core.image_formats import JPEG, PNG
 from flux_endpoint.core.input_kinds import MAX_SEED
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.core.picture_work import steps_drawn
-from flux_endpoint.core.source_picture import SourcePicture
+from flux_endpoint.core.source_picture import PICTURES, SourcePicture
 
 INFINITY = math.inf
 NAN = math.nan
@@ -303,7 +303,7 @@ def test_whatever_is_sent_is_a_valid_request_or_a_named_problem(fields, spec):
     try:
         request = parse_input({"prompt": "a fox"} | fields, spec)
     except InvalidParameter as problem:
-        assert problem.field in {*FIELDS, "image", "mask"}
+        assert problem.field in {*FIELDS, *PICTURES}
         assert str(problem).startswith(f"Invalid parameter: {problem.field} ")
     else:
         assert parse_input(request.to_input(), spec) == request

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
+from flux_endpoint.core.catalog import FLUX_CANNY, FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.inputs import INPUTS
@@ -54,6 +54,7 @@ PICTURES = {
     "mask": ("mask_url", "mask_image"),
     "strength": ("prompt_strength", "denoising_strength"),
 }
+CONTROL = ("control_image_url", "preprocessed_image")
 
 
 @pytest.mark.parametrize("alias", [alias for aliases in PICTURES.values() for alias in aliases])
@@ -70,11 +71,18 @@ def test_a_strength_without_a_picture_is_told():
     assert accept(prompt_strength=0.5) == ({}, ("prompt_strength has no effect without an image",))
 
 
+@pytest.mark.parametrize("alias", CONTROL)
+def test_what_others_call_a_map_to_draw_along_is_understood(alias):
+    kept = SourcePicture("c", "d", 512, 512)
+    accepted = FluxEndpoint(FLUX_CANNY).accept(FOX | {alias: kept})
+    assert (accepted.input["control_image"], accepted.warnings) == (kept.to_input(), ())
+
+
 def test_every_other_name_of_an_input_is_in_a_test_above():
     pictures = {alias for aliases in PICTURES.values() for alias in aliases}
     others = {"steps", "guidance_scale", "output_format", "n", "num_outputs", "num_images_per_prompt"}
     # In test_lora_shelf.py: it needs files.
-    others |= {"image_loras"}
+    others |= {"image_loras", *CONTROL}
     # In tests/api/test_image_prompts.py.
     others |= {"redux_image", "image_prompt_strength"}
     assert {alias for row in INPUTS for alias in row.aliases} == others | pictures

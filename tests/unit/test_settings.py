@@ -198,9 +198,10 @@ def test_models_that_read_pictures_are_offered_where_they_are_named_and_only_the
 
 
 def test_redux_stands_beside_flux_own_weights_and_only_there():
-    models = {"model": "fake", "schnell_model": "demo", "kontext_model": "fake", "fill_model": "fake"}
+    models = {"model": "fake", "schnell_model": "demo"}
+    models |= dict.fromkeys(("kontext_model", "fill_model", "canny_model", "depth_model"), "fake")
     beside = load_settings(Settings, models | {"redux_model": "fake"})
-    assert [beside.has_redux(spec) for spec in CATALOG.values()] == [True, False, False, False]
+    assert [beside.has_redux(spec) for spec in CATALOG.values()] == [True, *[False] * 5]
     assert not any(load_settings(Settings, models).has_redux(spec) for spec in CATALOG.values())
     with pytest.raises(SettingsError, match=r"REDUX_MODEL.*not where MODEL is 'demo'"):
         load_settings(Settings, {"redux_model": "black-forest-labs/FLUX.1-Redux-dev"})

@@ -9,6 +9,8 @@ from flux_endpoint.core.source_picture import SourcePicture
 @pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.family.value)
 def test_a_job_input_reads_back_as_the_request_it_was_made_of(spec):
     pictures = {"image": SourcePicture("k", "a", 64, 64), "mask": SourcePicture("m", "b", 64, 64)}
+    if spec.family.reads_map:
+        pictures = {"control_image": SourcePicture("c", "c", 64, 64)}
     for sent in ({}, pictures) if spec in (FLUX_DEV, FLUX_SCHNELL) else (pictures,):
         request = parse_input({"prompt": "a lake", "seed": 7, "width": 512, "image_format": "png"} | sent, spec)
         assert GenerationRequest.from_input(request.to_input()) == request

@@ -6,7 +6,10 @@ from flux_endpoint.core.catalog import CATALOG, ModelFamily, ModelSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.settings import WorkerSettings
 
-MODEL_SETTINGS: Final = ("model", "schnell_model", "kontext_model", "fill_model", "redux_model")
+MODEL_SETTINGS: Final = (
+    *("model", "schnell_model", "kontext_model", "fill_model", "canny_model", "depth_model"),
+    "redux_model",
+)
 
 
 def spec_of(family: ModelFamily) -> ModelSpec:

@@ -17,11 +17,23 @@ class ModelFamily(StrEnum):
     SCHNELL = "schnell"  # without; distilled to few steps
     KONTEXT = "kontext"  # dev that reads a picture beside the prompt, and changes it
     FILL = "fill"  # dev that reads a picture with a hole in it, and fills that
+    CANNY = "canny"  # dev that reads a picture of edges, and draws what has them
+    DEPTH = "depth"  # dev that reads a picture of distances, and draws what has them
 
     @property
     def by_tensors(self) -> "ModelFamily":
-        """The family that a file of it looks like: Kontext has the names and shapes of dev."""
-        return ModelFamily.DEV if self is ModelFamily.KONTEXT else self
+        """The family that a file of it looks like: Kontext has names and shapes of dev, and Depth those of Canny."""
+        return {ModelFamily.KONTEXT: ModelFamily.DEV, ModelFamily.DEPTH: ModelFamily.CANNY}.get(self, self)
+
+    @property
+    def by_tensors_words(self) -> str:
+        """What a file of it looks like, for people."""
+        return "canny or depth" if self.reads_map else self.by_tensors.value
+
+    @property
+    def reads_map(self) -> bool:
+        """Whether it draws along a `control_image`."""
+        return self in (ModelFamily.CANNY, ModelFamily.DEPTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,27 @@ FLUX_FILL: Final = ModelSpec(
     price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
 )
 
+FLUX_CANNY: Final = ModelSpec(
+    endpoint_id="black-forest-labs-flux-1-canny-dev",
+    display_name="Flux Canny Dev",
+    description="The one that follows edges: send a picture of edges, and say what has them.",
+    family=ModelFamily.CANNY,
+    max_text_tokens=512,
+    # Runpod has no such endpoint: as Flux Dev.
+    price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
+)
+
+FLUX_DEPTH: Final = ModelSpec(
+    endpoint_id="black-forest-labs-flux-1-depth-dev",
+    display_name="Flux Depth Dev",
+    description="The one that follows distances: send a picture of depths, and say what has them.",
+    family=ModelFamily.DEPTH,
+    max_text_tokens=512,
+    # Runpod has no such endpoint: as Flux Dev.
+    price=Price(Decimal("0.02"), PriceUnit.MEGAPIXEL),
+)
+
 # Those with weights are offered.
 CATALOG: Final[Mapping[str, ModelSpec]] = {
-    spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL, FLUX_KONTEXT, FLUX_FILL)
+    spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL, FLUX_KONTEXT, FLUX_FILL, FLUX_CANNY, FLUX_DEPTH)
 }

@@ -20,7 +20,11 @@ from flux_endpoint.core.source_picture import PICTURES, SentPicture, SentPicture
 
 # What says something of a picture, and of which.
 _NEED_A_PICTURE: Final = {"strength": ("image", "an image"), "image_prompt_scale": ("image_prompt", "an image_prompt")}
-_EXAMPLE_URLS: Final = {"image": "https://example.com/lake", "mask": "https://example.com/lake-mask"}
+_EXAMPLE_URLS: Final = {
+    "image": "https://example.com/lake",
+    "mask": "https://example.com/lake-mask",
+    "control_image": "https://example.com/lake-map",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +235,20 @@ class FluxEndpoint:
         cost_usd = self._cost_usd(request) * request.num_images
         accepted = PricedInput(request.to_input(), cost_usd, () if said is None else said.warnings)
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
-        if inputs.get("image") or inputs.get("image_prompt"):
-            idle = (name for name in not_taken(self.model) if inputs.get(name) is not None)
-            warnings = tuple(f"{sent_as.get(name, name)} has no effect on {self.display_name}" for name in idle)
-            sent = self._pictures_in(fields, inputs, sent_as, any_size=any_size)
-            accepted = replace(accepted, sent=sent, warnings=accepted.warnings + warnings)
+        if not inputs.keys().isdisjoint(not_taken(self.model)):
+            accepted = replace(accepted, warnings=accepted.warnings + self._not_heeded(inputs, sent_as))
+        if any(map(inputs.get, PICTURES)):
+            accepted = replace(accepted, sent=self._pictures_in(fields, inputs, sent_as, any_size=any_size))
         for name, (picture, words) in _NEED_A_PICTURE.items():
             if inputs.get(name) is not None and not inputs.get(picture) and name not in not_taken(self.model):
                 told = f"{sent_as.get(name, name)} has no effect without {words}"
                 accepted = replace(accepted, warnings=(*accepted.warnings, told))
         return accepted
+
+    def _not_heeded(self, inputs: Mapping[str, Any], sent_as: Mapping[str, str]) -> tuple[str, ...]:
+        """A sentence for each input of other models that was sent."""
+        idle = (name for name in not_taken(self.model) if inputs.get(name) is not None)
+        return tuple(f"{sent_as.get(name, name)} has no effect on {self.display_name}" for name in idle)
 
     def _cost_usd(self, request: GenerationRequest) -> Decimal:
         """Of one picture; of a draft its share, so that with what finishes it, it costs as much as in one go."""

@@ -32,6 +32,7 @@ class GenerationRequest:
         acceleration: none in jobs from before there were levels.
         image: to start from; None for noise alone.
         mask: where `image` is drawn anew; None for everywhere. Never without `image`.
+        control_image: the map to draw along; None for none.
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
         image_prompt: read by Redux beside the words; None for words alone.
         image_prompt_scale: what its numbers are multiplied by, 0 to 1; without effect where there is none.
@@ -61,6 +62,7 @@ class GenerationRequest:
     negative_mode: NegativeMode = NegativeMode.CFG
     stop_after: int = 0
     draft: Draft | None = None
+    control_image: SourcePicture | None = None
 
     @property
     def has_negative(self) -> bool:
@@ -117,6 +119,10 @@ class GenerationRequest:
             del fields["image_prompt"], fields["image_prompt_scale"]
         else:
             fields["image_prompt"] = self.image_prompt.to_input()
+        if self.control_image is None:
+            del fields["control_image"]
+        else:
+            fields["control_image"] = self.control_image.to_input()
         if self.image is None:
             del fields["image"], fields["mask"], fields["strength"]
             return fields
@@ -188,12 +194,10 @@ def parse_input(
             complete[row.name] = value
     # Defaults are right: only what was sent is checked.
     values = {**defaults_of(spec), **{name: kind.read(name, complete) for name, kind in sent.items()}}
-    if values["image"] is None:
-        if values.get("mask") is not None:
-            raise InvalidParameter("mask", "needs an image that it is for")
+    if values.get("image") is None:
         # Of nothing.
         values.pop("strength", None)
-    else:
+    if any(map(values.get, PICTURES)):
         values |= _with_pictures(values, fields, spec.family)
     prompt = values.get("image_prompt")
     values |= _WITHOUT_IMAGE_PROMPT if prompt is None else _with_image_prompt(prompt, has_redux)
@@ -222,8 +226,10 @@ def _with_image_prompt(picture: object, has_redux: bool) -> dict[str, Any]:
 
 def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family: ModelFamily) -> dict[str, Any]:
     """The pictures that are kept, and the size of the result where the client leaves that to them."""
-    kept = {name: _kept(values.get(name)) for name in ("image", "mask")}
-    image = kept["image"]
+    if values.get("image") is None and values.get("mask") is not None:
+        raise InvalidParameter("mask", "needs an image that it is for")
+    kept = {name: _kept(values.get(name)) for name in ("image", "mask", "control_image")}
+    image = kept["image"] or kept["control_image"]
     if image is None or family is ModelFamily.KONTEXT:
         # Kontext's result has a size of its own, as on Runpod.
         return kept

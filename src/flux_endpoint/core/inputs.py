@@ -64,6 +64,9 @@ _MAX_PROMPT_CHARS: Final = 10_000
 _AI_SDK_SIZES: Final = frozenset({(1328, 1328), (1472, 1140), (1140, 1472)})
 SIDE: Final = Side(minimum=256, maximum=1536, default=1024, multiple_of=64, odd_sizes=_AI_SDK_SIZES)
 
+# They start from noise alone, and read no picture but the map.
+_FOR_MAP_READERS_NONE: Final = dict.fromkeys((ModelFamily.CANNY, ModelFamily.DEPTH))
+
 
 # In the order in which they are checked, shown, and written into files.
 INPUTS: Final = (
@@ -80,7 +83,11 @@ INPUTS: Final = (
         PictureFile(),
         in_file="source_image",
         aliases=("image_url", "init_image", "input_image"),
-        kinds={ModelFamily.KONTEXT: PictureFile(default=None), ModelFamily.FILL: PictureFile(default=None)},
+        kinds={
+            ModelFamily.KONTEXT: PictureFile(default=None),
+            ModelFamily.FILL: PictureFile(default=None),
+            **_FOR_MAP_READERS_NONE,
+        },
         helps={
             ModelFamily.KONTEXT: "Picture to change, of any size: more than a megapixel is scaled down to one.",
             ModelFamily.FILL: "Picture to complete. Without `width` and `height`, the result has its shape.",
@@ -92,7 +99,7 @@ INPUTS: Final = (
         PictureFile(),
         in_file="source_mask",
         aliases=("mask_url", "mask_image"),
-        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: PictureFile(default=None)},
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: PictureFile(default=None), **_FOR_MAP_READERS_NONE},
     ),
     Input(
         "strength",
@@ -100,7 +107,29 @@ INPUTS: Final = (
         FloatRange(minimum=0.0, maximum=1.0, default=0.6),
         in_file="strength",
         aliases=("prompt_strength", "denoising_strength"),
-        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: FloatRange(minimum=0.0, maximum=1.0, default=1.0)},
+        kinds={
+            ModelFamily.KONTEXT: None,
+            ModelFamily.FILL: FloatRange(minimum=0.0, maximum=1.0, default=1.0),
+            **_FOR_MAP_READERS_NONE,
+        },
+    ),
+    Input(
+        "control_image",
+        "Map to draw along: white edges on black, or near parts bright and far ones dark. Without `width` and "
+        "`height`, the result has its shape.",
+        PictureFile(),
+        in_file="control_image",
+        aliases=("control_image_url", "preprocessed_image"),
+        kinds={
+            **dict.fromkeys((ModelFamily.DEV, ModelFamily.SCHNELL, ModelFamily.KONTEXT, ModelFamily.FILL)),
+            **dict.fromkeys((ModelFamily.CANNY, ModelFamily.DEPTH), PictureFile(default=None)),
+        },
+        helps={
+            ModelFamily.CANNY: "Edges to draw along, white on black, as Canny's algorithm finds them in a photo. "
+            "Without `width` and `height`, the result has its shape.",
+            ModelFamily.DEPTH: "Distances to draw along, what is near bright and what is far dark, as a model of "
+            "depth finds them in a photo. Without `width` and `height`, the result has its shape.",
+        },
     ),
     Input(
         "image_prompt",
@@ -108,7 +137,7 @@ INPUTS: Final = (
         PictureFile(),
         in_file="image_prompt",
         aliases=("redux_image",),
-        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None},
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None, **_FOR_MAP_READERS_NONE},
     ),
     Input(
         "image_prompt_scale",
@@ -116,7 +145,7 @@ INPUTS: Final = (
         FloatRange(minimum=0.0, maximum=1.0, default=1.0),
         in_file="image_prompt_scale",
         aliases=("image_prompt_strength",),
-        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None},
+        kinds={ModelFamily.KONTEXT: None, ModelFamily.FILL: None, **_FOR_MAP_READERS_NONE},
     ),
     Input("width", "Pixels.", SIDE, in_file="width"),
     Input("height", "Pixels.", SIDE, in_file="height"),
@@ -129,6 +158,8 @@ INPUTS: Final = (
         kinds={
             ModelFamily.SCHNELL: IntRange(minimum=1, maximum=8, default=4),
             ModelFamily.FILL: IntRange(minimum=1, maximum=50, default=50),
+            ModelFamily.CANNY: IntRange(minimum=1, maximum=50, default=50),
+            ModelFamily.DEPTH: IntRange(minimum=1, maximum=50, default=30),
         },
     ),
     Input(
@@ -147,6 +178,8 @@ INPUTS: Final = (
         kinds={
             ModelFamily.KONTEXT: FloatRange(minimum=0.0, maximum=10.0, default=2.0),
             ModelFamily.FILL: FloatRange(minimum=0.0, maximum=100.0, default=30.0),
+            ModelFamily.CANNY: FloatRange(minimum=0.0, maximum=100.0, default=30.0),
+            ModelFamily.DEPTH: FloatRange(minimum=0.0, maximum=100.0, default=10.0),
         },
     ),
     Input(

@@ -37,6 +37,24 @@ FLUX.1 Fill [dev] completes a picture where a mask is white.
 - It wants much **guidance** (30) and many **steps** (50).
 - The same input with the same **seed** draws the same picture.
 """,
+    ModelFamily.CANNY: """\
+FLUX.1 Canny [dev] draws along edges: what the prompt says, in the lines of a picture.
+
+- Send the edges as **control_image**: white lines on black, as Canny's algorithm finds them in a photo, not the \
+photo itself.
+- Say what is to be seen as if there were no picture.
+- It wants much **guidance** (30) and many **steps** (50).
+- The same input with the same **seed** draws the same picture.
+""",
+    ModelFamily.DEPTH: """\
+FLUX.1 Depth [dev] draws along distances: what the prompt says, in the space of a picture.
+
+- Send the distances as **control_image**: near parts bright, far ones dark, as a model of \
+depth finds them in a photo, not the photo itself.
+- Say what is to be seen as if there were no picture.
+- It wants more **guidance** (10) than Flux Dev.
+- The same input with the same **seed** draws the same picture.
+""",
 }
 _EMBEDDED: Final = """\
 This server draws with the **small embedded model**, made to try everything without a download. It knows \
@@ -73,6 +91,14 @@ EXAMPLES: Final = {
         "A wooden bench under the tree",
         "Empty beach, gentle waves",
         "A vase of sunflowers on the table",
+    ),
+    ModelFamily.CANNY: (
+        "A lantern of stained glass on a white table",
+        "The same room in the style of a 1920s hotel, evening light",
+    ),
+    ModelFamily.DEPTH: (
+        "A castle of ice on a hill, blue morning light",
+        "A street of a medieval town after rain",
     ),
 }
 

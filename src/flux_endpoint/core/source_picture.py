@@ -9,7 +9,7 @@ MAX_SOURCE_BYTES: Final = 20 * 2**20
 # The media type of a `data:` URL whose transparent parts are what is drawn anew. Without any, white is.
 MASK_BY_TRANSPARENCY: Final = "application/octet-stream;drawn=transparent"
 # The inputs that are pictures, by their names in the table of inputs; a mask after the picture that it is for.
-PICTURES: Final = ("image", "mask", "image_prompt")
+PICTURES: Final = ("image", "mask", "control_image", "image_prompt")
 
 
 @dataclass(frozen=True, slots=True)

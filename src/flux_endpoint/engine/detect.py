@@ -176,12 +176,14 @@ def _transformer(tensors: Mapping[str, TensorHeader], blocks: str) -> FileKind:
         return FileKind("a part of a FLUX.1 transformer")
     read, drawn = _widths(tensors)
     family = family_of(read, drawn, has_guidance=_has(tensors, *GUIDANCE))
-    if read >= 2 * drawn > 0 and family is not ModelFamily.FILL:
-        kind = "Depth or Canny " if read == 2 * drawn else ""
-        return FileKind(f"a FLUX.1 {kind}transformer that reads {read // drawn} times as much as it draws")
+    if read >= 2 * drawn > 0 and family not in (ModelFamily.FILL, ModelFamily.CANNY):
+        return FileKind(f"a FLUX.1 transformer that reads {read // drawn} times as much as it draws")
     names = "BFL names" if _has(tensors, "double_blocks.", "single_blocks.") else "diffusers names"
     return FileKind(
-        f"a FLUX.1 {family} transformer", frozenset({Component.TRANSFORMER}), family, (names, numbers, blocks)
+        f"a FLUX.1 {family.by_tensors_words} transformer",
+        frozenset({Component.TRANSFORMER}),
+        family,
+        (names, numbers, blocks),
     )
 
 
@@ -207,6 +209,8 @@ def family_of(read: int, drawn: int, *, has_guidance: bool) -> ModelFamily:
     """
     if read == 2 * drawn + _MASK_WIDTH:
         return ModelFamily.FILL
+    if read == 2 * drawn > 0:
+        return ModelFamily.CANNY
     return ModelFamily.DEV if has_guidance else ModelFamily.SCHNELL
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
+from flux_endpoint.engine.control import read_map
 from flux_endpoint.engine.denoise import ReadSource
 from flux_endpoint.engine.encoded_source import EncodedSource, encode_source
 from flux_endpoint.engine.fill import read_hole
@@ -36,6 +37,8 @@ def read_sources(
         size: of the picture that is drawn.
         noise: (1, tokens, depth), packed, of the model's device and dtype.
     """
+    if family.reads_map:
+        return None, (yield from read_map(vae, request, files, size))
     image = request.image
     if family is ModelFamily.KONTEXT:
         return None, None if image is None else (yield from read_picture(vae, files[image.sha256]))

@@ -89,11 +89,11 @@ def encode_source(
         noise: (1, tokens, depth), packed, of the model's device and dtype.
     """
     assert request.image is not None
-    pixels = _pixels(files[request.image.sha256], "RGB", request, size)
+    pixels = pixels_of(files[request.image.sha256], "RGB", request, size)
     latents = yield from encode(vae, to_numbers(pixels).to(noise.device, noise.dtype))
     mask, anew = None, None
     if request.mask is not None:
-        anew = _pixels(files[request.mask.sha256], "L", request, size)
+        anew = pixels_of(files[request.mask.sha256], "L", request, size)
         mask = _token_mask(anew, size, latents.shape[1]).to(noise.device, noise.dtype)
     return EncodedSource(pack_latents(latents), noise, mask, pixels, anew)
 
@@ -130,8 +130,18 @@ def _layers(encoder: Any) -> Iterator[Any]:
     yield from middle_layers(encoder)
 
 
-def _pixels(data: bytes, mode: str, request: GenerationRequest, size: RenderSize) -> NDArray[np.uint8]:
-    """A file's pixels, (height, width, channels): the largest middle part of the shape asked for, and a margin."""
+def pixels_of(data: bytes, mode: str, request: GenerationRequest, size: RenderSize) -> NDArray[np.uint8]:
+    """A file's pixels: the largest middle part of the shape asked for, and a margin.
+
+    Args:
+        data: of a PNG file.
+        mode: Pillow's, `RGB` or `L`.
+        request: of the shape asked for.
+        size: that is rendered.
+
+    Returns:
+        (height, width, channels).
+    """
     with Image.open(io.BytesIO(data)) as image:
         # Of equal shapes this is one plain `resize`, as diffusers has it.
         fitted = ImageOps.fit(image.convert(mode), (request.width, request.height), Image.Resampling.LANCZOS)

@@ -18,6 +18,7 @@ _MARKS: Final = {
     ModelFamily.DEV: "a guidance input",
     ModelFamily.SCHNELL: "no guidance input",
     ModelFamily.FILL: "inputs for a mask",
+    ModelFamily.CANNY: "inputs for a map",
 }
 
 
@@ -82,7 +83,9 @@ def identify(source: Source, located: Located, family: ModelFamily) -> Identifie
         # Another part of FLUX.1 in this place; what is of no known kind may be this one with tensors missing.
         if kind.components and component not in kind.components:
             raise CheckpointError(f"{component} is {kind.text}, not {KIND_TEXTS[component]}")
-    return Identified(found, variant_of(place, located.folder, family, source.variant))
+    # The folder of what the hub gave has no telling name.
+    called = source.base if source.kind is SourceKind.HUB else located.folder.name
+    return Identified(found, variant_of(place, located.folder, called, family, source.variant))
 
 
 def check_index(folder: Path) -> None:
@@ -125,4 +128,5 @@ def check_family(family: ModelFamily, found: ModelFamily) -> None:
         CheckpointError: it is of another family.
     """
     if found is not family.by_tensors:
-        raise CheckpointError(f"this is a {found} checkpoint (it has {_MARKS[found]}), and the endpoint needs {family}")
+        what = f"a {found.by_tensors_words} checkpoint (it has {_MARKS[found]})"
+        raise CheckpointError(f"this is {what}, and the endpoint needs {family}")

@@ -305,6 +305,8 @@ def _check_components_fit(
     if family is ModelFamily.FILL:
         # Beside the noisy picture it reads one with a hole, and the pixels of the hole.
         latents = 2 * latents + 4 ** len(vae.config.block_out_channels)
+    elif family.reads_map:
+        latents = 2 * latents
     pairs = (
         (Component.T5, t5.config.d_model, "numbers a token", transformer.config.joint_attention_dim),
         (Component.CLIP, clip.config.hidden_size, "numbers", transformer.config.pooled_projection_dim),

@@ -5,7 +5,15 @@ from typing import Final, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from flux_endpoint.core.catalog import FLUX_DEV, FLUX_FILL, FLUX_KONTEXT, FLUX_SCHNELL, ModelSpec
+from flux_endpoint.core.catalog import (
+    FLUX_CANNY,
+    FLUX_DEPTH,
+    FLUX_DEV,
+    FLUX_FILL,
+    FLUX_KONTEXT,
+    FLUX_SCHNELL,
+    ModelSpec,
+)
 from flux_endpoint.core.inputs import reads_image_prompts
 from flux_endpoint.settings.fields import PrefixedSettings, setting
 
@@ -50,6 +58,18 @@ class EngineSettings(PrefixedSettings):
     fill_model: str | None = setting(
         None,
         "Checkpoint of the Flux Fill Dev endpoint, which completes pictures. When unset, it is not offered.",
+        _REAL_FORMS,
+        min_length=1,
+    )
+    canny_model: str | None = setting(
+        None,
+        "Checkpoint of the Flux Canny Dev endpoint, which draws along edges. When unset, it is not offered.",
+        _REAL_FORMS,
+        min_length=1,
+    )
+    depth_model: str | None = setting(
+        None,
+        "Checkpoint of the Flux Depth Dev endpoint, which draws along distances. When unset, it is not offered.",
         _REAL_FORMS,
         min_length=1,
     )
@@ -130,7 +150,7 @@ class EngineSettings(PrefixedSettings):
         "text, json",
     )
 
-    @field_validator("kontext_model", "fill_model")
+    @field_validator("kontext_model", "fill_model", "canny_model", "depth_model")
     @classmethod
     def _not_embedded(cls, value: str | None) -> str | None:
         if value == EMBEDDED:
@@ -174,6 +194,8 @@ class EngineSettings(PrefixedSettings):
             FLUX_SCHNELL.endpoint_id: self.schnell_source,
             FLUX_KONTEXT.endpoint_id: self.kontext_model,
             FLUX_FILL.endpoint_id: self.fill_model,
+            FLUX_CANNY.endpoint_id: self.canny_model,
+            FLUX_DEPTH.endpoint_id: self.depth_model,
         }
         return {endpoint_id: source for endpoint_id, source in given.items() if source is not None}
 

@@ -108,6 +108,8 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "SCHNELL_MODEL": settings.schnell_source,
         "KONTEXT_MODEL": settings.kontext_model,
         "FILL_MODEL": settings.fill_model,
+        "CANNY_MODEL": settings.canny_model,
+        "DEPTH_MODEL": settings.depth_model,
         "REDUX_MODEL": settings.redux_model,
         "JOBS_PER_WORKER": str(settings.jobs_per_worker),
         "DEVICE": settings.device,

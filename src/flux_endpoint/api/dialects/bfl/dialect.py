@@ -33,7 +33,7 @@ from flux_endpoint.service.endpoint import Endpoint
 DIALECT: Final = "bfl"
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
 _WEBHOOK: Final = "webhook_url"
-_PICTURES: Final = ("input_image", "mask", "image_prompt")
+_PICTURES: Final = ("input_image", "mask", "image_prompt", "control_image", "preprocessed_image")
 _DETAIL: Final = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 
 
