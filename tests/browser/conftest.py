@@ -1,4 +1,4 @@
-"""One server with the embedded model and one browser for all tests of the playground; a fresh profile for each test."""
+"""One server with the embedded model and one browser for all tests of the playground; an empty profile for each."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 # A loaded machine draws ten times slower than a quiet one; only a test that fails waits so long.
 DEADLINE_MS = 90_000
 DESKTOP = {"width": 1440, "height": 900}
+PERMISSIONS = ["clipboard-read", "clipboard-write"]
+DEFAULTS: dict[str, Any] = {"viewport": DESKTOP, "reduced_motion": "reduce", "permissions": PERMISSIONS}
 # Reported by the browser itself, also for what no console shows.
 _WATCH_POLICY = "document.addEventListener('securitypolicyviolation', (event) => console.error(event.blockedURI))"
 
@@ -119,13 +121,64 @@ def visitor_options() -> dict[str, Any]:
     return {}
 
 
+class Profiles:
+    """Profiles of the browser: a new one takes most of a second, one that is emptied a tenth."""
+
+    def __init__(self, browser: Browser, server: Server) -> None:
+        self._browser = browser
+        self._origins = [f"http://{host}:{server.port}" for host in ("127.0.0.1", "localhost")]
+        self._kept: dict[str, BrowserContext] = {}
+
+    def new(self, **options: Any) -> BrowserContext:
+        """One that nobody else ever has."""
+        return self._browser.new_context(**DEFAULTS | options)
+
+    def empty(self, **options: Any) -> BrowserContext:
+        """One in which there is nothing, on a device with these options."""
+        device = repr(sorted(options.items()))
+        if device not in self._kept:
+            self._kept[device] = self.new(**options)
+        self._kept[device].grant_permissions(PERMISSIONS)
+        return self._kept[device]
+
+    def clear(self, context: BrowserContext) -> None:
+        """Leave nothing of what was done with it: no tab, nothing stored, no route, no permission."""
+        blank, *tabs = context.new_page(), *context.pages
+        for tab in tabs:
+            if tab is not blank:
+                tab.close()
+        context.unroute_all(behavior="ignoreErrors")
+        context.clear_cookies()
+        context.clear_permissions()
+        cleaner = context.new_cdp_session(blank)
+        for origin in self._origins:
+            cleaner.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        blank.close()
+
+
+@pytest.fixture(scope="package")
+def profiles(browser: Browser, server: Server) -> Profiles:
+    return Profiles(browser, server)
+
+
 @pytest.fixture
-def visitor(browser: Browser, server: Server, api_key: str, visitor_options: dict[str, Any]) -> Iterator[Visitor]:
-    options = {"viewport": DESKTOP, "reduced_motion": "reduce", "permissions": ["clipboard-read", "clipboard-write"]}
-    context = browser.new_context(**options | visitor_options)
+def own_profile() -> None:
+    """For tests that change a profile for good: its clock, or the scripts that all its pages begin with."""
+
+
+@pytest.fixture
+def visitor(
+    request: pytest.FixtureRequest,
+    profiles: Profiles,
+    server: Server,
+    api_key: str,
+    visitor_options: dict[str, Any],
+) -> Iterator[Visitor]:
+    has_own = "own_profile" in request.fixturenames
+    context = profiles.new(**visitor_options) if has_own else profiles.empty(**visitor_options)
     visitor = Visitor(context, server, api_key, [])
     yield visitor
-    context.close()
+    context.close() if has_own else profiles.clear(context)
     # In every test: the policy holds, no other host is asked, no script fails.
     assert visitor.complaints == []
 

@@ -88,6 +88,7 @@ def test_the_program_is_copied_as_it_is_seen(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()").startswith("export RUNPOD_API_KEY='fxe_")
 
 
+@pytest.mark.usefixtures("own_profile")
 def test_copying_needs_no_clipboard_of_the_browsers(visitor: Visitor) -> None:
     """As on a page that came over plain http from another machine."""
     visitor.context.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")

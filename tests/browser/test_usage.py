@@ -3,6 +3,7 @@
 import json
 
 import httpx
+import pytest
 from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.webhook import FAILURES_TO_PAUSE
@@ -20,6 +21,7 @@ def figure(page: Page, place: str, name: str) -> int:
     return int(page.locator(f"#{place} [data-figure='{name}']").inner_text().replace(",", ""))
 
 
+@pytest.mark.usefixtures("own_profile")
 def test_the_figures_appear_follow_and_change_with_the_range(visitor: Visitor) -> None:
     page = visitor.visit()
     page.clock.install()

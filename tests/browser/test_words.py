@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions import SMALL, badge, draw, fill, thumbnails
@@ -26,6 +27,7 @@ def test_words_that_the_model_does_not_know_are_told_while_they_are_typed(page: 
     expect(page.locator("#warnings")).to_contain_text("does not know: robot")
 
 
+@pytest.mark.usefixtures("own_profile")
 def test_real_weights_know_all_words(visitor: Visitor) -> None:
     def as_real(route) -> None:
         reply = route.fetch()
