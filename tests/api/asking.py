@@ -1,7 +1,9 @@
 """Short ways to ask about jobs of an endpoint of one's own."""
 
+import asyncio
 from typing import Any
 
+from flux_endpoint.service.workforce import Workforce
 from tests.api.conftest import ECHO, Gateway
 
 
@@ -19,3 +21,12 @@ async def status(gateway: Gateway, job_id: str, endpoint: str = ECHO) -> dict[st
 async def workers(gateway: Gateway, endpoint: str = ECHO) -> dict[str, int]:
     counts = (await gateway.get(f"{endpoint}/health")).json()["workers"]
     return {state: count for state, count in counts.items() if count}
+
+
+async def until_held(workforce: Workforce, worker_id: str) -> None:
+    """Wait until a call of a worker is held."""
+    async with asyncio.timeout(30):
+        while True:
+            if (worker := workforce._registry.get(worker_id)) and (worker.takes or worker.stops):
+                return
+            await asyncio.sleep(0)

@@ -7,22 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flux_endpoint.service.workforce import Workforce
-from tests.api.asking import status, submit, workers
+from tests.api.asking import status, submit, until_held, workers
 from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
 
 IDLE = {"idle": 1, "ready": 1}
 BUSY = {"ready": 1, "running": 1}
-
-
-async def until_held(workforce: Workforce, worker_id: str) -> None:
-    """Wait until a call of a worker is held."""
-    async with asyncio.timeout(30):
-        while True:
-            if (worker := workforce._registry.get(worker_id)) and (worker.takes or worker.stops):
-                return
-            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -228,7 +219,7 @@ async def test_a_worker_whose_stop_channel_is_silent_gets_nothing_until_it_asks_
     gateway.clock.advance(s=3)
     job_id = await submit(gateway)
     # It seems to leave: what it got now, it would drop.
-    assert await asyncio.wait_for(held, 5) == []
+    assert await asyncio.wait_for(held, 30) == []
     assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
     assert (await third_party.take())["id"] == job_id
 

@@ -7,7 +7,7 @@ import pytest
 
 from flux_endpoint.core.job import Completed
 from flux_endpoint.service.workforce import Workforce
-from tests.api.asking import status, submit, workers
+from tests.api.asking import status, submit, until_held, workers
 from tests.api.conftest import DEV, ECHO, Gateway, ThirdPartyWorker
 
 pytestmark = pytest.mark.anyio
@@ -132,8 +132,8 @@ async def test_an_unhealthy_worker_loses_its_jobs_and_gets_no_more(
 
 async def test_a_held_take_of_a_worker_that_becomes_unhealthy_is_not_served(gateway: Gateway) -> None:
     workforce = gateway.services.workforce
-    waiting = asyncio.create_task(workforce.take("pod-1", ["echo"], 5))
-    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(workforce.take("pod-1", ["echo"], 60))
+    await until_held(workforce, "pod-1")
     await workforce.ping_unhealthy("pod-1", ["echo"], "hot")
     job_id = await submit(gateway)
     await asyncio.sleep(0.05)
@@ -148,10 +148,10 @@ async def test_a_worker_that_asks_for_a_restart_gets_nothing_until_it_has_been(
     first, second = await submit(gateway), await submit(gateway)
     await third_party.take()
     stopping = asyncio.create_task(gateway.services.workforce.stops("pod-1", ["echo"], 60))
-    await asyncio.sleep(0.05)
+    await until_held(gateway.services.workforce, "pod-1")
     await third_party.done(first, {"output": 1, "stopPod": True})
     # A process that ends after its job is not held up by its call on the stop channel.
-    assert await asyncio.wait_for(stopping, 5) == []
+    assert await asyncio.wait_for(stopping, 30) == []
     assert (await status(gateway, first))["status"] == "COMPLETED"
     assert await workers(gateway) == {"initializing": 1}
     # The process goes on: it asks a second after its last job, and then again as soon as it is answered.
@@ -170,7 +170,7 @@ async def test_a_leaving_worker_that_drops_its_call_has_ended(gateway: Gateway, 
     await third_party.done(first, {"stopPod": True})
     gateway.clock.advance(s=1)
     held = asyncio.create_task(gateway.services.workforce.take("pod-1", ["echo"], 60))
-    await asyncio.sleep(0.05)
+    await until_held(gateway.services.workforce, "pod-1")
     held.cancel()
     await asyncio.gather(held, return_exceptions=True)
     assert (await third_party.take())["id"] == second
@@ -206,9 +206,9 @@ async def test_an_idle_worker_comes_before_a_busy_one(gateway: Gateway) -> None:
     workforce = gateway.services.workforce
     for number in range(10):
         busy = asyncio.create_task(workforce.take("busy", ["echo"], 60, is_free=False))
-        await asyncio.sleep(0.01)
+        await until_held(workforce, "busy")
         idle = asyncio.create_task(workforce.take("idle", ["echo"], 60, is_free=True))
-        await asyncio.sleep(0.01)
+        await until_held(workforce, "idle")
         first = await submit(gateway)
         assert [claim.job.id for claim in await idle] == [first]
         # Nobody else is there for the next one.
@@ -229,9 +229,9 @@ async def test_a_throttled_worker_is_counted_and_served_last(gateway: Gateway) -
     assert details[2]["reason"] == "its step takes 40.0 ms, 21.0 ms is usual for its kind"
     for number in range(5):
         slow = asyncio.create_task(workforce.take("slow", ["echo"], 60, is_free=True))
-        await asyncio.sleep(0.01)
+        await until_held(workforce, "slow")
         quick = asyncio.create_task(workforce.take("quick-1", ["echo"], 60, is_free=True))
-        await asyncio.sleep(0.01)
+        await until_held(workforce, "quick-1")
         first = await submit(gateway)
         assert [claim.job.id for claim in await quick] == [first]
         # No other one is free for the next one.

@@ -26,7 +26,7 @@ SMALL = '{"prompt": "a lake", "image_size": {"width": 256, "height": 256}, "seed
 def tls_server(tmp_path_factory: pytest.TempPathFactory, tls_files: Mapping[str, Path]) -> Iterator[Server]:
     """A server as in the guide, whose steps take long enough to be interrupted."""
     servers = Servers(tmp_path_factory.mktemp("server"))
-    yield servers.start(model="fake:0.1", tls_port=free_port(), **tls_files)
+    yield servers.start(model="fake:0.2", tls_port=free_port(), **tls_files)
     servers.close()
 
 
@@ -104,7 +104,7 @@ def test_a_client_that_waits_no_longer_cancels(tls_server: Server) -> None:
         "ids = []",
         "arguments = small | {'num_inference_steps': 50}",
         "try:",
-        "    fal_client.subscribe('fal-ai/flux/dev', arguments=arguments, client_timeout=1.2, on_enqueue=ids.append)",
+        "    fal_client.subscribe('fal-ai/flux/dev', arguments=arguments, client_timeout=4, on_enqueue=ids.append)",
         "except fal_client.FalClientTimeoutError:",
         "    print(json.dumps(vars(fal_client.status('fal-ai/flux/dev', ids[0]))))",
     )

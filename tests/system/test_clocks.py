@@ -38,7 +38,7 @@ def clock_of(environment: dict[str, str]) -> float:
     return float(done.stdout)
 
 
-@pytest.mark.parametrize("skew_s", [40, -3_600])
+@pytest.mark.parametrize("skew_s", [90, -3_600])
 def test_two_gateways_whose_clocks_differ_take_no_job_from_each_other(
     servers: Servers, postgres_url: str, library: str, tmp_path: Path, skew_s: int
 ) -> None:
@@ -59,7 +59,7 @@ def test_two_gateways_whose_clocks_differ_take_no_job_from_each_other(
         # Asked at the other one.
         job = gateways[(number + 1) % 2].wait_status(job_id, "COMPLETED")
         assert "retries" not in job
-        assert 4_000 <= job["executionTime"] < 30_000
+        assert 4_000 <= job["executionTime"] < 60_000
         assert 0 <= job["delayTime"] < 60_000
     for gateway in gateways:
         wait_until(lambda gateway=gateway: gateway.health()["workers"]["ready"] == 4, "each knows the workers of both")

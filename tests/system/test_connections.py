@@ -107,7 +107,7 @@ def test_a_head_that_does_not_come_in_time_is_given_up(server):
     def wait_with(said):
         start = time.monotonic()
         answer = answer_to(server, said)
-        return 5 < time.monotonic() - start < 20, answer[:13]
+        return 5 < time.monotonic() - start < 30, answer[:13]
 
     with ThreadPoolExecutor() as pool:
         nothing, *begun = pool.map(wait_with, (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nA"))
@@ -177,4 +177,4 @@ def test_an_idle_connection_outlives_a_load_balancers(servers):
         start = time.monotonic()
         while client.recv(65_536):
             pass
-        assert 1.5 < time.monotonic() - start < 10
+        assert 1.5 < time.monotonic() - start < 30

