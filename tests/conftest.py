@@ -12,7 +12,22 @@ from pathlib import Path
 import pytest
 
 from tests.proxy import Proxy, proxy_to
-from tests.servers import Servers, wait_until
+from tests.servers import Server, Servers, wait_until
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Groups begin by themselves with the largest. A long test that began last would be waited for by idle processes.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the embedded model, for tests of the group `pictures`, which one process runs."""
+    servers = Servers(tmp_path_factory.mktemp("demo"))
+    try:
+        yield servers.start(model="demo")
+    finally:
+        servers.close()
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 
 from flux_endpoint.core.marks import parameters_in
-from tests.servers import COMMAND, DEADLINE_S, Servers
+from tests.servers import COMMAND, DEADLINE_S, Server, Servers
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
@@ -80,8 +81,9 @@ def test_a_picture_is_drawn_from_a_picture(servers: Servers) -> None:
     assert told["source_image"] == parameters_in(second)["source_image"]
 
 
-def test_curl_draws_with_the_lora_of_the_embedded_model(servers: Servers) -> None:
-    server = servers.start(model="demo")
+@pytest.mark.xdist_group("pictures")
+def test_curl_draws_with_the_lora_of_the_embedded_model(demo_server: Server) -> None:
+    server = demo_server
     (block,) = code_blocks("loras.md", "bash")
     answer = json.loads(run_block(block, server.url, server.folder))
     assert answer["status"] == "COMPLETED", answer

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.xdist_group("connections")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     servers = Servers(tmp_path_factory.mktemp("server"))
     try:
-        yield servers.start()
+        # None of these tests wants a picture.
+        yield servers.start(workers=0)
     finally:
         servers.close()
 
@@ -169,7 +170,7 @@ def test_a_body_without_end_is_cut_off(server):
 
 
 def test_an_idle_connection_outlives_a_load_balancers(servers):
-    server = servers.start(keep_alive_s=2)
+    server = servers.start(keep_alive_s=2, workers=0)
     with connect(server) as client:
         client.sendall(b"GET /v2/endpoints HTTP/1.1\r\nHost: x\r\n\r\n")
         while b"flux-1-schnell" not in client.recv(65_536):

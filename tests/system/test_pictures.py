@@ -1,30 +1,21 @@
 """The embedded model through the whole line, and without a server."""
 
-from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 
-from tests.servers import SCHNELL, Server, Servers, run_command, wait_until
+from tests.servers import SCHNELL, run_command, wait_until
 
-# Together on one of the parallel processes, so that two of them share a server.
+# Together on one of the parallel processes, so that they share a server.
 pytestmark = pytest.mark.xdist_group("pictures")
 
 SMALL = {"width": 256, "height": 256, "image_format": "png", "seed": 7}
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    servers = Servers(tmp_path_factory.mktemp("server"))
-    try:
-        yield servers.start(model="demo")
-    finally:
-        servers.close()
-
-
-def test_both_endpoints_draw_with_the_embedded_model(server, tmp_path):
+def test_both_endpoints_draw_with_the_embedded_model(demo_server, tmp_path):
+    server = demo_server
     job = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
     picture = httpx.get(job["output"]["image_url"])
     assert picture.headers["content-type"] == "image/png"
@@ -47,7 +38,9 @@ def test_both_endpoints_draw_with_the_embedded_model(server, tmp_path):
     assert (tmp_path / "lake.png").read_bytes() == picture.content
 
 
-def test_a_model_that_was_unloaded_draws_the_same_bytes_again(server):
+def test_a_model_that_was_unloaded_draws_the_same_bytes_again(demo_server):
+    server = demo_server
+
     def picture():
         job = server.wait_status(server.submit(num_inference_steps=2, **SMALL), "COMPLETED")
         return httpx.get(job["output"]["image_url"]).content

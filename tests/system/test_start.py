@@ -43,7 +43,7 @@ def test_the_greeting_has_all_that_the_first_picture_needs(servers):
 
 
 def test_the_key_is_shown_at_the_first_start_only(servers):
-    server = servers.start()
+    server = servers.start(workers=0)
     key = (server.data_dir / "api-key").read_text().strip()
     server.signal(signal.SIGTERM)
     server.wait_exit()
@@ -114,7 +114,7 @@ def test_a_taken_port_is_one_line(tmp_path):
 
 
 def test_a_second_server_on_the_same_data_is_one_line(servers, tmp_path):
-    server = servers.start()
+    server = servers.start(workers=0)
     text = refusal(run_command("serve", cwd=tmp_path, port=0, model="fake", data_dir=server.data_dir), 2)
     assert f"another server (pid {server.process.pid}) already uses DATA_DIR" in text
 
@@ -158,7 +158,7 @@ def test_a_worker_with_a_wrong_token_ends_with_one_line(servers, tmp_path):
 
 
 def test_keys_can_be_made_and_revoked_beside_a_running_server(servers):
-    server = servers.start()
+    server = servers.start(workers=0)
     made = run_command("keys", "create", "friend", cwd=server.folder)
     assert made.returncode == 0, made.stderr
     headers = {"Authorization": made.stdout.splitlines()[-1]}

@@ -122,7 +122,7 @@ def test_ctrl_c_does_not_wait_for_a_receiver(servers, receiver):
 
 
 def test_a_key_with_many_slow_receivers_does_not_delay_another_keys_webhook(servers, receiver):
-    server = servers.start(outbound_allow="127.0.0.0/8", rate_limits="off")
+    server = servers.start(outbound_allow="127.0.0.0/8", rate_limits="off", workers=0)
     made = run_command("keys", "create", "quick", cwd=server.folder, data_dir=server.data_dir).stdout
     quick = {"Authorization": f"Bearer {made.split()[-1]}"}
     # One machine under many names, each of which answers when it may.
