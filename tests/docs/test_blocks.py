@@ -22,6 +22,9 @@ from flux_endpoint.commands.app import app
 from flux_endpoint.core.vocabulary import Vocabulary
 from tests.servers import DEADLINE_S, Server, Servers
 
+# Together on one of the parallel processes, so that they share a server.
+pytestmark = pytest.mark.xdist_group("blocks")
+
 ROOT = Path(__file__).parents[2]
 NODE_MODULES = ROOT / "tests" / "clients" / "node" / "node_modules"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

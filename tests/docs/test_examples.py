@@ -14,6 +14,9 @@ from PIL import Image
 
 from tests.servers import DEADLINE_S, DEV, SCHNELL, Server, Servers
 
+# Together on one of the parallel processes, so that they share a server.
+pytestmark = pytest.mark.xdist_group("examples")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = {".sh": ["bash"], ".py": [sys.executable], ".mjs": ["node"]}
 # What each asks for, told back by the listing of jobs and by the picture itself.

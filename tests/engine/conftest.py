@@ -22,8 +22,17 @@ torch.set_num_threads(1)
 # Else a warning would fail whichever test comes first, and no other.
 torch.set_warn_always(True)
 
+HERE = Path(__file__).parent
 SPECS = {ModelFamily.DEV: FLUX_DEV, ModelFamily.SCHNELL: FLUX_SCHNELL}
 Change = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Those of one file on one of the parallel processes, so that what a file writes and loads is made once. Long ones
+    # are free to begin first.
+    for item in items:
+        if HERE in item.path.parents and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
