@@ -307,6 +307,7 @@ def world(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iter
     world.runner.close()
 
 
+@pytest.mark.slow
 def test_the_store_answers_as_the_model_does(world, database):
     asked_for = os.environ.get("HISTORIES")
     profile = settings(

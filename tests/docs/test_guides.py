@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,18 @@ from flux_endpoint.core.marks import parameters_in
 from tests.servers import COMMAND, DEADLINE_S, Server, Servers
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+
+# On one of the parallel processes.
+on_shared_server = pytest.mark.xdist_group("guides")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    servers = Servers(tmp_path_factory.mktemp("server"))
+    try:
+        yield servers.start(model="fake")
+    finally:
+        servers.close()
 
 
 def code_blocks(guide: str, language: str) -> list[str]:
@@ -30,7 +43,7 @@ def run_block(block: str, url: str, folder: Path) -> str:
 
 
 def test_curl_follows_a_job_to_its_end(servers: Servers) -> None:
-    server = servers.start(model="fake:0.05")
+    server = servers.start(model="fake:0.2")
     (block,) = code_blocks("progress.md", "bash")
     messages = [
         json.loads(data) for data in re.findall(r"^data: (.*)$", run_block(block, server.url, server.folder), re.M)
@@ -46,8 +59,8 @@ def test_curl_follows_a_job_to_its_end(servers: Servers) -> None:
     assert all(message["progress"]["total"] == 28 for message in messages if "progress" in message)
 
 
-def test_curl_makes_the_pictures_of_a_batch(servers: Servers) -> None:
-    server = servers.start(model="fake")
+@on_shared_server
+def test_curl_makes_the_pictures_of_a_batch(server: Server) -> None:
     (block,) = code_blocks("batches.md", "bash")
     added, finalized, page = re.findall(r"\{.*?\}(?=\{|$)", run_block(block, server.url, server.folder).strip())
     assert json.loads(added)["requestTotal"] == 3
@@ -66,8 +79,8 @@ def test_a_picture_is_signed_and_checked_as_the_guide_says(servers: Servers, tmp
     assert re.search(r"^  prompt +a lake at dawn$", told, re.M)
 
 
-def test_a_picture_is_drawn_from_a_picture(servers: Servers) -> None:
-    server = servers.start()
+@on_shared_server
+def test_a_picture_is_drawn_from_a_picture(server: Server) -> None:
     by_curl, by_command = code_blocks("pictures-from-pictures.md", "bash")
     answers = run_block(by_curl, server.url, server.folder).replace("}{", "}\n{").splitlines()
     *drawn, estimated = map(json.loads, answers)
@@ -94,8 +107,8 @@ def test_curl_draws_with_the_lora_of_the_embedded_model(demo_server: Server) -> 
     assert "loras[0].path cannot be used: there is no LoRA 'woodcut' here; there are screenprint" in refused
 
 
-def test_a_draft_is_picked_and_finished(servers: Servers) -> None:
-    server = servers.start()
+@on_shared_server
+def test_a_draft_is_picked_and_finished(server: Server) -> None:
     block, by_command = code_blocks("drafts.md", "bash")
     told = run_block(block, server.url, server.folder).replace("}{", "}\n{").splitlines()
     drafts, finished, uninterrupted = (json.loads(line)["output"] for line in told)
