@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, expect
 
-from tests.servers import DEADLINE_S, Server
+from tests.servers import DEADLINE_S, Server, wait_until
 
 SMALL = {"prompt": "a calm sea at night", "width": 256, "height": 256, "num_inference_steps": 4}
 # Long enough for several previews on a quiet machine.
@@ -71,9 +71,12 @@ class HandWorker:
     def take(self) -> dict[str, Any]:
         """The next job, waited for."""
         url = f"{self._url}/job-take/hand?gpu=cpu&claim=1"
-        reply = httpx.get(url, headers=self._headers, timeout=DEADLINE_S)
-        assert reply.status_code == httpx.codes.OK, reply.text
-        return reply.json()
+
+        def taken() -> Any:
+            reply = httpx.get(url, headers=self._headers, timeout=DEADLINE_S)
+            return reply.status_code == httpx.codes.OK and reply.json()
+
+        return wait_until(taken, "there is a job for the hand")
 
     def tell(self, job: dict[str, Any], **progress: Any) -> None:
         """Say how far a job is."""

@@ -150,8 +150,8 @@ def test_a_worker_elsewhere_gives_its_job_back_when_told_to_go(servers):
 
 
 def test_cancel_ends_a_running_job_within_a_step(servers):
-    # 50 steps of a second would hold the next job up for longer than anything here is waited for.
-    server = servers.start(model="fake:2")
+    # 50 such steps would hold the next job up for longer than anything here is waited for.
+    server = servers.start(model="fake:4")
     job_id = server.submit(num_inference_steps=50)
     server.wait_status(job_id, "IN_PROGRESS")
     reply = server.client.post(f"/cancel/{job_id}")
