@@ -64,6 +64,27 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
 
+def server_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate of a server of that name, which signs for itself, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / f"{name}.pem", folder / f"{name}.key"
+    files[0].write_bytes(_pem(certificate))
+    files[1].write_bytes(key_as_pem(key))
+    return files
+
+
 def key_as_pem(key: Any, form: Any = serialization.PrivateFormat.PKCS8, encryption: Any = _OPEN) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, encryption)
 

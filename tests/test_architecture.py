@@ -24,6 +24,7 @@ OTHER_READERS_OF_THE_ENVIRONMENT = {
     "wiring/fleet.py": "hands it on to the workers that it starts",
     "fleet/ray_host.py": "hands that of its machine on to the worker that it starts there",
     "wiring/tracing.py": "heeds the variables that name a collector to every program of OpenTelemetry's",
+    "wiring/loras.py": "heeds the variables that tell every program of the hub's where that is, and who asks",
     "wiring/threads.py": "sets what PyTorch will read, unless it is set",
     "engine/kernels.py": "other libraries' settings are a part of what the bytes of a picture depend on",
 }

@@ -1,6 +1,8 @@
 """A gateway inside the test's own event loop, with a clock the test moves and a worker it plays by hand."""
 
+import hashlib
 import json
+from asyncio import to_thread
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +23,7 @@ from flux_endpoint.core.endpoint import EndpointSpec, FluxEndpoint
 from flux_endpoint.core.errors import FluxEndpointError, OutboundFailed
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat
-from flux_endpoint.outbound.protocol import Answer
+from flux_endpoint.outbound.protocol import NO_HEADERS, Answer
 from flux_endpoint.service.custom import CustomEndpoint
 from flux_endpoint.service.janitor import Janitor
 from flux_endpoint.service.job_views import JobViews
@@ -109,6 +111,7 @@ class FakeSender:
         self.answers: list[int | Answer | FluxEndpointError] = []
         self.files: dict[str, bytes] = {}
         self.fetched: list[str] = []
+        self.headers: dict[str, Mapping[str, str]] = {}
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         self.sent.append(Sent(method, url, headers, body))
@@ -119,11 +122,21 @@ class FakeSender:
             return answer
         return Answer(answer, b"<Error><Code>AccessDenied</Code></Error>" if answer == 403 else b"")
 
-    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+    async def fetch(
+        self, url: str, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bytes:
         self.fetched.append(url)
+        self.headers[url] = headers
         if url not in self.files:
             raise OutboundFailed("the answer is HTTP 404")
         return self.files[url]
+
+    async def save(
+        self, url: str, file: Path, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> str:
+        data = await self.fetch(url, limit_bytes, timeout_s, headers)
+        await to_thread(file.write_bytes, data)
+        return hashlib.sha256(data).hexdigest()
 
 
 async def no_sleep(_: float) -> None:
@@ -212,15 +225,17 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def open_gateway(folder: Path, sender: "FakeSender") -> AsyncIterator[Gateway]:
+async def open_gateway(
+    folder: Path, sender: "FakeSender", endpoints: Mapping[str, EndpointSpec] = ENDPOINTS, **changes: Any
+) -> AsyncIterator[Gateway]:
     """A gateway with its database and pictures in a folder."""
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
-    settings = Settings(data_dir=folder)
+    settings = Settings(data_dir=folder, **changes)
     if not (folder / "jobs.db").exists():
         await copy_empty_database(folder / "jobs.db")
     stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
-    built = build_services(settings, stores, ENDPOINTS, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
+    built = build_services(settings, stores, endpoints, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
     quick_views = JobViews(stores.jobs, built.routes.workforce, clock, queue_period_s=0.02, silence_s=0.1)
     services = replace(built.routes, job_views=quick_views, hold_s=0.05, hot_loop_s=0)
     await services.accounts.create("test", API_KEY)

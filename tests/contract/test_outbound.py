@@ -1,10 +1,13 @@
 """The way out to places that clients name: real sockets, real bytes, and the addresses it never touches."""
 
 import asyncio
+import hashlib
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from flux_endpoint.core.outbound import PUBLIC_ONLY, parse_outbound_allow
 from flux_endpoint.outbound.client import GuardedSender
 from flux_endpoint.outbound.late import LateSender
 from flux_endpoint.outbound.protocol import Answer, Sender
+from tests.certificates import server_certificate
 
 pytestmark = pytest.mark.anyio
 
@@ -261,3 +265,59 @@ async def test_a_fetch_ends_in_time_however_slowly_the_file_comes():
     async with receiving(OK[:-1], hold_s=30) as receiver:
         with pytest.raises(OutboundFailed, match=r"no answer within 0\.2 s"):
             await sender("127.0.0.1").fetch(f"http://127.0.0.1:{receiver.port}/", 2**20, 0.2)
+
+
+async def test_a_file_is_saved_with_its_hash(tmp_path: Path):
+    data = bytes(range(256)) * 2**13
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+    async with receiving(answer) as receiver:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        way_out, file = LateSender(parse_outbound_allow("127.0.0.1"), "x"), tmp_path / "film"
+        assert await way_out.save(url, file, len(data), 20) == hashlib.sha256(data).hexdigest()
+        assert file.read_bytes() == data
+        with pytest.raises(OutboundFailed, match="the file has more than 2 MB"):
+            await way_out.save(url, file, len(data) - 1, 20)
+
+
+async def test_a_secret_is_told_to_nobody_but_whom_it_is_for(tmp_path: Path):
+    async with receiving(OK) as there, receiving(redirect_to(f"http://b.example:{there.port}/film")) as here:
+        way_out = sender("a.example, b.example", a_example="127.0.0.1", b_example="127.0.0.1")
+        secret = {"Authorization": "Bearer geheim"}
+        await way_out.save(f"http://a.example:{here.port}/", tmp_path / "film", 4, 20, secret)
+    assert b"Bearer geheim" in here.requests[0]
+    assert b"geheim" not in there.requests[0]
+
+
+@asynccontextmanager
+async def receiving_tls(answer: bytes, folder: Path) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+    """A server with TLS for the name localhost: its port, and who believes its certificate."""
+    certificate, key = server_certificate(folder, "localhost")
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    server = await asyncio.start_server(reply, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], ssl.create_default_context(cafile=str(certificate))
+
+
+async def test_a_file_is_saved_over_tls_and_no_redirect_leads_away_from_it(tmp_path: Path):
+    async def saved(answer: bytes, *, is_believed: bool = True) -> bytes:
+        async with receiving_tls(answer, tmp_path) as (port, tls):
+            rules, look_up = parse_outbound_allow("localhost, 127.0.0.1"), names(localhost="127.0.0.1")
+            way_out = GuardedSender(rules, "x", look_up, tls if is_believed else None)
+            await way_out.save(f"https://localhost:{port}/film", tmp_path / "film", 4, 20)
+            return (tmp_path / "film").read_bytes()
+
+    assert await saved(OK) == b"done"
+    with pytest.raises(OutboundFailed, match="the certificate of localhost is not valid"):
+        await saved(OK, is_believed=False)
+    async with receiving(OK) as plain:
+        with pytest.raises(OutboundFailed, match="a redirect leads away from https"):
+            await saved(redirect_to(f"http://127.0.0.1:{plain.port}/film"))
+    assert plain.requests == []

@@ -207,7 +207,7 @@ def test_packed_layers_are_changed_as_plain_ones_are(changes, transformer, tmp_p
 
 def test_what_was_not_used_for_longest_is_forgotten_first(lora_dir, transformer):
     shelf = FolderShelf((lora_dir,))
-    film, oil, ink = (Lora(name, 1.0, shelf.sha256_of(name)) for name in ("film", "oil", "ink"))
+    film, oil, ink = (Lora(name, 1.0, shelf.find(name).sha256) for name in ("film", "oil", "ink"))
     where = ({Tower.TRANSFORMER: transformer}, torch.device("cpu"), torch.float32)
     size = read(lora_dir / "film.safetensors", transformer).size_bytes
     cache = LoraCache(shelf, 2 * size)
@@ -245,7 +245,7 @@ def engine(checkpoints, lora_dir) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def lora(lora_dir):
     shelf = FolderShelf((lora_dir,))
-    return lambda name, scale=1.0: Lora(name, scale, shelf.sha256_of(name))
+    return lambda name, scale=1.0: Lora(name, scale, shelf.find(name).sha256)
 
 
 def pixels(data: bytes) -> bytes:

@@ -54,6 +54,8 @@ class GatewayInMemory:
         self.images_came = asyncio.Queue()
         self.sizes = None
         self.sources = {}
+        self.loras = {}
+        self.loras_asked_for = []
 
     def trouble(self, operation, *answers):
         """What the next calls of an operation get instead of an answer: HTTP codes or exceptions."""
@@ -78,6 +80,14 @@ class GatewayInMemory:
         self.sizes = dict(query).get("sizes")
         return await getattr(self, "on_" + operation.replace("-", "_"))(*job_id, media_type, body, warnings)
 
+    async def save(self, path, query, file, patience):
+        """See `Connection.save`."""
+        answer = await self.request("GET", path, query, None, None, patience)
+        if answer.status != 200:
+            return answer
+        await asyncio.to_thread(file.write_bytes, answer.body)
+        return Reply(200, b"")
+
     async def on_job_take(self, query):
         self.takes.put_nowait(query["job_in_progress"])
         self.rooms.append((query.get("atMost"), query.get("holdMs")))
@@ -99,6 +109,11 @@ class GatewayInMemory:
     async def on_job_source(self, query):
         assert query["claimToken"] == "3"
         return Reply(200, self.sources[query["sha256"]])
+
+    async def on_job_lora(self, query):
+        assert query["claimToken"] == "3"
+        self.loras_asked_for.append(query["sha256"])
+        return Reply(200, self.loras[query["sha256"]])
 
     async def on_job_stream(self, job_id, media_type, body, warnings):
         return reply(200, {})
@@ -163,7 +178,7 @@ class SteppedEngine:
 
 
 @contextlib.asynccontextmanager
-async def working(gateway, engine, sleeps=None, slots=1, monotonic_s=time.perf_counter):
+async def working(gateway, engine, sleeps=None, slots=1, monotonic_s=time.perf_counter, kept_loras=None):
     """A worker at work on the dev endpoint; leaves at the end of the block."""
 
     async def sleep(seconds):
@@ -172,7 +187,7 @@ async def working(gateway, engine, sleeps=None, slots=1, monotonic_s=time.perf_c
 
     thread = EngineThread(slots, monotonic_s)
     leave = asyncio.Event()
-    worker = Worker(Gateway(gateway, [DEV], "w-1", "none", sleep), {DEV: engine}, thread)
+    worker = Worker(Gateway(gateway, [DEV], "w-1", "none", sleep), {DEV: engine}, thread, kept_loras=kept_loras)
     task = asyncio.create_task(worker.run(leave))
     try:
         yield leave, task

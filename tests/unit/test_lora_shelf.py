@@ -95,7 +95,7 @@ def test_a_job_can_be_asked_for_again_by_the_hash(shelf):
     [
         ("film", "loras must be an array of objects with the key 'path'"),
         (["film"], "loras[0] must be an object with the key 'path'"),
-        ([{"scale": 1}], "loras[0].path must be a name of 1 to 200 characters"),
+        ([{"scale": 1}], "loras[0].path must be a name of 1 to 1000 characters"),
         ([{"path": "film", "weight": 1}], "loras[0] has a key 'weight'; known are path, scale, sha256"),
         ([{"path": "film", "scale": True}], "loras[0].scale must be a number"),
         ([{"path": "film", "scale": 4.01}], "loras[0].scale must be between -4 and 4"),
@@ -123,7 +123,8 @@ def test_a_link_out_of_the_folder_is_no_lora(shelf, tmp_path):
 def test_an_unknown_name_is_told_what_there_is(shelf):
     text = "loras[0].path cannot be used: there is no LoRA 'flim' here; there are film, half, peft, portraits/oil.v2"
     assert problem(shelf, [{"path": "flim"}]) == text
-    assert "is a URL" in problem(shelf, [{"path": "https://example.org/film.safetensors"}])
+    text = problem(shelf, [{"path": "https://example.org/film.safetensors"}])
+    assert "does not fetch LoRAs from example.org: setting FLUX_ENDPOINT_LORA_SOURCES allows nothing" in text
 
 
 def test_without_a_folder_there_is_none():

@@ -8,6 +8,7 @@ import pytest
 from flux_endpoint.core.catalog import FLUX_SCHNELL
 from flux_endpoint.core.errors import DeviceFailed, NonFinite, NotFound, OutOfMemory, Unauthenticated
 from flux_endpoint.engine.credentials import PictureSigner
+from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.worker.connection import NoAnswer
 from tests.certificates import Authority
 from tests.unit.gateway_in_memory import DEADLINE_S, PNG, GatewayInMemory, SteppedEngine, job, working
@@ -41,6 +42,43 @@ def drawn_from(*files, **changes):
     pictures = [{"key": "k", "sha256": sha256, "width": 256, "height": 256} for sha256 in sources]
     fields = dict(zip(("image", "mask"), [*pictures, None], strict=False)) | {"strength": 0.5}
     return job("a", **fields, **changes), sources
+
+
+def drawn_with(*files):
+    """A job that is drawn with these files as LoRAs, and they by their hashes."""
+    files = {hashlib.sha256(file).hexdigest(): file for file in files}
+    loras = [{"path": "owner/a", "scale": 1.0, "sha256": one, "is_fetched": True} for one in files]
+    return job("a", loras=[*loras, {"path": "film", "scale": 1.0, "sha256": "0" * 64}]), files
+
+
+async def test_loras_that_were_fetched_are_kept_before_the_first_step_and_asked_for_once(tmp_path):
+    gateway, engine, kept = GatewayInMemory(), SteppedEngine(100), KeptLoras(tmp_path / "loras", 1_000)
+    one, gateway.loras = drawn_with(b"a film", b"an oil")
+    gateway.trouble("job-lora", 503, NoAnswer("gone"))
+    for job_id in ("a", "b"):
+        gateway.jobs.put_nowait({**one, "id": job_id})
+    async with working(gateway, engine, kept_loras=kept):
+        for _ in range(2):
+            assert (await gateway.next(gateway.results))[1][1] == PNG
+    assert sorted(gateway.loras_asked_for) == sorted(gateway.loras)
+    for sha256, data in gateway.loras.items():
+        assert kept.file(sha256).read_bytes() == data
+    assert len(list((tmp_path / "loras").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "text"),
+    [((404,), "does not know this: as the test wants it"), ((), "another file than the LoRA 'owner/a' of the job")],
+)
+async def test_a_job_whose_lora_cannot_be_had_fails(tmp_path, trouble, text):
+    gateway, engine = GatewayInMemory(), SteppedEngine(100)
+    one, files = drawn_with(b"a film")
+    gateway.loras = dict.fromkeys(files, b"another")
+    gateway.trouble("job-lora", *trouble)
+    gateway.jobs.put_nowait(one)
+    async with working(gateway, engine, kept_loras=KeptLoras(tmp_path / "loras", 1_000)):
+        assert text in (await gateway.next(gateway.results))[1]["error"]
+    assert list((tmp_path / "loras").iterdir()) == []
 
 
 async def test_a_job_gets_the_pictures_that_it_is_drawn_from_and_draws_the_steps_that_are_left():

@@ -105,3 +105,30 @@ async def test_a_proxy_is_used_for_the_internet_only(monkeypatch):
         async with HttpConnection("http://gateway.invalid", "t") as connection:
             reply = await connection.request("GET", "/", [], None, None, PATIENCE)
             assert reply.body == b"proxied gateway.invalid"
+
+
+async def test_a_file_is_written_as_it_comes_and_a_refusal_is_told(tmp_path):
+    async def answer(request):
+        if request.query.get("sha256") != "abc":
+            return web.json_response({"error": "no"}, status=404)
+        return web.Response(body=b"\xff" * 2**20)
+
+    file = tmp_path / "film"
+    async with server(answer) as url, HttpConnection(url, "t") as connection:
+        assert (await connection.save("/a", [("sha256", "abc")], file, PATIENCE)).status == 200
+        assert file.read_bytes() == b"\xff" * 2**20
+        reply = await connection.save("/a", [], file, PATIENCE)
+    assert (reply.status, reply.reason) == (404, "no")
+
+
+async def test_a_file_that_breaks_off_is_no_answer(tmp_path):
+    async def break_off(request):
+        response = web.StreamResponse(headers={"Content-Length": "10"})
+        await response.prepare(request)
+        await response.write(b"12345")
+        request.transport.close()
+        return response
+
+    async with server(break_off) as url, HttpConnection(url, "t") as connection:
+        with pytest.raises(NoAnswer):
+            await connection.save("/a", [], tmp_path / "film", PATIENCE)

@@ -14,6 +14,7 @@ from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.settings import WorkerSettings
 from flux_endpoint.wiring.file_rules import file_rules
 from flux_endpoint.wiring.logs import set_up_logging
+from flux_endpoint.wiring.loras import kept_by_worker
 from flux_endpoint.wiring.threads import let_threads_sleep, threads_per_worker
 from flux_endpoint.wiring.tracing import make_tracer
 
@@ -50,7 +51,8 @@ def worker(
     except CheckpointError as error:
         tell_unwell(settings.gateway, token, worker_id, list(sources), str(error))
         raise
-    run_worker(settings.gateway, token, worker_id, engines, settings.jobs_per_worker, settings.idle_unload_s, tracer)
+    limits = settings.jobs_per_worker, settings.idle_unload_s
+    run_worker(settings.gateway, token, worker_id, engines, *limits, tracer, kept_by_worker(settings))
 
 
 def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, Engine]:
@@ -68,6 +70,7 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
             rules=file_rules(settings),
             lora_dir=settings.lora_dir,
             lora_cache_bytes=settings.lora_cache_bytes,
+            kept_loras=kept_by_worker(settings),
         )
         load_engines(engines)
     except (FluxEndpointError, MemoryError) as error:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import SentPictures
+from flux_endpoint.core.source_picture import SentFiles
 
 # Contract section 1.8.
 MAX_ACTIVE_BATCHES: Final = 10
@@ -79,4 +79,4 @@ class BatchRequest:
     webhook: str | None = None
     bucket: Bucket | None = None
     warnings: tuple[str, ...] = ()
-    sent: SentPictures | None = None
+    sent: SentFiles | None = None

@@ -12,11 +12,11 @@ from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, seeds_of
 from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, not_taken, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
-from flux_endpoint.core.lora import NO_LORAS, LoraShelf
-from flux_endpoint.core.other_names import INPUT_NAMES, heard, other_schemas
+from flux_endpoint.core.lora import NO_LORAS, LoraList, LoraShelf, SentLora
+from flux_endpoint.core.other_names import INPUT_NAMES, HeardInput, heard, other_schemas
 from flux_endpoint.core.pricing import Price, image_cost_usd, share_usd
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import PICTURES, SentPicture, SentPictures
+from flux_endpoint.core.source_picture import PICTURES, SentFiles, SentPicture
 
 # What says something of a picture, and of which.
 _NEED_A_PICTURE: Final = {"strength": ("image", "an image"), "image_prompt_scale": ("image_prompt", "an image_prompt")}
@@ -35,13 +35,14 @@ class PricedInput:
         input: what the worker gets.
         cost_usd: what its job will cost when it is COMPLETED.
         warnings: what of it is not heeded, a sentence each.
-        sent: the pictures that it is to be drawn from, which `input` is still without; None for none.
+        sent: the pictures that it is to be drawn from and the LoRAs to be fetched, which `input` is still without; None
+            for none.
     """
 
     input: Mapping[str, Any] | RawJson
     cost_usd: Decimal
     warnings: tuple[str, ...] = ()
-    sent: SentPictures | None = None
+    sent: SentFiles | None = None
 
 
 class EndpointSpec(Protocol):
@@ -237,12 +238,14 @@ class FluxEndpoint:
         inputs, sent_as = (fields, {}) if said is None else (said.inputs, said.sent_as)
         if not inputs.keys().isdisjoint(not_taken(self.model)):
             accepted = replace(accepted, warnings=accepted.warnings + self._not_heeded(inputs, sent_as))
-        if any(map(inputs.get, PICTURES)):
-            accepted = replace(accepted, sent=self._pictures_in(fields, inputs, sent_as, any_size=any_size))
+        pictures = self._pictures_in(inputs, sent_as) if any(map(inputs.get, PICTURES)) else {}
         for name, (picture, words) in _NEED_A_PICTURE.items():
             if inputs.get(name) is not None and not inputs.get(picture) and name not in not_taken(self.model):
                 told = f"{sent_as.get(name, name)} has no effect without {words}"
                 accepted = replace(accepted, warnings=(*accepted.warnings, told))
+        loras = () if all(lora.sha256 for lora in request.loras) else self._loras_elsewhere(inputs, said)
+        if pictures or loras:
+            return replace(accepted, sent=SentFiles(fields, any_size, pictures, loras))
         return accepted
 
     def _not_heeded(self, inputs: Mapping[str, Any], sent_as: Mapping[str, str]) -> tuple[str, ...]:
@@ -264,16 +267,23 @@ class FluxEndpoint:
         request = drafted.finishing(Draft(kept.key, kept.sha256, drafted.stop_after))
         return PricedInput(request.to_input(), self._cost_usd(request))
 
-    def _pictures_in(
-        self, fields: Mapping[str, Any], inputs: Mapping[str, Any], sent_as: Mapping[str, str], *, any_size: bool
-    ) -> SentPictures | None:
-        """The pictures that are still where the client has them; None where all are kept here."""
-        found = {
+    def _pictures_in(self, inputs: Mapping[str, Any], sent_as: Mapping[str, str]) -> dict[str, SentPicture]:
+        """The pictures that are still where the client has them."""
+        return {
             name: SentPicture(sent_as.get(name, name), inputs[name])
             for name in PICTURES
             if isinstance(inputs.get(name), str) and inputs[name] and name not in not_taken(self.model)
         }
-        return SentPictures(fields, any_size, found) if found else None
+
+    def _loras_elsewhere(self, inputs: Mapping[str, Any], said: HeardInput | None) -> tuple[SentLora, ...]:
+        """The LoRAs that must be fetched, by the names of their entries as the client knows them."""
+        elsewhere = []
+        for index, lora in enumerate(LoraList().read("loras", inputs)):
+            if self.shelf.find(lora.path, lora.sha256) is None:
+                entry = InvalidParameter(f"loras[{index}].path", "")
+                field = entry.field if said is None else said.in_their_words(entry).field
+                elsewhere.append(SentLora(field, lora.path, lora.sha256))
+        return tuple(elsewhere)
 
     def _check_beside(self, beside: Mapping[str, tuple[str, Any]], *, any_size: bool) -> None:
         """What does not count must be right all the same: whoever sends it has not meant what is drawn."""

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flux_endpoint.core.lora_places import is_url
+
 # The one way in which FLUX is sampled here, whatever a client names.
 SAMPLER: Final = "Euler"
 _HASH_CHARS: Final = 12
@@ -31,7 +33,8 @@ def infotext(asked: Mapping[str, Any]) -> str:
         "Model": _quoted(str(asked["model"])),
         "Version": asked["software"],
     }
-    loras = asked.get("loras", ())
+    # Of a place elsewhere the last part: a colon would end the name.
+    loras = [{**one, "path": _called(one["path"])} for one in asked.get("loras", ())]
     if loras:
         hashes = ", ".join(f"{one['path']}: {one['sha256'][:_HASH_CHARS]}" for one in loras)
         figures["Lora hashes"] = _quoted(hashes)
@@ -39,6 +42,10 @@ def infotext(asked: Mapping[str, Any]) -> str:
     tags = [f"<lora:{one['path']}:{one['scale']:g}>" for one in loras]
     lines = [" ".join([asked.get("prompt", ""), *tags]), *([f"Negative prompt: {negative}"] if negative else [])]
     return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in figures.items())])
+
+
+def _called(path: str) -> str:
+    return path.rpartition("/")[2] if is_url(path) else path
 
 
 def _quoted(text: str) -> str:

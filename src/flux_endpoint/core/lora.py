@@ -8,7 +8,8 @@ from flux_endpoint.core.errors import CheckpointError, InvalidParameter
 
 MAX_LORAS: Final = 8
 MAX_SCALE: Final = 4.0
-MAX_NAME_CHARS: Final = 200
+# URLs among them.
+MAX_NAME_CHARS: Final = 1_000
 _HASH_CHARS: Final = 64
 _HEX: Final = frozenset("0123456789abcdef")
 _KEYS: Final = ("path", "scale", "sha256")
@@ -22,15 +23,18 @@ class Lora:
         path: its name, as the client wrote it.
         scale: how strongly it acts; 0 is not at all.
         sha256: of its file, in hexadecimal digits; empty until the file was looked up.
+        is_fetched: whether its file was fetched from elsewhere, so that workers get it from the gateway.
     """
 
     path: str
     scale: float = 1.0
     sha256: str = ""
+    is_fetched: bool = False
 
     def to_input(self) -> dict[str, Any]:
         """As JSON, which `from_input` reads back."""
-        return {"path": self.path, "scale": self.scale, "sha256": self.sha256}
+        fields = {"path": self.path, "scale": self.scale, "sha256": self.sha256}
+        return fields | {"is_fetched": True} if self.is_fetched else fields
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "Lora":
@@ -42,6 +46,34 @@ class Lora:
         return cls(**fields)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundLora:
+    """A file that a name means.
+
+    Attributes:
+        sha256: of the file.
+        is_fetched: see `Lora`.
+    """
+
+    sha256: str
+    is_fetched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SentLora:
+    """A LoRA as a client named it, which is elsewhere: nothing of it has been fetched yet.
+
+    Attributes:
+        field: what the client calls the entry of the list.
+        path: where it is.
+        sha256: what its file must be; empty for any.
+    """
+
+    field: str
+    path: str
+    sha256: str = ""
+
+
 class LoraShelf(Protocol):
     """Where the files of LoRAs are."""
 
@@ -50,8 +82,15 @@ class LoraShelf(Protocol):
         """What requests may name, those too that cannot be applied."""
         ...
 
-    def sha256_of(self, name: str) -> str:
-        """The hash of a file that can be applied, by its name.
+    def find(self, name: str, sha256: str = "") -> FoundLora | None:
+        """A file that can be applied.
+
+        Args:
+            name: as a client wrote it.
+            sha256: what it must be, where several have had that name; empty for the first.
+
+        Returns:
+            None for one that is elsewhere, and must be fetched first.
 
         Raises:
             CheckpointError: there is none of that name, or it cannot be applied; the text says why.
@@ -64,8 +103,8 @@ class NoLoras:
 
     names = ()
 
-    def sha256_of(self, name: str) -> str:
-        """See `LoraShelf.sha256_of`."""
+    def find(self, name: str, sha256: str = "") -> FoundLora | None:
+        """See `LoraShelf.find`."""
         raise CheckpointError(f"there is no LoRA '{name}': this endpoint has none")
 
 
@@ -110,7 +149,8 @@ class LoraList:
 def look_up(name: str, asked: Sequence[Lora], shelf: LoraShelf) -> tuple[Lora, ...]:
     """The LoRAs of a request with the hashes of their files, in an order that depends on the files alone.
 
-    Sums in floating point depend on the order, and the same request must draw the same bytes.
+    Sums in floating point depend on the order, and the same request must draw the same bytes. Those that must be
+    fetched first are left without a hash: such a list is no job's yet.
 
     Args:
         name: of the input.
@@ -121,17 +161,22 @@ def look_up(name: str, asked: Sequence[Lora], shelf: LoraShelf) -> tuple[Lora, .
         InvalidParameter: one has no file that can be applied, or another file than it says, or two have the same.
     """
     found: dict[str, Lora] = {}
+    elsewhere: list[Lora] = []
     for index, lora in enumerate(asked):
         try:
-            sha256 = shelf.sha256_of(lora.path)
+            here = shelf.find(lora.path, lora.sha256)
         except CheckpointError as error:
             raise InvalidParameter(f"{name}[{index}].path", f"cannot be used: {error}") from None
+        if here is None:
+            elsewhere.append(replace(lora, sha256=""))
+            continue
+        sha256 = here.sha256
         if lora.sha256 not in ("", sha256):
             raise InvalidParameter(f"{name}[{index}].sha256", f"is not that of the file here, which is {sha256}")
         if sha256 in found:
             raise InvalidParameter(f"{name}[{index}].path", f"names the same file as '{found[sha256].path}'")
-        found[sha256] = replace(lora, sha256=sha256)
-    return tuple(found[sha256] for sha256 in sorted(found))
+        found[sha256] = replace(lora, sha256=sha256, is_fetched=here.is_fetched)
+    return (*elsewhere, *(found[sha256] for sha256 in sorted(found)))
 
 
 def _read(name: str, value: object) -> Lora:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from flux_endpoint.core.lora import SentLora
+
 # Of a file as it was sent.
 MAX_SOURCE_BYTES: Final = 20 * 2**20
 # The media type of a `data:` URL whose transparent parts are what is drawn anew. Without any, white is.
@@ -58,18 +60,20 @@ class SentPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class SentPictures:
-    """What is needed to accept a request once more, with its pictures as they are kept.
+class SentFiles:
+    """What is needed to accept a request once more, with its pictures as they are kept and its LoRAs fetched.
 
     Attributes:
         fields: as they were sent.
         any_size: see `EndpointSpec.accept`.
         pictures: by the names of the table of inputs.
+        loras: those that are elsewhere.
     """
 
     fields: Mapping[str, Any]
     any_size: bool
     pictures: Mapping[str, SentPicture]
+    loras: tuple[SentLora, ...] = ()
 
 
 def steps_left(steps: int, strength: float) -> int:

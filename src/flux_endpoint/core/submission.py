@@ -8,7 +8,7 @@ from typing import Any
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.job import Policy
 from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import SentPictures
+from flux_endpoint.core.source_picture import SentFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Submission:
     bucket: Bucket | None = None
     fingerprint: str = ""
     warnings: tuple[str, ...] = ()
-    sent: SentPictures | None = None
+    sent: SentFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

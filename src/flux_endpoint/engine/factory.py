@@ -13,6 +13,7 @@ from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.engine.report import CheckReport, LocalModel
+from flux_endpoint.files.kept_loras import KeptLoras
 
 _FAKE = "fake"
 
@@ -28,6 +29,7 @@ def build_engines(
     rules: FileRules = DEFAULT_RULES,
     lora_dir: Path | None = None,
     lora_cache_bytes: int = 0,
+    kept_loras: KeptLoras | None = None,
 ) -> dict[str, Engine]:
     """Make one engine per endpoint, in the order of `sources`; nothing is read or downloaded before `load`.
 
@@ -44,6 +46,7 @@ def build_engines(
         rules: of the files that they make.
         lora_dir: folder of the LoRAs that requests may name; None for those alone that come with the embedded model.
         lora_cache_bytes: of LoRAs that each engine keeps in memory beyond those of the picture at hand.
+        kept_loras: files of LoRAs that were fetched from elsewhere; None for none.
 
     Raises:
         CheckpointError: a source or the device does not exist.
@@ -65,6 +68,7 @@ def build_engines(
             rules=rules,
             lora_dir=lora_dir,
             lora_cache_bytes=lora_cache_bytes,
+            kept_loras=kept_loras,
         )
     return {endpoint_id: engines[endpoint_id] for endpoint_id in sources}
 

@@ -16,6 +16,7 @@ from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
 from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source, with_redux
 from flux_endpoint.engine.step_estimate import measured_operations_per_s
+from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.files.lora_shelf import shelf_of
 
 __all__ = ["build_flux_engines", "check_source", "choose_device", "list_local_models"]
@@ -32,13 +33,15 @@ def build_flux_engines(
     rules: FileRules,
     lora_dir: Path | None,
     lora_cache_bytes: int,
+    kept_loras: KeptLoras | None,
 ) -> dict[str, FluxEngine]:
     """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
     chosen, shared = choose_device(device), SharedComponents()
     engines = {}
     for endpoint_id, text in sources.items():
         source = with_redux(parse_source(text), catalog[endpoint_id].family, redux)
-        loras = LoraCache(shelf_of(lora_dir, is_embedded=source.kind is SourceKind.DEMO), lora_cache_bytes)
+        shelf = shelf_of(lora_dir, is_embedded=source.kind is SourceKind.DEMO, kept=kept_loras)
+        loras = LoraCache(shelf, lora_cache_bytes)
         engines[endpoint_id] = FluxEngine(
             catalog[endpoint_id], source, chosen, threads, memory=memory, shared=shared, rules=rules, loras=loras
         )

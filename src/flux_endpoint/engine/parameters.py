@@ -8,6 +8,7 @@ from flux_endpoint import __version__
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.inputs import INPUTS
+from flux_endpoint.core.lora_places import told_name
 from flux_endpoint.core.marks import PROMPTS
 from flux_endpoint.core.source_picture import PICTURES
 from flux_endpoint.engine.protocol import ModelInfo
@@ -57,6 +58,10 @@ def picture_parameters(
     fields = request.to_input()
     # Of other pictures: which files they were.
     fields |= {name: one.sha256 for name in PICTURES if (one := getattr(request, name))}
+    if request.loras:
+        fields["loras"] = [
+            {"path": told_name(one.path), "scale": one.scale, "sha256": one.sha256} for one in request.loras
+        ]
     left_out = () if rules.has_prompts else PROMPTS
     told = (row for row in INPUTS if row.in_file and row.in_file not in left_out)
     shown = {row.in_file: fields[row.name] for row in told if fields.get(row.name) is not None}

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import hashlib
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -14,13 +17,14 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from flux_endpoint.core.errors import InvalidParameter, OutboundFailed, OutboundRefused
-from flux_endpoint.core.outbound import OutboundRules, literal_address, require_url
-from flux_endpoint.outbound.protocol import Answer
+from flux_endpoint.core.errors import InvalidParameter, OutboundFailed, OutboundRefused, StoreUnavailable
+from flux_endpoint.core.outbound import OutboundRules, literal_address, origin_of, require_url
+from flux_endpoint.outbound.protocol import NO_HEADERS, Answer
 
 # Enough for the code in a bucket's refusal; of a webhook's answer nothing is needed.
 _READ_BYTES: Final = 2_048
 _READ_S: Final = 1.0
+_WRITE_BYTES: Final = 2**20
 _MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 # What is packed would count as small, however large it is.
@@ -41,12 +45,16 @@ class GuardedSender:
         rules: which addresses may be called.
         user_agent: how the server calls itself.
         look_up: finds the addresses of a name; called in a thread of its own.
+        tls: whose certificates are believed; None for those that this machine believes.
     """
 
-    def __init__(self, rules: OutboundRules, user_agent: str, look_up: LookUp = _look_up) -> None:
+    def __init__(
+        self, rules: OutboundRules, user_agent: str, look_up: LookUp = _look_up, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._rules = rules
         self._user_agent = user_agent
         self._look_up = look_up
+        self._tls = tls
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Answer:
         """See `Sender.send`."""
@@ -54,19 +62,35 @@ class GuardedSender:
             told = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, await _start_of(response), told)
 
-    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+    async def fetch(
+        self, url: str, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bytes:
         """See `Sender.fetch`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._fetch(url, limit_bytes, timeout_s)
-        except TimeoutError:
-            raise OutboundFailed(f"no answer within {timeout_s:g} s") from None
+        async with _within(timeout_s), self._file_at(url, headers, timeout_s) as response:
+            return await _all_of(response, limit_bytes)
 
-    async def _fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+    async def save(
+        self, url: str, file: Path, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> str:
+        """See `Sender.save`."""
+        only_https = url.startswith("https:")
+        async with _within(timeout_s), self._file_at(url, headers, timeout_s, only_https=only_https) as response:
+            return await _saved(response, file, limit_bytes)
+
+    @contextlib.asynccontextmanager
+    async def _file_at(
+        self, url: str, headers: Mapping[str, str], timeout_s: float, *, only_https: bool = False
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer with a file, after a few redirects."""
+        origin = origin_of(url)
         for _ in range(1 + _MAX_REDIRECTS):
-            async with self._asking("GET", url, _UNPACKED, None, timeout_s) as response:
+            if only_https and not url.startswith("https:"):
+                raise OutboundFailed("a redirect leads away from https")
+            told = _UNPACKED if origin_of(url) != origin else {**headers, **_UNPACKED}
+            async with self._asking("GET", url, told, None, timeout_s) as response:
                 if response.status == HTTPStatus.OK:
-                    return await _all_of(response, limit_bytes)
+                    yield response
+                    return
                 if response.status not in _REDIRECTS or "location" not in response.headers:
                     raise OutboundFailed(f"the answer is HTTP {response.status}")
                 url = _next_url(url, response.headers["location"])
@@ -90,7 +114,11 @@ class GuardedSender:
             raise OutboundRefused(reason)
         # One connection for one request: the next one judges the name anew.
         connector = aiohttp.TCPConnector(
-            resolver=guard, socket_factory=guard.open_socket, use_dns_cache=False, force_close=True
+            resolver=guard,
+            socket_factory=guard.open_socket,
+            use_dns_cache=False,
+            force_close=True,
+            ssl=self._tls or True,
         )
         try:
             async with (
@@ -172,6 +200,41 @@ async def _all_of(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
         if len(pieces) > limit_bytes:
             raise OutboundFailed(f"the file has more than {limit_bytes // 2**20} MiB")
     return bytes(pieces)
+
+
+async def _saved(response: aiohttp.ClientResponse, file: Path, limit_bytes: int) -> str:
+    """Write what comes, in a thread: a disk may be slow."""
+    digest, size = hashlib.sha256(), 0
+    # Without a buffer: whatever the disk has to say, it says where it is asked.
+    with file.open("wb", buffering=0) as stream:
+
+        def take(pieces: bytes) -> None:
+            digest.update(pieces)
+            try:
+                stream.write(pieces)
+            except OSError as error:
+                raise StoreUnavailable(f"a file cannot be kept: {error.strerror}") from error
+
+        waiting = bytearray()
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > limit_bytes:
+                raise OutboundFailed(f"the file has more than {limit_bytes // 1_000_000} MB")
+            waiting += piece
+            if len(waiting) >= _WRITE_BYTES:
+                await asyncio.to_thread(take, bytes(waiting))
+                waiting.clear()
+        take(bytes(waiting))
+    return digest.hexdigest()
+
+
+@contextlib.asynccontextmanager
+async def _within(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise OutboundFailed(f"no answer within {timeout_s:g} s") from None
 
 
 def _next_url(url: str, location: str) -> str:

@@ -1,10 +1,11 @@
 """Puts off what the HTTP client costs until somebody is called: it takes a tenth of a second to import."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_endpoint.core.outbound import OutboundRules
-from flux_endpoint.outbound.protocol import Answer
+from flux_endpoint.outbound.protocol import NO_HEADERS, Answer
 
 if TYPE_CHECKING:
     from flux_endpoint.outbound.client import GuardedSender
@@ -27,9 +28,17 @@ class LateSender:
         """See `Sender.send`."""
         return await self._made().send(method, url, headers, body, timeout_s)
 
-    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+    async def fetch(
+        self, url: str, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bytes:
         """See `Sender.fetch`."""
-        return await self._made().fetch(url, limit_bytes, timeout_s)
+        return await self._made().fetch(url, limit_bytes, timeout_s, headers)
+
+    async def save(
+        self, url: str, file: Path, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> str:
+        """See `Sender.save`."""
+        return await self._made().save(url, file, limit_bytes, timeout_s, headers)
 
     def _made(self) -> "GuardedSender":
         if self._sender is None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,41 @@ class Sender(Protocol):
         """
         ...
 
-    async def fetch(self, url: str, limit_bytes: int, timeout_s: float) -> bytes:
+    async def fetch(
+        self, url: str, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bytes:
         """Get a file. A few redirects are followed, each to where the rules allow.
 
         Args:
             url: http or https.
             limit_bytes: the file may have at most so many.
             timeout_s: for all of it.
+            headers: beside those that HTTP needs; for the server of `url`, and no other that it redirects to.
 
         Raises:
             OutboundRefused: the rules forbid an address.
             OutboundFailed: there is no such file, or it is too large; the text says why, without the URL.
+        """
+        ...
+
+    async def save(
+        self, url: str, file: Path, limit_bytes: int, timeout_s: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> str:
+        """Get a file as `fetch` does, piece by piece into a file here. No redirect leads from https to http.
+
+        Args:
+            url: http or https.
+            file: is written; after an error it holds a part.
+            limit_bytes: the file may have at most so many.
+            timeout_s: for all of it.
+            headers: as in `fetch`.
+
+        Returns:
+            The SHA-256 of the file, in hexadecimal digits.
+
+        Raises:
+            OutboundRefused: the rules forbid an address.
+            OutboundFailed: there is no such file, or it is too large; the text says why, without the URL.
+            StoreUnavailable: it cannot be written here.
         """
         ...

@@ -15,25 +15,17 @@ from flux_endpoint.core.errors import (
     ImageGone,
     InvalidParameter,
     InvalidRequest,
-    LeaseLost,
     OutboundFailed,
     OutboundRefused,
 )
 from flux_endpoint.core.image_formats import is_image_key, new_source_key
-from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.outbound import OutboundRules
-from flux_endpoint.core.raw_json import RawJson
-from flux_endpoint.core.source_picture import (
-    MAX_SOURCE_BYTES,
-    PICTURES,
-    SentPicture,
-    SentPictures,
-    SourcePicture,
-)
+from flux_endpoint.core.source_picture import MAX_SOURCE_BYTES, PICTURES, SentFiles, SentPicture, SourcePicture
 from flux_endpoint.core.submission import Submission
 from flux_endpoint.images.protocol import Decode, DecodedPicture
 from flux_endpoint.outbound.protocol import Sender
 from flux_endpoint.service.images import ImageService
+from flux_endpoint.service.loras import FetchedLoras, input_held_by
 from flux_endpoint.stores.jobs.protocol import ClaimStore
 
 Asked = TypeVar("Asked", Submission, BatchRequest)
@@ -57,35 +49,43 @@ class Sources:
         outbound: which places clients may name.
         decode: makes what is kept of a file; a function of some module, called in another process.
         claims: tells who holds a job.
+        loras: fetches LoRAs.
     """
 
     def __init__(
-        self, images: ImageService, sender: Sender, outbound: OutboundRules, decode: Decode, claims: ClaimStore
+        self,
+        images: ImageService,
+        sender: Sender,
+        outbound: OutboundRules,
+        decode: Decode,
+        claims: ClaimStore,
+        loras: FetchedLoras,
     ) -> None:
         self._images = images
         self._sender = sender
         self._outbound = outbound
         self._decode = decode
         self._claims = claims
+        self.loras = loras
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def settled(
         self, spec: EndpointSpec, asked: Sequence[Asked], *, keeps: bool = True, numbered: bool = False
     ) -> list[Asked]:
-        """The requests of one call, with their pictures, and the price that follows from these.
+        """The requests of one call, with their pictures and LoRAs, and the price that follows from these.
 
-        A picture that several requests name in the same way is fetched once.
+        A picture or a LoRA that several requests name in the same way is fetched once.
 
         Args:
             spec: where to.
             asked: accepted requests.
-            keeps: whether the pictures will be needed; else they are only looked at.
+            keeps: whether the files will be needed; else pictures are only looked at, and LoRAs left where they are.
             numbered: whether an error tells which of the requests is wrong.
 
         Raises:
-            InvalidParameter: a picture cannot be had, or is none; its field is the one that the client sent.
+            InvalidParameter: a picture or a LoRA cannot be had, or is none; its field is the one that the client sent.
             InvalidRequest: there are too many.
-            StoreUnavailable: a picture could not be kept.
+            StoreUnavailable: a file could not be kept.
         """
         known: _Known = {}
         settled = []
@@ -115,16 +115,13 @@ class Sources:
             ImageGone: the job is drawn from no such picture, or it is here no longer.
             UnknownJob: no such job.
         """
-        job = await self._claims.get(job_id, endpoint_ids)
-        if job.status is not JobStatus.IN_PROGRESS or (job.worker_id, job.claim_token) != (worker_id, token):
-            raise LeaseLost(f"Job {job_id} is not held by this worker")
-        fields = {} if isinstance(job.input, RawJson) else job.input
+        fields = await input_held_by(self._claims, endpoint_ids, worker_id, job_id, token)
         for picture in map(fields.get, (*PICTURES, "draft")):
             if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
                 return await self._images.read_whole(str(picture.get("key")))
         raise ImageGone(f"Job {job_id} is drawn from no such picture")
 
-    async def _settled(self, spec: EndpointSpec, asked: Asked, sent: SentPictures, known: _Known, keeps: bool) -> Asked:
+    async def _settled(self, spec: EndpointSpec, asked: Asked, sent: SentFiles, known: _Known, keeps: bool) -> Asked:
         pictures: dict[str, SourcePicture] = {}
         # A mask after the picture that it is for.
         for name, one in sent.pictures.items():
@@ -134,8 +131,15 @@ class Sources:
                     raise InvalidRequest(f"Invalid request: more than {_MAX_PICTURES} pictures to draw from at once")
                 known[one.where, mask_of] = await self._kept(one, mask_of, keeps)
             pictures[name] = known[one.where, mask_of]
+        if keeps:
+            for lora in sent.loras:
+                await self.loras.fetch(lora)
         fields = {one.field: pictures[name] for name, one in sent.pictures.items()}
         accepted = spec.accept({**sent.fields, **fields}, any_size=sent.any_size)
+        if keeps and accepted.sent is not None:
+            # The first of them went again while the last one came.
+            problem = "names one of several LoRAs that do not fit here together (setting LORA_KEPT_MB)"
+            raise InvalidParameter(sent.loras[0].field, problem)
         return replace(asked, input=accepted.input, cost_usd=accepted.cost_usd, sent=None)
 
     async def _kept(self, one: SentPicture, mask_of: tuple[int, int] | None, keeps: bool) -> SourcePicture:

@@ -1,5 +1,7 @@
 """Every setting of the program: its name, default, meaning and limits. The only reader of the environment."""
 
+from pathlib import Path
+
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.settings.engine import EngineSettings
 from flux_endpoint.settings.fields import Secret, setting
@@ -16,6 +18,11 @@ class Settings(FleetSettings, StorageSettings, HttpSettings, EngineSettings):
         "Speed level of requests that name none (docs/concepts/speed-levels.md).",
         "none, regular, high",
     )
+
+    @property
+    def kept_loras_dir(self) -> Path:
+        """`lora_kept_dir`, or the folder in the data folder."""
+        return self.data_loras_dir if self.lora_kept_dir is None else self.lora_kept_dir.resolve()
 
 
 class WorkerSettings(EngineSettings):

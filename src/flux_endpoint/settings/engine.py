@@ -105,6 +105,19 @@ class EngineSettings(PrefixedSettings):
         ge=0,
         le=1_000_000,
     )
+    lora_kept_dir: Path | None = setting(
+        None,
+        "Folder for LoRAs that were fetched from elsewhere. Default: DATA_DIR/loras on gateways and their own workers, "
+        "~/.cache/flux-endpoint/loras on others.",
+        "a writable folder",
+    )
+    lora_kept_mb: int = setting(
+        10_000,
+        "Size of that folder, MB; those that were used last stay.",
+        "a whole number from 1 to 1000000",
+        ge=1,
+        le=1_000_000,
+    )
     idle_unload_s: float = setting(
         0,
         "Seconds without a picture after which a worker takes its model out of memory; the next job loads it again. 0 "
@@ -178,6 +191,11 @@ class EngineSettings(PrefixedSettings):
     def lora_cache_bytes(self) -> int:
         """`lora_cache_mb`, in bytes."""
         return self.lora_cache_mb * 1_000_000
+
+    @property
+    def lora_kept_bytes(self) -> int:
+        """`lora_kept_mb`, in bytes."""
+        return self.lora_kept_mb * 1_000_000
 
     @property
     def schnell_source(self) -> str | None:

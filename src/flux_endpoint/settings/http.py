@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.limits import DEFAULT_RULES, RateRule, parse_rules
+from flux_endpoint.core.lora_places import LoraSources, parse_lora_sources
 from flux_endpoint.core.outbound import OutboundRules, parse_outbound_allow
 from flux_endpoint.settings.fields import PrefixedSettings, Secret, parts_of, setting
 
@@ -19,6 +20,11 @@ _MAX_PORT: Final = 65_535
 
 def _is_outbound_allow(value: str) -> str:
     parse_outbound_allow(value)
+    return value
+
+
+def _are_lora_sources(value: str) -> str:
+    parse_lora_sources(value)
     return value
 
 
@@ -128,6 +134,18 @@ class HttpSettings(PrefixedSettings):
         "networks, joined by commas. Default: none; private, loopback and link-local addresses are refused.",
         "hosts, host:port and networks such as 10.0.0.0/8, joined by commas",
     )
+
+    lora_sources: Annotated[str, AfterValidator(_are_lora_sources)] = setting(
+        "",
+        "What LoRAs may be fetched from when requests name them by hub id or URL (docs/guides/loras.md): repositories "
+        "of the hub, such as owner/* or owner/name, and hosts of https URLs. Default: nothing.",
+        "owner/name, hosts and host:port joined by commas, with * and ?",
+    )
+
+    @property
+    def lora_rules(self) -> LoraSources:
+        """`lora_sources`, read."""
+        return parse_lora_sources(self.lora_sources)
 
     @property
     def outbound_rules(self) -> OutboundRules:

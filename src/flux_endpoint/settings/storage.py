@@ -72,6 +72,11 @@ class StorageSettings(PrefixedSettings):
     )
 
     @property
+    def data_loras_dir(self) -> Path:
+        """The folder in the data folder for LoRAs that were fetched, used unless `lora_kept_dir` is set."""
+        return self.data_dir.resolve() / "loras"
+
+    @property
     def database_file(self) -> Path:
         """The SQLite file in the data folder, used unless `database_url` is set."""
         return self.data_dir.resolve() / "flux-endpoint.db"

@@ -11,7 +11,7 @@ from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.stores.sql.private import PRIVATE_FILE, PRIVATE_FOLDER, make_private
 
 # All that we put there.
-_OURS: Final = ("lock", "node-id", "api-key", "worker-token", "images", "flux-endpoint.db*")
+_OURS: Final = ("lock", "node-id", "api-key", "worker-token", "images", "loras", "flux-endpoint.db*")
 
 
 @contextlib.contextmanager

@@ -116,6 +116,8 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "MEMORY": settings.memory,
         "LORA_DIR": None if settings.lora_dir is None else str(settings.lora_dir.resolve()),
         "LORA_CACHE_MB": str(settings.lora_cache_mb),
+        "LORA_KEPT_DIR": str(settings.kept_loras_dir),
+        "LORA_KEPT_MB": str(settings.lora_kept_mb),
         "IDLE_UNLOAD_S": str(settings.idle_unload_s),
         "PROMPTS_IN_FILES": settings.prompts_in_files,
         # The places of the files: their content never leaves the processes that sign.

@@ -43,7 +43,7 @@ from flux_endpoint.wiring.fleet import make_fleet
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import Listener, listen_all, serving
 from flux_endpoint.wiring.logs import set_up_logging
-from flux_endpoint.wiring.loras import looking_at
+from flux_endpoint.wiring.loras import kept_loras, looking_at
 from flux_endpoint.wiring.services import build_services
 from flux_endpoint.wiring.tracing import make_tracer
 
@@ -87,7 +87,11 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
     secrets = _secrets(settings)
     # One for all endpoints of a kind: each file is hashed once.
     kinds = {source == EMBEDDED for source in settings.sources.values()}
-    shelves = {is_embedded: shelf_of(settings.lora_dir, is_embedded=is_embedded) for is_embedded in kinds}
+    kept, sources = kept_loras(settings), settings.lora_rules
+    shelves = {
+        is_embedded: shelf_of(settings.lora_dir, is_embedded=is_embedded, kept=kept, sources=sources)
+        for is_embedded in kinds
+    }
     catalog = _catalog(settings, shelves)
     node = node_name(settings.data_dir)
     tracer = make_tracer(settings.otlp_endpoint, "flux-endpoint-gateway", node)

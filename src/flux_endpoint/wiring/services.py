@@ -36,6 +36,7 @@ from flux_endpoint.service.worker_tokens import WorkerTokens
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.settings import Settings
 from flux_endpoint.stores.connect import Stores
+from flux_endpoint.wiring.loras import fetched_loras
 from flux_endpoint.wiring.token_counters import token_counters
 
 
@@ -90,7 +91,7 @@ def build_services(
     )
     accounts = Accounts(stores.accounts, clock, settings.rate_rules, stores.rates)
     rules = settings.max_queued, settings.outbound_rules
-    sources = Sources(images, sender, settings.outbound_rules, decode_sent, stores.claims)
+    sources = _sources(settings, stores, images, sender)
     endpoints = Endpoints(
         stores.jobs, stores.activity, catalog, clock, sources, accounts.ask_for_job, retention, *rules
     )
@@ -118,6 +119,11 @@ def build_services(
 def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: ImageService) -> Janitor:
     kept = stores.retention, stores.pictures
     return Janitor(*kept, workforce, images, stores.clock, stores.timekeeper, settings.job_history_days)
+
+
+def _sources(settings: Settings, stores: Stores, images: ImageService, sender: Sender) -> Sources:
+    loras = fetched_loras(settings, sender, stores.claims)
+    return Sources(images, sender, settings.outbound_rules, decode_sent, stores.claims, loras)
 
 
 def _metrics(

@@ -11,7 +11,10 @@ from typing import Any, Final
 from flux_endpoint.core.drafts import Draft
 from flux_endpoint.core.errors import InvalidRequest, LeaseLost, NotDelivered, NotFound, Unauthenticated
 from flux_endpoint.core.image_formats import ImageFormat
+from flux_endpoint.core.lora import Lora
+from flux_endpoint.core.lora_places import told_name
 from flux_endpoint.core.source_picture import SourcePicture
+from flux_endpoint.files.kept_loras import KeptLoras, hash_of
 from flux_endpoint.worker.connection import Connection, NoAnswer, Patience, QueryPairs, Reply
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 _HOLD: Final = Patience(silence_s=100)
 # The upload of 7 MB at 256 kbit/s takes 220 s.
 _REPORT: Final = Patience(silence_s=30, total_s=300)
+# The gateway may have to fetch it again first.
+_LORA: Final = Patience(silence_s=400)
 _PING: Final = Patience(silence_s=5, total_s=10)
 # The first retry catches a kept-alive connection that the gateway had just closed; a restart takes seconds.
 _FIRST_BACKOFF_S: Final = 0.1
@@ -98,6 +103,7 @@ class Gateway:
         self._step_us = step_us
         self._on_unload = on_unload
         self._is_answering = True
+        self._one_lora = asyncio.Lock()
 
     async def take(self, *, is_busy: bool, at_most: int | None = None, hold_s: float | None = None) -> TakenJob | None:
         """The next job; None when there was none for as long as the gateway holds the question.
@@ -149,6 +155,30 @@ class Gateway:
         if hashlib.sha256(reply.body).hexdigest() != picture.sha256:
             raise InvalidRequest("the gateway sent another picture than the job is to be drawn from")
         return reply.body
+
+    async def fetch_lora(self, job: TakenJob, lora: Lora, kept: KeptLoras) -> None:
+        """Keep the file of a LoRA that a job is drawn with, unless it is kept already.
+
+        Raises:
+            LeaseLost: the job is no longer this worker's.
+            NotFound: the gateway can no longer get it.
+            InvalidRequest: it is another file than the job says.
+            OSError: it cannot be kept.
+        """
+        path, query = self._path_of(job, "job-lora"), [*_claim(job), ("sha256", lora.sha256)]
+        # Two jobs with the same LoRA wait for one file.
+        async with self._one_lora:
+            if kept.file(lora.sha256) is None:
+                await self._save_lora(path, query, lora, kept)
+
+    async def _save_lora(self, path: str, query: QueryPairs, lora: Lora, kept: KeptLoras) -> None:
+        with kept.draft("lora.safetensors") as draft:
+            reply = await self._patiently("job-lora", lambda: self._connection.save(path, query, draft, _LORA))
+            if reply.status != _OK:
+                _content_of(reply)
+            if await asyncio.to_thread(hash_of, draft) != lora.sha256:
+                raise InvalidRequest(f"the gateway sent another file than the LoRA '{told_name(lora.path)}' of the job")
+            kept.keep(draft, lora.sha256)
 
     async def deliver(
         self, job: TakenJob, files: Sequence[bytes], image_format: ImageFormat, said: Iterable[tuple[str, str]]
@@ -248,11 +278,20 @@ class Gateway:
         media_type: str | None = None,
         is_last_word: bool = False,
     ) -> Reply:
+        """The answer of the gateway."""
+        return await self._patiently(
+            path.split("/")[3],
+            lambda: self._connection.request(method, path, query, body, media_type, patience),
+            is_last_word=is_last_word,
+        )
+
+    async def _patiently(
+        self, operation: str, ask: Callable[[], Awaitable[Reply]], *, is_last_word: bool = False
+    ) -> Reply:
         """The answer of the gateway. Anything that may pass is tried again, and only a report is given up.
 
         Whether the last word of a worker was heard is nothing to log: it ends anyway.
         """
-        operation = path.split("/")[3]
         is_report = operation == "job-done"
         backoff_s = _FIRST_BACKOFF_S
         tries = 0
@@ -260,7 +299,7 @@ class Gateway:
             tries += 1
             status = None
             try:
-                reply = await self._connection.request(method, path, query, body, media_type, patience)
+                reply = await ask()
             except NoAnswer as error:
                 problem = str(error)
             else:

@@ -1,10 +1,13 @@
 """The HTTP client, hidden behind the one verb that `client.py` needs."""
 
+import asyncio
 import io
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlsplit
@@ -75,6 +78,21 @@ class Connection(Protocol):
         """
         ...
 
+    async def save(self, path: str, query: QueryPairs, file: Path, patience: Patience) -> Reply:
+        """Ask once for a file, which is written piece by piece as it comes.
+
+        Args:
+            path: of what is asked for.
+            query: likewise.
+            file: is written where the answer is 200, whose body the reply then has not.
+            patience: how long to wait.
+
+        Raises:
+            NoAnswer: no complete answer came; the file may hold a part.
+            OSError: the file cannot be written.
+        """
+        ...
+
 
 class HttpConnection:
     """Implements `Connection` over HTTP/1.1 with connections kept alive. An async context manager.
@@ -128,6 +146,22 @@ class HttpConnection:
                 return Reply(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswer(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+    async def save(self, path: str, query: QueryPairs, file: Path, patience: Patience) -> Reply:
+        """See `Connection.save`."""
+        timeout = aiohttp.ClientTimeout(total=patience.total_s, sock_connect=_CONNECT_S, sock_read=patience.silence_s)
+        with file.open("wb") as stream:
+            try:
+                async with self._session.get(
+                    self._base_url + path, params=query, timeout=timeout, allow_redirects=False
+                ) as response:
+                    if response.status != HTTPStatus.OK:
+                        return Reply(response.status, await response.read())
+                    async for piece in response.content.iter_chunked(_LARGE_BYTES):
+                        await asyncio.to_thread(stream.write, piece)
+                    return Reply(response.status, b"")
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                raise NoAnswer(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
 
 def _is_loopback(url: str) -> bool:

@@ -22,6 +22,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.job import Failed
 from flux_endpoint.core.source_picture import PICTURES
 from flux_endpoint.engine.protocol import NO_SOURCES, EncodedImage, Engine
+from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.worker.client import Gateway, TakenJob
 from flux_endpoint.worker.health import Health
 from flux_endpoint.worker.progress import FinishTimes, Progress
@@ -69,6 +70,7 @@ class Worker:
         thread: where the engines are stepped.
         monotonic_s: seconds for measuring and for the heartbeat.
         trace: makes the trace of a job, where somebody traces.
+        kept_loras: where LoRAs that were fetched for jobs are; None for nowhere.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class Worker:
         thread: EngineThread,
         monotonic_s: Callable[[], float] = time.monotonic,
         trace: Callable[[TakenJob], JobTrace] | None = None,
+        kept_loras: KeptLoras | None = None,
     ) -> None:
         self._gateway = gateway
         self._trace = trace
+        self._kept_loras = kept_loras
         self._engines = engines
         self._thread = thread
         self._monotonic_s = monotonic_s
@@ -203,7 +207,10 @@ class Worker:
         return images
 
     async def _sources_of(self, job: TakenJob, request: GenerationRequest) -> Mapping[str, bytes]:
-        """The files that a picture is drawn from, by their hashes."""
+        """The pictures that one is drawn from, by their hashes; its LoRAs are put where the engine finds them."""
+        for lora in request.loras:
+            if lora.is_fetched and self._kept_loras:
+                await self._gateway.fetch_lora(job, lora, self._kept_loras)
         named = (getattr(request, name) for name in (*PICTURES, "draft"))
         pictures = [one for one in named if one is not None]
         return {one.sha256: await self._gateway.fetch_source(job, one) for one in pictures} or NO_SOURCES

@@ -20,6 +20,7 @@ from flux_endpoint.core.errors import DeviceFailed, FluxEndpointError
 from flux_endpoint.core.tracing import Tracer
 from flux_endpoint.core.worker import EXIT_DEVICE_FAILED
 from flux_endpoint.engine.protocol import Engine
+from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.worker.calibration import Calibration
 from flux_endpoint.worker.client import Gateway
 from flux_endpoint.worker.connection import HttpConnection
@@ -85,6 +86,7 @@ def run_worker(
     jobs_at_once: int,
     idle_unload_s: float = 0,
     tracer: Tracer | None = None,
+    kept_loras: KeptLoras | None = None,
 ) -> NoReturn:
     """Work on loaded engines until SIGTERM or SIGINT, give the running jobs back, and end the process.
 
@@ -98,6 +100,7 @@ def run_worker(
         jobs_at_once: how many pictures are drawn in turn.
         idle_unload_s: seconds without a picture after which an engine is unloaded; 0 for never.
         tracer: who is told of jobs; None where nobody traces.
+        kept_loras: where LoRAs that were fetched for jobs are; None for nowhere.
 
     Raises:
         Unauthenticated: the worker token is wrong.
@@ -106,7 +109,7 @@ def run_worker(
     exit_code = 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s, tracer))
+            runner.run(_work(gateway_url, token, worker_id, engines, jobs_at_once, idle_unload_s, tracer, kept_loras))
         except DeviceFailed as error:
             logger.error("this worker ends: %s", error)
             exit_code = EXIT_DEVICE_FAILED
@@ -145,6 +148,7 @@ async def _work(
     jobs_at_once: int,
     idle_unload_s: float,
     tracer: Tracer | None,
+    kept_loras: KeptLoras | None,
 ) -> None:
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,7 +174,7 @@ async def _work(
         if idle_unload_s:
             beside.append(unload_when_idle(engines, thread, idle_unload_s))
         trace = None if tracer is None else partial(JobTrace, tracer, worker_id)
-        await Worker(gateway, engines, thread, trace=trace).run(leave, beside)
+        await Worker(gateway, engines, thread, trace=trace, kept_loras=kept_loras).run(leave, beside)
     logger.info("worker %s left", worker_id)
 
 

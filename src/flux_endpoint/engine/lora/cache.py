@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from flux_endpoint.core.lora import Lora
+from flux_endpoint.core.lora_places import told_name
 from flux_endpoint.engine.lora.active import ActiveLoras
 from flux_endpoint.engine.lora.adapter import Adapter, read_adapter
 from flux_endpoint.files.lora_names import Tower
@@ -65,7 +66,7 @@ class LoraCache:
     def _get(self, lora: Lora, towers: Mapping[Tower, nn.Module], device: torch.device, dtype: torch.dtype) -> Adapter:
         if lora.sha256 not in self._kept:
             adapter = read_adapter(self._shelf.file_of(lora), towers, device, dtype)
-            _LOG.info("LoRA %s is loaded, %.1f MB", lora.path, adapter.size_bytes / 1e6)
+            _LOG.info("LoRA %s is loaded, %.1f MB", told_name(lora.path), adapter.size_bytes / 1e6)
             self._kept[lora.sha256] = adapter
         self._kept.move_to_end(lora.sha256)
         return self._kept[lora.sha256]

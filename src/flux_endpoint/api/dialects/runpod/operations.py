@@ -139,6 +139,7 @@ _WORKER_ROUTES: Final = (
     _of_workers("GET", "/job-take/{worker_id}", workers.job_take, is_polled=True),
     _of_workers("GET", "/job-take-batch/{worker_id}", workers.job_take_batch, is_polled=True),
     _of_workers("GET", "/job-source/{worker_id}/{job_id}", workers.job_source),
+    _of_workers("GET", "/job-lora/{worker_id}/{job_id}", workers.job_lora),
     _of_workers("POST", "/job-done/{worker_id}/{job_id}", workers.job_done, _REPORT_BODY),
     _of_workers("POST", "/job-stream/{worker_id}/{job_id}", workers.job_stream, _CHUNK_BODY),
     _of_workers("GET", "/job-stop/{worker_id}", workers.job_stop, is_polled=True),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from flux_endpoint.api.admission import Worker, names_in
 from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
@@ -46,6 +46,13 @@ async def job_source(call: Call, worker: Worker, job_id: str) -> Response:
     token, sha256 = _number(call, "claimToken", 0, _MAX_NUMBER), _line(call, "sha256") or ""
     data = await call.services.sources.read_for(worker.endpoint_ids, worker.id, job_id, token, sha256)
     return Response(data, media_type=SOURCE_FORMAT.media_type)
+
+
+async def job_lora(call: Call, worker: Worker, job_id: str) -> Response:
+    """A LoRA that was fetched for a job, by the `sha256` that the job's input has of it."""
+    token, sha256 = _number(call, "claimToken", 0, _MAX_NUMBER), _line(call, "sha256") or ""
+    loras = call.services.sources.loras
+    return FileResponse(await loras.file_for(worker.endpoint_ids, worker.id, job_id, token, sha256))
 
 
 async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
