@@ -1,4 +1,4 @@
-"""What LoRAs cost: a pass with none, one and three of them, beside the time to read one from its file.
+"""What LoRAs cost: a pass with none, one and three of them, at level none and at the levels of a CPU, and their start.
 
 Passes of the embedded model and of a random one with half of FLUX.1's width, and where PEFT is installed the same with
 three adapters of diffusers. CPU time, because a busy neighbour changes it less.
@@ -22,9 +22,14 @@ from safetensors.torch import save_file
 from benchmarks.machine import describe_machine
 from benchmarks.random_flux import REDUCED_SIZES
 from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.engine.denoise import Conditions
+from flux_endpoint.engine.forward import Build, FusedTransformer
+from flux_endpoint.engine.linear import fast_dtype
 from flux_endpoint.engine.lora.active import ActiveLoras, acting_on
 from flux_endpoint.engine.lora.adapter import read_adapter
+from flux_endpoint.engine.lora.merged import merged
 from flux_endpoint.engine.sources import locate, parse_source
+from flux_endpoint.engine.text import PromptEmbeds
 from flux_endpoint.files.lora_names import Tower
 
 RESULTS = Path(__file__).parent / "results" / "loras.json"
@@ -85,9 +90,39 @@ def measure(transformer: FluxTransformer2DModel, arguments: argparse.Namespace) 
             "three_by_none": step_s[LORAS] / step_s[0],
             "reading_one_by_pass": median(reading) / step_s[0],
         }
+        loras = ActiveLoras([(adapter, 0.5) for adapter in adapters])
+        for name, dtype in (("regular", torch.float32), ("high", fast_dtype())):
+            figure |= at_a_level(name, dtype, transformer, loras, inputs, arguments.passes)
         if importlib.util.find_spec("peft"):
             figure["three_of_diffusers_by_none"] = diffusers_s(transformer, files, inputs, arguments.passes) / step_s[0]
     return {name: round(value, 3) for name, value in figure.items()}
+
+
+def at_a_level(
+    name: str,
+    dtype: torch.dtype,
+    transformer: FluxTransformer2DModel,
+    loras: ActiveLoras,
+    inputs: dict[str, torch.Tensor],
+    passes: int,
+) -> dict[str, float]:
+    """A pass of a level with three LoRAs by one without, and the time until it can begin by one without."""
+
+    def ready(changed: FluxTransformer2DModel) -> Callable[[], object]:
+        fused = FusedTransformer(changed, Build(dtype))
+        prompt = PromptEmbeds(inputs["encoder_hidden_states"], inputs["pooled_projections"], TEXT_TOKENS, TEXT_TOKENS)
+        conditions = Conditions(prompt, None, 1.0, inputs["guidance"], inputs["img_ids"])
+        plan = fused.plan(torch.tensor([500.0]), prompt, conditions)
+        return lambda: fused.velocity(plan, 0, inputs["hidden_states"])
+
+    begin_s, with_three = timed(lambda: ready(merged(transformer, loras)))
+    runs = {"none": ready(transformer), "three": with_three}
+    times: dict[str, list[float]] = {which: [] for which in runs}
+    for _ in range(passes):
+        for which, run in runs.items():
+            times[which].append(timed(run)[0])
+    none_s = median(times["none"])
+    return {f"three_by_none_{name}": median(times["three"]) / none_s, f"beginning_by_pass_{name}": begin_s / none_s}
 
 
 def diffusers_s(transformer: FluxTransformer2DModel, files: list[Path], inputs: dict, passes: int) -> float:

@@ -47,7 +47,7 @@ class Conditions:
         true_cfg_scale: how far the prediction is pushed from `negative` to `positive`; unused without `negative`.
         guidance: distilled guidance, (1,), float32; None for a transformer without that input.
         image_ids: (image tokens, 3), float32, on the CPU; without those of `beside`.
-        loras: what changes the transformer; heeded by `exact_velocity` alone. None for nothing.
+        loras: what changes the transformer; heeded by levels that take LoRAs. None for nothing.
         beside: what else is read; None for the noisy picture alone.
         negative_mode: how `negative` acts.
     """

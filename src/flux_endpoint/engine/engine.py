@@ -181,7 +181,8 @@ class FluxEngine:
             negative_mode=request.negative_mode,
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
-        level = levels.level_for(request.acceleration, mode, has_loras=loras is not None)
+        has_loras = loras is not None and loras.changes(Tower.TRANSFORMER)
+        level = levels.level_for(request.acceleration, mode, has_loras=has_loras)
         velocity_at = level.velocity(timesteps, conditions, known)
         for number in range(1, request.steps_to_draw + 1):
             step = request.steps_done + number

@@ -27,6 +27,7 @@ class Level:
         decoder: from latents to pixels.
         is_extrapolated: whether every second pass is left out.
         takes_negative: whether a negative prompt may act at it; the next slower level that takes it is drawn else.
+        takes_loras: whether LoRAs may act on the transformer at it, likewise.
         nag: how one acts inside the attention; None where it cannot, likewise.
     """
 
@@ -35,6 +36,7 @@ class Level:
     decoder: Decoder
     is_extrapolated: bool = False
     takes_negative: bool = True
+    takes_loras: bool = False
     nag: Steered | None = None
 
     def takes(self, negative_mode: NegativeMode) -> bool:

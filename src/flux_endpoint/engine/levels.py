@@ -23,9 +23,12 @@ from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.latents import RenderSize
 from flux_endpoint.engine.level import Level, Passes
 from flux_endpoint.engine.linear import fast_dtype
+from flux_endpoint.engine.lora.active import ActiveLoras
+from flux_endpoint.engine.lora.merged import merged
 from flux_endpoint.engine.nag import nag_velocity
 from flux_endpoint.engine.probe import distance, make_probe, seconds_of
 from flux_endpoint.engine.text import PromptEmbeds
+from flux_endpoint.files.lora_names import Tower
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,13 +68,19 @@ class Levels:
         Args:
             asked: by the client.
             negative_mode: how a negative prompt acts; None where none does.
-            has_loras: whether LoRAs act on the transformer, for which all but diffusers' modules are too fixed.
+            has_loras: whether LoRAs act on the transformer.
         """
-        if has_loras:
-            return self._with_loras
-        while asked not in self._levels or (negative_mode and not self._levels[asked].takes(negative_mode)):
+        while not self._can_draw(asked, negative_mode, has_loras=has_loras):
             asked = _SLOWER[asked]
-        return self._levels[asked]
+        return self._with_loras if has_loras and asked is Acceleration.NONE else self._levels[asked]
+
+    def _can_draw(self, asked: Acceleration, negative_mode: NegativeMode | None, *, has_loras: bool) -> bool:
+        if asked is Acceleration.NONE:
+            return True
+        level = self._levels.get(asked)
+        if level is None or (has_loras and not level.takes_loras):
+            return False
+        return negative_mode is None or level.takes(negative_mode)
 
 
 def make_levels(transformer: FluxTransformer2DModel, vae: AutoencoderKL, device: torch.device) -> Levels:
@@ -140,16 +149,35 @@ def _levels_on_cpu(
 
 
 def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: AutoencoderKL, dtype: torch.dtype) -> Level:
-    fused = FusedTransformer(transformer, Build(dtype))
-
-    def passes(timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
-        plan = fused.plan(timesteps, prompt, conditions)
-        return lambda step, latents: fused.velocity(plan, step, latents)
-
     decoder = ChannelsLastDecoder(vae, dtype) if can_decode(vae) else exact_decoder(vae)
     is_high = name is Acceleration.HIGH
     # The worst case of a negative prompt in bfloat16 is not understood.
-    return Level(name, passes, decoder, is_extrapolated=is_high, takes_negative=not is_high)
+    passes = _FusedPasses(transformer, dtype)
+    return Level(name, passes, decoder, is_extrapolated=is_high, takes_negative=not is_high, takes_loras=True)
+
+
+class _FusedPasses:
+    """`Passes` of a level on a CPU. With LoRAs, those of a copy of the transformer; the last one is kept."""
+
+    def __init__(self, transformer: FluxTransformer2DModel, dtype: torch.dtype) -> None:
+        self._transformer = transformer
+        self._dtype = dtype
+        self._plain = FusedTransformer(transformer, Build(dtype))
+        self._changed: tuple[ActiveLoras, FusedTransformer] | None = None
+
+    def __call__(self, timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
+        fused = self._fused(conditions.loras)
+        plan = fused.plan(timesteps, prompt, conditions)
+        return lambda step, latents: fused.velocity(plan, step, latents)
+
+    def _fused(self, loras: ActiveLoras | None) -> FusedTransformer:
+        if loras is None or not loras.changes(Tower.TRANSFORMER):
+            return self._plain
+        if self._changed is None or self._changed[0].adapters != loras.adapters:
+            # Never two of them, but for those that pictures in their midst hold on to.
+            self._changed = None
+            self._changed = loras, FusedTransformer(merged(self._transformer, loras), Build(self._dtype))
+        return self._changed[1]
 
 
 def _compare(transformer: FluxTransformer2DModel, level: Level, exact: Level) -> tuple[float, float]:

@@ -41,8 +41,8 @@ class Shape:
     @classmethod
     def of(cls, endpoint_id: str, fields: Mapping[str, Any]) -> "Shape":
         """That of a job, by its input."""
-        # With LoRAs there is but one level.
-        level = "none" if fields.get("loras") else fields.get("acceleration", "none")
+        # On some devices LoRAs make another level of it, which has costs of its own.
+        level = fields.get("acceleration", "none") + (" with LoRAs" if fields.get("loras") else "")
         return cls(endpoint_id, fields["width"], fields["height"], passes_of(fields), level)
 
     @property

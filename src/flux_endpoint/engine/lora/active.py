@@ -19,9 +19,13 @@ class ActiveLoras:
 
     Args:
         adapters: with their scales, in the order in which they are added up.
+
+    Attributes:
+        adapters: as above; equal for two pictures that are changed in the same way.
     """
 
     def __init__(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
+        self.adapters = tuple(adapters)
         changes: dict[tuple[Tower, str], list[tuple[Change, float]]] = {}
         for adapter, scale in adapters:
             # What is multiplied with 0 is left out: the bytes are those without it.

@@ -27,6 +27,10 @@ class Change(Protocol):
         """
         ...
 
+    def merged(self, weight: Tensor, scale: float) -> Tensor:
+        """A weight, (rows, columns), with the change in it: a new tensor."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
@@ -49,6 +53,10 @@ class LowRank:
         """See `Change.plus`."""
         narrow = functional.linear(numbers, self.down).flatten(0, -2)
         return result.flatten(0, -2).addmm_(narrow, self.up.t(), alpha=scale).view_as(result)
+
+    def merged(self, weight: Tensor, scale: float) -> Tensor:
+        """See `Change.merged`."""
+        return torch.addmm(weight, self.up, self.down, alpha=scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +83,10 @@ class Kronecker:
         mixed = functional.linear(torch.matmul(self.first, blocks), self.second)
         return result.add_(mixed.flatten(-2), alpha=scale)
 
+    def merged(self, weight: Tensor, scale: float) -> Tensor:
+        """See `Change.merged`."""
+        return torch.add(weight, torch.kron(self.first, self.second), alpha=scale)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Whole:
@@ -94,6 +106,10 @@ class Whole:
     def plus(self, result: Tensor, numbers: Tensor, scale: float) -> Tensor:
         """See `Change.plus`."""
         return result.add_(functional.linear(numbers, self.weight), alpha=scale)
+
+    def merged(self, weight: Tensor, scale: float) -> Tensor:
+        """See `Change.merged`."""
+        return torch.add(weight, self.weight, alpha=scale)
 
 
 def together(changes: Sequence[tuple[Change, float]]) -> list[tuple[Change, float]]:
