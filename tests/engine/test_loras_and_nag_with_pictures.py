@@ -69,7 +69,7 @@ def engines(folders: dict[str, Path], lora_dir: Path) -> Iterator[dict[str, Flux
 
 @pytest.fixture(scope="module")
 def film(lora_dir: Path) -> Lora:
-    return Lora("film", 0.5, FolderShelf((lora_dir,)).sha256_of("film"))
+    return Lora("film", 0.5, FolderShelf((lora_dir,)).find("film").sha256)
 
 
 def request_for(name: str, files: dict[str, bytes], **more: Any) -> GenerationRequest:
