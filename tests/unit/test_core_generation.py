@@ -323,7 +323,7 @@ def test_a_draft_stops_before_the_last_step_that_is_drawn():
     for request in (draft, rest):
         assert GenerationRequest.from_input(request.to_input()) == request
     assert rest.to_input() == replace(draft, stop_after=0).to_input() | {"draft": rest.draft.to_input()}
-    assert [steps_drawn(request.to_input()) for request in (replace(draft, num_images=3), rest)] == [39, 1]
+    assert [steps_drawn(request.to_input()) for request in (replace(draft, num_images=3), rest)] == [13, 1]
     for strange in ({"draft": 3}, {"draft": {"steps": "1"}}, {"stop_after": "x"}, {"stop_after": -1}):
         assert steps_drawn(rest.to_input() | {"draft": None} | strange) == 14
     assert steps_drawn({"prompt": "a fox"}) == 0

@@ -207,7 +207,7 @@ def parse_input(
     if values["loras"]:
         values["loras"] = look_up("loras", values["loras"], shelf)
     request = GenerationRequest(**values)
-    if request.stop_after >= request.whole_steps:
+    if request.stop_after and request.stop_after >= request.whole_steps:
         limit = f"must be below the {request.whole_steps} steps of the picture, or 0 for no draft"
         raise InvalidParameter("stop_after", limit)
     return request

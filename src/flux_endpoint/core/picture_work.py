@@ -19,6 +19,8 @@ _TEXT_TOKENS: Final = 512
 _TRANSFORMER_WIDTH: Final = 3072
 # A second text in the linear layers, and the attention twice, at the sizes of FLUX.1.
 _NAG_PASSES: Final = 1.25
+# Who has none of these draws all steps; most jobs.
+_ONLY_SOME_STEPS: Final = frozenset({"strength", "stop_after", "draft"})
 # Encoding the prompt and decoding the pixels, in forward passes.
 _ENDS_PASSES: Final = 1
 
@@ -68,16 +70,19 @@ def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, float, int]
     width, height, steps = (value if type(value) is int and 0 < value < 1_000_000 else 0 for value in numbers)
     if not (width and height and steps):
         return None
-    steps = _drawn_of(steps, fields)
+    if not _ONLY_SOME_STEPS.isdisjoint(fields):
+        steps = _drawn_of(steps, fields)
     pictures = fields.get("num_images", 1)
     known = pictures if type(pictures) is int and 0 < pictures <= MAX_PICTURES else 1
     return width, height, steps * passes_of(fields), known
 
 
 def steps_drawn(fields: Mapping[str, Any]) -> int:
-    """How many steps a job draws, of all its pictures; 0 for an input that is none of FLUX."""
-    numbers = _numbers(fields)
-    return _drawn_of(fields["num_inference_steps"], fields) * numbers[3] if numbers else 0
+    """How many steps a job draws of each of its pictures; 0 for an input that is none of FLUX."""
+    steps = fields.get("num_inference_steps")
+    if type(steps) is not int:
+        return 0
+    return steps if _ONLY_SOME_STEPS.isdisjoint(fields) else _drawn_of(steps, fields)
 
 
 def _drawn_of(steps: int, fields: Mapping[str, Any]) -> int:

@@ -54,7 +54,7 @@ class Pictures:
         asked, is_draft = fields.get("num_images", 1), bool(fields.get("stop_after"))
         pictures, latents = (files[:asked], files[asked:]) if is_draft else (files, ())
         image_format = format_of(files[0])
-        if image_format is None or not all(map(image_format.is_in, pictures)):
+        if image_format is None or not all(map(image_format.is_in, pictures[1:])):
             raise InvalidRequest(f"the uploaded bytes are no picture of a known format ({', '.join(IMAGE_FORMATS)})")
         self.taken_bytes += sum(map(len, files))
         if len(pictures) != asked:

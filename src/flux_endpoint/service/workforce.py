@@ -175,7 +175,7 @@ class Workforce:
         job = job or await self._store.get(job_id, endpoint_ids)
         await self._pictures.deliver(job, worker_id, token, files, said)
         if worker and not isinstance(job.input, RawJson):
-            worker.steps += steps_drawn(job.input)
+            worker.steps += steps_drawn(job.input) * job.input.get("num_images", 1)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome

@@ -158,7 +158,8 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
         raise InvalidRequest("Invalid request: 'input' must be a JSON object")
     policy, webhook, bucket = _options_in(body)
     accepted = spec.accept(fields)
-    _check_places(webhook, bucket, outbound)
+    if webhook is not None or bucket is not None:
+        _check_places(webhook, bucket, outbound)
     if bucket is not None and isinstance(accepted.input, Mapping) and spec.makes_pictures:
         _check_draft_stays(accepted.input)
     input = raw_if_big(accepted.input) if keeps_text else accepted.input
