@@ -15,8 +15,7 @@ import pytest
 import flux_endpoint.api.dialects.mcp.server  # noqa: F401
 from flux_endpoint.api.app import ROUTES
 from flux_endpoint.service.custom import CustomEndpoint
-from tests.api import conftest
-from tests.api.conftest import DEV, ECHO, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
+from tests.api.conftest import DEV, ECHO, ENDPOINTS, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -37,7 +36,7 @@ MEASURED = "/v2/measured"
 @pytest.fixture(autouse=True)
 def endpoint_with_a_schema(monkeypatch):
     endpoint = CustomEndpoint("measured", "Measured", input_schema=SCHEMA)
-    monkeypatch.setattr(conftest, "ENDPOINTS", {**conftest.ENDPOINTS, "measured": endpoint})
+    monkeypatch.setitem(ENDPOINTS, "measured", endpoint)
 
 
 @pytest.fixture(autouse=True, scope="module")
