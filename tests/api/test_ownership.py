@@ -92,7 +92,8 @@ def test_every_operation_that_names_a_job_or_a_batch_is_walked_here() -> None:
         if isinstance(route.access, KeyHolders)
         for method in route.methods.split()
     }
-    assert {place for place in routes if "{job_id}" in place[1] or "{batch_id}" in place[1]} == OF_A_JOB.keys()
+    of_a_job = {place for place in routes if "{job_id}" in place[1] or "{batch_id}" in place[1]}
+    assert of_a_job == OF_A_JOB.keys() | {("POST", "finish/{job_id}")}
 
 
 @pytest.mark.parametrize(("method", "path"), OF_A_JOB)
@@ -128,6 +129,23 @@ async def test_a_job_of_another_key_is_not_there(
         gateway.clock.advance(s=10)
         if made["batch_id"]:
             await gateway.post(f"{DEV}/batch/{made['batch_id']}/cancel", headers=people.headers["owner"])
+
+
+async def test_a_draft_of_another_key_is_not_there(gateway: Gateway, people: People, worker: HandWorker) -> None:
+    made = {"job_id": await make(gateway, people.headers["maker"])}
+    await fail(worker)
+    for name, headers in people.headers.items():
+        reply = await gateway.post(f"{DEV}/finish/{made['job_id']}", {}, headers=headers)
+        if name in ACTORS:
+            # It is seen, and is no draft.
+            assert reply.status_code == 409, (name, reply.text)
+        elif name in READERS:
+            assert reply.status_code == 403, (name, reply.text)
+        else:
+            none = {"job_id": "x" * len(made["job_id"])}
+            missing = await gateway.post(f"{DEV}/finish/{none['job_id']}", {}, headers=headers)
+            assert (reply.status_code, missing.status_code) == (404, 404), (name, reply.text)
+            assert hide(reply.text, made) == hide(missing.text, none)
 
 
 def hide(text: str, ids: Mapping[str, str]) -> str:
