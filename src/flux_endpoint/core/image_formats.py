@@ -48,7 +48,6 @@ _KEY_BYTES: Final = 32
 _SOURCE: Final = "source-"
 # The ending of latents, which no picture has.
 _LATENTS: Final = "latents"
-_KEPT_ENDINGS: Final = {_LATENTS} | {row.extension for row in IMAGE_FORMATS.values()}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{20,64}\.([a-z0-9]+)")
 
 
@@ -90,7 +89,7 @@ def new_latents_key() -> str:
 def is_kept_key(name: str) -> bool:
     """Whether `name` has the form of what we keep: of a picture, or of latents."""
     found = _KEY.fullmatch(name)
-    return found is not None and found[1] in _KEPT_ENDINGS
+    return found is not None and (found[1] == _LATENTS or format_of_image_key(name) is not None)
 
 
 def is_source_key(name: str) -> bool:
