@@ -50,7 +50,7 @@ class Linear(Layer):
         self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, *, is_packed: bool | None = None
     ) -> None:
         super().__init__()
-        self._is_packed = can_pack(weight.device) if is_packed is None else is_packed
+        self._is_packed = can_pack(weight.device, dtype) if is_packed is None else is_packed
         weight = weight.to(dtype)
         if self._is_packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS)
@@ -97,9 +97,14 @@ class Float32Linear(Layer):
         return functional.linear(rows.float(), self.weight.float(), None if self.bias is None else self.bias.float())
 
 
-def can_pack(device: torch.device) -> bool:
-    """Whether torch has oneDNN's packed layers for a device."""
-    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has oneDNN's packed layers for a device and a type of numbers.
+
+    On processors without AVX-512 torch's own bfloat16 products work, and oneDNN refuses to pack the weight.
+    """
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def fast_dtype() -> torch.dtype:
@@ -107,5 +112,6 @@ def fast_dtype() -> torch.dtype:
     can = torch.cpu.get_capabilities()
     has_products = bool(can.get("avx512_bf16") or can.get("amx_bf16"))
     # An operator may have told oneDNN to use less than the processor has.
-    is_allowed = not can_pack(torch.device("cpu")) or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    cpu = torch.device("cpu")
+    is_allowed = can_pack(cpu, torch.bfloat16) or not can_pack(cpu, torch.float32)
     return torch.bfloat16 if has_products and is_allowed else torch.float32
