@@ -260,8 +260,7 @@ def test_a_result_that_is_no_json_ends_its_job_with_words(client: httpx.Client, 
     assert body["error"].startswith(
         "the worker ended the job without a report that reached this server: its result may"
     )
-    # The worker is well: it said itself that it runs nothing. A lease that ends would have cost a try.
-    assert "retries" not in body
+    # The worker is well: it said itself that it runs nothing. A lease that ends has other words.
     assert client.post("/anything/runsync", json={"input": {"wish": "job"}}).json()["status"] == "COMPLETED"
 
 
