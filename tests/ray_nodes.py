@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,16 +55,17 @@ def is_worker(process: psutil.Process) -> bool:
 def ray_nodes() -> Iterator[Nodes]:
     """A head; everything that it starts has ended at the end. The environment is changed meanwhile."""
     # Ray keeps a token at home, once it has made one. Paths of its sockets must be short. A cluster with a folder of
-    # its own still writes its address into the default one, and fails where no Ray has run before: so that is moved.
+    # its own still writes its address into the default one, and fails where no Ray has run before.
+    Path("/tmp/ray").mkdir(exist_ok=True)
     home = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     before = dict(os.environ)
-    os.environ |= {"HOME": home, "RAY_TMPDIR": home, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"HOME": home, "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from ray.cluster_utils import Cluster
 
-            head = {"num_cpus": 0, "include_dashboard": False}
+            head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": home}
             cluster = Cluster(initialize_head=True, head_node_args=head)
             try:
                 yield Nodes(cluster)
