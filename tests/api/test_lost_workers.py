@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.service.workforce import Workforce
 from tests.api.asking import status, submit, until_held, workers
 from tests.api.conftest import ECHO, Gateway, ThirdPartyWorker
@@ -29,6 +30,15 @@ async def hanging_up(workforce: Workforce, operation: str, worker_id: str = "pod
     finally:
         held.cancel()
         await asyncio.gather(held, return_exceptions=True)
+
+
+async def one_round(gateway: Gateway) -> None:
+    """The janitor begins, sweeps once, and sleeps."""
+    slept = asyncio.Event()
+    gateway.janitor._sleep = lambda _: asyncio.sleep(3_600, slept.set())  # type: ignore[assignment]
+    running = asyncio.create_task(gateway.janitor.run())
+    await slept.wait()
+    running.cancel()
 
 
 async def pass_time(gateway: Gateway, third_party: ThirdPartyWorker, seconds: int, job_id: str = "") -> None:
@@ -194,6 +204,43 @@ async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
         await gateway.janitor.sweep()
         job = await gateway.stores.jobs.get("echo", job_id)
         assert (job.status, job.retries) == ("IN_QUEUE", retries), pod
+
+
+async def test_a_gateway_that_was_away_for_longer_than_a_lease_waits_for_those_that_drew_meanwhile(
+    gateway: Gateway, third_party: ThirdPartyWorker
+) -> None:
+    back, gone = await submit(gateway), await submit(gateway)
+    for pod, job_id in (("pod-1", back), ("pod-2", gone)):
+        assert (await ThirdPartyWorker(gateway, pod).take())["id"] == job_id
+    gateway.clock.advance(s=31)
+    await one_round(gateway)
+    assert (await status(gateway, back))["status"] == "IN_PROGRESS"
+    gateway.clock.advance(s=20)
+    await third_party.get("ping", f"&job_id={back}")
+    gateway.clock.advance(s=10)
+    await gateway.janitor.sweep()
+    assert (await status(gateway, back))["status"] == "IN_PROGRESS"
+    assert (await status(gateway, gone))["status"] == "IN_QUEUE"
+
+
+async def test_a_database_that_was_away_for_longer_than_a_lease_costs_nobody_a_job(
+    gateway: Gateway, third_party: ThirdPartyWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await submit(gateway)
+    await third_party.take()
+
+    async def away(*args: object, **options: object) -> None:
+        gateway.clock.advance(s=40)
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.stores.claims, "sweep", away)
+        await one_round(gateway)
+    await gateway.janitor.sweep()
+    assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+    gateway.clock.advance(s=31)
+    await gateway.janitor.sweep()
+    assert (await status(gateway, job_id))["status"] == "IN_QUEUE"
 
 
 async def test_a_worker_that_dies_at_once_costs_its_job_the_retry(

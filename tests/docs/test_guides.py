@@ -109,7 +109,7 @@ def test_curl_draws_with_the_lora_of_the_embedded_model(demo_server: Server) -> 
 
 @on_shared_server
 def test_a_draft_is_picked_and_finished(server: Server) -> None:
-    block, by_command = code_blocks("drafts.md", "bash")
+    (block,), (by_command,) = code_blocks("drafts.md", "bash"), code_blocks("drafts.md", "text")
     told = run_block(block, server.url, server.folder).replace("}{", "}\n{").splitlines()
     drafts, finished, uninterrupted = (json.loads(line)["output"] for line in told)
     assert drafts["seeds"][2] == finished["seed"] == uninterrupted["seed"]

@@ -65,6 +65,8 @@ class Janitor:
 
     async def run(self) -> None:
         """Sweep until cancelled. A failing sweep is logged and tried again."""
+        # Workers on other machines went on drawing while this gateway was away, and may have had no other.
+        self._workforce.spare_leases()
         while True:
             try:
                 await self.sweep()
@@ -72,6 +74,7 @@ class Janitor:
                 # That the database does not answer has been logged.
                 level = logging.DEBUG if isinstance(error, StoreUnavailable) else logging.WARNING
                 logger.log(level, "sweep failed, will be tried again: %s", error)
+                self._workforce.spare_leases()
             await self._sleep(_LEASE_PERIOD_S)
 
     async def sweep(self) -> None:

@@ -64,8 +64,11 @@ class Losses:
         worker.taken_back = dict.fromkeys(job_ids, worker.seen_ms)
         await self._take_back(worker, job_ids, counts_as_retry=True)
 
-    async def sweep(self) -> SweepResult:
-        """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
+    async def sweep(self, spares_leases: bool = False) -> SweepResult:
+        """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang.
+
+        With `spares_leases` no lease ends.
+        """
         await self._registry.sweep()
         for worker, job_ids in self._registry.left_with():
             logger.warning("worker %s left with jobs that it had just been handed", worker.id)
@@ -73,7 +76,7 @@ class Losses:
         # Noted before: what is taken back may be handed to somebody else at once.
         held = self._registry.held()
         stuck: dict[str, str] = {}
-        result = self._log(await self._store.sweep(_MAX_RETRIES))
+        result = self._log(await self._store.sweep(_MAX_RETRIES, spares_leases=spares_leases))
         for worker, job in held:
             is_lost = job.id in result.requeued or job.id in result.failed
             if (is_lost or job.id in result.timed_out) and worker.jobs.get(job.id) is job:

@@ -70,8 +70,8 @@ class Workforce:
         self.memory = WorkerMemory(self._registry)
         self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
         self.own = OwnWorkers(self._registry, self._losses)
-        # By `monotonic_ms`.
-        self._spared_until_ms = 0
+        # By `monotonic_ms`. The clock is being set; leases could not be renewed.
+        self._clock_set_until_ms = self._spared_until_ms = 0
 
     async def take(
         self,
@@ -316,10 +316,15 @@ class Workforce:
 
     async def sweep(self) -> SweepResult:
         """Take back jobs whose lease ran out, forget workers that have been silent for long, end those that hang."""
-        if self._clock.monotonic_ms() < self._spared_until_ms:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._clock_set_until_ms:
             await self._registry.sweep()
             return SweepResult()
-        return await self._losses.sweep()
+        return await self._losses.sweep(spares_leases=now_ms < self._spared_until_ms)
+
+    def spare_leases(self) -> None:
+        """No lease ends for as long as one lasts: nobody was there to renew them with until now."""
+        self._spared_until_ms = self._clock.monotonic_ms() + self.lease_ms
 
     def clock_moved(self, by_ms: int) -> None:
         """The clock was set forward, or back (below 0), and all that is kept with it.
@@ -328,7 +333,7 @@ class Workforce:
         lease ends for now: until then every worker that lives has renewed its own by the new one.
         """
         self._registry.clock_moved(by_ms)
-        self._spared_until_ms = self._clock.monotonic_ms() + self.lease_ms
+        self._clock_set_until_ms = self._clock.monotonic_ms() + self.lease_ms
 
     async def counts(self, *endpoint_ids: str) -> WorkerCounts:
         """How many workers of any of these endpoints are in each state; each is counted once."""

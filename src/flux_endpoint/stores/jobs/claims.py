@@ -253,7 +253,7 @@ class SqlClaims:
             lambda transaction: _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_JOBS, values))
         )
 
-    async def sweep(self, max_retries: int) -> SweepResult:
+    async def sweep(self, max_retries: int, *, spares_leases: bool = False) -> SweepResult:
         """See `ClaimStore.sweep`."""
         now = {"now_ms": self._clock.now_ms()}
         values = now | {"retry": 1, "max_retries": max_retries}
@@ -266,8 +266,8 @@ class SqlClaims:
                 for statement in (sql.END_OUTLIVED, sql.TIME_OUT_RUNNING)
                 for row in transaction.connection.execute(statement, now)
             ]
-            result = _swept(transaction, transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values))
-            return dataclasses.replace(result, timed_out=tuple(timed_out))
+            lost = () if spares_leases else transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values)
+            return dataclasses.replace(_swept(transaction, lost), timed_out=tuple(timed_out))
 
         return await self._database.write(sweep, is_long=True)
 

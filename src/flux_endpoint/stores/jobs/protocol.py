@@ -325,9 +325,11 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def sweep(self, max_retries: int) -> SweepResult:
+    async def sweep(self, max_retries: int, *, spares_leases: bool = False) -> SweepResult:
         """Make TIMED_OUT what ran or lived longer than its policy allows; take back every job whose lease has expired.
 
-        A job that was re-dispatched `max_retries` times before becomes FAILED.
+        Args:
+            max_retries: a job that was re-dispatched so often before becomes FAILED.
+            spares_leases: take no job back, since nobody could renew a lease lately.
         """
         ...
