@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flux_endpoint.core.drafts import write_header
-from tests.api.asking import status
+from tests.api.asking import status, submit
 from tests.api.conftest import DEV, ECHO, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
 from tests.api.test_several_pictures import BUCKET
 
@@ -212,3 +212,26 @@ async def test_a_draft_for_a_bucket_or_without_an_end_is_refused(gateway: Gatewa
     assert (await gateway.post(f"{DEV}/run", {"input": ASKED | {"stop_after": 0}})).status_code == 200
     estimate = await gateway.post(f"{DEV}/estimate", {"input": ASKED | {"stop_after": 5}})
     assert estimate.json()["cost"] == 0.01048576
+
+
+async def test_inputs_of_other_endpoints_mean_what_they_like(gateway: Gateway) -> None:
+    worker = HandWorker(gateway.client, endpoint=ECHO)
+    for fields in ({"stop_after": "noon", "num_images": "many"}, {"stop_after": 3, "num_images": 2}):
+        job_id = await submit(gateway, input=fields)
+        job = await worker.take()
+        assert job is not None
+        assert (await worker.deliver(job)).status_code == 200
+        assert (await status(gateway, job_id))["status"] == "COMPLETED"
+        gateway.clock.advance(days=1)
+        assert (await status(gateway, job_id)).get("status") is None
+
+
+async def test_prompts_of_any_length_have_their_draft(gateway: Gateway, worker: HandWorker) -> None:
+    # In JSON each is twelve bytes, and together they are more than the gateway takes apart for each job.
+    draft = await drafted(gateway, worker, prompt="\N{WATER WAVE}" * 10_000, negative_prompt="\N{WATER WAVE}" * 10_000)
+    assert (await finish(gateway, draft))[0] == 200
+    gateway.clock.advance(days=6)
+    assert (await finish(gateway, draft))[0] == 200
+    job = await worker.take()
+    assert job is not None
+    assert await source(worker, job, job["input"]["draft"]["sha256"]) == (200, latents())

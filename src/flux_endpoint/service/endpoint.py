@@ -13,6 +13,7 @@ from flux_endpoint.core.job import DEFAULT_TTL_MS, Cursor, IdempotencyKey, Job, 
 from flux_endpoint.core.limits import MAX_QUEUED
 from flux_endpoint.core.outbound import PUBLIC_ONLY, OutboundRules
 from flux_endpoint.core.pricing import units_to_usd
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.limits import QueueCap
 from flux_endpoint.service.sources import Asked, Sources
@@ -181,7 +182,8 @@ class Endpoint:
     def _made(self, submission: Submission, receipt: Receipt) -> Job:
         now_ms = self._house.clock.now_ms()
         ttl_ms = submission.policy.ttl_ms
-        is_draft = isinstance(submission.input, Mapping) and bool(submission.input.get("stop_after"))
+        fields = submission.input.value if isinstance(submission.input, RawJson) else submission.input
+        is_draft = bool(fields.get("stop_after")) and self.spec.makes_pictures
         return Job(
             id=receipt.job_id,
             endpoint_id=self.id,

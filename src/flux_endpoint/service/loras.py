@@ -6,28 +6,26 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from flux_endpoint.core.errors import (
     CheckpointError,
     ImageGone,
     InvalidParameter,
-    LeaseLost,
     OutboundFailed,
     OutboundRefused,
     StoreUnavailable,
 )
-from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.lora import SentLora
 from flux_endpoint.core.lora_places import ENDINGS, MAX_FETCHED_BYTES, HubFile, file_name_of, hub_file, told_name
 from flux_endpoint.core.outbound import OutboundRules
-from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.text import listing
 from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.files.lora_outline import outline
 from flux_endpoint.files.lora_scales import PEFT_FILE
 from flux_endpoint.outbound.protocol import NO_HEADERS, Sender
+from flux_endpoint.service.held_jobs import fields_of_held
 from flux_endpoint.stores.jobs.protocol import ClaimStore
 
 _LISTING_S: Final = 20.0
@@ -122,7 +120,7 @@ class FetchedLoras:
             UnknownJob: no such job.
             StoreUnavailable: it could not be kept.
         """
-        fields = await input_held_by(self._claims, endpoint_ids, worker_id, job_id, token)
+        fields = await fields_of_held(self._claims, endpoint_ids, worker_id, job_id, token)
         for lora in fields.get("loras", ()):
             if lora["sha256"] == sha256 and lora.get("is_fetched"):
                 try:
@@ -220,18 +218,3 @@ def _only_lora(found: HubFile, files: Collection[str]) -> str:
         f"{found.repository} on the hub holds {len(loras)} files; name one, such as "
         f"{listing([f'{found.repository}/{file}' for file in sorted(loras)], 5)}"
     )
-
-
-async def input_held_by(
-    claims: ClaimStore, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None
-) -> Mapping[str, Any]:
-    """The input of a job that a worker holds; empty where the gateway does not read it.
-
-    Raises:
-        LeaseLost: the job is not held by this worker and token.
-        UnknownJob: no such job.
-    """
-    job = await claims.get(job_id, endpoint_ids)
-    if job.status is not JobStatus.IN_PROGRESS or (job.worker_id, job.claim_token) != (worker_id, token):
-        raise LeaseLost(f"Job {job_id} is not held by this worker")
-    return {} if isinstance(job.input, RawJson) else job.input

@@ -33,12 +33,19 @@ class Pictures:
         self.taken_bytes = 0
 
     async def deliver(
-        self, job: Job, worker_id: str, token: int | None, files: Sequence[bytes], said: Mapping[str, Any]
+        self,
+        job: Job,
+        fields: Mapping[str, Any],
+        worker_id: str,
+        token: int | None,
+        files: Sequence[bytes],
+        said: Mapping[str, Any],
     ) -> None:
         """Take the pictures of a job. Kept here they end it; else they do when they are in their bucket.
 
         Args:
             job: as the worker got it.
+            fields: its input; nothing for one of an endpoint with inputs of its own, which has one picture at most.
             worker_id: who has drawn it.
             token: see `JobStore.finish`.
             files: all of them, in order; behind the drafts of a job their latents.
@@ -50,7 +57,6 @@ class Pictures:
             UnknownJob: no such job.
             StoreUnavailable: it could not be kept.
         """
-        fields = job.fields
         asked, is_draft = fields.get("num_images", 1), bool(fields.get("stop_after"))
         pictures, latents = (files[:asked], files[asked:]) if is_draft else (files, ())
         image_format = format_of(files[0])

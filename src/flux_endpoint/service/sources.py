@@ -24,8 +24,9 @@ from flux_endpoint.core.source_picture import MAX_SOURCE_BYTES, PICTURES, SentFi
 from flux_endpoint.core.submission import Submission
 from flux_endpoint.images.protocol import Decode, DecodedPicture
 from flux_endpoint.outbound.protocol import Sender
+from flux_endpoint.service.held_jobs import fields_of_held
 from flux_endpoint.service.images import ImageService
-from flux_endpoint.service.loras import FetchedLoras, input_held_by
+from flux_endpoint.service.loras import FetchedLoras
 from flux_endpoint.stores.jobs.protocol import ClaimStore
 
 Asked = TypeVar("Asked", Submission, BatchRequest)
@@ -115,7 +116,7 @@ class Sources:
             ImageGone: the job is drawn from no such picture, or it is here no longer.
             UnknownJob: no such job.
         """
-        fields = await input_held_by(self._claims, endpoint_ids, worker_id, job_id, token)
+        fields = await fields_of_held(self._claims, endpoint_ids, worker_id, job_id, token)
         for picture in map(fields.get, (*PICTURES, "draft")):
             if isinstance(picture, Mapping) and picture.get("sha256") == sha256:
                 return await self._images.read_whole(str(picture.get("key")))

@@ -62,6 +62,7 @@ class Workforce:
         self._store = store
         self._pictures = pictures
         self._catalog = catalog
+        self._drawing = frozenset(endpoint_id for endpoint_id, spec in catalog.items() if spec.makes_pictures)
         self._clock = clock
         self._lease_s = lease_s
         self.lease_ms = round(lease_s * 1_000)
@@ -173,9 +174,11 @@ class Workforce:
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
         job = worker.jobs.pop(job_id, None) if worker else None
         job = job or await self._store.get(job_id, endpoint_ids)
-        await self._pictures.deliver(job, worker_id, token, files, said)
-        if worker and not isinstance(job.input, RawJson):
-            worker.steps += steps_drawn(job.input) * job.input.get("num_images", 1)
+        makes_pictures = job.endpoint_id in self._drawing
+        fields = job.fields if makes_pictures else {}
+        await self._pictures.deliver(job, fields, worker_id, token, files, said)
+        if worker and makes_pictures:
+            worker.steps += steps_drawn(fields) * fields.get("num_images", 1)
 
     async def done(
         self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome
