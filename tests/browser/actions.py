@@ -3,7 +3,7 @@
 from typing import Any
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.servers import DEADLINE_S, Server, wait_until
 
@@ -36,6 +36,13 @@ def record(page: Page, selector: str) -> None:
 def has_said(page: Page, selector: str, word: str) -> None:
     """Wait until an element that is recorded has said something, even if it says something else by now."""
     page.wait_for_function(_HAS_SAID, arg=[selector, word])
+
+
+def hold(page: Page, address: str) -> list[Route]:
+    """Let requests to an address wait; they are put into the list, to be let through by hand."""
+    held: list[Route] = []
+    page.route(address, lambda route: held.append(route))
+    return held
 
 
 def badge(page: Page, state: str) -> None:

@@ -20,6 +20,7 @@ from tests.browser.actions import (
     draw,
     fill,
     has_said,
+    hold,
     record,
     thumbnails,
 )
@@ -111,6 +112,45 @@ def test_escape_cancels(page: Page) -> None:
     expect(page.locator("#badge-text")).to_have_text("Cancelled")
     expect(page.locator(".frame .words")).to_have_text("Cancelled. Nothing was charged.")
     expect(page.locator("#cancel")).to_be_hidden()
+
+
+def test_what_is_cancelled_while_it_is_sent_is_not_drawn(visitor: Visitor) -> None:
+    page = visitor.visit()
+    fill(page, **ENDLESS, seed=5)
+    held = hold(page, "**/run")
+    with page.expect_request("**/run"):
+        page.click("#variations")
+    page.keyboard.press("Escape")
+    expect(page.locator("#cancel")).to_be_hidden()
+    expect(page.locator(".frame .words")).to_have_text(["Cancelled. Nothing was charged."] * 4)
+    with page.expect_response("**/cancel/*") as cancelled:
+        held[0].continue_()
+    assert cancelled.value.json()["status"] == "CANCELLED"
+    # The other three are not sent.
+    expect(thumbnails(page)).to_have_count(1)
+    assert len(held) == 1
+
+
+def test_what_is_cancelled_in_the_queue_is_not_sent_anew(visitor: Visitor) -> None:
+    page = visitor.visit()
+    # Nobody serves it, so that all of them wait.
+    page.click("#endpoints >> text=Echo")
+    for name in ("first", "second"):
+        page.fill("#json", json.dumps({"text": name, "prompt": name}))
+        page.click("#run")
+        expect(thumbnails(page)).to_have_count(("first", "second").index(name) + 1)
+    held = hold(page, "**/run")
+    with page.expect_request("**/run"):
+        page.get_by_role("button", name="Draw earlier second").click()
+    page.get_by_role("button", name="Cancel first").click()
+    held[0].continue_()
+    expect(page.locator("#queue")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#queue .title")).to_have_text(["second"])
+    headers = {"Authorization": f"Bearer {visitor.api_key}"}
+    waiting = httpx.get(f"{visitor.server.url}/v2/echo/requests?status=IN_QUEUE", headers=headers).json()
+    assert len(waiting["requests"]) == 1
+    page.get_by_role("button", name="Cancel second").click()
+    expect(page.locator("#queue-box")).to_be_hidden()
 
 
 def test_wrong_input_is_marked_at_its_field_in_the_servers_words(page: Page) -> None:

@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import SMALL, fill, thumbnails, values
+from tests.browser.actions import SMALL, fill, hold, thumbnails, values
 from tests.browser.test_access import PHONE, check_access, has_horizontal_scroll
 from tests.servers import SCHNELL
 
@@ -111,3 +112,22 @@ def test_a_sheet_can_be_cancelled(page: Page) -> None:
     page.click("#sheet-cancel")
     expect(page.locator("#sheet-cancel")).to_be_hidden()
     expect(page.locator(CELLS).last).to_contain_text("cancelled")
+
+
+@pytest.mark.parametrize("held_back", ["**/batch", "**/finalize"])
+def test_a_sheet_that_is_cancelled_while_it_is_sent_draws_nothing(page: Page, held_back: str) -> None:
+    open_sheet(page, width=1_536, height=1_536)
+    page.fill("#sheet-across-values", "1, 2")
+    page.select_option("#sheet-down", "endpoint")
+    held = hold(page, held_back)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path.rsplit("/", 1)[1]))
+    with page.expect_request(held_back):
+        page.click("#sheet-draw")
+    page.click("#sheet-cancel")
+    held[0].continue_()
+    expect(page.locator("#sheet-cancel")).to_be_hidden()
+    expect(page.locator(CELLS)).to_have_text(["cancelled"] * 4)
+    # What was made of it is cancelled, and no more is made: one batch of two, or two of which one was queued.
+    assert asked.count("cancel") == asked.count("batch")
+    assert asked.count("finalize") == (held_back == "**/finalize")

@@ -7,22 +7,56 @@ const PERIOD_MS = 1_000;
 // As many as one question for the results of a batch has room for.
 export const MOST = 100;
 
-// Queues cells [{endpoint, input}]; each gets its job's `id`. Returns the batches. Throws ApiError, and queues none then.
-export async function sendBatches(cells) {
-  const byEndpoint = Map.groupBy(cells, ({ endpoint }) => endpoint.id);
-  const batches = [];
-  for (const [endpoint, group] of byEndpoint) {
-    const { id } = await api.createBatch(endpoint);
-    batches.push({ endpoint, id });
-    const { requestIds } = await api.addToBatch(endpoint, id, group.map(({ input }) => ({ input })));
-    for (const [index, cell] of group.entries()) cell.id = requestIds[index];
+// What is sent of one sheet. It can be cancelled at any moment, also before the server has said what its batches are called.
+export class Batches {
+  #queued = []; // {endpoint, id}
+  #isCancelled = false;
+
+  // A name for what comes of it.
+  get name() {
+    return this.#queued[0]?.id;
   }
-  for (const { endpoint, id } of batches) await api.finalizeBatch(endpoint, id);
-  return batches;
+
+  // Queues cells [{endpoint, input}]; each gets its job's `id`. Throws ApiError; then, and when they are cancelled
+  // meanwhile, nothing stays queued.
+  async send(cells) {
+    const drafts = [];
+    try {
+      for (const [endpoint, group] of Map.groupBy(cells, (cell) => cell.endpoint.id)) {
+        if (this.#isCancelled) break;
+        const { id } = await api.createBatch(endpoint);
+        drafts.push({ endpoint, id });
+        if (this.#isCancelled) break;
+        const { requestIds } = await api.addToBatch(endpoint, id, group.map(({ input }) => ({ input })));
+        for (const [index, cell] of group.entries()) cell.id = requestIds[index];
+      }
+      while (drafts.length && !this.#isCancelled) {
+        await api.finalizeBatch(drafts[0].endpoint, drafts[0].id);
+        this.#queued.push(drafts.shift());
+      }
+    } catch (error) {
+      await Promise.allSettled([...drafts, ...this.#queued].map(cancelOne));
+      throw error;
+    }
+    await Promise.allSettled(drafts.map(cancelOne));
+    if (this.#isCancelled) await this.cancel();
+  }
+
+  // Throws ApiError when the server does not take it.
+  async cancel() {
+    this.#isCancelled = true;
+    await Promise.all(this.#queued.map(cancelOne));
+  }
+
+  follow() {
+    return follow(this.#queued);
+  }
 }
 
+const cancelOne = ({ endpoint, id }) => api.cancelBatch(endpoint, id);
+
 // Yields {id, status, output, error} of the jobs of batches at each change, until all are over.
-export async function* follow(batches) {
+async function* follow(batches) {
   const seen = new Map();
   for (;;) {
     let isOver = true;
@@ -39,5 +73,3 @@ export async function* follow(batches) {
     await new Promise((resolve) => setTimeout(resolve, PERIOD_MS));
   }
 }
-
-export const cancelBatches = (batches) => Promise.allSettled(batches.map(({ endpoint, id }) => api.cancelBatch(endpoint, id)));

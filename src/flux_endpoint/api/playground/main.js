@@ -243,9 +243,8 @@ class Playground {
   }
 
   async cancel() {
-    const results = await Promise.allSettled(this.busy.map((run) => run.cancel()));
-    const failed = results.find(({ status }) => status === "rejected");
-    if (failed) this.complain(failed.reason.message);
+    await this.runs.cancel(this.busy).catch(({ message }) => this.complain(message));
+    this.showState();
   }
 
   complain(words) {

@@ -61,7 +61,7 @@ export class Queue {
     entry.dataset.set = nameOf(set);
     if (place > 0) entry.append(button("earlier", "Draw earlier", () => this.#move(set, place - 1)));
     if (place >= 0 && place < movable.length - 1) entry.append(button("later", "Draw later", () => this.#move(set, place + 1)));
-    entry.append(button("close", "Cancel", () => Promise.allSettled(set.map((run) => run.cancel()))));
+    entry.append(button("close", "Cancel", () => this.#runs.cancel(set).catch(({ message }) => (byId("form-error").textContent = message))));
     entry.addEventListener("dragstart", () => (this.#dragged = set));
     entry.addEventListener("dragover", (event) => this.#dragged && place >= 0 && event.preventDefault());
     entry.addEventListener("drop", (event) => {

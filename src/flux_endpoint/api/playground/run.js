@@ -21,6 +21,8 @@ export class Run extends EventTarget {
     this.position = null; // in the queue, 1 is next
     this.notice = null; // what to know while it waits
     this.isOffline = false;
+    this.successor = null; // the run that was sent anew in its place
+    this.isUnwanted = false; // somebody has cancelled it, whether the server knows already or not
   }
 
   // `set`: the name of the set it is sent in, if it is not sent alone.
@@ -70,10 +72,14 @@ export class Run extends EventTarget {
     return { part: Math.min(part, ALMOST), leftMs: Math.max(0, etaMs - sinceMs) };
   }
 
-  // Throws ApiError when the server refuses the input: then there is no job to follow.
+  // Throws ApiError when the server refuses the input: then there is no job to follow, and no `record.id`. What was cancelled
+  // before is not sent; what is cancelled meanwhile is taken back as soon as its id is known.
   async submit() {
+    if (this.isOver) return;
     const { id, status } = await api.submit(this.record.endpoint, { ...this.record.input, image: this.image });
-    this.#set({ id, status });
+    Object.assign(this.record, { id, status });
+    if (this.isUnwanted) await this.cancel();
+    else this.#changed();
   }
 
   // Reads the job's events to their end; after a lost connection it asks again, ever less often.
@@ -99,9 +105,17 @@ export class Run extends EventTarget {
   }
 
   async cancel() {
-    if (this.isOver || !this.record.id) return;
+    this.isUnwanted = true;
+    if (this.successor) return this.successor.cancel();
+    if (!this.isOver) await this.withdraw();
+  }
+
+  // Takes this very job out of the queue.
+  async withdraw() {
+    if (!this.record.id) return this.#set({ status: "CANCELLED" });
     const { status } = await api.cancel(this.record.endpoint, this.record.id);
-    this.#set({ status });
+    // What has ended just before is told by its events, with all that came of it.
+    if (status === "CANCELLED") this.#set({ status });
   }
 
   #take({ progress, queuePosition, notice, ...body }) {

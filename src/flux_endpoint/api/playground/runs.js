@@ -9,6 +9,7 @@ import { pictureOf } from "./stage.js";
 export class Runs extends EventTarget {
   #history;
   #live = new Map(); // by job id, in the order they were sent
+  #unsent = []; // those whose ids are not known yet
 
   constructor(history) {
     super();
@@ -51,30 +52,53 @@ export class Runs extends EventTarget {
   // Sends a run that waits once more, and only then takes it out: nothing is lost when the server refuses.
   async #again(run, onReplace) {
     const { status } = await api.status(run.record.endpoint, run.record.id);
-    if (status !== "IN_QUEUE") return;
-    const again = run.copy();
-    await again.submit();
+    if (status !== "IN_QUEUE" || run.isUnwanted) return;
+    // Who cancels it from now on means the one that is sent.
+    const again = (run.successor = run.copy());
+    try {
+      await again.submit();
+    } catch (error) {
+      run.successor = null;
+      if (again.isUnwanted) await run.cancel();
+      throw error;
+    }
     this.#live.delete(run.record.id);
     this.follow(again);
     onReplace(run, again);
     await this.#history.remove([run.record.id]);
-    await run.cancel();
+    await run.withdraw();
   }
 
   // Sends inputs as one set, one after the other: what is wrong with the first is wrong with all. `onFirst` is called
   // when the first is taken. Throws ApiError; the error's `sent` are the runs that were taken before.
   async send(runs, onFirst) {
     const sent = [];
+    this.#unsent = [...this.#unsent, ...runs];
     try {
       for (const run of runs) {
-        await run.submit();
-        this.follow(run);
-        sent.push(run);
-        if (sent.length === 1) onFirst();
+        try {
+          await run.submit();
+        } finally {
+          this.#unsent = this.#unsent.filter((other) => other !== run);
+          // Also one that could not be taken back.
+          if (run.record.id) {
+            this.follow(run);
+            sent.push(run);
+          }
+        }
+        if (run === runs[0]) onFirst();
       }
     } catch (error) {
+      this.#unsent = this.#unsent.filter((run) => !runs.includes(run));
       throw Object.assign(error, { sent });
     }
+  }
+
+  // Cancels runs, and with them what of their sets is still to be sent. Throws ApiError.
+  async cancel(runs) {
+    const sets = new Set(runs.map(({ record }) => record.set).filter(Boolean));
+    const unsent = this.#unsent.filter((run) => sets.has(run.record.set) && !runs.includes(run));
+    await Promise.all([...unsent, ...runs].map((run) => run.cancel()));
   }
 
   // Has the server draw what a draft has left out; it is a run of its own. Throws ApiError.

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { axesOf, cellsOf } from "./axes.js";
-import { MOST, cancelBatches, follow, sendBatches } from "./batch.js";
+import { Batches, MOST } from "./batch.js";
 import { openCompare } from "./compare.js";
 import { announce, byId, el } from "./dom.js";
 import { seconds, usd } from "./format.js";
@@ -21,7 +21,7 @@ export class Sheet {
   #onAdopt;
   #start = null; // {endpoint, input} that all cells differ from
   #sheet = null; // {prompt, across, down, rows} that is drawn or was
-  #batches = [];
+  #batches = null; // what is sent of it
   #isPairing = false; // a click on a cell chooses it to be compared
   #first = null; // the cell that was chosen so
   #timer;
@@ -129,17 +129,20 @@ export class Sheet {
     this.#show();
     this.#busy(true);
     try {
-      this.#batches = await sendBatches(rows.flat());
-      for await (const news of follow(this.#batches)) this.#take(news);
+      this.#batches = new Batches();
+      await this.#batches.send(rows.flat());
+      for await (const news of this.#batches.follow()) this.#take(news);
     } catch (error) {
       byId("sheet-error").textContent = error.message;
     }
+    // Of what never became a job there is no news.
+    for (const cell of rows.flat()) if (!cell.status) this.#fill(Object.assign(cell, { status: "CANCELLED" }));
     this.#busy(false);
   }
 
   // What was waiting or drawn is told to be cancelled like any other news.
   #cancel() {
-    cancelBatches(this.#batches);
+    this.#batches.cancel().catch(({ message }) => (byId("sheet-error").textContent = message));
   }
 
   #busy(isBusy) {
@@ -159,7 +162,7 @@ export class Sheet {
     if (status !== "COMPLETED") return;
     const { endpoint } = cell;
     const { image, ...input } = cell.input; // megabytes, perhaps
-    cell.record = { id, set: this.#batches[0].id, endpoint: endpoint.id, endpointName: endpoint.name, input, status, output, createdMs: Date.now() };
+    cell.record = { id, set: this.#batches.name, endpoint: endpoint.id, endpointName: endpoint.name, input, status, output, createdMs: Date.now() };
     this.#runs.keep(cell.record);
   }
 
