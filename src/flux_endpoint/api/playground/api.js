@@ -44,7 +44,8 @@ export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
 export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
 export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
 export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
-export const finish = (endpoint, id) => json(`v2/${endpoint}/finish/${encodeURIComponent(id)}`, { method: "POST", body: {} });
+// `picture`: which of the job's, 1 for the first; undefined where there is but one.
+export const finish = (endpoint, id, picture) => json(`v2/${endpoint}/finish/${encodeURIComponent(id)}`, { method: "POST", body: { picture } });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
 const batch = (endpoint, rest = "") => `v2/${endpoint}/batch${rest}`;

@@ -28,11 +28,12 @@ export function showEndpoint(endpoint) {
   for (const name of ["variations", "sheet-open"]) byId(name).hidden = !endpoint.makesPictures;
 }
 
-export function showCost({ price }, size, draft) {
-  const amount = cost(price, size, draft);
+export function showCost({ price }, size, draft, count) {
+  const each = cost(price, size, draft);
+  const amount = each * count;
   byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
   byId("cost").title = Number.isFinite(amount) ? exactUsd(amount) : "";
-  byId("cost-rule").textContent = calculation(price, size, draft);
+  byId("cost-rule").textContent = calculation(price, size, draft, count);
   byId("cost-rule").title = "Counted for the limits of keys. Nobody is billed.";
-  byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * amount)}`;
+  byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * each)}`;
 }

@@ -44,6 +44,7 @@ export class Form extends EventTarget {
       if (name === "true_cfg_scale" && !input.negative_prompt) continue;
       if (name === "strength" && !this.source.value) continue;
       if (name === "stop_after" && !Number(text)) continue;
+      if (name === "num_images" && Number(text) === 1) continue;
       if (text.trim() === "" && !required.includes(name)) continue;
       input[name] = properties[name].type === "string" ? text : Number(text);
     }
@@ -56,6 +57,11 @@ export class Form extends EventTarget {
     const [steps, stop, strength] = ["num_inference_steps", "stop_after", "strength"].map((name) => Number(byId(name).value));
     const of = this.source.value ? Math.max(1, steps - Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0))) : steps;
     return stop > 0 && stop < of ? { steps: stop, of } : null;
+  }
+
+  // How many pictures a run draws.
+  get count() {
+    return "num_images" in this.endpoint.input.properties ? Number(byId("num_images").value) : 1;
   }
 
   // Puts an input into the fields; what it does not mention gets the endpoint's default.

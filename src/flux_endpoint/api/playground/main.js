@@ -1,5 +1,6 @@
 // The page: puts the parts together and passes what happens in one on to the others.
 
+import { Address } from "./address.js";
 import * as api from "./api.js";
 import { CodeView } from "./code.js";
 import { openCompare } from "./compare.js";
@@ -13,7 +14,6 @@ import { findRun } from "./found.js";
 import { Gallery } from "./gallery.js";
 import { History } from "./history.js";
 import { key, takeKeyFromAddress } from "./key.js";
-import { fromFragment, toFragment } from "./link.js";
 import { Queue } from "./queue.js";
 import { restored, seedOf } from "./run.js";
 import { Runs, newSet } from "./runs.js";
@@ -28,7 +28,6 @@ import { shapeWelcome, showWelcome } from "./welcome.js";
 import { Words } from "./words.js";
 
 const SEVERAL = 4;
-const ADDRESS_PAUSE_MS = 250; // browsers allow about a hundred changes of the address in half a minute
 const IS_NARROW = matchMedia("(max-width: 59.99rem)");
 
 class Playground {
@@ -38,10 +37,11 @@ class Playground {
     this.runs = new Runs(earlier);
     this.isFollowing = false; // the stage goes on to the next run of the queue when the one that it shows is over
     this.form = new Form();
+    this.address = new Address(catalogue, this.form);
     this.stage = new Stage({
       showAll: (runs) => this.show(runs),
       compare: (run) => this.compare(run),
-      copyLink: (run, button) => copyFrom(button, this.linkTo(run.record)),
+      copyLink: (run, button) => copyFrom(button, this.address.linkTo(run.record)),
       finish: (run) => this.runs.finish(run).then((rest) => this.look([rest]), ({ message }) => this.complain(message)),
       source: (run) => this.startFrom(run),
       favourite: (run) => this.favour(run),
@@ -65,6 +65,7 @@ class Playground {
     this.stage.addEventListener("tick", () => this.showState());
     this.runs.addEventListener("progress", () => this.showState());
     this.runs.addEventListener("change", ({ detail }) => this.runChanged(detail));
+    this.runs.addEventListener("split", ({ detail }) => detail.includes(this.stage.runs[0]) && this.show(detail));
     this.stage.addEventListener("gone", ({ detail }) => this.expired(detail.record));
     this.#listen();
   }
@@ -120,7 +121,7 @@ class Playground {
     byId("settings").open = !IS_NARROW.matches;
     byId("run-keys").textContent = navigator.userAgent.includes("Mac") ? "⌘ ↵" : "Ctrl ↵";
     // Before the address is written anew, which keeps them.
-    const shown = history.state?.shown ?? [];
+    const { shown } = this.address;
     if (!this.readAddress()) this.choose(this.catalogue[0]);
     this.welcome();
     this.runs.resume();
@@ -132,7 +133,7 @@ class Playground {
   // --- The input ---
 
   readAddress() {
-    const found = fromFragment(location.hash.slice(1), this.catalogue);
+    const found = this.address.read();
     if (!found) return false;
     this.choose(found.endpoint);
     if (found.job) this.openJob(found);
@@ -149,28 +150,12 @@ class Playground {
 
   inputChanged() {
     const size = this.form.size.value;
-    showCost(this.form.endpoint, size, this.form.draft);
+    showCost(this.form.endpoint, size, this.form.draft, this.form.count);
     this.estimate.ask();
     this.words.show();
     shapeWelcome(size);
     if (this.tabs.current === "code") this.code.show();
-    clearTimeout(this.addressTimer);
-    this.addressTimer = setTimeout(() => this.writeAddress(), ADDRESS_PAUSE_MS);
-  }
-
-  writeAddress() {
-    let input;
-    try {
-      input = this.form.input;
-    } catch {
-      return; // half-written JSON
-    }
-    history.replaceState(history.state, "", `#${toFragment(this.form.endpoint, input)}`);
-  }
-
-  linkTo(record) {
-    const endpoint = this.catalogue.find(({ id }) => id === record.endpoint) ?? this.form.endpoint;
-    return `${api.BASE}#${toFragment(endpoint, { ...record.input, seed: seedOf(record) })}`;
+    this.address.writeSoon();
   }
 
   load(input, words) {
@@ -202,7 +187,8 @@ class Playground {
     } catch (error) {
       return this.form.showError(`The input is not valid JSON: ${error.message}`);
     }
-    const inputs = count === 1 ? [input] : this.form.seed.several(count).map((seed) => ({ ...input, seed }));
+    const { num_images: _, ...alone } = input;
+    const inputs = count === 1 ? [input] : this.form.seed.several(count).map((seed) => ({ ...alone, seed }));
     const runs = newSet(this.form.endpoint, inputs);
     // What is looked at while it is drawn stays; what is sent now waits its turn in the queue.
     const isNext = this.busy.length > 0;
@@ -227,7 +213,7 @@ class Playground {
 
   openSheet() {
     if (!key.get()) return this.signIn.open("", () => this.openSheet());
-    const { input } = this.form;
+    const { num_images: _, ...input } = this.form.input;
     if (!input.prompt.trim()) return this.form.showError("Invalid parameter: prompt must not be empty");
     this.sheet.open(this.form.endpoint, input, this.form.seed.draw());
   }
@@ -283,10 +269,8 @@ class Playground {
     this.show(set);
   }
 
-  // With the tab, not in the address: a reload shows it again, a copied link does not.
   rememberShown() {
-    const shown = (this.stage.all ?? this.stage.runs).map(({ record }) => record.id).filter(Boolean);
-    history.replaceState({ shown }, "");
+    this.address.shown = (this.stage.all ?? this.stage.runs).map(({ record }) => record.id).filter(Boolean);
   }
 
   showAgain(ids) {

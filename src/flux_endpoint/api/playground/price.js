@@ -19,7 +19,7 @@ export function rule(price) {
   return price.usdPerJob !== undefined ? `${usd(price.usdPerJob)} per job` : `${usd(price.usdPerMegapixel)} per megapixel`;
 }
 
-export function calculation(price, { width, height }, draft = null) {
+export function calculation(price, { width, height }, draft = null, count = 1) {
   const how = price.usdPerMegapixel === undefined ? rule(price) : `${((width * height) / PIXELS_PER_MEGAPIXEL).toFixed(2)} MP × ${usd(price.usdPerMegapixel)}`;
-  return `${how}${draft ? ` × ${draft.steps} of ${draft.of} steps` : ""} · nobody is billed`;
+  return `${how}${count > 1 ? ` × ${count} pictures` : ""}${draft ? ` × ${draft.steps} of ${draft.of} steps` : ""} · nobody is billed`;
 }

@@ -33,8 +33,8 @@ export class Run extends EventTarget {
   }
 
   // The job that finishes a draft, which the server has just queued: the same input without the stop.
-  static async finishing({ endpoint, endpointName, id, input: { stop_after: _, ...whole }, output }) {
-    const made = await api.finish(endpoint, id);
+  static async finishing({ endpoint, endpointName, id, job = id, picture, input: { stop_after: _, ...whole }, output }) {
+    const made = await api.finish(endpoint, job, picture);
     return new Run({ ...made, endpoint, endpointName, input: { ...whole, seed: output.seed }, createdMs: Date.now() });
   }
 

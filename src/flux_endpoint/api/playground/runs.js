@@ -2,10 +2,12 @@
 
 import * as api from "./api.js";
 import { thumbnail } from "./history.js";
+import { eachPicture } from "./pictures.js";
 import { Run, TERMINAL, restored } from "./run.js";
 import { pictureOf } from "./stage.js";
 
-// Dispatches "change" when a run has begun, changed its state or ended, and "progress" at every piece of news.
+// Dispatches "change" when a run has begun, changed its state or ended, "progress" at every piece of news, and "split" (detail:
+// a run for each picture, the first of them that of the job) when a job has drawn several.
 export class Runs extends EventTarget {
   #history;
   #live = new Map(); // by job id, in the order they were sent
@@ -123,9 +125,20 @@ export class Runs extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
     await run.follow();
     this.#live.delete(record.id);
-    if (this.#history.get(record.id)) await this.#history.save(record); // not removed meanwhile
+    const isWanted = Boolean(this.#history.get(record.id)); // not removed meanwhile
+    const runs = this.#split(run);
+    if (isWanted) for (const one of runs) await this.#history.save(one.record);
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
-    await this.addThumbnail(record);
+    for (const one of runs) await this.addThumbnail(one.record);
+  }
+
+  // Runs for the pictures of a run that is over.
+  #split(run) {
+    const [own, ...others] = eachPicture(run.record);
+    const runs = [run, ...others.map(restored)];
+    Object.assign(run.record, own);
+    if (others.length) this.dispatchEvent(new CustomEvent("split", { detail: runs }));
+    return runs;
   }
 
   // Follows a run of somebody else's, which is not kept.
@@ -134,6 +147,7 @@ export class Runs extends EventTarget {
     run.addEventListener("change", () => this.dispatchEvent(new Event("progress")));
     await run.follow();
     this.#live.delete(run.record.id);
+    this.#split(run);
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
   }
 

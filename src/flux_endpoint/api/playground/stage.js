@@ -7,6 +7,7 @@ import { seconds, usd } from "./format.js";
 import { seedOf } from "./run.js";
 
 const TICK_MS = 250;
+const ALL = { 2: "Both", 3: "All three", 4: "All four" };
 
 // Dispatches "choose" (detail: run) when one of four is opened, "view" (detail: run) when the only one is clicked, "tick"
 // from time to time while one is drawn, "loaded" (detail: {run, image}) when a picture is there, and "gone" (detail: run)
@@ -90,7 +91,7 @@ export class Stage extends EventTarget {
       button.addEventListener("click", () => action(run, button));
       buttons.push(button);
     };
-    if (this.all) add("four", "All four", () => this.actions.showAll(this.all));
+    if (this.all) add("four", ALL[this.all.length], () => this.actions.showAll(this.all));
     const url = run && pictureOf(run.record);
     if (url) {
       if (run.record.input.stop_after) add("finish", "Finish", this.actions.finish);
