@@ -26,6 +26,7 @@ class TextConfig:
     steps: int
     batch: int
     lr: float
+    report_captions: int  # fresh ones that are read at the end, to tell how well
 
 
 @dataclass(frozen=True, slots=True)

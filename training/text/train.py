@@ -112,12 +112,11 @@ def train_text(config: Config) -> None:
                 t5=f"{_accuracy(from_t5, targets):.3f}",
             )
     encoders.save(folder)
-    _report(encoders, heads, rng)
+    _report(encoders, heads, draw_captions(rng, config.text.report_captions))
 
 
 @torch.no_grad()
-def _report(encoders: TextEncoders, heads: AttributeHeads, rng: np.random.Generator) -> None:
-    captions = draw_captions(rng, 1000)
+def _report(encoders: TextEncoders, heads: AttributeHeads, captions: list[Caption]) -> None:
     targets = targets_of(captions).to(encoders.clip.device)
     for length in (24, 64, 128):
         from_clip, from_t5 = heads(*encoders.encode([c.text for c in captions], length))
