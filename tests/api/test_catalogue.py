@@ -24,6 +24,7 @@ async def test_the_catalogue_tells_limits_and_prices_without_a_key(gateway: Gate
     assert dev["description"] == FLUX_DEV.description
     assert dev["readme"] and dev["examples"]
     assert dev["isEmbeddedModel"] is False
+    assert dev["loras"] == own["loras"] == []
     assert (own["makesPictures"], list(own["price"]), own["input"]["type"]) == (False, ["usdPerJob"], "object")
 
 

@@ -37,6 +37,7 @@ _CATALOGUE_SCHEMA: JsonObject = {
             "examples",
             "makesPictures",
             "isEmbeddedModel",
+            "loras",
         ],
         "properties": {
             "id": _STRING | {"description": "Stands in the URL: `/v2/{id}/run`.", "examples": [FLUX_DEV.endpoint_id]},
@@ -48,6 +49,11 @@ _CATALOGUE_SCHEMA: JsonObject = {
             "examples": {"type": "array", "items": _STRING, "description": "Prompts to begin with."},
             "makesPictures": {"type": "boolean", "description": "A FLUX endpoint: prompt in, `image_url` out."},
             "isEmbeddedModel": {"type": "boolean", "description": "Served by the small model of this package."},
+            "loras": {
+                "type": "array",
+                "items": _STRING,
+                "description": "Names of the LoRAs of this server that `input.loras` may have as `path`.",
+            },
             "vocabulary": _STRING
             | {
                 "description": "Of the embedded model only: address of the words that it knows, "
@@ -83,6 +89,7 @@ def _entry(call: Call, spec: EndpointSpec) -> JsonObject:
         "examples": list(spec.example_prompts),
         "makesPictures": spec.makes_pictures,
         "isEmbeddedModel": spec.is_embedded,
+        "loras": list(spec.loras),
     }
     if spec.is_embedded:
         entry["vocabulary"] = embedded.url_of(call, embedded.VOCABULARY)

@@ -3,6 +3,7 @@
 
 import { BASE, pictureUrl } from "./api.js";
 import { LABELS } from "./axes.js";
+import { worded as lorasWorded } from "./loras.js";
 import { seedOf } from "./run.js";
 import { save } from "./save.js";
 import { LANGUAGES, offers, snippet } from "./snippets.js";
@@ -38,9 +39,9 @@ export async function saveCard(record, stem) {
 function card(record, picture) {
   const { prompt, ...rest } = record.input;
   const input = { prompt, ...rest, seed: seedOf(record) };
-  const facts = { endpoint: record.endpointName, ...rest, seed: input.seed };
+  const facts = { endpoint: record.endpointName, ...rest, ...(rest.loras && { LoRAs: lorasWorded(rest.loras), loras: undefined }), seed: input.seed };
   const title = escaped(prompt);
-  const terms = Object.entries(facts).map(([field, value]) => `<div><dt>${escaped(LABELS[field] ?? field.replaceAll("_", " "))}</dt><dd>${escaped(worded(value))}</dd></div>`);
+  const terms = Object.entries(facts).filter(([, value]) => value !== undefined).map(([field, value]) => `<div><dt>${escaped(LABELS[field] ?? field.replaceAll("_", " "))}</dt><dd>${escaped(worded(value))}</dd></div>`);
   return `<!doctype html>
 <html lang="en">
 <head>

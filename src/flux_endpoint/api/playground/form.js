@@ -1,6 +1,7 @@
 // The input form. Ranges, defaults and choices come from the endpoint's schema in the catalogue.
 
 import { byId, el } from "./dom.js";
+import { Loras, lorasOf } from "./loras.js";
 import { Seed } from "./seed.js";
 import { Size } from "./size.js";
 import { Source } from "./source.js";
@@ -18,6 +19,7 @@ export class Form extends EventTarget {
     this.size = new Size(() => this.#changed());
     this.seed = new Seed(() => this.#changed());
     this.source = new Source((size) => (size ? (this.size.value = size) : this.#changed()));
+    this.loras = new Loras(() => this.#changed());
     byId("form").addEventListener("input", (event) => this.#edited(event.target));
   }
 
@@ -28,8 +30,10 @@ export class Form extends EventTarget {
     byId("json-field").hidden = endpoint.makesPictures;
     byId("picture-fields").hidden = !endpoint.makesPictures;
     this.clearErrors();
-    if (endpoint.makesPictures) this.#setSchema(endpoint.input.properties, before?.input.properties);
-    else byId("json").value = JSON.stringify(example(endpoint.input), null, 2);
+    if (endpoint.makesPictures) {
+      this.#setSchema(endpoint.input.properties, before?.input.properties);
+      this.loras.setEndpoint(endpoint);
+    } else byId("json").value = JSON.stringify(example(endpoint.input), null, 2);
     this.#changed();
   }
 
@@ -48,6 +52,7 @@ export class Form extends EventTarget {
       if (text.trim() === "" && !required.includes(name)) continue;
       input[name] = properties[name].type === "string" ? text : Number(text);
     }
+    if (this.loras.value.length) input.loras = this.loras.value;
     return this.source.value ? { ...input, image: this.source.value } : input;
   }
 
@@ -78,6 +83,7 @@ export class Form extends EventTarget {
       const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
       byId(name).value = name === "seed" && value === -1 ? "" : value;
     }
+    this.loras.value = lorasOf(input.loras);
     if (input.negative_prompt) byId("settings").open = true;
     this.#synchronise();
     this.#changed();
@@ -98,7 +104,7 @@ export class Form extends EventTarget {
       return;
     }
     byId(`${field}-error`).textContent = words;
-    const control = field === "image" ? byId("source-remove") : byId(field);
+    const control = document.querySelector({ image: "#source-remove", loras: "#loras-chips [aria-pressed=true]" }[field] ?? `#${field}`);
     control.setAttribute("aria-invalid", "true");
     control.closest("details")?.setAttribute("open", "");
     control.focus();

@@ -1,5 +1,7 @@
 // The input in the page's address, so that a link reproduces it. In the fragment, which no server and no log ever sees.
 
+import { lorasOf } from "./loras.js";
+
 // Ends in the endpoint's short name or id, and the fields that differ from the defaults.
 export function toFragment(endpoint, input) {
   const fields = new URLSearchParams({ endpoint: endpoint.id });
@@ -10,7 +12,8 @@ export function toFragment(endpoint, input) {
   const known = endpoint.input.properties;
   for (const [name, value] of Object.entries(input)) {
     // A picture is no part of an address.
-    if (name !== "image" && value !== "" && known[name]?.default !== value) fields.set(name, value);
+    if (name === "image" || value === "" || known[name]?.default === value) continue;
+    fields.set(name, name === "loras" ? JSON.stringify(value) : value);
   }
   return fields.toString();
 }
@@ -27,7 +30,8 @@ export function fromFragment(fragment, catalogue) {
   for (const [name, schema] of Object.entries(endpoint.input.properties)) {
     if (!fields.has(name)) continue;
     const text = fields.get(name);
-    if (schema.type === "string") input[name] = text;
+    if (name === "loras") input[name] = lorasOf(parsed(text));
+    else if (schema.type === "string") input[name] = text;
     else if (text.trim() !== "" && Number.isFinite(Number(text))) input[name] = Number(text);
   }
   return { endpoint, input };

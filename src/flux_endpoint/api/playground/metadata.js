@@ -1,6 +1,8 @@
 // Reads the parameters that the server wrote into a picture file: JSON in XMP; before there was XMP, PNG text chunks, or
 // EXIF's UserComment in any other.
 
+import { lorasOf } from "./loras.js";
+
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const PARAMETERS = /<fluxEndpoint:parameters>(.*?)<\/fluxEndpoint:parameters>/s;
 const ENTITIES = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
@@ -38,7 +40,8 @@ function toInput(parameters, properties) {
   for (const [name, value] of Object.entries(parameters)) {
     const field = NAMES[name] ?? name;
     const { type, enum: choices } = properties[field] ?? {};
-    if (type === "string") {
+    if (field === "loras") input[field] = lorasOf(value);
+    else if (type === "string") {
       if (!choices || choices.includes(value)) input[field] = String(value);
     } else if (type && Number.isFinite(Number(value))) input[field] = Number(value);
   }

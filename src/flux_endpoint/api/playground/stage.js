@@ -4,6 +4,7 @@ import { isOwnPicture, pictureUrl } from "./api.js";
 import { saveCard } from "./card.js";
 import { byId, el, icon } from "./dom.js";
 import { seconds, usd } from "./format.js";
+import { worded } from "./loras.js";
 import { seedOf } from "./run.js";
 
 const TICK_MS = 250;
@@ -138,6 +139,7 @@ function factsOf(record) {
   if (record.output?.cost !== undefined) facts.push(["Cost", usd(record.output.cost)]);
   if (seedOf(record) !== undefined) facts.push(["Seed", String(seedOf(record))]);
   if (record.output?.acceleration) facts.push(["Acceleration", record.output.acceleration]);
+  if (record.input.loras?.length) facts.push(["LoRAs", worded(record.input.loras)]);
   if (record.input.width) facts.push(["Size", `${record.input.width} × ${record.input.height}`]);
   return facts;
 }
