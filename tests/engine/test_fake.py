@@ -76,6 +76,7 @@ def test_needs_nothing_heavy() -> None:
     program = """
 import sys
 from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.core.controlnet import ControlNetKind
 from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.source_picture import SourcePicture
 from flux_endpoint.engine.factory import build_engines
@@ -85,7 +86,8 @@ for endpoint_id, engine in build_engines(dict.fromkeys(CATALOG, "fake"), CATALOG
     engine.load()
     for kind in ("png", "jpeg"):
         fields = {"prompt": "x", **needed, "image_format": kind}
-        finish(engine.generate(parse_input(fields, CATALOG[endpoint_id], has_redux=True)))
+        kinds = {"has_redux": True, "controlnet": ControlNetKind.SINGLE}
+        finish(engine.generate(parse_input(fields, CATALOG[endpoint_id], **kinds)))
 heavy = {"torch", "numpy", "PIL", "diffusers", "transformers", "huggingface_hub"} & sys.modules.keys()
 sys.exit(f"imported {heavy}" if heavy else 0)
 """

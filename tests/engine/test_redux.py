@@ -21,6 +21,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.negative_mode import NegativeMode
+from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines, check_source
 from flux_endpoint.engine.protocol import finish
@@ -43,7 +44,7 @@ def readers(checkpoints: dict[ModelFamily, Path], redux: Path) -> Iterator[Engin
     """Both models, with Redux beside them."""
     sources = {SPECS[family].endpoint_id: str(folder) for family, folder in checkpoints.items()}
     catalog = {spec.endpoint_id: spec for spec in SPECS.values()}
-    engines = build_engines(sources, catalog, device="cpu", redux=str(redux))
+    engines = build_engines(sources, catalog, device="cpu", add_ons=AddOns(str(redux)))
     for engine in engines.values():
         engine.load()
     yield {family: engines[spec.endpoint_id] for family, spec in SPECS.items()}  # type: ignore[misc]
@@ -202,7 +203,7 @@ def test_both_models_share_one_redux_and_its_memory_is_counted(
     encoders = {id(readers[family]._model.pictures._encoder) for family in SPECS}  # type: ignore[union-attr]
     assert len(encoders) == 1
     without = check_source(str(checkpoints[DEV]), DEV, device="cpu")
-    beside = check_source(str(checkpoints[DEV]), DEV, device="cpu", redux=str(redux))
+    beside = check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(str(redux)))
     parts = [one for one in beside.components if one not in without.components]
     assert [one.name for one in parts] == ["image_encoder", "image_embedder"]
     more = beside.memory.peak_bytes - without.memory.peak_bytes
@@ -210,7 +211,7 @@ def test_both_models_share_one_redux_and_its_memory_is_counted(
 
 
 def test_models_that_read_no_picture_prompts_leave_it_out(redux: Path) -> None:
-    assert check_source("demo", DEV, device="cpu", redux=str(redux)).components
+    assert check_source("demo", DEV, device="cpu", add_ons=AddOns(str(redux))).components
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_what_does_not_fit_is_refused_before_weights_are_read(
     config = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match=problem) as refused:
-        check_source(str(checkpoints[DEV]), DEV, device="cpu", redux=str(folder))
+        check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(str(folder)))
     assert str(refused.value).startswith(f"Redux {folder}: ")
 
 
@@ -240,11 +241,11 @@ def test_a_missing_part_is_named(checkpoints: dict[ModelFamily, Path], redux: Pa
     folder = Path(shutil.copytree(redux, tmp_path / "copy"))
     shutil.rmtree(folder / gone)
     with pytest.raises(CheckpointError, match=gone):
-        check_source(str(checkpoints[DEV]), DEV, device="cpu", redux=str(folder))
+        check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(str(folder)))
 
 
 def test_a_place_that_is_none_is_refused(checkpoints: dict[ModelFamily, Path], redux: Path) -> None:
     file = redux / "flux1-redux-dev.safetensors"
     for place in ("./nowhere/at/all", str(file)):
         with pytest.raises(CheckpointError, match="neither a folder nor a Hugging Face id"):
-            check_source(str(checkpoints[DEV]), DEV, device="cpu", redux=place)
+            check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(place))

@@ -168,6 +168,21 @@ def test_a_picture_is_drawn_along_a_map_of_this_machine(run, tmp_path):
     assert parameters_in(drawn.read_bytes())["control_image"] == hashlib.sha256(kept.data).hexdigest()
 
 
+def test_flux_dev_draws_along_a_map_where_a_controlnet_is_loaded(run, tmp_path):
+    Image.new("RGB", (320, 640), "white").save(tmp_path / "edges.png")
+    drawn = tmp_path / "hall.png"
+    asked = ["generate", "a hall", "--model", "fake", "--control-image", str(tmp_path / "edges.png"), "-o", str(drawn)]
+    assert "control_image needs a ControlNet" in assert_one_line(*run(*asked), expected_code=2)
+    union = ["--controlnet-model", "fake kind=union"]
+    assert "control_mode is required" in assert_one_line(*run(*asked, *union), expected_code=2)
+    code, out, err = run(*asked, *union, "--control-mode", "2", "--control-scale", "0.7", "--control-end", "0.6")
+    assert code == 0, err
+    assert out.startswith(f"{drawn}: 320 x 640, 28 steps")
+    told = parameters_in(drawn.read_bytes())
+    steering = ("depth", 0.7, 0.0, 0.6)
+    assert tuple(told[f"control_{name}"] for name in ("mode", "scale", "start", "end")) == steering
+
+
 def test_an_unknown_variable_is_answered_with_one_line(run, monkeypatch):
     monkeypatch.setenv("FLUX_ENDPOINT_MODELL", "demo")
     error = assert_one_line(*run("generate", "a lake"), expected_code=2)

@@ -16,10 +16,11 @@ from flux_endpoint.core.catalog import (
     FLUX_SCHNELL,
     ModelFamily,
 )
+from flux_endpoint.core.controlnet import ControlNetKind
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.input_kinds import RANDOM_SEED
-from flux_endpoint.core.inputs import INPUTS, inputs_of, not_taken
+from flux_endpoint.core.inputs import INPUTS, OF_CONTROLNET, inputs_of, not_taken
 from flux_endpoint.core.source_picture import PICTURES, SourcePicture
 
 PICTURE = SourcePicture("k", "a", 512, 384)
@@ -41,7 +42,9 @@ def test_the_catalogue_holds_all_models_under_their_wire_ids():
 def test_every_default_is_an_input_that_is_accepted(spec):
     preset = {row.name: kind.default for row, kind in inputs_of(spec)}
     needed = {"prompt": "a fox"} | {name: PICTURE for name in PICTURES if preset.get(name, "") is None}
-    request = parse_input(preset | needed, spec, draw_seed=lambda: RANDOM_SEED)
+    # They can be sent where a ControlNet is loaded.
+    kind = ControlNetKind.SINGLE
+    request = parse_input(preset | needed, spec, draw_seed=lambda: RANDOM_SEED, controlnet=kind)
     assert [getattr(request, name) for name in PICTURES] == [needed.get(name) for name in PICTURES]
     # What most jobs do without is not in their rows, and pictures are not as they were sent.
     rows = replace(request, image=None, mask=None, control_image=None).to_input()
@@ -54,7 +57,7 @@ def test_kontext_takes_what_its_page_names_and_no_mask():
     request = parse_input(picture, FLUX_KONTEXT)
     size_and_more = (request.width, request.height, request.num_inference_steps, request.guidance)
     assert (*size_and_more, request.image_format.name, request.strength) == (1024, 1024, 28, 2.0, "png", 1.0)
-    assert not_taken(FLUX_KONTEXT) == ("mask", "strength", "control_image", "image_prompt", "image_prompt_scale")
+    assert not_taken(FLUX_KONTEXT) == ("mask", "strength", *OF_CONTROLNET, "image_prompt", "image_prompt_scale")
     assert parse_input(picture | {"mask": "ftp://", "strength": 7}, FLUX_KONTEXT, lambda: request.seed) == request
 
 
@@ -85,7 +88,9 @@ def test_what_draws_along_a_map_has_its_own_defaults_and_the_shape_of_the_map(sp
     request = parse_input({"prompt": "a bench", "control_image": PICTURE}, spec)
     assert (request.num_inference_steps, request.guidance) == (steps, guidance)
     assert (request.width, request.height) == (512, 384)
-    assert not_taken(spec) == ("image", "mask", "strength", "image_prompt", "image_prompt_scale")
+    steering = OF_CONTROLNET[1:]
+    assert not_taken(spec) == ("image", "mask", "strength", *steering, "image_prompt", "image_prompt_scale")
+    assert not {*steering} & request.to_input().keys()
     wide = parse_input({"prompt": "a bench", "control_image": PICTURE, "width": 1024}, spec)
     assert (wide.width, wide.height) == (1024, 768)
 

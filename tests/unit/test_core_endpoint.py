@@ -97,14 +97,17 @@ def test_kontext_costs_the_same_at_every_size_and_says_what_it_does_not_heed() -
 @pytest.mark.parametrize(
     ("spec", "sent", "warning"),
     [
-        (FLUX_DEV, {"control_image": "https://x.example/a.png"}, "control_image has no effect on Flux Dev"),
-        (FLUX_DEV, {"preprocessed_image": "https://x.example/a.png"}, "preprocessed_image has no effect on Flux Dev"),
+        (FLUX_SCHNELL, {"control_image": "https://x.example/a.png"}, "control_image has no effect on Flux Schnell"),
+        (FLUX_KONTEXT, {"control_mode": "pose"}, "control_mode has no effect on Flux Kontext Dev"),
+        (FLUX_CANNY, {"control_strength": 0.5}, "control_strength has no effect on Flux Canny Dev"),
         (FLUX_CANNY, {"strength": 0.5}, "strength has no effect on Flux Canny Dev"),
         (FLUX_DEPTH, {"image_url": "https://x.example/b.png"}, "image_url has no effect on Flux Depth Dev"),
     ],
 )
 def test_a_picture_that_a_model_does_not_read_is_told(spec: ModelSpec, sent: dict[str, Any], warning: str) -> None:
     needed = {"control_image": "https://x.example/map.png"} if spec.family.reads_map else {}
+    if spec is FLUX_KONTEXT:
+        needed = {"image": "https://x.example/room.png"}
     accepted = FluxEndpoint(spec).accept({"prompt": "a lake"} | needed | sent)
     assert accepted.warnings == (warning,)
     assert list(accepted.sent.pictures if accepted.sent else ()) == list(needed)

@@ -83,6 +83,9 @@ def test_every_other_name_of_an_input_is_in_a_test_above():
     others = {"steps", "guidance_scale", "output_format", "n", "num_outputs", "num_images_per_prompt"}
     # In test_lora_shelf.py: it needs files.
     others |= {"image_loras", *CONTROL}
+    # In test_core_controlnet.py.
+    others |= {"controlnet_conditioning_scale", "conditioning_scale", "control_strength"}
+    others |= {"control_guidance_start", "start_percentage", "control_guidance_end", "end_percentage"}
     # In tests/api/test_image_prompts.py.
     others |= {"redux_image", "image_prompt_strength"}
     assert {alias for row in INPUTS for alias in row.aliases} == others | pictures

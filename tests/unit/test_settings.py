@@ -3,7 +3,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.scaling import ScaleBy, ScalingRules
@@ -205,6 +205,18 @@ def test_redux_stands_beside_flux_own_weights_and_only_there():
     assert not any(load_settings(Settings, models).has_redux(spec) for spec in CATALOG.values())
     with pytest.raises(SettingsError, match=r"REDUX_MODEL.*not where MODEL is 'demo'"):
         load_settings(Settings, {"redux_model": "black-forest-labs/FLUX.1-Redux-dev"})
+
+
+def test_a_controlnet_stands_beside_flux_dev_and_says_its_kind():
+    models = {"model": "fake", "schnell_model": "fake", "canny_model": "fake"}
+    for text, place, kind in (("a/b", "a/b", "single"), ("my nets/x  kind=union", "my nets/x", "union")):
+        beside = load_settings(Settings, models | {"controlnet_model": text})
+        assert (beside.controlnet.place, beside.controlnet.kind) == (place, kind)
+        assert [beside.controlnet_of(spec) for spec in CATALOG.values()] == [kind, *[None] * 5]
+    assert load_settings(Settings, models).controlnet_of(FLUX_DEV) is None
+    for wrong in (models | {"controlnet_model": "a/b kind=canny"}, {"controlnet_model": "a/b"}):
+        with pytest.raises(SettingsError, match=r"CONTROLNET_MODEL.*not where MODEL is 'demo'"):
+            load_settings(Settings, wrong)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flux_endpoint.commands.model_choice import MODEL_SETTINGS, model_of
+from flux_endpoint.commands.model_choice import MODEL_SETTINGS, add_ons_of, model_of
 from flux_endpoint.commands.options import with_inputs, with_settings
 from flux_endpoint.commands.source_files import with_files
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
@@ -61,7 +61,8 @@ def generate(
     fields, sources = with_files(fields)
     spec, source = model_of(settings, endpoint)
     shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
-    request = parse_input(fields, spec, shelf=shelf, has_redux=settings.has_redux(spec))
+    redux, controlnet = settings.has_redux(spec), settings.controlnet_of(spec)
+    request = parse_input(fields, spec, shelf=shelf, has_redux=redux, controlnet=controlnet)
     started_s = time.monotonic()
     images = _draw_with_progress(_engine(settings, spec, source), request, sources)
     taken_s = time.monotonic() - started_s
@@ -129,7 +130,7 @@ def _engine(settings: WorkerSettings, spec: ModelSpec, source: str) -> Engine:
         device=settings.device,
         threads=threads,
         memory=settings.memory,
-        redux=settings.redux_model,
+        add_ons=add_ons_of(settings),
         rules=file_rules(settings),
         lora_dir=settings.lora_dir,
     )[spec.endpoint_id]

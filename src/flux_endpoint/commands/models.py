@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flux_endpoint.commands.listing import AsJson, print_json
-from flux_endpoint.commands.model_choice import MODEL_SETTINGS, model_of
+from flux_endpoint.commands.model_choice import MODEL_SETTINGS, add_ons_of, model_of
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
@@ -114,7 +114,7 @@ def _rows(source: str, family: ModelFamily, settings: WorkerSettings) -> list[tu
     if is_fake(source):
         return [("source", source), ("family", family.value), ("note", "no model: flat colours, for tests")]
     report = check_source(
-        source, family, device=settings.device, download=True, memory=settings.memory, redux=settings.redux_model
+        source, family, device=settings.device, download=True, memory=settings.memory, add_ons=add_ons_of(settings)
     )
     rows = [
         ("source", report.source),

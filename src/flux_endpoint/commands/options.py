@@ -43,6 +43,8 @@ def with_inputs(**defaults: str) -> Callable[[Callable[..., None]], Any]:
 
     def read(given: dict[str, Any]) -> dict[str, Any]:
         fields = {name: value for name, value in given.items() if value is not None}
+        if fields.get("control_mode", "").isdecimal():
+            fields["control_mode"] = int(fields["control_mode"])
         if "loras" in fields:
             fields["loras"] = [_lora(text) for text in fields["loras"]]
         return fields
@@ -91,12 +93,20 @@ def _input_option(row: Input, default: str | None) -> inspect.Parameter:
         option = typer.Option("--lora", help=f"{allowed} Any number of times.", metavar="NAME[:SCALE]")
         return _parameter(row.name, list[str], option)
     preset = default or row.in_words(lambda kind: str(kind.default))
-    names = [f"--{name.replace('_', '-')}" for name in (row.name, *row.aliases)]
+    names = [option_name(name) for name in (row.name, *row.aliases)]
     option = typer.Option(*names, help=f"{allowed} Default: {preset}." if preset else allowed, show_default=False)
     schema = row.kind.schema(row.help)
+    if isinstance(schema["type"], list):
+        # A name or a number: which ones, the help says.
+        return _parameter(row.name, str, option)
     choices = {choice: choice for choice in schema.get("enum", ())}
     kind: Any = StrEnum(row.name, choices) if choices else _TYPES[schema["type"]]
     return _parameter(row.name, kind, option)
+
+
+def option_name(name: str) -> str:
+    """The option of an input."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _lora(text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flux_endpoint.commands.model_choice import add_ons_of
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.errors import CheckpointError, FluxEndpointError, SettingsError
@@ -66,7 +67,7 @@ def _load(settings: WorkerSettings, sources: Mapping[str, str]) -> Mapping[str, 
             device=settings.device,
             threads=threads,
             memory=settings.memory,
-            redux=settings.redux_model,
+            add_ons=add_ons_of(settings),
             rules=file_rules(settings),
             lora_dir=settings.lora_dir,
             lora_cache_bytes=settings.lora_cache_bytes,

@@ -35,6 +35,11 @@ class ModelFamily(StrEnum):
         """Whether it draws along a `control_image`."""
         return self in (ModelFamily.CANNY, ModelFamily.DEPTH)
 
+    @property
+    def takes_controlnet(self) -> bool:
+        """Whether a ControlNet can be loaded beside it, which makes it draw along a `control_image`."""
+        return self is ModelFamily.DEV
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

@@ -7,10 +7,11 @@ from typing import Any, Final, Protocol
 
 from flux_endpoint.core import readmes
 from flux_endpoint.core.catalog import CATALOG, ModelSpec
+from flux_endpoint.core.controlnet import ControlNetKind
 from flux_endpoint.core.drafts import KEPT_LATENTS, Draft, kept_in
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.generation import GenerationRequest, parse_input, seeds_of
-from flux_endpoint.core.inputs import SIDE, input_schema, inputs_of, not_taken, or_null
+from flux_endpoint.core.inputs import OF_CONTROLNET, SIDE, input_schema, inputs_of, not_taken, or_null
 from flux_endpoint.core.job import POSTED, Completed, Failed, Job, JobStatus
 from flux_endpoint.core.lora import NO_LORAS, LoraList, LoraShelf, SentLora
 from flux_endpoint.core.other_names import INPUT_NAMES, HeardInput, heard, other_schemas
@@ -19,7 +20,11 @@ from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.source_picture import PICTURES, SentFiles, SentPicture
 
 # What says something of a picture, and of which.
-_NEED_A_PICTURE: Final = {"strength": ("image", "an image"), "image_prompt_scale": ("image_prompt", "an image_prompt")}
+NEED_A_PICTURE: Final = {
+    "strength": ("image", "an image"),
+    "image_prompt_scale": ("image_prompt", "an image_prompt"),
+    **dict.fromkeys(OF_CONTROLNET[1:], ("control_image", "a control_image")),
+}
 _EXAMPLE_URLS: Final = {
     "image": "https://example.com/lake",
     "mask": "https://example.com/lake-mask",
@@ -155,6 +160,7 @@ class FluxEndpoint:
     is_embedded: bool = False
     shelf: LoraShelf = NO_LORAS
     has_redux: bool = False
+    controlnet: ControlNetKind | None = None
 
     @property
     def endpoint_id(self) -> str:
@@ -199,12 +205,12 @@ class FluxEndpoint:
     @property
     def input_schema(self) -> Mapping[str, Any]:
         """See `EndpointSpec.input_schema`."""
-        return input_schema(self.model, has_redux=self.has_redux)
+        return input_schema(self.model, has_redux=self.has_redux, controlnet=self.controlnet)
 
     @property
     def accepted_schema(self) -> Mapping[str, Any]:
         """See `EndpointSpec.accepted_schema`: null counts as absent."""
-        schema = input_schema(self.model, has_redux=self.has_redux)
+        schema = input_schema(self.model, has_redux=self.has_redux, controlnet=self.controlnet)
         required = schema["required"]
         fields = {name: one if name in required else or_null(one) for name, one in schema["properties"].items()}
         sides = "|".join(str(side) for side in range(SIDE.minimum, SIDE.maximum + 1, SIDE.multiple_of))
@@ -228,6 +234,7 @@ class FluxEndpoint:
                 any_size=any_size,
                 shelf=self.shelf,
                 has_redux=self.has_redux,
+                controlnet=self.controlnet,
             )
             if said is not None and said.beside:
                 self._check_beside(said.beside, any_size=any_size)
@@ -239,7 +246,7 @@ class FluxEndpoint:
         if not inputs.keys().isdisjoint(not_taken(self.model)):
             accepted = replace(accepted, warnings=accepted.warnings + self._not_heeded(inputs, sent_as))
         pictures = self._pictures_in(inputs, sent_as) if any(map(inputs.get, PICTURES)) else {}
-        for name, (picture, words) in _NEED_A_PICTURE.items():
+        for name, (picture, words) in NEED_A_PICTURE.items():
             if inputs.get(name) is not None and not inputs.get(picture) and name not in not_taken(self.model):
                 told = f"{sent_as.get(name, name)} has no effect without {words}"
                 accepted = replace(accepted, warnings=(*accepted.warnings, told))

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.controlnet import ControlMode, ControlNetKind
 from flux_endpoint.core.drafts import Draft
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
-from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat
+from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either
 from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED, Kind
-from flux_endpoint.core.inputs import defaults_of, inputs_of
+from flux_endpoint.core.inputs import OF_CONTROLNET, defaults_of, inputs_of
 from flux_endpoint.core.lora import NO_LORAS, Lora, LoraShelf, look_up
 from flux_endpoint.core.negative_mode import STRENGTHS, NegativeMode
 from flux_endpoint.core.shapes import sides_like
@@ -33,6 +34,11 @@ class GenerationRequest:
         image: to start from; None for noise alone.
         mask: where `image` is drawn anew; None for everywhere. Never without `image`.
         control_image: the map to draw along; None for none.
+        control_mode: its kind, the value of a `ControlMode`, for a ControlNet that reads several; None for others.
+        control_scale: what a ControlNet's numbers are multiplied by, 0 to 2; None, as the next two, for models that
+            read maps themselves and where there is no map.
+        control_start: share of the steps, 0 to 1, from which it acts.
+        control_end: share of the steps, `control_start` to 1, up to which it acts.
         strength: how much of `image` is lost in noise first, 0 to 1; without effect where there is none.
         image_prompt: read by Redux beside the words; None for words alone.
         image_prompt_scale: what its numbers are multiplied by, 0 to 1; without effect where there is none.
@@ -63,6 +69,10 @@ class GenerationRequest:
     stop_after: int = 0
     draft: Draft | None = None
     control_image: SourcePicture | None = None
+    control_mode: str | None = None
+    control_scale: float | None = None
+    control_start: float | None = None
+    control_end: float | None = None
 
     @property
     def has_negative(self) -> bool:
@@ -100,33 +110,33 @@ class GenerationRequest:
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields |= {"image_format": self.image_format.name, "acceleration": self.acceleration.value}
         fields["negative_mode"] = self.negative_mode.value
-        # Most jobs: their rows stay as short as they are.
-        if not self.negative_prompt:
-            del fields["negative_mode"]
-        if self.num_images == 1:
-            del fields["num_images"]
-        if not self.stop_after:
-            del fields["stop_after"]
-        if self.draft:
-            fields["draft"] = self.draft.to_input()
-        else:
-            del fields["draft"]
+        unsaid = {
+            "negative_mode": not self.negative_prompt,
+            "num_images": self.num_images == 1,
+            "stop_after": not self.stop_after,
+            "draft": self.draft is None,
+            "loras": not self.loras,
+            "image_prompt": self.image_prompt is None,
+            "image_prompt_scale": self.image_prompt is None,
+            "control_image": self.control_image is None,
+            "control_mode": self.control_mode is None,
+            "control_scale": self.control_scale is None,
+            "control_start": self.control_start is None,
+            "control_end": self.control_end is None,
+            "image": self.image is None,
+            "mask": self.image is None,
+            "strength": self.image is None,
+        }
+        # In most jobs nearly all of them: their rows stay as short as they are.
+        for name, is_unsaid in unsaid.items():
+            if is_unsaid:
+                del fields[name]
+        for name in ("draft", *PICTURES):
+            if fields.get(name):
+                fields[name] = fields[name].to_input()
         if self.loras:
             fields["loras"] = [lora.to_input() for lora in self.loras]
-        else:
-            del fields["loras"]
-        if self.image_prompt is None:
-            del fields["image_prompt"], fields["image_prompt_scale"]
-        else:
-            fields["image_prompt"] = self.image_prompt.to_input()
-        if self.control_image is None:
-            del fields["control_image"]
-        else:
-            fields["control_image"] = self.control_image.to_input()
-        if self.image is None:
-            del fields["image"], fields["mask"], fields["strength"]
-            return fields
-        return fields | {"image": self.image.to_input(), "mask": self.mask and self.mask.to_input()}
+        return fields
 
     @classmethod
     def from_input(cls, fields: Mapping[str, Any]) -> "GenerationRequest":
@@ -149,9 +159,11 @@ class GenerationRequest:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 
 
+_OF_CONTROLNET: Final = frozenset(OF_CONTROLNET)
 # Nothing to choose: requests that are equal but for this are one.
 _WITHOUT_NEGATIVE: Final = {"negative_mode": NegativeMode.CFG}
 _WITHOUT_IMAGE_PROMPT: Final = {"image_prompt_scale": 1.0}
+_WITHOUT_CONTROLNET: Final = dict.fromkeys(OF_CONTROLNET[1:])
 
 
 def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
@@ -172,6 +184,7 @@ def parse_input(
     any_size: bool = False,
     shelf: LoraShelf = NO_LORAS,
     has_redux: bool = False,
+    controlnet: ControlNetKind | None = None,
 ) -> GenerationRequest:
     """Check inputs against a model's limits and fill in its defaults.
 
@@ -197,6 +210,8 @@ def parse_input(
     if values.get("image") is None:
         # Of nothing.
         values.pop("strength", None)
+    is_along_map = not _OF_CONTROLNET.isdisjoint(sent)
+    values |= _with_controlnet(values, sent, spec.family, controlnet) if is_along_map else _WITHOUT_CONTROLNET
     if any(map(values.get, PICTURES)):
         values |= _with_pictures(values, fields, spec.family)
     prompt = values.get("image_prompt")
@@ -222,6 +237,30 @@ def _with_image_prompt(picture: object, has_redux: bool) -> dict[str, Any]:
     if not has_redux:
         raise InvalidParameter("image_prompt", "needs FLUX.1 Redux, which is not loaded here (setting REDUX_MODEL)")
     return {"image_prompt": _kept(picture)}
+
+
+def _with_controlnet(
+    values: Mapping[str, Any], sent: Collection[str], family: ModelFamily, controlnet: ControlNetKind | None
+) -> dict[str, Any]:
+    """What steers a ControlNet, of which something was sent; nothing of it acts without a map."""
+    if not family.takes_controlnet:
+        # It reads the map itself.
+        return _WITHOUT_CONTROLNET
+    if controlnet is None:
+        # An empty name of a picture or of a mode asks for nothing.
+        asked = [name for name in OF_CONTROLNET if name in sent and values[name] is not None]
+        if asked:
+            raise InvalidParameter(asked[0], "needs a ControlNet, which is not loaded here (setting CONTROLNET_MODEL)")
+    if values["control_image"] is None:
+        return _WITHOUT_CONTROLNET
+    if controlnet is ControlNetKind.UNION and values["control_mode"] is None:
+        modes = either(list(ControlMode))
+        raise InvalidParameter("control_mode", f"is required by the ControlNet that is loaded here: {modes}")
+    if controlnet is ControlNetKind.SINGLE and values["control_mode"] is not None:
+        raise InvalidParameter("control_mode", "is not taken: the ControlNet that is loaded here reads one kind of map")
+    if values["control_start"] > values["control_end"]:
+        raise InvalidParameter("control_start", "must not be above control_end")
+    return {}
 
 
 def _with_pictures(values: Mapping[str, Any], fields: Mapping[str, Any], family: ModelFamily) -> dict[str, Any]:

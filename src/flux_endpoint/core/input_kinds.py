@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol
 
+from flux_endpoint.core.controlnet import ControlMode
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
 from flux_endpoint.core.outbound import require_url
@@ -256,6 +257,36 @@ class Choice:
         """See `Kind.schema`."""
         names = [member.value for member in type(self.default)]
         return {"type": "string", "enum": names, "default": self.default.value, "description": help}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlModeName:
+    """The name of a `ControlMode`, or its number as the checkpoints count them; empty for none."""
+
+    default: ClassVar[str] = ""
+
+    @property
+    def words(self) -> str:
+        """See `Kind.words`."""
+        return f"{either(list(ControlMode))}, or 0 to {len(ControlMode) - 1} in this order"
+
+    def read(self, name: str, fields: Mapping[str, Any]) -> str | None:
+        """See `Kind.read`: the name, None for none."""
+        value = fields[name]
+        if value == "":
+            return None
+        modes = list(ControlMode)
+        if isinstance(value, str) and value in modes:
+            return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and value in range(len(modes)):
+            return modes[int(value)].value
+        raise InvalidParameter(name, f"must be {self.words}")
+
+    def schema(self, help: str) -> JsonSchema:
+        """See `Kind.schema`."""
+        values = ["", *(mode.value for mode in ControlMode), *range(len(ControlMode))]
+        return {"type": ["string", "integer"], "enum": values, "default": self.default, "description": help}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.controlnet import ControlNetKind
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, PNG
 from flux_endpoint.core.input_kinds import (
     Choice,
+    ControlModeName,
     FloatRange,
     FormatName,
     IntRange,
@@ -58,6 +60,9 @@ class Input:
 
 MAX_PICTURES: Final = 4
 _OF_REDUX: Final = ("image_prompt", "image_prompt_scale")
+_CONTROL_MODE: Final = "control_mode"
+# Of models that take a ControlNet, only where one is loaded.
+OF_CONTROLNET: Final = ("control_image", _CONTROL_MODE, "control_scale", "control_start", "control_end")
 # Far beyond 512 tokens of any language, small enough for a database row.
 _MAX_PROMPT_CHARS: Final = 10_000
 # Sent by @runpod/ai-sdk-provider for its aspect ratios 1:1, 4:3 and 3:4.
@@ -66,6 +71,7 @@ SIDE: Final = Side(minimum=256, maximum=1536, default=1024, multiple_of=64, odd_
 
 # They start from noise alone, and read no picture but the map.
 _FOR_MAP_READERS_NONE: Final = dict.fromkeys((ModelFamily.CANNY, ModelFamily.DEPTH))
+_WITH_CONTROLNET_ONLY: Final = {family: None for family in ModelFamily if not family.takes_controlnet}
 
 
 # In the order in which they are checked, shown, and written into files.
@@ -115,13 +121,13 @@ INPUTS: Final = (
     ),
     Input(
         "control_image",
-        "Map to draw along: white edges on black, or near parts bright and far ones dark. Without `width` and "
-        "`height`, the result has its shape.",
+        "Map to draw along, such as white edges on black, or near parts bright and far ones dark. Only where a "
+        "ControlNet is loaded. Without `width` and `height`, the result has its shape.",
         PictureFile(),
         in_file="control_image",
         aliases=("control_image_url", "preprocessed_image"),
         kinds={
-            **dict.fromkeys((ModelFamily.DEV, ModelFamily.SCHNELL, ModelFamily.KONTEXT, ModelFamily.FILL)),
+            **_WITH_CONTROLNET_ONLY,
             **dict.fromkeys((ModelFamily.CANNY, ModelFamily.DEPTH), PictureFile(default=None)),
         },
         helps={
@@ -130,6 +136,37 @@ INPUTS: Final = (
             ModelFamily.DEPTH: "Distances to draw along, what is near bright and what is far dark, as a model of "
             "depth finds them in a photo. Without `width` and `height`, the result has its shape.",
         },
+    ),
+    Input(
+        _CONTROL_MODE,
+        "Which kind of map `control_image` is, for a ControlNet that reads several.",
+        ControlModeName(),
+        in_file=_CONTROL_MODE,
+        kinds=_WITH_CONTROLNET_ONLY,
+    ),
+    Input(
+        "control_scale",
+        "How much the ControlNet has to say: 0 for nothing.",
+        FloatRange(minimum=0.0, maximum=2.0, default=1.0),
+        in_file="control_scale",
+        aliases=("controlnet_conditioning_scale", "conditioning_scale", "control_strength"),
+        kinds=_WITH_CONTROLNET_ONLY,
+    ),
+    Input(
+        "control_start",
+        "Share of the steps after which the ControlNet begins.",
+        FloatRange(minimum=0.0, maximum=1.0, default=0.0),
+        in_file="control_start",
+        aliases=("control_guidance_start", "start_percentage"),
+        kinds=_WITH_CONTROLNET_ONLY,
+    ),
+    Input(
+        "control_end",
+        "Share of the steps after which it ends.",
+        FloatRange(minimum=0.0, maximum=1.0, default=1.0),
+        in_file="control_end",
+        aliases=("control_guidance_end", "end_percentage"),
+        kinds=_WITH_CONTROLNET_ONLY,
     ),
     Input(
         "image_prompt",
@@ -254,14 +291,18 @@ def reads_image_prompts(family: ModelFamily) -> bool:
     return any(row.name in _OF_REDUX and row.kinds.get(family, row.kind) is not None for row in INPUTS)
 
 
-def input_schema(spec: ModelSpec, *, has_redux: bool = True) -> JsonSchema:
+def input_schema(spec: ModelSpec, *, has_redux: bool = True, controlnet: ControlNetKind | None = None) -> JsonSchema:
     """JSON schema of a model's `input`.
 
     Args:
         spec: the model.
         has_redux: whether FLUX.1 Redux is loaded beside it.
+        controlnet: which ControlNet is, where the model takes one; None for none.
     """
-    rows = [(row, kind) for row, kind in inputs_of(spec) if has_redux or row.name not in _OF_REDUX]
+    absent: tuple[str, ...] = () if has_redux else _OF_REDUX
+    if spec.family.takes_controlnet and controlnet is not ControlNetKind.UNION:
+        absent += (_CONTROL_MODE,) if controlnet else OF_CONTROLNET
+    rows = [(row, kind) for row, kind in inputs_of(spec) if row.name not in absent]
     return {
         "type": "object",
         "title": f"{spec.display_name} input",
@@ -273,4 +314,5 @@ def input_schema(spec: ModelSpec, *, has_redux: bool = True) -> JsonSchema:
 def or_null(schema: JsonSchema) -> JsonSchema:
     """The schema of a value that may be null too: some languages cannot leave a key out."""
     values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return schema | {"type": [schema["type"], "null"]} | values
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return schema | {"type": [*types, "null"]} | values

@@ -53,7 +53,8 @@ def size_and_level(fields: Mapping[str, Any] | RawJson) -> tuple[float, Accelera
     numbers = _numbers(fields)
     if numbers is None or isinstance(fields, RawJson):
         return 1.0, Acceleration.NONE
-    level = fields.get("acceleration", Acceleration.NONE)
+    # With a ControlNet workers draw at none.
+    level = fields.get("acceleration", Acceleration.NONE) if "control_scale" not in fields else Acceleration.NONE
     if level != Acceleration.NONE and passes_of(fields) > 1:
         # With a negative prompt workers draw at a slower level, in one of its modes at none.
         is_exact = fields.get("negative_mode") == NegativeMode.NAG

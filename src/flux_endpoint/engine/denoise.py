@@ -9,6 +9,7 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 from torch import Tensor
 
 from flux_endpoint.core.negative_mode import NegativeMode
+from flux_endpoint.engine.controlnet import Control
 from flux_endpoint.engine.lora.active import ActiveLoras, acting_on
 from flux_endpoint.engine.text import PromptEmbeds
 from flux_endpoint.files.lora_names import Tower
@@ -50,6 +51,7 @@ class Conditions:
         loras: what changes the transformer; heeded by levels that take LoRAs. None for nothing.
         beside: what else is read; None for the noisy picture alone.
         negative_mode: how `negative` acts.
+        control: what a ControlNet adds; heeded by diffusers' own modules alone. None for nothing.
     """
 
     positive: PromptEmbeds
@@ -60,6 +62,7 @@ class Conditions:
     loras: ActiveLoras | None = None
     beside: ReadSource | None = None
     negative_mode: NegativeMode = NegativeMode.CFG
+    control: Control | None = None
 
     @property
     def ids_read(self) -> Tensor:
@@ -107,6 +110,8 @@ def exact_velocity(
             "txt_ids": torch.zeros(prompt.length, 3),
             "img_ids": ids,
         }
+        if conditions.control is not None:
+            arguments |= conditions.control.added(step, timesteps, latents)
         with acting_on(conditions.loras, Tower.TRANSFORMER, transformer):
             result: Tensor = transformer(**arguments, return_dict=False)[0]
         return result

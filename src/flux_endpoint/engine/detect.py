@@ -27,6 +27,15 @@ class ReduxPart(StrEnum):
     IMAGE_EMBEDDER = "image_embedder"
 
 
+class ControlNetPart(StrEnum):
+    """The one model that a ControlNet is."""
+
+    CONTROLNET = "controlnet"
+
+
+# Of a model, or of what is beside it.
+Part = Component | ReduxPart | ControlNetPart
+
 # Some tools put one or more of these before all names of a component.
 _WRAPPINGS: Final[Mapping[str, Component | None]] = {
     "model.diffusion_model.": Component.TRANSFORMER,
@@ -51,13 +60,14 @@ _ADAPTER: Final = re.compile(
 _ADAPTERS: Final = {"lokr_": "a LoKr", "hada_": "a LoHa", "dora_scale": "a DoRA", "lora_magnitude_vector": "a DoRA"}
 _T5: Final = ("encoder.block.0.layer.0.SelfAttention.", "shared.weight")
 _CLIP: Final = ("text_model.", "embeddings.token_embedding.", "encoder.layers.0.self_attn.")
-KIND_TEXTS: Final[Mapping[Component | ReduxPart, str]] = {
+KIND_TEXTS: Final[Mapping[Part, str]] = {
     Component.TRANSFORMER: "a FLUX.1 transformer",
     Component.VAE: "an autoencoder",
     Component.CLIP: "a CLIP text encoder",
     Component.T5: "a T5 text encoder",
     ReduxPart.IMAGE_ENCODER: "a SigLIP image encoder",
     ReduxPart.IMAGE_EMBEDDER: "a Redux image encoder",
+    ControlNetPart.CONTROLNET: "a ControlNet",
 }
 
 # In this order: the first of them whose mark begins a name is it.

@@ -4,16 +4,20 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 from torch import Tensor
 
 from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.generation import GenerationRequest
-from flux_endpoint.engine.control import read_map
+from flux_endpoint.engine.control import map_numbers, read_map
+from flux_endpoint.engine.controlnet import Control, reads_pixels, steering_of
 from flux_endpoint.engine.denoise import ReadSource
 from flux_endpoint.engine.encoded_source import EncodedSource, encode_source
 from flux_endpoint.engine.fill import read_hole
 from flux_endpoint.engine.kontext import read_picture
-from flux_endpoint.engine.latents import RenderSize
+from flux_endpoint.engine.latents import RenderSize, image_ids
+from flux_endpoint.engine.text import PromptEmbeds
 
 # What the steps start from, and what the transformer reads in each of them.
 Read = tuple[EncodedSource | None, ReadSource | None]
@@ -48,3 +52,40 @@ def read_sources(
     beside = yield from read_hole(vae, source, size)
     # It draws the whole picture, and knows by itself what stays.
     return source and replace(source, mask=None), beside
+
+
+def read_control(
+    vae: AutoencoderKL,
+    controlnet: FluxControlNetModel | None,
+    request: GenerationRequest,
+    files: Mapping[str, bytes],
+    size: RenderSize,
+    prompt: PromptEmbeds,
+    guidance: Tensor | None,
+) -> Generator[None, None, Control | None]:
+    """Read and encode the map of a ControlNet, slice by slice; None where the request has none.
+
+    Args:
+        vae: of the model.
+        controlnet: beside the model; None for none.
+        request: for one picture.
+        files: by their `sha256`.
+        size: of the picture that is drawn.
+        prompt: the one that steers.
+        guidance: distilled guidance, (1,), float32.
+
+    Raises:
+        CheckpointError: there is no ControlNet.
+    """
+    if request.control_scale is None or request.control_image is None:
+        return None
+    if controlnet is None:
+        # The gateway has been told of a ControlNet, and this worker has not.
+        raise CheckpointError("this worker reads no control_image: it was started without CONTROLNET_MODEL")
+    if reads_pixels(controlnet):
+        read = map_numbers(request, files, size).to(vae.device, vae.dtype)
+    else:
+        encoded = yield from read_map(vae, request, files, size)
+        assert encoded.channels is not None
+        read = encoded.channels
+    return Control(controlnet, steering_of(request, read, prompt, image_ids(size), guidance))

@@ -17,7 +17,7 @@ from flux_endpoint.engine.calibration import CALIBRATION, time_step
 from flux_endpoint.engine.decode import crop_to, decode_latents
 from flux_endpoint.engine.denoise import Conditions, predict_clean
 from flux_endpoint.engine.device import is_out_of_memory, watching
-from flux_endpoint.engine.drawn_from import read_sources
+from flux_endpoint.engine.drawn_from import read_control, read_sources
 from flux_endpoint.engine.encode import encode_image
 from flux_endpoint.engine.fingerprint import fingerprint_of
 from flux_endpoint.engine.gpu.pace import Pace
@@ -25,6 +25,7 @@ from flux_endpoint.engine.joined import can_join
 from flux_endpoint.engine.kernels import fingerprint_parts
 from flux_endpoint.engine.latents import RenderSize, draw_noise, image_ids, pack_latents, render_size, unpack_latents
 from flux_endpoint.engine.latents_file import latents_writer, read_latents
+from flux_endpoint.engine.level import Level
 from flux_endpoint.engine.levels import Levels, make_levels
 from flux_endpoint.engine.lora.active import ActiveLoras
 from flux_endpoint.engine.lora.cache import LoraCache
@@ -94,7 +95,14 @@ class FluxEngine:
         # Pictures that have begun and not ended: their generators hold the weights.
         self._drawing = 0
         self._idle_since_s = time.monotonic()
-        self._info = ModelInfo(source.name, spec.family, str(device), notice_for(source, spec.family))
+        controlnet = source.add_ons.controlnet
+        self._info = ModelInfo(
+            source.name,
+            spec.family,
+            str(device),
+            notice_for(source, spec.family),
+            controlnet=controlnet.name if controlnet else "",
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -158,7 +166,6 @@ class FluxEngine:
         # 1. Words to vectors; a negative prompt costs time in every step, so only where it acts.
         loras = self._active_loras(model, request)
         positive, negative = yield from self._read_prompts(model, request, sources, loras)
-        mode = request.negative_mode if request.has_negative else None
         # 2. Noise, from the seed alone.
         noise = pack_latents(draw_noise(request.seed, model.latent_channels, size)).to(model.device, model.dtype)
         # 3. The noise levels to visit, and where to begin: in noise, or in a picture under as much of it as asked for.
@@ -167,6 +174,8 @@ class FluxEngine:
         source, beside = yield from read_sources(model.vae, self._spec.family, request, sources, size, noise)
         if source is not None:
             latents = source.under_noise(scheduler.sigmas[skipped])
+        guidance = self._guidance(request, model)
+        control = yield from read_control(model.vae, model.controlnet, request, sources, size, positive, guidance)
         latents, known = read_latents(sources, request, self._info, latents)
         scheduler.set_begin_index(skipped + request.steps_done)
         timesteps = scheduler.timesteps[skipped:]
@@ -174,15 +183,15 @@ class FluxEngine:
             positive=positive,
             negative=negative,
             true_cfg_scale=request.true_cfg_scale,
-            guidance=self._guidance(request, model),
+            guidance=guidance,
             image_ids=image_ids(size),
             loras=loras,
             beside=beside,
             negative_mode=request.negative_mode,
+            control=control,
         )
         # 4. From noise to latents, step by step, at the level asked for or the nearest that there is.
-        has_loras = loras is not None and loras.changes(Tower.TRANSFORMER)
-        level = levels.level_for(request.acceleration, mode, has_loras=has_loras)
+        level = self._level_for(levels, request, conditions)
         velocity_at = level.velocity(timesteps, conditions, known)
         for number in range(1, request.steps_to_draw + 1):
             step = request.steps_done + number
@@ -210,6 +219,16 @@ class FluxEngine:
             return EncodedImage(data, *about, kept())
 
         return encode
+
+    @staticmethod
+    def _level_for(levels: Levels, request: GenerationRequest, conditions: Conditions) -> Level:
+        loras = conditions.loras
+        return levels.level_for(
+            request.acceleration,
+            request.negative_mode if request.has_negative else None,
+            has_loras=loras is not None and loras.changes(Tower.TRANSFORMER),
+            has_control=conditions.control is not None,
+        )
 
     def _active_loras(self, model: LoadedModel, request: GenerationRequest) -> ActiveLoras | None:
         """What the request's LoRAs change; None where they change nothing."""

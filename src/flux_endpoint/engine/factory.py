@@ -8,6 +8,7 @@ from types import ModuleType
 
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.add_ons import NO_ADD_ONS, AddOns
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.memory_plan import AUTO
 from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules
@@ -25,7 +26,7 @@ def build_engines(
     device: str | None = None,
     threads: int | None = None,
     memory: str = AUTO,
-    redux: str | None = None,
+    add_ons: AddOns = NO_ADD_ONS,
     rules: FileRules = DEFAULT_RULES,
     lora_dir: Path | None = None,
     lora_cache_bytes: int = 0,
@@ -42,7 +43,7 @@ def build_engines(
         device: `cpu`, `cuda` or `cuda:1`; None takes CUDA where there is one.
         threads: CPU threads of torch, for the whole process; None leaves torch's own choice, one per core.
         memory: how models are kept: `full`, `offload`, `low`, or `auto`, see `memory_plan.py`.
-        redux: FLUX.1 Redux beside those that read pictures as prompts: a Hugging Face id or a folder; None for none.
+        add_ons: what is loaded beside those models that can use it.
         rules: of the files that they make.
         lora_dir: folder of the LoRAs that requests may name; None for those alone that come with the embedded model.
         lora_cache_bytes: of LoRAs that each engine keeps in memory beyond those of the picture at hand.
@@ -64,7 +65,7 @@ def build_engines(
             device=device,
             threads=threads,
             memory=memory,
-            redux=redux,
+            add_ons=add_ons,
             rules=rules,
             lora_dir=lora_dir,
             lora_cache_bytes=lora_cache_bytes,
@@ -80,7 +81,7 @@ def check_source(
     device: str | None = None,
     download: bool = False,
     memory: str = AUTO,
-    redux: str | None = None,
+    add_ons: AddOns = NO_ADD_ONS,
 ) -> CheckReport:
     """Check that a model could be loaded, reading no weights.
 
@@ -90,13 +91,13 @@ def check_source(
         device: where it would run; None takes CUDA where there is one.
         download: whether missing files are fetched from the Hugging Face hub first.
         memory: as in `build_engines`.
-        redux: as in `build_engines`.
+        add_ons: as in `build_engines`.
 
     Raises:
         CheckpointError: it could not; the text is one line that says why.
     """
     report: CheckReport = _torch_side().check_source(
-        source, family, device=device, download=download, memory=memory, redux=redux
+        source, family, device=device, download=download, memory=memory, add_ons=add_ons
     )
     return report
 

@@ -9,12 +9,13 @@ import torch
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine import weights
+from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.lora.cache import LoraCache
 from flux_endpoint.engine.parameters import FileRules
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.sharing import SharedComponents
-from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source, with_redux
+from flux_endpoint.engine.sources import SourceKind, list_local_models, parse_source, with_add_ons
 from flux_endpoint.engine.step_estimate import measured_operations_per_s
 from flux_endpoint.files.kept_loras import KeptLoras
 from flux_endpoint.files.lora_shelf import shelf_of
@@ -29,7 +30,7 @@ def build_flux_engines(
     device: str | None,
     threads: int | None,
     memory: str,
-    redux: str | None,
+    add_ons: AddOns,
     rules: FileRules,
     lora_dir: Path | None,
     lora_cache_bytes: int,
@@ -39,7 +40,7 @@ def build_flux_engines(
     chosen, shared = choose_device(device), SharedComponents()
     engines = {}
     for endpoint_id, text in sources.items():
-        source = with_redux(parse_source(text), catalog[endpoint_id].family, redux)
+        source = with_add_ons(parse_source(text), catalog[endpoint_id].family, add_ons)
         shelf = shelf_of(lora_dir, is_embedded=source.kind is SourceKind.DEMO, kept=kept_loras)
         loras = LoraCache(shelf, lora_cache_bytes)
         engines[endpoint_id] = FluxEngine(
@@ -49,11 +50,11 @@ def build_flux_engines(
 
 
 def check_source(
-    text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str, redux: str | None
+    text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str, add_ons: AddOns
 ) -> CheckReport:
     """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
     chosen = choose_device(device)
-    report = weights.check_source(text, family, device=chosen, download=download, memory=memory, redux=redux)
+    report = weights.check_source(text, family, device=chosen, download=download, memory=memory, add_ons=add_ons)
     dtype = weights.dtype_named(report.memory.placement.dtype)
     return replace(report, operations_per_s=measured_operations_per_s(chosen, dtype))
 

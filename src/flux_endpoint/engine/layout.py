@@ -19,7 +19,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.text import listing
 from flux_endpoint.engine.components import SCHEDULER, TOKENIZERS, Located
-from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, ReduxPart
+from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, Part
 from flux_endpoint.engine.headers import read_json
 from flux_endpoint.engine.identify import identify
 from flux_endpoint.engine.original_layout import OriginalTensor, is_original, original_tensors
@@ -66,7 +66,7 @@ class CheckedComponent:
         tensors: as stored, by the names of `layout`.
     """
 
-    component: Component | ReduxPart
+    component: Part
     place: Path
     kind: FileKind
     module: Any
@@ -99,7 +99,7 @@ class Checkpoint:
 
     Attributes:
         variant: what its transformer was trained for.
-        components: of the model, and those of Redux where that is beside it.
+        components: of the model, and of what is beside it.
         tokenizers: folders of CLIP's and T5's.
         scheduler_config: of the noise schedule.
         picture_processor: makes numbers of the pictures that Redux reads; None without Redux.
@@ -109,7 +109,7 @@ class Checkpoint:
     located: Located
     family: ModelFamily
     variant: Variant
-    components: Mapping[Component | ReduxPart, CheckedComponent]
+    components: Mapping[Part, CheckedComponent]
     tokenizers: tuple[Path, Path]
     scheduler_config: Mapping[str, Any]
     picture_processor: Any = None
@@ -137,7 +137,7 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     """
     identified = identify(source, located, family)
     tokenizers = _tokenizers(located)
-    components: dict[Component | ReduxPart, CheckedComponent] = {
+    components: dict[Part, CheckedComponent] = {
         component: _check_component(located, component, *identified.found[component]) for component in Component
     }
     modules = {component: checked.module for component, checked in components.items()}

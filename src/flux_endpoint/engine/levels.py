@@ -58,10 +58,15 @@ class Levels:
         self._levels = levels
         self.parts = parts
         none = levels[Acceleration.NONE]
-        self._with_loras = replace(none, passes=exact or none.passes)
+        self._exact = replace(none, passes=exact or none.passes)
 
     def level_for(
-        self, asked: Acceleration, negative_mode: NegativeMode | None = None, *, has_loras: bool = False
+        self,
+        asked: Acceleration,
+        negative_mode: NegativeMode | None = None,
+        *,
+        has_loras: bool = False,
+        has_control: bool = False,
     ) -> Level:
         """The level that a picture is drawn at: the one asked for, or the next slower one that can draw it.
 
@@ -69,10 +74,13 @@ class Levels:
             asked: by the client.
             negative_mode: how a negative prompt acts; None where none does.
             has_loras: whether LoRAs act on the transformer.
+            has_control: whether a ControlNet does, to which diffusers' own modules listen alone.
         """
+        if has_control:
+            return self._exact
         while not self._can_draw(asked, negative_mode, has_loras=has_loras):
             asked = _SLOWER[asked]
-        return self._with_loras if has_loras and asked is Acceleration.NONE else self._levels[asked]
+        return self._exact if has_loras and asked is Acceleration.NONE else self._levels[asked]
 
     def _can_draw(self, asked: Acceleration, negative_mode: NegativeMode | None, *, has_loras: bool) -> bool:
         if asked is Acceleration.NONE:

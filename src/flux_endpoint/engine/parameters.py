@@ -65,4 +65,6 @@ def picture_parameters(
     left_out = () if rules.has_prompts else PROMPTS
     told = (row for row in INPUTS if row.in_file and row.in_file not in left_out)
     shown = {row.in_file: fields[row.name] for row in told if fields.get(row.name) is not None}
+    if request.control_scale is not None:
+        shown["controlnet"] = model.controlnet
     return shown | {"model": model.name, "software": SOFTWARE, "fingerprint": model.fingerprint}

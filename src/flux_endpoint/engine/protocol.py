@@ -56,6 +56,7 @@ class ModelInfo:
         notice: one line a user must see when the model is loaded (a licence, a limitation); may be empty.
         fingerprint: of the kind of worker that this process is, see `fingerprint.py`; known once the model is loaded.
         memory: how the model is kept in memory, and why, in one line; empty where there is none.
+        controlnet: what is loaded beside it, short, as written into pictures that it steers; empty for none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelInfo:
     notice: str = ""
     fingerprint: str = ""
     memory: str = ""
+    controlnet: str = ""
 
 
 # Of a request that draws from no picture.

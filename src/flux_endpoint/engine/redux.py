@@ -18,7 +18,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.detect import Component, ReduxPart, detect
+from flux_endpoint.engine.detect import Part, ReduxPart, detect
 from flux_endpoint.engine.headers import read_folder
 from flux_endpoint.engine.layout import ATTENTION, CheckedComponent, compare, plain_layout, read_config
 from flux_endpoint.engine.sources import HUB_ID, hub_folder
@@ -47,7 +47,7 @@ class CheckedRedux:
         processor: makes numbers of pictures, as SigLIP was trained with them.
     """
 
-    components: Mapping[Component | ReduxPart, CheckedComponent]
+    components: Mapping[Part, CheckedComponent]
     processor: SiglipImageProcessorPil
 
 
@@ -118,7 +118,7 @@ def check_redux(place: str, reads: int, *, download: bool) -> CheckedRedux:
     """
     try:
         folder = _folder(place, download=download)
-        components: dict[Component | ReduxPart, CheckedComponent] = {part: _checked(folder, part) for part in ReduxPart}
+        components: dict[Part, CheckedComponent] = {part: _checked(folder, part) for part in ReduxPart}
         processor = _processor(folder)
         _rehearse(components, processor, reads)
     except CheckpointError as error:
@@ -171,9 +171,7 @@ def _processor(folder: Path) -> SiglipImageProcessorPil:
 
 
 @torch.inference_mode()
-def _rehearse(
-    components: Mapping[Component | ReduxPart, CheckedComponent], processor: SiglipImageProcessorPil, reads: int
-) -> None:
+def _rehearse(components: Mapping[Part, CheckedComponent], processor: SiglipImageProcessorPil, reads: int) -> None:
     """Read a picture without numbers, which costs nothing: it finds what does not fit together.
 
     Nothing of this can be counted from the tensors: 27 x 27 patches of 14 pixels fill 378 of the 384 that there are.

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.inputs import reads_image_prompts
+from flux_endpoint.engine.add_ons import NO_ADD_ONS, AddOns
 from flux_endpoint.engine.components import (
     COMPONENT_WORDS,
     INDEX_FILE,
@@ -75,7 +76,7 @@ class Source:
         base: what it is before components are replaced: `demo`, a hub id, a folder, a file; empty for COMPONENTS.
         components: places of those that were named.
         variant: what the operator says that it is; None if nothing was said.
-        redux: FLUX.1 Redux beside it, a hub id or a folder; None for none.
+        add_ons: what is loaded beside it.
     """
 
     kind: SourceKind
@@ -84,7 +85,7 @@ class Source:
     base: str
     components: Mapping[Component, Path] = field(default_factory=dict)
     variant: Variant | None = None
-    redux: str | None = None
+    add_ons: AddOns = NO_ADD_ONS
 
 
 def parse_source(text: str) -> Source:
@@ -112,16 +113,19 @@ def parse_source(text: str) -> Source:
     return Source(kind, text, name, base, components, variant)
 
 
-def with_redux(source: Source, family: ModelFamily, redux: str | None) -> Source:
-    """The source with Redux beside it, where the model reads pictures as prompts.
+def with_add_ons(source: Source, family: ModelFamily, add_ons: AddOns) -> Source:
+    """The source with those things beside it that the model can use.
 
     Args:
         source: of the model.
         family: of the endpoint.
-        redux: a hub id or a folder; None for none.
+        add_ons: all that there are.
     """
-    is_read = redux is not None and source.kind is not SourceKind.DEMO and reads_image_prompts(family)
-    return replace(source, redux=redux) if is_read else source
+    if source.kind is SourceKind.DEMO:
+        return source
+    redux = add_ons.redux if reads_image_prompts(family) else None
+    controlnet = add_ons.controlnet if family.takes_controlnet else None
+    return replace(source, add_ons=AddOns(redux, controlnet))
 
 
 def _kind_and_name(base: str, text: str) -> tuple[SourceKind, str]:

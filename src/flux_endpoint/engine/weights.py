@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet_flux import FluxControlNetModel
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor, nn
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
@@ -17,7 +18,9 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.vocabulary import Vocabulary
-from flux_endpoint.engine.detect import Component, ReduxPart
+from flux_endpoint.engine.add_ons import NO_ADD_ONS, AddOns
+from flux_endpoint.engine.controlnet_files import check_controlnet
+from flux_endpoint.engine.detect import Component, ControlNetPart, Part, ReduxPart
 from flux_endpoint.engine.identify import check_kind
 from flux_endpoint.engine.layout import CheckedComponent, Checkpoint, check_layout
 from flux_endpoint.engine.memory import available_bytes
@@ -36,7 +39,7 @@ from flux_endpoint.engine.redux import PicturePrompts, check_redux
 from flux_endpoint.engine.report import CheckReport
 from flux_endpoint.engine.rope import RopeCache
 from flux_endpoint.engine.sharing import SharedComponents
-from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source, with_redux
+from flux_endpoint.engine.sources import Source, SourceKind, fetch_kind, locate, naming, parse_source, with_add_ons
 from flux_endpoint.engine.step_estimate import TEXT_TOKENS, step_operations
 from flux_endpoint.engine.stored import TensorReader
 from flux_endpoint.engine.stored_layers import ALIGNMENT_BYTES, keep_stored, size_of
@@ -65,6 +68,7 @@ class LoadedModel:
     Attributes:
         vocabulary: the words that it knows, where it is so small that they can be listed.
         pictures: reads pictures as prompts; None without Redux.
+        controlnet: None for none.
     """
 
     text: TextEncoder
@@ -76,6 +80,7 @@ class LoadedModel:
     dtype: torch.dtype
     vocabulary: Vocabulary | None = None
     pictures: PicturePrompts | None = None
+    controlnet: FluxControlNetModel | None = None
 
     @property
     def vae_scale_factor(self) -> int:
@@ -116,7 +121,7 @@ def check_source(
     download: bool,
     available: int | None = None,
     memory: str = AUTO,
-    redux: str | None = None,
+    add_ons: AddOns = NO_ADD_ONS,
 ) -> CheckReport:
     """Check that a model could be loaded, without reading its weights.
 
@@ -127,12 +132,12 @@ def check_source(
         download: whether missing files are fetched from the hub first.
         available: bytes free on the device; None to ask it.
         memory: a mode of keeping it, or `auto`.
-        redux: FLUX.1 Redux beside it, a hub id or a folder; None for none.
+        add_ons: what is loaded beside those models that can use it.
 
     Raises:
         CheckpointError: it could not be loaded.
     """
-    source = with_redux(parse_source(text), family, redux)
+    source = with_add_ons(parse_source(text), family, add_ons)
     checkpoint = check_checkpoint(source, family, download=download)
     needs = needs_of(checkpoint, device, SharedComponents())
     plan = plan_memory(checkpoint, needs, device, memory, available)
@@ -171,13 +176,20 @@ def check_checkpoint(source: Source, family: ModelFamily, *, download: bool) -> 
     located = locate(source, family, download=download)
     with naming(source):
         checkpoint = check_layout(source, located, family)
-    if source.redux is None:
-        return checkpoint
-    reads = checkpoint.components[Component.TRANSFORMER].module.config.joint_attention_dim
-    redux = check_redux(source.redux, reads, download=download)
-    return replace(
-        checkpoint, components={**checkpoint.components, **redux.components}, picture_processor=redux.processor
-    )
+    return _with_add_ons(checkpoint, source.add_ons, download=download)
+
+
+def _with_add_ons(checkpoint: Checkpoint, add_ons: AddOns, *, download: bool) -> Checkpoint:
+    transformer = checkpoint.components[Component.TRANSFORMER].module
+    components, processor = dict(checkpoint.components), None
+    if add_ons.redux is not None:
+        redux = check_redux(add_ons.redux, transformer.config.joint_attention_dim, download=download)
+        components |= redux.components
+        processor = redux.processor
+    if add_ons.controlnet is not None:
+        checked = check_controlnet(add_ons.controlnet, transformer, download=download)
+        components[checked.component] = checked
+    return replace(checkpoint, components=components, picture_processor=processor)
 
 
 def needs_of(checkpoint: Checkpoint, device: torch.device, shared: SharedComponents) -> Needs:
@@ -239,7 +251,7 @@ def load_checkpoint(
     dtype = dtype_named(placement.dtype)
     components = checkpoint.components
 
-    def load(component: Component | ReduxPart) -> Any:
+    def load(component: Part) -> Any:
         checked = components[component]
         return shared.get(checked, device, dtype, partial(load_component, checked, device, placement))
 
@@ -263,6 +275,10 @@ def load_checkpoint(
     if checkpoint.picture_processor is not None:
         encoder, embedder = map(load, ReduxPart)
         pictures = PicturePrompts(encoder, embedder, checkpoint.picture_processor)
+    controlnet = None
+    if ControlNetPart.CONTROLNET in components:
+        controlnet = load(ControlNetPart.CONTROLNET)
+        controlnet.pos_embed = RopeCache(controlnet.pos_embed, device)
     return LoadedModel(
         text=TextEncoder(clip, clip_tokenizer, t5, t5_tokenizer),
         transformer=transformer,
@@ -273,6 +289,7 @@ def load_checkpoint(
         dtype=dtype,
         vocabulary=_vocabulary(checkpoint),
         pictures=pictures,
+        controlnet=controlnet,
     )
 
 

@@ -14,6 +14,7 @@ from flux_endpoint.core.catalog import (
     FLUX_SCHNELL,
     ModelSpec,
 )
+from flux_endpoint.core.controlnet import ControlNetKind, NamedControlNet
 from flux_endpoint.core.inputs import reads_image_prompts
 from flux_endpoint.settings.fields import PrefixedSettings, setting
 
@@ -78,6 +79,14 @@ class EngineSettings(PrefixedSettings):
         "FLUX.1 Redux, such as black-forest-labs/FLUX.1-Redux-dev: with it Flux Dev and Flux Schnell read pictures as "
         "prompts. When unset, they take none.",
         "a hub id, a folder of diffusers, or 'fake'; not where MODEL is 'demo'",
+        min_length=1,
+    )
+    controlnet_model: str | None = setting(
+        None,
+        "ControlNet of diffusers' layout for Flux Dev, such as 'Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro "
+        "kind=union': with it Flux Dev draws along maps (docs/guides/control.md). When unset, it takes none.",
+        "a hub id, a folder, or 'fake', with ' kind=union' behind it for one that reads several kinds of maps; not "
+        "where MODEL is 'demo'",
         min_length=1,
     )
     device: str | None = setting(
@@ -170,7 +179,14 @@ class EngineSettings(PrefixedSettings):
             raise ValueError("the embedded model reads no pictures: name FLUX.1's own weights")
         return value
 
-    @field_validator("redux_model")
+    @field_validator("controlnet_model")
+    @classmethod
+    def _of_a_kind(cls, value: str | None) -> str | None:
+        if value is not None:
+            NamedControlNet.parse(value)
+        return value
+
+    @field_validator("redux_model", "controlnet_model")
     @classmethod
     def _beside_weights(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("model") == EMBEDDED:
@@ -221,6 +237,15 @@ class EngineSettings(PrefixedSettings):
         """Whether an endpoint that is offered reads pictures as prompts."""
         is_embedded = self.sources[spec.endpoint_id] == EMBEDDED
         return self.redux_model is not None and not is_embedded and reads_image_prompts(spec.family)
+
+    @property
+    def controlnet(self) -> NamedControlNet | None:
+        """The ControlNet; None for none."""
+        return None if self.controlnet_model is None else NamedControlNet.parse(self.controlnet_model)
+
+    def controlnet_of(self, spec: ModelSpec) -> ControlNetKind | None:
+        """Which ControlNet an endpoint that is offered draws with; None for none."""
+        return self.controlnet.kind if self.controlnet and spec.family.takes_controlnet else None
 
 
 def is_fake(source: str) -> bool:

@@ -111,6 +111,7 @@ def worker_variables(settings: Settings, worker_token: str, gateway: str) -> dic
         "CANNY_MODEL": settings.canny_model,
         "DEPTH_MODEL": settings.depth_model,
         "REDUX_MODEL": settings.redux_model,
+        "CONTROLNET_MODEL": settings.controlnet_model,
         "JOBS_PER_WORKER": str(settings.jobs_per_worker),
         "DEVICE": settings.device,
         "MEMORY": settings.memory,

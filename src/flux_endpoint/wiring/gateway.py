@@ -282,6 +282,7 @@ def _catalog(settings: Settings, shelves: Mapping[bool, FolderShelf]) -> dict[st
             is_embedded=source == EMBEDDED,
             shelf=shelves[source == EMBEDDED],
             has_redux=settings.has_redux(CATALOG[endpoint_id]),
+            controlnet=settings.controlnet_of(CATALOG[endpoint_id]),
         )
         for endpoint_id, source in settings.sources.items()
     }

@@ -26,7 +26,7 @@ DEFAULT_SIZE: Final = "landscape_4_3"
 DEFAULT_FORMAT: Final = JPEG
 PICTURES: Final = IntRange(minimum=1, maximum=4, default=1)
 # Pictures that this server cannot use: without them it would be another picture.
-_NOT_TAKEN: Final = ("image_urls", "control_image_url")
+_NOT_TAKEN: Final = ("image_urls",)
 # Of fal's FLUX, where it starts from a picture.
 _STRENGTH: Final = 0.95
 # Read here; all else is for FLUX, or known to nobody.

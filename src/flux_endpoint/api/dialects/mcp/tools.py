@@ -16,7 +16,7 @@ from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG
-from flux_endpoint.core.inputs import input_schema
+from flux_endpoint.core.inputs import OF_CONTROLNET, input_schema
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import read_progress
 
@@ -160,8 +160,12 @@ def _without_picture(job: Job, told: JsonObject) -> mcp_types.CallToolResult:
 
 def _inputs(specs: Iterable[EndpointSpec]) -> JsonObject:
     fields = input_schema(FLUX_DEV)["properties"]
+    offered = picture_models(specs)
+    for spec in offered:
+        # Of maps to draw along, what some model here reads.
+        fields |= {name: one for name, one in spec.input_schema["properties"].items() if name in OF_CONTROLNET}
     sides = {name: ANY_SIDE.schema(fields[name]["description"]) for name in ("width", "height")}
-    names = [model_name(spec) for spec in picture_models(specs)]
+    names = [model_name(spec) for spec in offered]
     model = {"model": {"type": "string", "enum": names, "description": f"Default: {names[0]}."}} if names else {}
     file = {"image_format": fields["image_format"] | {"default": JPEG.name}}
     return {"type": "object", "required": ["prompt"], "properties": fields | sides | model | file}

@@ -31,8 +31,6 @@ DIALECT: Final = "replicate"
 _LONGEST_WAIT_S: Final = 60
 _PREFER: Final = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 _PIXELS: Final[Mapping[object, int]] = {"1": MEGAPIXEL, "0.25": MEGAPIXEL // 4}
-# Pictures that this server cannot use: without them it would be another picture.
-_NOT_TAKEN: Final = ("control_image",)
 # Of `prompt_strength`, where Replicate's FLUX starts from a picture.
 _STRENGTH: Final = 0.8
 _PAGE: Final = 100
@@ -122,9 +120,6 @@ def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
     fields = body.get("input") if isinstance(body, Mapping) else None
     if not isinstance(body, Mapping) or not isinstance(fields, Mapping):
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'input', an object")
-    for name in _NOT_TAKEN:
-        if fields.get(name) is not None:
-            raise InvalidParameter(name, "is not taken here: send a picture to start from as image")
     if fields.get("num_outputs") not in (None, 1):
         raise InvalidParameter("num_outputs", "must be 1: make a prediction for each picture")
     asked_version = body.get("version")
