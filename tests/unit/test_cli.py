@@ -104,6 +104,15 @@ def test_the_version_is_the_packages(run):
         (["generate", "a lake", "--mask", __file__], "mask is no jpeg, png or webp file"),
         (["generate", "a lake", "--control-image", __file__], "control_image is no jpeg, png or webp file"),
         (["generate", "a hall", "--endpoint", "canny", "--canny-model", "fake"], "control_image is required"),
+        (["generate", "a lake", "--model", "fake", "--strength", "0.5"], "--strength has no effect without an image"),
+        (
+            ["generate", "a lake", "--endpoint", "schnell", "--model", "fake", "--control-scale", "0.5"],
+            "--control-scale has no effect on Flux Schnell: leave it out",
+        ),
+        (
+            ["generate", "a hall", "--endpoint", "depth", "--depth-model", "fake", "--strength", "1"],
+            "--strength has no effect on Flux Depth Dev: leave it out",
+        ),
         (["generate", "a lake", "-o", "lake.gif"], "lake.gif does not end in .jpg, .png or .webp"),
         (["generate", "a lake", "-o", "nowhere/lake.png"], "does not exist"),
         (["generate", "a lake", "--endpoint", "schnell", "--model", "./weights"], "no Flux Schnell checkpoint"),

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flux_endpoint.commands.model_choice import MODEL_SETTINGS, add_ons_of, model_of
-from flux_endpoint.commands.options import with_inputs, with_settings
+from flux_endpoint.commands.options import option_name, with_inputs, with_settings
 from flux_endpoint.commands.source_files import with_files
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.endpoint import NEED_A_PICTURE
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.generation import GenerationRequest, parse_input
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, ImageFormat, either, format_ending_in
+from flux_endpoint.core.inputs import not_taken
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import EncodedImage, Engine, StepDone, finish
 from flux_endpoint.files.lora_shelf import shelf_of
@@ -60,6 +62,7 @@ def generate(
         raise SettingsError(f"the folder of {output} does not exist")
     fields, sources = with_files(fields)
     spec, source = model_of(settings, endpoint)
+    _refuse_idle(fields, spec)
     shelf = shelf_of(settings.lora_dir, is_embedded=source == EMBEDDED)
     redux, controlnet = settings.has_redux(spec), settings.controlnet_of(spec)
     request = parse_input(fields, spec, shelf=shelf, has_redux=redux, controlnet=controlnet)
@@ -75,6 +78,16 @@ def generate(
         print(f"{_numbered(output, number)}: {about}, seed {picture.seed}")
     last, seed = _numbered(output, request.num_images), request.pictures[-1].seed
     print(f"{last}: {about}, seed {seed}, {taken_s:.1f} s with loading")
+
+
+def _refuse_idle(fields: Mapping[str, Any], spec: ModelSpec) -> None:
+    """Refuse what would have no effect: whoever gives it means another picture than would be drawn."""
+    for name in fields:
+        if name in not_taken(spec):
+            raise SettingsError(f"{option_name(name)} has no effect on {spec.display_name}: leave it out")
+        picture, words = NEED_A_PICTURE.get(name, (name, ""))
+        if not fields.get(picture) and words:
+            raise SettingsError(f"{option_name(name)} has no effect without {words} ({option_name(picture)})")
 
 
 def _numbered(output: Path, number: int) -> Path:
