@@ -1,12 +1,15 @@
 """LoRAs: chosen by chips, told of a picture, and restored with it."""
 
+import json
 import re
+from urllib.parse import quote
 
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions import draw, hold
 from tests.browser.conftest import Visitor
 from tests.browser.test_access import check_access
+from tests.servers import DEV
 
 
 def asked(page: Page) -> list[dict[str, object]] | None:
@@ -46,8 +49,9 @@ def test_a_lora_is_chosen_told_and_restored(visitor: Visitor) -> None:
     assert asked(other) == [{"path": "screenprint", "scale": 0.8}]
 
 
-def test_a_lora_that_the_server_does_not_have_is_marked(page: Page) -> None:
-    page.evaluate('location.hash += "&loras=" + JSON.stringify([{ path: "no/such" }, 7, { path: "screenprint" }])')
+def test_a_lora_that_the_server_does_not_have_is_marked(visitor: Visitor) -> None:
+    loras = json.dumps([{"path": "no/such"}, 7, {"path": "screenprint"}])
+    page = visitor.visit(f"endpoint={DEV}&loras={quote(loras)}")
     expect(page.locator("#loras-chips [aria-pressed=true]")).to_have_text(["screenprint", "no/such"])
     page.fill("#prompt", "a lake")
     page.click("#run")

@@ -3,6 +3,7 @@
 import { BASE } from "./api.js";
 import { byId, copyFrom, el } from "./dom.js";
 import { key } from "./key.js";
+import { apart } from "./pictures.js";
 import { LANGUAGES, offers, shellQuoted, snippet } from "./snippets.js";
 
 export class CodeView {
@@ -30,7 +31,10 @@ export class CodeView {
       byId("code").textContent = "The input is not valid JSON.";
       return;
     }
-    if (endpoint.makesPictures && input.image) input = { ...input, image: "a link to the picture, or a data: URI of it" };
+    if (endpoint.makesPictures) {
+      const [rest, pictures] = apart(input);
+      input = { ...rest, ...Object.fromEntries(Object.keys(pictures).map((name) => [name, "a link to the picture, or a data: URI of it"])) };
+    }
     byId("code").textContent = snippet(language.id, byId("operation").value, { base: BASE, endpoint, input });
     byId("code-needs").textContent = language.needs ? `Needs: ${language.needs}.` : "";
     byId("copy-key").hidden = !key.get();

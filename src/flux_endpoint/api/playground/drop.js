@@ -5,13 +5,15 @@ import { readInput } from "./metadata.js";
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
-// `onInput` gets the input that drew the file; `onStranger` gets a file that carries none.
+// `onInput` gets the input that drew the file; `onStranger` gets a file that carries none, or was dropped on the place of a
+// picture, and what it was dropped on.
 // `properties`: the schemas of an endpoint's inputs, by name.
 export function takeFiles(properties, onInput, onStranger) {
-  async function take(file) {
-    const input = readInput(await file.arrayBuffer(), file.type, properties);
+  async function take(file, target) {
+    const isMeant = target?.closest?.("[data-picture]");
+    const input = isMeant ? null : readInput(await file.arrayBuffer(), file.type, properties);
     if (input) onInput(input, file.name);
-    else onStranger(file);
+    else onStranger(file, target);
   }
 
   addEventListener("dragover", (event) => {
@@ -28,7 +30,7 @@ export function takeFiles(properties, onInput, onStranger) {
     event.preventDefault();
     byId("veil").hidden = true;
     const [file] = event.dataTransfer.files;
-    if (file) take(file);
+    if (file) take(file, event.target);
   });
   addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;

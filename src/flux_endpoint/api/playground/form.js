@@ -1,12 +1,15 @@
 // The input form. Ranges, defaults and choices come from the endpoint's schema in the catalogue.
 
 import { byId, el } from "./dom.js";
+import { isText } from "./format.js";
 import { Loras, lorasOf } from "./loras.js";
 import { Seed } from "./seed.js";
 import { Size } from "./size.js";
 import { Source } from "./source.js";
 
 const PARTS_OF_A_RANGE = 100;
+// What says something of a picture, and of which.
+const BESIDE = { strength: "image", control_scale: "control_image", control_mode: "control_image", image_prompt_scale: "image_prompt" };
 
 // The names of the inputs that this page has a field of the same name for.
 const fields = (properties) => Object.keys(properties).filter((name) => byId(name));
@@ -18,7 +21,10 @@ export class Form extends EventTarget {
     this.endpoint = null;
     this.size = new Size(() => this.#changed());
     this.seed = new Seed(() => this.#changed());
-    this.source = new Source((size) => (size ? (this.size.value = size) : this.#changed()));
+    const fit = (size) => (size ? (this.size.value = size) : this.#changed());
+    this.source = new Source("image", "source", "The next picture starts from this one", fit);
+    const map = new Source("control_image", "control", "The next picture is drawn along this one", fit);
+    this.pictures = [this.source, map, new Source("image_prompt", "look", "The next picture reads this one like a prompt", () => this.#changed())];
     this.loras = new Loras(() => this.#changed());
     byId("form").addEventListener("input", (event) => this.#edited(event.target));
   }
@@ -46,14 +52,27 @@ export class Form extends EventTarget {
     for (const name of fields(properties)) {
       const text = byId(name).value;
       if (name === "true_cfg_scale" && !input.negative_prompt) continue;
-      if (name === "strength" && !this.source.value) continue;
+      if (BESIDE[name] && !this.#picture(BESIDE[name]).value) continue;
       if (name === "stop_after" && !Number(text)) continue;
       if (name === "num_images" && Number(text) === 1) continue;
       if (text.trim() === "" && !required.includes(name)) continue;
-      input[name] = properties[name].type === "string" ? text : Number(text);
+      input[name] = isText(properties[name]) ? text : Number(text);
     }
     if (this.loras.value.length) input.loras = this.loras.value;
-    return this.source.value ? { ...input, image: this.source.value } : input;
+    for (const { field, value } of this.pictures) if (value) input[field] = value;
+    return input;
+  }
+
+  #picture(field) {
+    return this.pictures.find((picture) => picture.field === field);
+  }
+
+  // Takes a file as the picture over whose place it was dropped, or as the first that the endpoint takes; false when it cannot.
+  takePicture(file, name, target) {
+    const offered = this.pictures.filter(({ isOffered }) => isOffered);
+    const field = target?.closest?.("[data-picture]")?.dataset.picture;
+    const picture = offered.find((one) => one.field === field) ?? offered[0];
+    return picture ? picture.take(file, name) : false;
   }
 
   // The steps that a draft has, and those of the whole picture, counted as the server counts them; null for no draft.
@@ -77,8 +96,8 @@ export class Form extends EventTarget {
       return this.#changed();
     }
     const properties = this.endpoint.input.properties;
-    // The picture that one run started from has nothing to do with another run.
-    if (!input.image) this.source.clear();
+    // The pictures that one run is drawn from have nothing to do with another run.
+    for (const picture of this.pictures) if (!input[picture.field]) picture.clear();
     for (const name of fields(properties)) {
       const value = input[name] ?? (name === "seed" ? "" : properties[name]?.default) ?? "";
       byId(name).value = name === "seed" && value === -1 ? "" : value;
@@ -104,7 +123,7 @@ export class Form extends EventTarget {
       return;
     }
     byId(`${field}-error`).textContent = words;
-    const control = document.querySelector({ image: "#source-remove", loras: "#loras-chips [aria-pressed=true]" }[field] ?? `#${field}`);
+    const control = this.#picture(field)?.control ?? document.querySelector(field === "loras" ? "#loras-chips [aria-pressed=true]" : `#${field}`);
     control.setAttribute("aria-invalid", "true");
     control.closest("details")?.setAttribute("open", "");
     control.focus();
@@ -118,12 +137,13 @@ export class Form extends EventTarget {
   #setSchema(properties, before) {
     this.size.setSchema(properties);
     this.seed.setSchema(properties.seed);
-    this.source.setSchema(properties);
+    for (const picture of this.pictures) picture.setSchema(properties);
+    for (const control of byId("picture-fields").querySelectorAll(".range [name]")) control.closest(".range").hidden = !(control.name in properties);
     for (const name of fields(properties)) {
       const field = byId(name);
       const { minimum, maximum, multipleOf, type, enum: choices } = properties[name];
       if (choices) setChoices(field, properties[name]);
-      if (type === "string") continue;
+      if (isText(properties[name])) continue;
       const limits = { min: minimum, max: maximum, step: multipleOf ?? (type === "integer" ? 1 : "any") };
       Object.assign(field, limits);
       field.title = properties[name].description ?? "";
@@ -151,7 +171,7 @@ export class Form extends EventTarget {
   #synchronise() {
     this.#count();
     for (const slider of document.querySelectorAll("[data-for]")) slider.value = byId(slider.dataset.for).value;
-    byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim();
+    byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim() || !("true_cfg_scale" in this.endpoint.input.properties);
     this.size.show();
     this.seed.show();
   }
@@ -170,9 +190,11 @@ export class Form extends EventTarget {
 }
 
 // What is chosen stays chosen where it is offered.
-function setChoices(field, { enum: choices, default: preset }) {
+function setChoices(field, { enum: offered, default: usual }) {
+  const preset = usual ?? "";
+  const choices = preset === "" ? ["", ...offered.filter((value) => value && typeof value === "string")] : offered;
   const chosen = choices.includes(field.value) ? field.value : preset;
-  const words = (value) => (field.name === "image_format" ? value.toUpperCase() : value);
+  const words = (value) => (field.name === "image_format" ? value.toUpperCase() : value || "not told");
   field.replaceChildren(...choices.map((value) => el("option", { value, selected: value === chosen }, words(value))));
 }
 

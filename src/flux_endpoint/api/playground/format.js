@@ -20,3 +20,6 @@ export function timeLeft(ms) {
   if (ms < 1_000) return "less than a second left";
   return `${ms < 90_000 ? `${Math.round(ms / 1_000)} s` : `${Math.ceil(ms / 60_000)} min`} left`;
 }
+
+// Whether a field of an input, by its schema, holds text.
+export const isText = ({ type }) => [type].flat().includes("string");

@@ -1,6 +1,8 @@
 // The input in the page's address, so that a link reproduces it. In the fragment, which no server and no log ever sees.
 
+import { isText } from "./format.js";
 import { lorasOf } from "./loras.js";
+import { PICTURES } from "./pictures.js";
 
 // Ends in the endpoint's short name or id, and the fields that differ from the defaults.
 export function toFragment(endpoint, input) {
@@ -11,8 +13,7 @@ export function toFragment(endpoint, input) {
   }
   const known = endpoint.input.properties;
   for (const [name, value] of Object.entries(input)) {
-    // A picture is no part of an address.
-    if (name === "image" || value === "" || known[name]?.default === value) continue;
+    if (PICTURES.includes(name) || value === "" || known[name]?.default === value) continue;
     fields.set(name, name === "loras" ? JSON.stringify(value) : value);
   }
   return fields.toString();
@@ -28,10 +29,10 @@ export function fromFragment(fragment, catalogue) {
   if (!endpoint.makesPictures) return { endpoint, input: parsed(fields.get("input")) };
   const input = {};
   for (const [name, schema] of Object.entries(endpoint.input.properties)) {
-    if (!fields.has(name)) continue;
+    if (!fields.has(name) || PICTURES.includes(name)) continue;
     const text = fields.get(name);
     if (name === "loras") input[name] = lorasOf(parsed(text));
-    else if (schema.type === "string") input[name] = text;
+    else if (isText(schema)) input[name] = text;
     else if (text.trim() !== "" && Number.isFinite(Number(text))) input[name] = Number(text);
   }
   return { endpoint, input };

@@ -100,8 +100,8 @@ class Playground {
     takeFiles(
       this.#drawing?.input.properties ?? {},
       (input, name) => this.load(input, `The parameters of ${name} are loaded`),
-      async (file) => {
-        if (!(await this.form.source.take(file, file.name))) this.complain(`${file.name} carries no parameters of a picture made here.`);
+      async (file, target) => {
+        if (!(await this.form.takePicture(file, file.name, target))) this.complain(`${file.name} carries no parameters of a picture made here.`);
       },
     );
   }
@@ -348,7 +348,7 @@ class Playground {
   // The next picture starts from one that was drawn.
   async startFrom({ record }) {
     const reply = await fetch(api.pictureUrl(pictureOf(record)));
-    if (!reply.ok || !(await this.form.source.take(await reply.blob(), record.input.prompt))) return this.complain("This picture is no longer there.");
+    if (!reply.ok || !(await this.form.takePicture(await reply.blob(), record.input.prompt))) return this.complain("This picture is no longer there.");
     byId("prompt").focus();
   }
 

@@ -1,7 +1,9 @@
 // Reads the parameters that the server wrote into a picture file: JSON in XMP; before there was XMP, PNG text chunks, or
 // EXIF's UserComment in any other.
 
+import { isText } from "./format.js";
 import { lorasOf } from "./loras.js";
+import { PICTURES } from "./pictures.js";
 
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const PARAMETERS = /<fluxEndpoint:parameters>(.*?)<\/fluxEndpoint:parameters>/s;
@@ -39,9 +41,12 @@ function toInput(parameters, properties) {
   const input = {};
   for (const [name, value] of Object.entries(parameters)) {
     const field = NAMES[name] ?? name;
-    const { type, enum: choices } = properties[field] ?? {};
+    // Of the pictures that it was drawn from a file tells the hashes.
+    if (PICTURES.includes(field)) continue;
+    if (!properties[field]) continue;
+    const { type, enum: choices } = properties[field];
     if (field === "loras") input[field] = lorasOf(value);
-    else if (type === "string") {
+    else if (isText(properties[field])) {
       if (!choices || choices.includes(value)) input[field] = String(value);
     } else if (type && Number.isFinite(Number(value))) input[field] = Number(value);
   }

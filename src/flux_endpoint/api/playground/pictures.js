@@ -1,6 +1,17 @@
-// A job that drew several pictures, as a record for each: they are looked at, kept and drawn again one by one.
+// The pictures of a job: those that it is drawn from, and those that it drew.
 
-// The records of the pictures of a job, the job's own for the first; one record when there is one picture, or none.
+// Fields of an input that hold pictures: megabytes, perhaps, which are kept in no record, address or program.
+export const PICTURES = ["image", "mask", "control_image", "image_prompt"];
+
+// The input without them, and them: [rest, pictures].
+export function apart(input) {
+  const parts = [{}, {}];
+  for (const [name, value] of Object.entries(input)) parts[Number(PICTURES.includes(name))][name] = value;
+  return parts;
+}
+
+// The records of the pictures that a job drew, the job's own for the first; one record when there is one picture, or none.
+// They are looked at, kept and drawn again one by one.
 export function eachPicture(record) {
   const { images, seeds, cost } = record.output ?? {};
   if (record.status !== "COMPLETED" || record.picture || !Array.isArray(images) || images.length < 2) return [record];

@@ -1,6 +1,7 @@
 // One job from submission to its end, as the page sees it.
 
 import * as api from "./api.js";
+import { apart } from "./pictures.js";
 
 export const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
 const ALMOST = 0.99;
@@ -26,9 +27,11 @@ export class Run extends EventTarget {
   }
 
   // `set`: the name of the set it is sent in, if it is not sent alone.
-  static create(endpoint, { image, ...input }, set) {
-    const run = new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "SENDING", createdMs: Date.now() });
-    run.image = image; // megabytes, perhaps: not kept with the record
+  static create(endpoint, whole, set) {
+    const [input, pictures] = apart(whole);
+    const from = Object.keys(pictures);
+    const run = new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, from, status: "SENDING", createdMs: Date.now() });
+    run.pictures = pictures; // not kept with the record
     return run;
   }
 
@@ -48,13 +51,13 @@ export class Run extends EventTarget {
   // The same input once more, not yet sent.
   copy() {
     const { set, endpoint, endpointName, input } = this.record;
-    return Run.create({ id: endpoint, name: endpointName }, { ...input, image: this.image }, set);
+    return Run.create({ id: endpoint, name: endpointName }, { ...input, ...this.pictures }, set);
   }
 
-  // Whether it waits, and all of its input is here: that of a run of another visit lacks the picture that it starts from.
+  // Whether it waits, and all of its input is here: that of a run of another visit lacks the pictures that it is drawn from.
   get isMovable() {
-    const { status, input } = this.record;
-    return status === "IN_QUEUE" && Object.keys(input).length > 0 && (input.strength === undefined || Boolean(this.image));
+    const { status, input, from = [] } = this.record;
+    return status === "IN_QUEUE" && Object.keys(input).length > 0 && (from.length === 0 || Boolean(this.pictures));
   }
 
   get isOver() {
@@ -76,7 +79,7 @@ export class Run extends EventTarget {
   // before is not sent; what is cancelled meanwhile is taken back as soon as its id is known.
   async submit() {
     if (this.isOver) return;
-    const { id, status } = await api.submit(this.record.endpoint, { ...this.record.input, image: this.image });
+    const { id, status } = await api.submit(this.record.endpoint, { ...this.record.input, ...this.pictures });
     Object.assign(this.record, { id, status });
     if (this.isUnwanted) await this.cancel();
     else this.#changed();

@@ -6,6 +6,7 @@ import { Batches, MOST } from "./batch.js";
 import { openCompare } from "./compare.js";
 import { announce, byId, el } from "./dom.js";
 import { seconds, usd } from "./format.js";
+import { apart } from "./pictures.js";
 import { cost } from "./price.js";
 import { save } from "./save.js";
 import { labelOf, sheetJson, sheetPicture } from "./sheetfile.js";
@@ -161,7 +162,7 @@ export class Sheet {
     this.#fill(cell);
     if (status !== "COMPLETED") return;
     const { endpoint } = cell;
-    const { image, ...input } = cell.input; // megabytes, perhaps
+    const [input] = apart(cell.input);
     cell.record = { id, set: this.#batches.name, endpoint: endpoint.id, endpointName: endpoint.name, input, status, output, createdMs: Date.now() };
     this.#runs.keep(cell.record);
   }

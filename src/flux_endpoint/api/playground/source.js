@@ -1,5 +1,5 @@
-// The picture that a run starts from: dropped, pasted, chosen, or one that was drawn before. It is sent with the request
-// and kept by this page only as long as it is open.
+// A picture that a run starts from, is drawn along or reads like a prompt: dropped, pasted, chosen, or one that was drawn
+// before. It is sent with the request and kept by this page only as long as it is open.
 
 import { announce, byId } from "./dom.js";
 import { sizeOf } from "./sizes.js";
@@ -9,26 +9,41 @@ const MOST_BYTES = 5_000_000;
 const MOST_PX = 2_048;
 
 export class Source {
+  #id;
+  #words;
   #onChange;
   #properties = {};
   #data = null; // data: URI
 
+  // `field`: its name on the wire; `id`: what the ids of its elements begin with; `words`: what is said when there is one.
   // `onChange` gets the size {width, height} that fits a new picture; null when it is taken away.
-  constructor(onChange) {
+  constructor(field, id, words, onChange) {
+    this.field = field;
+    this.#id = id;
+    this.#words = words;
     this.#onChange = onChange;
-    byId("source-open").addEventListener("click", () => byId("source-file").click());
-    byId("source-remove").addEventListener("click", () => {
+    this.#part("open").addEventListener("click", () => this.#part("file").click());
+    this.#part("remove").addEventListener("click", () => {
       this.clear();
-      byId("source-open").focus();
+      this.#part("open").focus();
     });
-    byId("source-file").addEventListener("change", () => {
-      const [file] = byId("source-file").files;
-      byId("source-file").value = "";
+    this.#part("file").addEventListener("change", () => {
+      const [file] = this.#part("file").files;
+      this.#part("file").value = "";
       if (file) this.take(file, file.name);
     });
   }
 
-  // Endpoints that start from no picture do not offer it.
+  #part(name) {
+    return byId(`${this.#id}-${name}`);
+  }
+
+  // The button that stands for it now.
+  get control() {
+    return this.#part(this.#data === null ? "open" : "remove");
+  }
+
+  // Endpoints that take no such picture do not offer it.
   setSchema(properties) {
     this.#properties = properties;
     if (!this.isOffered) this.clear();
@@ -36,7 +51,7 @@ export class Source {
   }
 
   get isOffered() {
-    return "image" in this.#properties;
+    return this.field in this.#properties;
   }
 
   // What the request holds; null for none.
@@ -44,35 +59,36 @@ export class Source {
     return this.#data;
   }
 
-  // Starts from a file. False when the browser cannot read it as a picture.
+  // Takes a file. False when the browser cannot read it as a picture.
   async take(file, name) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture || !this.isOffered) return false;
     const isLarge = file.size > MOST_BYTES || Math.max(picture.width, picture.height) > MOST_PX;
     this.set(await (isLarge ? shrunk(picture) : dataUri(file)), name ?? "a picture");
     this.#onChange(sizeOf(this.#properties, picture));
-    announce("The next picture starts from this one");
+    announce(this.#words);
     return true;
   }
 
   set(data, name) {
     this.#data = data;
-    byId("source-picture").src = data;
-    byId("source-name").textContent = name;
+    this.#part("picture").src = data;
+    this.#part("name").textContent = name;
+    byId(`${this.field}-error`).textContent = "";
     this.#show();
   }
 
   clear() {
     if (this.#data === null) return;
     this.#data = null;
-    byId("source-picture").removeAttribute("src");
+    this.#part("picture").removeAttribute("src");
     this.#show();
     this.#onChange(null);
   }
 
   #show() {
-    byId("source-field").hidden = this.#data === null;
-    byId("source-open").hidden = this.#data !== null || !this.isOffered;
+    this.#part("field").hidden = this.#data === null;
+    this.#part("open").hidden = this.#data !== null || !this.isOffered;
   }
 }
 
