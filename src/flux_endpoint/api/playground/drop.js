@@ -1,18 +1,23 @@
-// A picture that is dropped anywhere on the page, pasted or chosen as a file. One that was made here gives its parameters back.
+// A picture that is dropped anywhere on the page, pasted or chosen as a file. One that was made here gives its parameters
+// back; one that another program made, what of them means the same here.
 
 import { byId } from "./dom.js";
-import { readInput } from "./metadata.js";
+import { readForeign, report } from "./foreign.js";
+import { readInput, readTexts } from "./metadata.js";
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
-// `onInput` gets the input that drew the file; `onStranger` gets a file that carries none, or was dropped on the place of a
-// picture, and what it was dropped on.
-// `properties`: the schemas of an endpoint's inputs, by name.
-export function takeFiles(properties, onInput, onStranger) {
+// `endpointOf` says which endpoint's fields are filled. `onInput` gets the input that drew the file, and what to say of it;
+// `onStranger` a file that carries none, or was dropped on the place of a picture, and what it was dropped on.
+export function takeFiles(endpointOf, onInput, onStranger) {
   async function take(file, target) {
-    const isMeant = target?.closest?.("[data-picture]");
-    const input = isMeant ? null : readInput(await file.arrayBuffer(), file.type, properties);
-    if (input) onInput(input, file.name);
+    const buffer = await file.arrayBuffer();
+    const endpoint = endpointOf();
+    if (!endpoint || target?.closest?.("[data-picture]")) return onStranger(file, target);
+    const input = readInput(buffer, file.type, endpoint.input.properties);
+    if (input) return onInput(input, `The parameters of ${file.name} are loaded`);
+    const found = readForeign(readTexts(buffer), endpoint);
+    if (found) onInput(found.input, report(found, file.name));
     else onStranger(file, target);
   }
 

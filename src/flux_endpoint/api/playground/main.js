@@ -98,8 +98,8 @@ class Playground {
       this.readAddress();
     });
     takeFiles(
-      this.#drawing?.input.properties ?? {},
-      (input, name) => this.load(input, `The parameters of ${name} are loaded`),
+      () => (this.form.endpoint.makesPictures ? this.form.endpoint : this.#drawing),
+      (input, words) => this.load(input, words),
       async (file, target) => {
         if (!(await this.form.takePicture(file, file.name, target))) this.complain(`${file.name} carries no parameters of a picture made here.`);
       },
@@ -161,10 +161,12 @@ class Playground {
   load(input, words) {
     if (!this.form.endpoint.makesPictures) this.choose(this.#drawing);
     this.form.input = input;
+    byId("taken").textContent = words;
     announce(words);
   }
 
   reset() {
+    byId("taken").textContent = "";
     this.form.reset();
     this.show([]);
     this.welcome();
@@ -181,6 +183,7 @@ class Playground {
   async run(count) {
     if (!key.get()) return this.signIn.open("", () => this.run(count));
     this.form.clearErrors();
+    byId("taken").textContent = "";
     let input;
     try {
       input = this.form.input;

@@ -25,6 +25,18 @@ export function readInput(buffer, mediaType, properties) {
   return parameters && toInput({ ...parameters, image_format: mediaType.replace("image/", "") }, properties);
 }
 
+// The texts of a PNG by their names; none of any other file, or of one that is cut.
+export function readTexts(buffer) {
+  const bytes = new Uint8Array(buffer);
+  try {
+    return isPng(bytes) ? pngTexts(bytes) : {};
+  } catch {
+    return {};
+  }
+}
+
+const isPng = (bytes) => PNG.every((byte, index) => bytes[index] === byte);
+
 // The packet is plain text in every format, so it is where it begins. The page's policy allows no DOMParser.
 function xmpParameters(bytes) {
   const [, text] = new TextDecoder().decode(bytes).match(PARAMETERS) ?? [];
@@ -32,7 +44,7 @@ function xmpParameters(bytes) {
 }
 
 function beforeXmp(bytes) {
-  const texts = PNG.every((byte, index) => bytes[index] === byte) ? pngTexts(bytes) : exifComment(bytes);
+  const texts = isPng(bytes) ? pngTexts(bytes) : exifComment(bytes);
   return texts?.prompt ? texts : null;
 }
 
