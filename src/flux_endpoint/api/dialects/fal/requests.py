@@ -32,6 +32,8 @@ _STRENGTH: Final = 0.95
 # Read here; all else is for FLUX, or known to nobody.
 _OWN: Final = ("image_size", "num_images", "sync_mode", *_NOT_TAKEN)
 _SIDES: Final = ("width", "height")
+# Say which shape the result has, where `image_size` does not.
+_SHAPES: Final = ("size", "aspect_ratio", "image_url", "control_image_url")
 _PIXELS: Final = re.compile(r"(\d{1,5})[x*](\d{1,5})")
 
 
@@ -98,7 +100,7 @@ def _strength(fields: Mapping[str, Any]) -> dict[str, float]:
 
 def _size(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Sides by name or in pixels; those that stand beside `image_size`, as other servers have them, win."""
-    if "image_size" not in fields and not fields.keys().isdisjoint(("size", "aspect_ratio", "image_url")):
+    if "image_size" not in fields and not fields.keys().isdisjoint(_SHAPES):
         return {}
     size = fields.get("image_size", DEFAULT_SIZE)
     if isinstance(size, Mapping):
