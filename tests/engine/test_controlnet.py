@@ -186,8 +186,13 @@ def test_company_changes_nothing(steered: dict[str, FluxEngine]) -> None:
             return
 
 
-def test_a_worker_without_a_controlnet_says_so(engines: Engines) -> None:
+def test_a_worker_without_a_controlnet_or_with_another_says_so(
+    engines: Engines, steered: dict[str, FluxEngine]
+) -> None:
     files: dict[str, bytes] = {}
+    for name, mode, kinds in (("union", None, "several kinds of maps"), ("single", "pose", "one kind of map")):
+        with pytest.raises(CheckpointError, match=f"reads {kinds}, and not what CONTROLNET_MODEL of the gateway says"):
+            draw(steered[name], asked(picture(64, 64), files, mode), files)
     with pytest.raises(CheckpointError, match="started without CONTROLNET_MODEL"):
         draw(engines[DEV], asked(picture(64, 64), files, None), files)
 

@@ -75,13 +75,18 @@ def read_control(
         guidance: distilled guidance, (1,), float32.
 
     Raises:
-        CheckpointError: there is no ControlNet.
+        CheckpointError: there is no ControlNet, or one of another kind than the gateway has been told of.
     """
     if request.control_scale is None or request.control_image is None:
         return None
     if controlnet is None:
         # The gateway has been told of a ControlNet, and this worker has not.
         raise CheckpointError("this worker reads no control_image: it was started without CONTROLNET_MODEL")
+    if controlnet.union != (request.control_mode is not None):
+        kinds = "several kinds of maps" if controlnet.union else "one kind of map"
+        raise CheckpointError(
+            f"this worker's ControlNet reads {kinds}, and not what CONTROLNET_MODEL of the gateway says"
+        )
     if reads_pixels(controlnet):
         read = map_numbers(request, files, size).to(vae.device, vae.dtype)
     else:
