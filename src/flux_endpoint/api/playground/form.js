@@ -3,6 +3,7 @@
 import { byId, el } from "./dom.js";
 import { isText } from "./format.js";
 import { Loras, lorasOf } from "./loras.js";
+import { Mask } from "./mask.js";
 import { Seed } from "./seed.js";
 import { Size } from "./size.js";
 import { Source } from "./source.js";
@@ -22,7 +23,11 @@ export class Form extends EventTarget {
     this.size = new Size(() => this.#changed());
     this.seed = new Seed(() => this.#changed());
     const fit = (size) => (size ? (this.size.value = size) : this.#changed());
-    this.source = new Source("image", "source", "The next picture starts from this one", fit);
+    this.source = new Source("image", "source", "The next picture starts from this one", (size) => {
+      this.mask.clear();
+      fit(size);
+    });
+    this.mask = new Mask(this.source, () => this.#changed());
     const map = new Source("control_image", "control", "The next picture is drawn along this one", fit);
     this.pictures = [this.source, map, new Source("image_prompt", "look", "The next picture reads this one like a prompt", () => this.#changed())];
     this.loras = new Loras(() => this.#changed());
@@ -59,12 +64,12 @@ export class Form extends EventTarget {
       input[name] = isText(properties[name]) ? text : Number(text);
     }
     if (this.loras.value.length) input.loras = this.loras.value;
-    for (const { field, value } of this.pictures) if (value) input[field] = value;
+    for (const { field, value } of [...this.pictures, this.mask]) if (value) input[field] = value;
     return input;
   }
 
   #picture(field) {
-    return this.pictures.find((picture) => picture.field === field);
+    return [...this.pictures, this.mask].find((picture) => picture.field === field);
   }
 
   // Takes a file as the picture over whose place it was dropped, or as the first that the endpoint takes; false when it cannot.
@@ -137,7 +142,7 @@ export class Form extends EventTarget {
   #setSchema(properties, before) {
     this.size.setSchema(properties);
     this.seed.setSchema(properties.seed);
-    for (const picture of this.pictures) picture.setSchema(properties);
+    for (const picture of [...this.pictures, this.mask]) picture.setSchema(properties);
     for (const control of byId("picture-fields").querySelectorAll(".range [name]")) control.closest(".range").hidden = !(control.name in properties);
     for (const name of fields(properties)) {
       const field = byId(name);
