@@ -152,8 +152,9 @@ class HandWorker:
         self.endpoint = endpoint
         self.headers = {"Authorization": WORKER_TOKEN}
 
-    async def take(self) -> dict[str, Any] | None:
-        reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}?gpu=cpu&claim=1", headers=self.headers)
+    async def take(self, **said: str) -> dict[str, Any] | None:
+        query = {"gpu": "cpu", "claim": "1", **said}
+        reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}", params=query, headers=self.headers)
         assert reply.status_code in (200, 204), reply.text
         return reply.json() if reply.status_code == 200 else None
 
@@ -226,9 +227,13 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def open_gateway(
-    folder: Path, sender: "FakeSender", endpoints: Mapping[str, EndpointSpec] = ENDPOINTS, **changes: Any
+    folder: Path,
+    sender: "FakeSender",
+    endpoints: Mapping[str, EndpointSpec] = ENDPOINTS,
+    hold_s: float = 0.05,
+    **changes: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway with its database and pictures in a folder."""
+    """A gateway with its database and pictures in a folder; `hold_s` is how long workers wait there for a job."""
     # Starts at the real time, because the age of a picture is that of its file.
     clock = ManualClock(SystemClock().now_ms())
     settings = Settings(data_dir=folder, **changes)
@@ -237,7 +242,7 @@ async def open_gateway(
     stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
     built = build_services(settings, stores, endpoints, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
     quick_views = JobViews(stores.jobs, built.routes.workforce, clock, queue_period_s=0.02, silence_s=0.1)
-    services = replace(built.routes, job_views=quick_views, hold_s=0.05, hot_loop_s=0)
+    services = replace(built.routes, job_views=quick_views, hold_s=hold_s, hot_loop_s=0)
     await services.accounts.create("test", API_KEY)
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from flux_endpoint.core.affinity import LEFT_MS, PASSED_OVER_MS, Affinity
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import Conflict, LeaseLost, ResultErased, UnknownJob
 from flux_endpoint.core.job import (
@@ -213,10 +214,26 @@ class ModelStore:
     def in_order(self, status: JobStatus) -> list[Kept]:
         return sorted(self.those(status), key=lambda kept: kept.job.created_ms)
 
-    def claim(self, worker_id: str, endpoint_ids: list[str], limit: int, lease_s: float) -> list[Claim]:
+    def best_first(self, waiting: list[Kept], affinity: Affinity) -> list[Kept]:
+        """What a worker may take of what waits; a set is an endpoint and one name."""
+        ages = [(kept, self.now_ms() - kept.job.created_ms) for kept in waiting]
+        groups: list[list[Kept]] = [[kept for kept, age_ms in ages if age_ms > PASSED_OVER_MS]]
+        young = [(kept, age_ms) for kept, age_ms in ages if age_ms <= PASSED_OVER_MS]
+        for loras in affinity.held:
+            groups.append([kept for kept, _ in young if loras_of(kept.job) == loras])
+        others = [(kept, age_ms) for kept, age_ms in young if loras_of(kept.job) not in affinity.held]
+        groups.append([k for k, age_ms in others if age_ms > LEFT_MS or loras_of(k.job) not in affinity.left])
+        return [kept for group in groups for kept in group]
+
+    def claim(
+        self, worker_id: str, endpoint_ids: list[str], limit: int, lease_s: float, affinity: Affinity | None = None
+    ) -> list[Claim]:
         now_ms = self.now_ms()
         lease_ms = now_ms + round(lease_s * 1_000)
         waiting = [k for k in self.in_order(WAITING) if k.job.endpoint_id in endpoint_ids and self.is_visible(k)]
+        if affinity is not None:
+            chosen = self.best_first(waiting, affinity)[:limit]
+            waiting = [kept for kept in waiting if kept in chosen]
         for kept in waiting[:limit]:
             kept.lease_ms = lease_ms
             token = kept.job.claim_token + 1
@@ -304,6 +321,10 @@ class ModelStore:
 
 def is_reporter(job: Job, worker_id: str, token: int | None) -> bool:
     return job.worker_id == worker_id and token in (None, job.claim_token)
+
+
+def loras_of(job: Job) -> tuple[str, ...]:
+    return (job.endpoint_id, *(lora["sha256"] for lora in job.input.get("loras", ())))
 
 
 def ids_of(many: list[Kept]) -> tuple[str, ...]:

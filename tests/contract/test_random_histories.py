@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
+from flux_endpoint.core.affinity import Affinity
 from flux_endpoint.core.job import Completed, Failed, IdempotencyKey, Job, Policy, Returned
 from tests.contract.history import ERROR, MAX_RETRIES, WORKERS, Call, History, World, call, plain
 from tests.contract.model_store import COMPLETED, DAY_MS, FAILED, RUNNING, TIMED_OUT, WAITING
@@ -40,9 +41,12 @@ SUBMISSIONS = st.fixed_dictionaries(
         "ttl_ms": st.sampled_from([None, None, 50_000]),
         "retention_ms": st.sampled_from([DAY_MS, 25_000]),
         "webhook": st.sampled_from([None, "https://a.example/hook"]),
+        "lora": st.sampled_from([None, None, "a", "b"]),
     }
 )
-PLAIN = {"execution_timeout_ms": 600_000, "ttl_ms": None, "retention_ms": DAY_MS, "webhook": None}
+PLAIN = {"execution_timeout_ms": 600_000, "ttl_ms": None, "retention_ms": DAY_MS, "webhook": None, "lora": None}
+# What a worker has, the latest first, and what it leaves to others.
+AFFINITIES = st.sampled_from(["", "", "", "a", "ba", "-a", "a-b", "b-a"])
 KINDS = st.sampled_from(["chunk", "news", "both"])
 DEEDS = st.sampled_from(["sweep", "sweep", "claim", "erase", "complete", "look"])
 RACERS = [*("complete", "complete", "fail", "give back", "cancel", "claim", "claim elsewhere", "old report")]
@@ -61,12 +65,18 @@ class JobHistories(History):
         expires_ms = None if policy.ttl_ms is None else job.created_ms + policy.ttl_ms
         return dataclasses.replace(
             job,
+            input=job.input | ({"loras": [{"sha256": wishes["lora"]}]} if wishes["lora"] else {}),
             endpoint_id=self.endpoints[number % 4 == 3],
             expires_ms=expires_ms,
             retention_ms=wishes["retention_ms"],
             webhook=wishes["webhook"],
             bucket=sample_bucket(),
         )
+
+    def wish(self, names: str) -> dict[str, Any]:
+        """What a claim says of LoRAs."""
+        held, left = ([(e, name) for name in side for e in self.endpoints] for side in (names + "-").split("-")[:2])
+        return {"affinity": Affinity(tuple(held), frozenset(left))} if names else {}
 
     def racer(self, kind: str, number: int) -> Call:
         """A call about the job that the race is about, or one that may meet it."""
@@ -134,16 +144,26 @@ class JobHistories(History):
     def submit_once(self, wishes, name, body):
         self.step(call("jobs.enqueue", self.new_job(0, wishes), IdempotencyKey(name, body)))
 
-    @rule(worker=WORKER, limit=st.integers(1, 3), where=st.sampled_from([[0, 1], [0, 1], [0], [1]]))
-    def claim(self, worker, limit, where):
+    @rule(
+        worker=WORKER,
+        limit=st.integers(1, 3),
+        where=st.sampled_from([[0, 1], [0, 1], [0], [1]]),
+        wishes=st.lists(SUBMISSIONS, max_size=2),
+        names=AFFINITIES,
+    )
+    def claim(self, worker, limit, where, wishes, names):
+        for number, wish in enumerate(wishes):
+            self.step(call("jobs.enqueue", self.new_job(number, wish)))
         self.need(waiting=1)
-        self.step(call("claims.claim", self.worker(worker), [self.endpoints[i] for i in where], limit, LEASE_S))
+        endpoints = [self.endpoints[i] for i in where]
+        self.step(call("claims.claim", self.worker(worker), endpoints, limit, LEASE_S, **self.wish(names)))
 
-    @rule(workers=st.lists(WORKER, min_size=2, max_size=3))
+    @rule(workers=st.lists(st.tuples(WORKER, AFFINITIES), min_size=2, max_size=3))
     def claim_at_once(self, workers):
         self.need(waiting=2)
         # One job each: PostgreSQL may share out more of them in an order that no queue would give.
-        self.step(*(call("claims.claim", self.worker(name), self.endpoints, 1, LEASE_S) for name in workers))
+        claims = [(self.worker(name), self.wish(names)) for name, names in workers]
+        self.step(*(call("claims.claim", name, self.endpoints, 1, LEASE_S, **wish) for name, wish in claims))
 
     @rule(number=NUMBERS, outcome=OUTCOME, token=st.sampled_from(["held", "held", "none"]))
     def finish(self, number, outcome, token):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from flux_endpoint.core.affinity import LoraSet
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
@@ -23,6 +24,8 @@ _STOP_PAUSE_MS: Final = 2_500
 _LEFT_AT_ONCE_MS: Final = 21_000
 # How often a job is handed on unblamed: a job that makes its worker leave so must not go round for ever.
 _MAX_UNBLAMED: Final = 2
+# So many sets of LoRAs count as what it has: how many it keeps hangs on their size, and on `LORA_CACHE_MB` there.
+_MAX_LORA_SETS: Final = 4
 # A ping that was sent before the worker asked for its next job has arrived by then.
 _PING_MS: Final = 5_000
 
@@ -54,6 +57,7 @@ class KnownWorker:
         handed_ms: when this gateway handed it a job, by `Clock.now_ms`; None when it has asked here since, or never
             got one.
         jobs: what this gateway handed to it and it has not ended, by id, as it was then.
+        lora_sets: those of the jobs that this gateway handed to it lately, the latest first.
         takes: how many `job-take` of it are held now.
         idle_takes: how many of them say that it runs no job.
         quiet_since_ms: when the last of them ended.
@@ -90,6 +94,7 @@ class KnownWorker:
     asked_ms: int = 0
     handed_ms: int | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
+    lora_sets: tuple[LoraSet, ...] = ()
     takes: int = 0
     idle_takes: int = 0
     quiet_since_ms: int = -RESTART_MS
@@ -139,6 +144,11 @@ class KnownWorker:
             fingerprint=self.fingerprint,
             step_us=self.step_us,
         )
+
+    def note_loras(self, loras: LoraSet) -> None:
+        """It was handed a job with these, and has them from now on."""
+        others = (other for other in self.lora_sets if other != loras)
+        self.lora_sets = (loras, *others)[:_MAX_LORA_SETS]
 
     def silent_ms(self, passed_ms: int) -> int:
         """For how long it has given no sign of life here. Whoever holds a call is not silent."""

@@ -41,6 +41,7 @@ class WorkerMemory:
         ]
         for worker in asked:
             worker.unloads.set()
+            worker.lora_sets = ()
         return sorted(worker.id for worker in asked)
 
     def is_to_unload(self, worker_id: str) -> bool:

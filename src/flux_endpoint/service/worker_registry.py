@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flux_endpoint.core.affinity import Affinity, lora_set
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
@@ -70,6 +71,8 @@ class WorkerView:
 class WorkerRegistry:
     """The workers of one gateway, shared with the other gateways on its database.
 
+    Whether any job with LoRAs was handed out here is the attribute `knows_loras`: as long as not, none has an affinity.
+
     Args:
         store: what the gateways share.
         clock: tells who has gone silent.
@@ -84,6 +87,7 @@ class WorkerRegistry:
         self._write_period_ms = min(_WRITE_PERIOD_MS, lease_ms // 3)
         self._workers: dict[str, KnownWorker] = {}
         self._next_forget_ms = self._next_compare_ms = 0
+        self.knows_loras = False
         # Set once any worker has asked for a job.
         self.has_served = asyncio.Event()
 
@@ -157,6 +161,7 @@ class WorkerRegistry:
         is_late_news = now_ms - worker.asked_ms >= _ASKED_NEWS_MS
         worker.asked_ms, worker.handed_ms = now_ms, None
         if worker.state is WorkerState.STARTING or has_restarted:
+            worker.lora_sets = ()
             await self.move(worker, WorkerState.READY)
         elif has_news or is_late_news:
             await self._write(worker)
@@ -193,6 +198,20 @@ class WorkerRegistry:
         """Whether a worker of one of these endpoints waits here for a job, and runs none; a throttled one is none."""
         idle = (worker for worker in self._workers.values() if worker.idle_takes and not worker.is_throttled)
         return any(not worker.endpoint_ids.isdisjoint(endpoint_ids) for worker in idle)
+
+    def note_loras(self, worker: KnownWorker, job: Job) -> None:
+        """A worker was handed a job that has LoRAs, as it seems: an input of a custom endpoint may hold anything."""
+        if loras := lora_set(job.endpoint_id, job.input):
+            worker.note_loras(loras)
+            self.knows_loras = True
+
+    def affinity(self, worker: KnownWorker) -> Affinity | None:
+        """What a worker has of LoRAs, and what it leaves to idle ones that wait here; None for nothing at all."""
+        idle = (other for other in self._workers.values() if other.idle_takes and not other.is_throttled)
+        ready = (other for other in idle if other.available.is_set())
+        sets = {loras for other in ready for loras in other.lora_sets if loras[0] in other.endpoint_ids}
+        left = sets.difference(worker.lora_sets)
+        return Affinity(worker.lora_sets, frozenset(left)) if worker.lora_sets or left else None
 
     async def has_hung_up(self, worker: KnownWorker) -> bool:
         """Whether a worker that pings dropped its call a lease ago and has not called since: then it is lost."""

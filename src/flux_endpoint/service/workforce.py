@@ -172,8 +172,7 @@ class Workforce:
         """
         worker = self._registry.get(worker_id)
         # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
-        job = worker.jobs.pop(job_id, None) if worker else None
-        job = job or await self._store.get(job_id, endpoint_ids)
+        job = (worker.jobs.pop(job_id, None) if worker else None) or await self._store.get(job_id, endpoint_ids)
         makes_pictures = job.endpoint_id in self._drawing
         fields = job.fields if makes_pictures else {}
         await self._pictures.deliver(job, fields, worker_id, token, files, said)
@@ -198,8 +197,7 @@ class Workforce:
         """
         worker = self._registry.hear(worker_id)
         # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
-        job = worker.jobs.pop(job_id, None) if worker else None
-        job = job or await self._store.get(job_id, endpoint_ids)
+        job = (worker.jobs.pop(job_id, None) if worker else None) or await self._store.get(job_id, endpoint_ids)
         if isinstance(outcome, Completed):
             outcome = self._catalog[job.endpoint_id].conclude(job, outcome.output)
         await self._store.finish(job_id, worker_id, token, outcome)
@@ -236,8 +234,7 @@ class Workforce:
             UnknownJob: no such job.
         """
         await self._store.finish(job_id, worker_id, token, Failed(reason))
-        worker = self._registry.get(worker_id)
-        if worker:
+        if worker := self._registry.get(worker_id):
             worker.jobs.pop(job_id, None)
 
     async def ping(self, worker_id: str, endpoint_ids: Collection[str], job_ids: Collection[str]) -> frozenset[str]:
@@ -368,7 +365,9 @@ class Workforce:
     async def _claim_or_give_back(
         self, worker: KnownWorker, endpoint_ids: Collection[str], limit: int, at_most: int | None
     ) -> list[Claim]:
-        claiming = asyncio.ensure_future(self._store.claim(worker.id, endpoint_ids, limit, self._lease_s, at_most))
+        affinity = self._registry.affinity(worker) if self._registry.knows_loras else None
+        claim = self._store.claim(worker.id, endpoint_ids, limit, self._lease_s, at_most, affinity)
+        claiming = asyncio.ensure_future(claim)
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -380,8 +379,14 @@ class Workforce:
             await self._give_back(claims)
             return []
         worker.jobs |= {claim.job.id: claim.job for claim in claims}
+        for job in [claim.job for claim in claims]:
+            if not isinstance(job.input, RawJson) and job.input.get("loras"):
+                self._registry.note_loras(worker, job)
         if claims:
             worker.handed_ms = claims[0].job.started_ms
+        elif affinity and affinity.left:
+            # Perhaps only what an idle worker is about to take.
+            await asyncio.sleep(_IDLE_FIRST_S)
         return claims
 
     async def _give_back(self, claims: Collection[Claim]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from flux_endpoint.core.affinity import Affinity, WaitingJob, in_turn, lora_set
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Claim, Completed, Failed, Job, JobStatus, Outcome, Returned, SweepResult
@@ -19,7 +20,8 @@ from flux_endpoint.stores.sql.database import Connection, Database, Row, Transac
 
 # How often a claim that found only rows locked by others looks again at once.
 _CLAIM_ATTEMPTS = 5
-# Among so many a short job is looked for. Their inputs are read at each look: a millisecond.
+# Among so many a job is looked for that is short, or whose LoRAs a worker has. Their inputs are read at each look: a
+# millisecond.
 _FIRST_FEW = 64
 
 
@@ -37,6 +39,7 @@ class SqlClaims:
         limit: int,
         lease_s: float,
         at_most: int | None = None,
+        affinity: Affinity | None = None,
     ) -> list[Claim]:
         """See `ClaimStore.claim`."""
         if limit <= 0 or not endpoint_ids:
@@ -51,21 +54,21 @@ class SqlClaims:
             "until_ms": expires_ms,
         }
 
+        takes_oldest = at_most is None and affinity is None
+
         def claim(transaction: Transaction) -> Sequence[Row]:
-            claimed: Sequence[Row]
-            if at_most is None:
-                claimed = transaction.connection.execute(sql.CLAIM, values)
+            if takes_oldest:
+                claimed: Sequence[Row] = transaction.connection.execute(sql.CLAIM, values)
             else:
-                seqs = _short_ones(transaction.connection, values, at_most)
-                claimed = transaction.connection.execute(sql.CLAIM_OF, values | {"seqs": seqs}) if seqs else []
+                claimed = _claim_chosen(transaction.connection, values, at_most, affinity)
             for row in claimed:
                 transaction.news[channels.move_of(row.id)] = None
             return claimed
 
         for _ in range(_CLAIM_ATTEMPTS):
-            rows = await self._database.write(claim, is_heavy=self._database.has_big_rows, is_single=at_most is None)
+            rows = await self._database.write(claim, is_heavy=self._database.has_big_rows, is_single=takes_oldest)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
-            if rows or not await self._database.read(self._is_work_waiting(values["endpoints"], at_most)):
+            if rows or not await self._database.read(self._is_work_waiting(values["endpoints"], at_most, affinity)):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
             self._database.has_big_rows = True
@@ -96,11 +99,13 @@ class SqlClaims:
                     return False
         return True
 
-    def _is_work_waiting(self, endpoints: Sequence[str], at_most: int | None) -> Callable[[Connection], bool]:
+    def _is_work_waiting(
+        self, endpoints: Sequence[str], at_most: int | None, affinity: Affinity | None = None
+    ) -> Callable[[Connection], bool]:
         def look(connection: Connection) -> bool:
             values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
-            if at_most is not None:
-                return bool(_short_ones(connection, values, at_most))
+            if at_most is not None or affinity is not None:
+                return bool(_chosen(connection, values, at_most, affinity))
             return bool(connection.execute(sql.IS_JOB_WAITING, values).first[0])
 
         return look
@@ -272,11 +277,33 @@ class SqlClaims:
         return await self._database.write(sweep, is_long=True)
 
 
-def _short_ones(connection: Connection, values: Mapping[str, Any], at_most: int) -> list[int]:
-    """Of the first few jobs that wait, the sequence numbers of those with at most so much to compute."""
+def _chosen(
+    connection: Connection, values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None
+) -> list[int]:
+    """Of the first few jobs that wait, the sequence numbers of those that a worker may be handed, best first."""
     few = {"endpoints": values["endpoints"], "now_ms": values["now_ms"], "max_jobs": _FIRST_FEW}
-    works = ((row.seq, picture_work(row.input)) for row in connection.execute(sql.FIRST_WAITING, few))
-    return [seq for seq, work in works if work is not None and work <= at_most]
+    # Jobs of low priority are none for a worker that is busy with another.
+    rows: Sequence[Row] = connection.execute(sql.FIRST_WAITING, few | {"lowest": int(at_most is None)})
+    if at_most is not None:
+        works = ((row, picture_work(row.input)) for row in rows)
+        rows = [row for row, work in works if work is not None and work <= at_most]
+    if affinity is None:
+        return [row.seq for row in rows]
+    waiting = [WaitingJob(row.seq, row.created_ms, lora_set(row.endpoint_id, row.input)) for row in rows]
+    return in_turn(waiting, affinity, values["now_ms"])
+
+
+def _claim_chosen(
+    connection: Connection, values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None
+) -> Sequence[Row]:
+    seqs = _chosen(connection, values, at_most, affinity)
+    limit = values["max_jobs"]
+    if affinity is not None and len(seqs) > limit:
+        best: Sequence[Row] = connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs[:limit]})
+        if best:
+            return best
+        # On PostgreSQL another claim has locked just these.
+    return connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs}) if seqs else []
 
 
 def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from flux_endpoint.core.affinity import Affinity
 from flux_endpoint.core.job import Claim, Cursor, IdempotencyKey, Job, JobCounts, JobStatus, Outcome, SweepResult
 
 # Waits for the end of a job.
@@ -187,12 +188,13 @@ class ClaimStore(Protocol):
         limit: int,
         lease_s: float,
         at_most: int | None = None,
+        affinity: Affinity | None = None,
     ) -> list[Claim]:
         """Hand up to `limit` waiting jobs to one worker, oldest first.
 
         No job is ever held by two workers. A claim not renewed within `lease_s` seconds is taken back by `sweep`.
         Empty when nothing waits; never blocks. With `at_most`, only jobs of at most so much `picture_work` and not of
-        low priority, and only among the first few that wait.
+        low priority, and only among the first few that wait. With `affinity`, among these in the order of `in_turn`.
         """
         ...
 

@@ -117,8 +117,8 @@ CLAIM: Final = _claim(_waiting)
 # The same, of some that were read before; and what is read, which may be a few of very many.
 CLAIM_OF: Final = _claim(_waiting.where(jobs.c.seq.in_(bindparam("seqs", expanding=True))))
 FIRST_WAITING: Final = (
-    select(jobs.c.seq, jobs.c.input)
-    .where(jobs.c.seq.in_(_waiting.where(jobs.c.low_priority == 0)))
+    select(jobs.c.seq, jobs.c.created_ms, jobs.c.endpoint_id, jobs.c.input)
+    .where(jobs.c.seq.in_(_waiting.where(jobs.c.low_priority <= bindparam("lowest", type_=Integer))))
     .order_by(*_claim_order)
 )
 
