@@ -14,7 +14,7 @@ from tests.servers import Servers
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 HOOKS = Path(__file__).parent / "fuzz_hooks.py"
-CI_EXAMPLES = 12
+CI_EXAMPLES = 8
 CI_SEED = 20_260_101
 
 
@@ -37,4 +37,4 @@ def test_no_request_gets_an_answer_that_the_document_does_not_promise(servers: S
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=hooks)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
     generated = re.search(r"(\d+) generated", done.stdout)
-    assert generated and int(generated[1]) >= 1_200, done.stdout[-2_000:]
+    assert generated and int(generated[1]) >= 800, done.stdout[-2_000:]
