@@ -59,8 +59,8 @@ bench: $(VENV)/.installed-dev ## Measure what README and docs claim, see benchma
 bench-gpu: $(VENV)/.installed-dev ## Build, check and time what makes a GPU faster, in under 9 minutes
 	$(BIN)/python -m benchmarks.engine_gpu $(ARGS)
 
-fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests: make fuzz EXAMPLES=1000
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_fuzz.py --timeout 0 -s $(ARGS)
+fuzz: $(VENV)/.installed-dev ## Attack a server with generated requests, and the loader with damaged files: make fuzz EXAMPLES=1000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_fuzz.py tests/engine/test_damage.py --timeout 0 -s $(ARGS)
 
 soak: $(VENV)/.installed-dev $(NODE_CLIENTS)/.installed $(VENV)/.faketime ## Every kind of client and of trouble at once, then an audit: make soak MINUTES=2
 	$(ONE_THREAD) $(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

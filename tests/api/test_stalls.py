@@ -257,7 +257,8 @@ async def test_what_clients_of_other_dialects_send(
     gateway: Gateway, path: str, limit: int, fields: bytes, status_code: int
 ) -> None:
     head, tail = b"{" + fields + b'"a":', b"}"
-    for shape in SHAPES:
+    # The two that take longest to read are enough of what is much larger than the others.
+    for shape in SHAPES if limit <= DIALECT_BYTES else ("lists", "objects"):
         body = head + value(shape, limit - len(head) - len(tail) - 2) + tail
         async with no_stall(shape):
             reply = await gateway.client.post(path, content=body, headers=HEADERS)

@@ -1,6 +1,7 @@
 """Whatever is wrong in a file of a checkpoint: one line that names it, when it is loaded and not at the first job."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.engine.conftest import draw, make_request, open_engine
 
 Copy = Callable[[ModelFamily], Path]
 
+# Each takes a load of the model: `make fuzz` tries all names of a config, and `make test` some.
+_ONE_OF = 1 if "FUZZ_EXAMPLES" in os.environ else 3
 WRONG_VALUES = (None, "x", -1, [], {}, 1e308)
 CONFIGS = (
     "scheduler/scheduler_config.json",
@@ -54,6 +57,8 @@ def wrong_values(data: bytes) -> Iterator[bytes]:
     """A config in which one value is missing or makes no sense."""
     config = json.loads(data)
     for number, name in enumerate(config):
+        if number % _ONE_OF:
+            continue
         if number % 4 == 0:
             yield json.dumps({key: value for key, value in config.items() if key != name}).encode()
         yield json.dumps(config | {name: WRONG_VALUES[number % len(WRONG_VALUES)]}).encode()
