@@ -60,6 +60,7 @@ async def test_it_is_described(gateway: Gateway) -> None:
         "readme": "Ask for **few** lines.",
         "examples": ["Of mice"],
         "makesPictures": False,
+        "loras": [],
         "isEmbeddedModel": False,
     }
     operation = (await gateway.get("/openapi.json")).json()["paths"][f"{POEM}/run"]["post"]

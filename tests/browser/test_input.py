@@ -121,6 +121,20 @@ def test_a_link_reproduces_the_input(visitor: Visitor) -> None:
     assert other.input_value("#image_format") == "png"
 
 
+def test_a_link_that_is_opened_while_the_address_is_written_is_read(visitor: Visitor) -> None:
+    # The browser tells of a new address some time after it has it.
+    visitor.context.add_init_script(
+        "addEventListener('hashchange', (event) => window.isLate && event.stopImmediatePropagation())"
+    )
+    page = visitor.visit()
+    page.evaluate("window.isLate = true; location.hash = '#endpoint=black-forest-labs-flux-1-schnell&prompt=a+castle'")
+    page.fill("#prompt", "a lake")
+    page.wait_for_timeout(600)
+    assert page.evaluate("location.hash") == "#endpoint=black-forest-labs-flux-1-schnell&prompt=a+castle"
+    page.evaluate("window.isLate = false; dispatchEvent(new Event('hashchange'))")
+    expect(page.locator("#prompt")).to_have_value("a castle")
+
+
 def test_the_key_leaves_the_address_at_once_and_is_kept_nowhere_else(visitor: Visitor, api_key: str) -> None:
     page = visitor.visit("endpoint=black-forest-labs-flux-1-dev&prompt=a+lake")
     assert api_key not in page.url

@@ -182,7 +182,10 @@ class Endpoint:
     def _made(self, submission: Submission, receipt: Receipt) -> Job:
         now_ms = self._house.clock.now_ms()
         ttl_ms = submission.policy.ttl_ms
-        fields = submission.input.value if isinstance(submission.input, RawJson) else submission.input
+        fields = submission.input
+        if isinstance(fields, RawJson):
+            # That of another endpoint may be as long as it likes, and hold anything.
+            fields = fields.value if self.spec.makes_pictures else {}
         is_draft = bool(fields.get("stop_after")) and self.spec.makes_pictures
         return Job(
             id=receipt.job_id,

@@ -11,6 +11,7 @@ export class Address {
   #catalogue;
   #form;
   #timer;
+  #known; // what was read or written last
 
   constructor(catalogue, form) {
     this.#catalogue = catalogue;
@@ -19,6 +20,7 @@ export class Address {
 
   // What it says: see `fromFragment`.
   read() {
+    this.#known = location.hash;
     return fromFragment(location.hash.slice(1), this.#catalogue);
   }
 
@@ -28,6 +30,8 @@ export class Address {
   }
 
   #write() {
+    // Somebody has opened a link, and the page is about to be told.
+    if (location.hash !== this.#known) return;
     let input;
     try {
       input = this.#form.input;
@@ -35,6 +39,7 @@ export class Address {
       return; // half-written JSON
     }
     history.replaceState(history.state, "", `#${toFragment(this.#form.endpoint, input)}`);
+    this.#known = location.hash;
   }
 
   // The address that draws a picture again.
