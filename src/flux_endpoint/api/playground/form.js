@@ -88,9 +88,14 @@ export class Form extends EventTarget {
     return stop > 0 && stop < of ? { steps: stop, of } : null;
   }
 
+  // Of the endpoint's inputs; one that is declared elsewhere may say nothing of its own.
+  get #properties() {
+    return this.endpoint.input.properties ?? {};
+  }
+
   // How many pictures a run draws.
   get count() {
-    return "num_images" in this.endpoint.input.properties ? Number(byId("num_images").value) : 1;
+    return this.endpoint.makesPictures && "num_images" in this.#properties ? Number(byId("num_images").value) : 1;
   }
 
   // Puts an input into the fields; what it does not mention gets the endpoint's default.
@@ -176,13 +181,13 @@ export class Form extends EventTarget {
   #synchronise() {
     this.#count();
     for (const slider of document.querySelectorAll("[data-for]")) slider.value = byId(slider.dataset.for).value;
-    byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim() || !("true_cfg_scale" in this.endpoint.input.properties);
+    byId("true_cfg_scale-field").hidden = !byId("negative_prompt").value.trim() || !("true_cfg_scale" in this.#properties);
     this.size.show();
     this.seed.show();
   }
 
   #count() {
-    const { maxLength } = this.endpoint.input.properties.prompt ?? {};
+    const { maxLength } = this.#properties.prompt ?? {};
     if (!maxLength) return;
     const used = [...byId("prompt").value].length;
     byId("prompt-count").textContent = `${used.toLocaleString("en")} of ${maxLength.toLocaleString("en")} characters`;
