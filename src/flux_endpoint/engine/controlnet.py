@@ -24,7 +24,7 @@ class Steering:
         prompt: the one that steers; the negative prompt is not read, in diffusers neither.
         image_ids: (image tokens, 3), float32, on the CPU.
         guidance: distilled guidance, (1,), float32; None for a transformer without that input.
-        mode: the number of the map's kind; None for a ControlNet that reads one.
+        mode: the number of the map's kind; None for a ControlNet that does not read it.
         scale: what its numbers are multiplied by.
         start: share of the steps from which it acts.
         end: share of the steps up to which it acts.
