@@ -8,11 +8,11 @@ import schemathesis
 from PIL import Image
 from schemathesis import GenerationMode
 
-from flux_endpoint.core.inputs import INPUTS
+from flux_endpoint.core.inputs import INPUTS, OF_CONTROLNET
 
-_NAMES = {
-    row.name: {row.name, *row.aliases} for row in INPUTS if row.name in ("image", "mask", "loras", "image_prompt")
-}
+_NAMES = {row.name: {row.name, *row.aliases} for row in INPUTS}
+# Refused, or of no use, by a server without LoRAs, Redux and ControlNet; masks need a picture of their size.
+_NOT_HERE = set().union(*(_NAMES[name] for name in ("mask", "loras", "image_prompt", *OF_CONTROLNET)))
 _LISTS = {"init_images"}
 # Less than the steps of the picture, and none in a client's bucket: no schema says so.
 _DRAFT = "stop_after"
@@ -35,12 +35,11 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
 
 
 def _servable(body: Any) -> Any:
-    """With a true picture to draw from; without masks, which need one, drafts, LoRAs and Redux, which are not there."""
+    """With a true picture to draw from, and without what cannot be served here."""
     if isinstance(body, list):
         return [_servable(one) for one in body]
     if isinstance(body, dict):
-        left_out = _NAMES["mask"] | _NAMES["loras"] | _NAMES["image_prompt"] | {_DRAFT}
-        return {name: _in_place_of(name, value) for name, value in body.items() if name not in left_out}
+        return {name: _in_place_of(name, value) for name, value in body.items() if name not in _NOT_HERE | {_DRAFT}}
     return body
 
 
