@@ -57,7 +57,14 @@ _ADAPTER: Final = re.compile(
     r"(^|\.)(lora_(A|B|down|up)(\.\w+)?\.(weight|bias)|(down|up)\.weight|alpha|dora_scale|lora_magnitude_vector"
     r"|hada_\w+|lokr_\w+|diff(_b)?)$"
 )
-_ADAPTERS: Final = {"lokr_": "a LoKr", "hada_": "a LoHa", "dora_scale": "a DoRA", "lora_magnitude_vector": "a DoRA"}
+_ADAPTERS: Final = {
+    "lokr_": "a LoKr",
+    "hada_": "a LoHa",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    ".query_norm.scale": "a control LoRA (lora=FILE behind a FLUX.1 dev)",
+    ".norm_q.weight": "a control LoRA (lora=FILE behind a FLUX.1 dev)",
+}
 _T5: Final = ("encoder.block.0.layer.0.SelfAttention.", "shared.weight")
 _CLIP: Final = ("text_model.", "embeddings.token_embedding.", "encoder.layers.0.self_attn.")
 KIND_TEXTS: Final[Mapping[Part, str]] = {
@@ -123,7 +130,7 @@ def detect(tensors: Mapping[str, TensorHeader]) -> FileKind:
     """
     adapting = [name for name in tensors if _ADAPTER.search(name)]
     if 2 * len(adapting) > len(tensors):
-        return FileKind(next((kind for mark, kind in _ADAPTERS.items() if any(mark in n for n in adapting)), "a LoRA"))
+        return FileKind(next((kind for mark, kind in _ADAPTERS.items() if any(mark in n for n in tensors)), "a LoRA"))
     by_component = split_components(tensors)
     if len(by_component) == len(Component):
         transformer = _kind_of(by_component[Component.TRANSFORMER])

@@ -1,7 +1,7 @@
 """Whether a model is what an endpoint needs, by headers and small files alone; importing it does not import torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,8 @@ from flux_endpoint.engine.components import COMPONENT_WORDS, INDEX_FILE, SCHEDUL
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect, family_of
 from flux_endpoint.engine.headers import read_header, read_json
 from flux_endpoint.engine.sources import TRANSFORMER_CONFIG, Source, SourceKind, locate, naming, parse_source
-from flux_endpoint.engine.variants import PIPELINES, Variant, variant_of
+from flux_endpoint.engine.variants import PIPELINES, Variant, require_no_kontext, variant_of
+from flux_endpoint.files.control_lora import ControlLora, outline_control
 from flux_endpoint.files.safetensors_header import TensorHeader
 
 _MARKS: Final = {
@@ -29,10 +30,12 @@ class Identified:
     Attributes:
         found: what each component's place holds, and the component's tensors under its module's names.
         variant: what its transformer was trained for.
+        lora: what is to be merged into the transformer; None for nothing.
     """
 
     found: Mapping[Component, tuple[FileKind, Mapping[str, TensorHeader]]]
     variant: Variant
+    lora: ControlLora | None = None
 
 
 def refuse_unloadable(text: str, family: ModelFamily) -> None:
@@ -78,14 +81,22 @@ def identify(source: Source, located: Located, family: ModelFamily) -> Identifie
     place, (kind, _) = located.places[Component.TRANSFORMER], found[Component.TRANSFORMER]
     if kind.family is None:
         raise CheckpointError(f"{place} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer")
-    check_family(family, kind.family)
+    check_family(source, family, kind.family)
     for component, (kind, _) in found.items():
         # Another part of FLUX.1 in this place; what is of no known kind may be this one with tensors missing.
         if kind.components and component not in kind.components:
             raise CheckpointError(f"{component} is {kind.text}, not {KIND_TEXTS[component]}")
     # The folder of what the hub gave has no telling name.
     called = source.base if source.kind is SourceKind.HUB else located.folder.name
-    return Identified(found, variant_of(place, located.folder, called, family, source.variant))
+    if source.lora is None:
+        return Identified(found, variant_of(place, located.folder, called, family, source.variant))
+    # `kind=` says what comes out, not what is merged into.
+    require_no_kontext(place, located.folder, called)
+    lora = outline_control(source.lora)
+    kind, headers = found[Component.TRANSFORMER]
+    details = (*kind.details, f"with the control LoRA {source.lora.name}")
+    found[Component.TRANSFORMER] = replace(kind, details=details), headers
+    return Identified(found, variant_of(source.lora, source.lora.parent, called, family, source.variant), lora)
 
 
 def check_index(folder: Path) -> None:
@@ -99,10 +110,11 @@ def check_index(folder: Path) -> None:
         raise CheckpointError(f"{folder / INDEX_FILE} describes a {kind}, not a FluxPipeline")
 
 
-def check_kind(folder: Path, family: ModelFamily) -> None:
+def check_kind(source: Source, folder: Path, family: ModelFamily) -> None:
     """Check what can be known from two small files, before gigabytes of weights are fetched.
 
     Args:
+        source: as the operator named it.
         folder: with `model_index.json` and `transformer/config.json`.
         family: which the endpoint needs.
 
@@ -114,19 +126,22 @@ def check_kind(folder: Path, family: ModelFamily) -> None:
     read = config.get("in_channels", 0)
     # Those of dev and schnell name no output.
     drawn = config.get("out_channels") or read
-    check_family(family, family_of(read, drawn, has_guidance=bool(config.get("guidance_embeds", False))))
+    check_family(source, family, family_of(read, drawn, has_guidance=bool(config.get("guidance_embeds", False))))
 
 
-def check_family(family: ModelFamily, found: ModelFamily) -> None:
+def check_family(source: Source, family: ModelFamily, found: ModelFamily) -> None:
     """Refuse a checkpoint whose inputs are those of another family.
 
     Args:
+        source: as the operator named it.
         family: that the endpoint needs.
         found: by the tensors.
 
     Raises:
         CheckpointError: it is of another family.
     """
-    if found is not family.by_tensors:
+    needed = source.family_in_files(family)
+    if found is not needed.by_tensors:
         what = f"a {found.by_tensors_words} checkpoint (it has {_MARKS[found]})"
-        raise CheckpointError(f"this is {what}, and the endpoint needs {family}")
+        who = "the endpoint needs" if source.lora is None else f"{source.lora.name} is merged into"
+        raise CheckpointError(f"this is {what}, and {who} {needed}")

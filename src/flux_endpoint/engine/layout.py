@@ -19,6 +19,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.text import listing
 from flux_endpoint.engine.components import SCHEDULER, TOKENIZERS, Located
+from flux_endpoint.engine.control_lora import merge_control, widened_config
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, Part
 from flux_endpoint.engine.headers import read_json
 from flux_endpoint.engine.identify import identify
@@ -30,6 +31,7 @@ from flux_endpoint.engine.sources import FLUX1, Source, packaged_folder
 from flux_endpoint.engine.stored import StoredTensor, gather
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.engine.variants import Variant
+from flux_endpoint.files.control_lora import ControlLora
 from flux_endpoint.files.safetensors_header import Shape, TensorHeader
 
 # Said by us, always: a config may name a repository of kernels here, and transformers would fetch and run its code.
@@ -80,7 +82,8 @@ class CheckedComponent:
 
     def report(self) -> ComponentReport:
         """What it consists of."""
-        headers = [header for tensor in self.tensors.values() for header in tensor.headers]
+        # Once each: what a LoRA has for three layers is one tensor of its file.
+        headers = {header for tensor in self.tensors.values() for header in tensor.headers}
         return ComponentReport(
             name=self.component,
             files=len({header.file for header in headers}),
@@ -138,7 +141,13 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
     identified = identify(source, located, family)
     tokenizers = _tokenizers(located)
     components: dict[Part, CheckedComponent] = {
-        component: _check_component(located, component, *identified.found[component]) for component in Component
+        component: _check_component(
+            located,
+            component,
+            *identified.found[component],
+            lora=identified.lora if component is Component.TRANSFORMER else None,
+        )
+        for component in Component
     }
     modules = {component: checked.module for component, checked in components.items()}
     _rehearse(modules[Component.TRANSFORMER], modules[Component.VAE])
@@ -151,16 +160,26 @@ def check_layout(source: Source, located: Located, family: ModelFamily) -> Check
 
 
 def _check_component(
-    located: Located, component: Component, kind: FileKind, headers: Mapping[str, TensorHeader]
+    located: Located,
+    component: Component,
+    kind: FileKind,
+    headers: Mapping[str, TensorHeader],
+    *,
+    lora: ControlLora | None,
 ) -> CheckedComponent:
     tensors = gather(headers)
     config = _config(located, component, kind, tensors)
+    if lora is not None:
+        config = widened_config(config, tensors, lora)
     with reading(located.configs.get(component, located.places[component])):
         module = _without_memory(component, config)
     layout = plain_layout(module)
     if component is Component.TRANSFORMER and any(is_original(name) for name in tensors):
         layout = original_tensors({name: tensor.shape for name, tensor in layout.items()})
-    return CheckedComponent(component, located.places[component], kind, module, layout, _squeezed(tensors, layout))
+    tensors = _squeezed(tensors, layout)
+    if lora is not None:
+        tensors = merge_control(tensors, layout, lora)
+    return CheckedComponent(component, located.places[component], kind, module, layout, tensors)
 
 
 def plain_layout(module: Any) -> dict[str, OriginalTensor]:

@@ -64,6 +64,14 @@ def split_original(name: str, tensor: Tensor, layout: OriginalTensor) -> dict[st
     return {part: piece for (part, _), piece in zip(layout.parts, pieces, strict=True)}
 
 
+def join_original(name: str, parts: Mapping[str, Tensor], layout: OriginalTensor) -> Tensor:
+    """Undo `split_original`."""
+    tensor = (
+        torch.cat([parts[part] for part, _ in layout.parts]) if len(layout.parts) > 1 else parts[layout.parts[0][0]]
+    )
+    return torch.cat(tensor.chunk(2)[::-1]) if name.startswith(f"{SWAPPED}.") else tensor
+
+
 def moves_rows(name: str, layout: OriginalTensor) -> bool:
     """Whether `split_original` cuts a tensor or changes the order of its rows."""
     return len(layout.parts) > 1 or name.startswith(f"{SWAPPED}.")

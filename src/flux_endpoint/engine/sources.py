@@ -48,7 +48,9 @@ DEMO_SCHNELL_TRANSFORMER: Final = "transformer_schnell"
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMPONENT_FOLDERS: Final = (*Component, "scheduler", "tokenizer", "tokenizer_2")
 _KIND: Final = "kind"
-_HAS_WORDS: Final = re.compile(rf"(^|\s)({'|'.join([*COMPONENT_WORDS, _KIND])})=")
+_LORA: Final = "lora"
+_WORDS: Final = (*COMPONENT_WORDS, _KIND, _LORA)
+_HAS_WORDS: Final = re.compile(rf"(^|\s)({'|'.join(_WORDS)})=")
 # The repositories also hold the same weights in another layout, twice the download for nothing.
 _HUB_FILES: Final = (
     INDEX_FILE,
@@ -77,6 +79,7 @@ class Source:
         components: places of those that were named.
         variant: what the operator says that it is; None if nothing was said.
         add_ons: what is loaded beside it.
+        lora: file of a control LoRA, which is merged into the model and makes it one that draws along maps.
     """
 
     kind: SourceKind
@@ -86,10 +89,15 @@ class Source:
     components: Mapping[Component, Path] = field(default_factory=dict)
     variant: Variant | None = None
     add_ons: AddOns = NO_ADD_ONS
+    lora: Path | None = None
+
+    def family_in_files(self, family: ModelFamily) -> ModelFamily:
+        """The family whose transformer its files must hold for an endpoint of a family: dev's beside a control LoRA."""
+        return family if self.lora is None else ModelFamily.DEV
 
 
 def parse_source(text: str) -> Source:
-    """Tell what a text names: one place, perhaps followed by words such as `vae=FILE` and `kind=krea`.
+    """Tell what a text names: one place, perhaps followed by words such as `vae=FILE`, `kind=krea` and `lora=FILE`.
 
     A folder that exists wins over a hub id.
 
@@ -100,17 +108,21 @@ def parse_source(text: str) -> Source:
     components = {
         COMPONENT_WORDS[word]: Path(place).expanduser() for word, place in words.items() if word in COMPONENT_WORDS
     }
+    lora = Path(words[_LORA]).expanduser() if _LORA in words else None
     absent = next((place for place in components.values() if not place.exists()), None)
     if absent is not None:
         raise CheckpointError(f"Model {text}: {absent}: no such file or folder")
+    if lora is not None and not lora.is_file():
+        raise CheckpointError(f"Model {text}: {lora}: no such file; lora= takes a file on this machine")
     variant = _variant(text, words)
     if not base and components:
         place = components.get(Component.TRANSFORMER, next(iter(components.values())))
-        return Source(
-            SourceKind.COMPONENTS, text, place.stem if place.is_file() else place.name, "", components, variant
-        )
-    kind, name = _kind_and_name(base, text)
-    return Source(kind, text, name, base, components, variant)
+        kind, name = SourceKind.COMPONENTS, place.stem if place.is_file() else place.name
+    else:
+        kind, name = _kind_and_name(base, text)
+    if lora is not None:
+        name = f"{name} + {lora.stem}"
+    return Source(kind, text, name, base, components, variant, lora=lora)
 
 
 def with_add_ons(source: Source, family: ModelFamily, add_ons: AddOns) -> Source:
@@ -155,7 +167,7 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
         raise CheckpointError(f"Model {text}: {error}") from None
     for piece in pieces:
         word, has_value, value = piece.partition("=")
-        if has_value and (word in COMPONENT_WORDS or word == _KIND):
+        if has_value and word in _WORDS:
             words[word] = value
         elif base:
             raise CheckpointError(f"Model {text}: it names two places, {base} and {piece}; quote what has spaces")
@@ -195,6 +207,12 @@ def locate(source: Source, family: ModelFamily, *, download: bool) -> Located:
         CheckpointError: they are not there and could not be fetched.
     """
     with naming(source):
+        if source.lora is not None and not family.reads_map:
+            raise CheckpointError(
+                "lora= takes a control LoRA, for FLUX_ENDPOINT_CANNY_MODEL and FLUX_ENDPOINT_DEPTH_MODEL; LoRAs that "
+                "requests name lie in FLUX_ENDPOINT_LORA_DIR"
+            )
+        family = source.family_in_files(family)
         match source.kind:
             case SourceKind.DEMO:
                 is_schnell = family is ModelFamily.SCHNELL

@@ -102,12 +102,14 @@ class StoredTensor:
         headers: of what is read for it; the first holds the numbers themselves.
         way: for people: `scaled fp8`; empty for plain numbers.
         combine: makes the numbers of the tensors that were read, in the order of `headers`.
+        is_merged: whether they are made of several files once, and kept as plain numbers from then on.
     """
 
     shape: Shape
     headers: tuple[TensorHeader, ...]
     way: str = ""
     combine: Callable[..., Tensor] = field(default=lambda tensor: tensor)
+    is_merged: bool = False
 
     @property
     def parameters(self) -> int:

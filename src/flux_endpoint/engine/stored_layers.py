@@ -124,6 +124,8 @@ def kept_names(
 
 
 def _is_worth_keeping(stored: StoredTensor, device: torch.device, dtype: torch.dtype) -> bool:
+    if stored.is_merged:
+        return False
     if device.type == "cpu":
         # Plain numbers in bfloat16 are used where they are mapped; those in float32 must be aligned first.
         return dtype == torch.float32 or not _is_plain(stored, dtype)
@@ -131,7 +133,7 @@ def _is_worth_keeping(stored: StoredTensor, device: torch.device, dtype: torch.d
 
 
 def _is_plain(stored: StoredTensor, dtype: torch.dtype) -> bool:
-    return not stored.way and stored.headers[0].dtype == _PLAIN_NAMES[dtype]
+    return not stored.way and not stored.is_merged and stored.headers[0].dtype == _PLAIN_NAMES[dtype]
 
 
 def _can_be_cut(name: str, stored: StoredTensor, layout: OriginalTensor) -> bool:

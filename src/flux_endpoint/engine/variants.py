@@ -73,6 +73,22 @@ def variant_of(place: Path, index_folder: Path, called: str, family: ModelFamily
     raise CheckpointError(f"{which}, which has an endpoint of its own: FLUX_ENDPOINT_KONTEXT_MODEL")
 
 
+def require_no_kontext(place: Path, index_folder: Path, called: str) -> None:
+    """Refuse what has dev's tensors and is no ground for a control LoRA; a Krea is, and a fine-tune.
+
+    Args:
+        place: of the transformer, its file or folder.
+        index_folder: whose `model_index.json` may tell.
+        called: the model's own name, which may tell.
+
+    Raises:
+        CheckpointError: it is Kontext.
+    """
+    found, why = _found(place, index_folder, called, ModelFamily.DEV)
+    if found is Variant.KONTEXT:
+        raise CheckpointError(f"{why} this is FLUX.1 Kontext, and a control LoRA is merged into FLUX.1 dev")
+
+
 def _not_told(family: ModelFamily, word: Variant | None, found: Variant | None, why: str) -> str:
     needed = f"FLUX.1 {family.capitalize()}"
     if word:

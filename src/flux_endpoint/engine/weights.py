@@ -172,7 +172,7 @@ def check_checkpoint(source: Source, family: ModelFamily, *, download: bool) -> 
     if source.kind is SourceKind.HUB and download:
         kind_folder = fetch_kind(source)
         with naming(source):
-            check_kind(kind_folder, family)
+            check_kind(source, kind_folder, family)
     located = locate(source, family, download=download)
     with naming(source):
         checkpoint = check_layout(source, located, family)

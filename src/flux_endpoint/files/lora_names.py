@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from flux_endpoint.files.original_names import SWAPPED, linear_modules, original_module
+from flux_endpoint.files.original_names import SWAPPED, gain_modules, linear_modules, original_module
 
 
 class Tower(StrEnum):
@@ -84,10 +84,24 @@ def layer_of(name: str) -> Layer | None:
         for prefix in prefixes:
             if name.startswith(prefix):
                 return _numbered(name.removeprefix(prefix), _TEXT[tower])
-    plain = name
-    while prefix := next((one for one in _PREFIXES if plain.startswith(one)), ""):
-        plain = plain.removeprefix(prefix)
-    return _numbered(plain, _TRANSFORMER)
+    return _numbered(_without_prefixes(name), _TRANSFORMER)
+
+
+def gain_of(name: str) -> str | None:
+    """The normalisation of queries or keys that a tensor replaces, as diffusers calls it; None for all other tensors.
+
+    Args:
+        name: as a file has it: `double_blocks.0.img_attn.norm.query_norm.scale`.
+    """
+    module, _, kind = _without_prefixes(name).rpartition(".")
+    layer = _numbered(module, _GAINS) if kind in ("scale", "weight") else None
+    return None if layer is None else layer.modules[0]
+
+
+def _without_prefixes(name: str) -> str:
+    while prefix := next((one for one in _PREFIXES if name.startswith(one)), ""):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _numbered(name: str, table: Mapping[str, Layer]) -> Layer | None:
@@ -128,6 +142,11 @@ def _with_underscores(names: Iterator[tuple[str, Layer]]) -> dict[str, Layer]:
 
 
 _TRANSFORMER: Final = _with_underscores(_transformer_names())
+_GAINS: Final = {
+    name: Layer(Tower.TRANSFORMER, (module,))
+    for module in gain_modules()
+    for name in (module, original_module(module.replace("N", "0", 1))[0].replace("_blocks.0.", "_blocks.N."))
+}
 _TEXT: Final = {
     # Files write `text_model.` before CLIP's names, and transformers no more.
     Tower.CLIP: _with_underscores(

@@ -1,7 +1,7 @@
 """What a LoRA file would change, from its header alone; whatever is not wholly understood is refused by name."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -70,7 +70,10 @@ _ENDS: Final = re.compile(
 # What is known and cannot be applied, and why.
 _REFUSED: Final = (
     (("dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight"), "is a DoRA, which is not applied here"),
-    (("query_norm.scale", "key_norm.scale"), "is a control LoRA (depth, canny), which is not applied here"),
+    (
+        ("query_norm.scale", "key_norm.scale"),
+        "is a control LoRA (depth, canny), which is no LoRA of requests: it makes a model of its own",
+    ),
     (("lora_A.bias", "lora_B.bias"), "changes biases, which is not applied here (control LoRAs do)"),
     (("diff", "diff_b"), "holds whole differences of weights (.diff), which are not applied here"),
     (("hada_t1", "hada_t2", "lokr_t2", "lora_mid.weight"), "is made for convolutions, which FLUX.1 has not"),
@@ -97,13 +100,30 @@ def outline(file: Path) -> list[LoraLayer]:
         CheckpointError: the file is damaged, no LoRA, not of FLUX.1, or something in it is not understood.
     """
     header = read_safetensors(file)
+    return layers_in(file, header, list(header.tensors))
+
+
+def layers_in(
+    file: Path, header: SafetensorsHeader, names: Collection[str], *, with_biases: bool = False
+) -> list[LoraLayer]:
+    """What some tensors of a LoRA file would change.
+
+    Args:
+        file: in any layout.
+        header: of that file.
+        names: of the tensors.
+        with_biases: whether its configuration may say that it has biases of its own.
+
+    Raises:
+        CheckpointError: as `outline`.
+    """
     for ends, problem in _REFUSED:
-        if name := next((name for name in header.tensors if name.endswith(tuple(f".{end}" for end in ends))), ""):
+        if name := next((name for name in names if name.endswith(tuple(f".{end}" for end in ends))), ""):
             raise CheckpointError(f"{file.name} {problem}: {name}")
     tensors: dict[str, dict[str, str]] = {}
     forms: dict[str, set[Form]] = {}
     strange = []
-    for name in header.tensors:
+    for name in names:
         match = _ENDS.fullmatch(name)
         if match is None:
             strange.append(name)
@@ -112,10 +132,10 @@ def outline(file: Path) -> list[LoraLayer]:
         tensors.setdefault(match["name"], {})[role] = name
         forms.setdefault(match["name"], set()).update({form} if form else ())
     if not any(forms.values()):
-        raise CheckpointError(f"{file.name} is no LoRA: it holds {listing(list(header.tensors)) or 'nothing'}")
+        raise CheckpointError(f"{file.name} is no LoRA: it holds {listing(list(names)) or 'nothing'}")
     if strange:
         raise CheckpointError(f"{file.name} holds {len(strange)} tensors that no LoRA has: {listing(strange)}")
-    scales = read_scales(file, header.metadata)
+    scales = read_scales(file, header.metadata, with_biases=with_biases)
     layers = [_layer(file, header, name, tensors[name], forms[name], scales) for name in tensors]
     _require_once(file, layers)
     return layers

@@ -53,8 +53,13 @@ class LoraScales:
         return alpha / (sqrt(rank) if self.is_root else rank)
 
 
-def read_scales(file: Path, metadata: Mapping[str, str]) -> LoraScales:
+def read_scales(file: Path, metadata: Mapping[str, str], *, with_biases: bool = False) -> LoraScales:
     """What is said beside the weights of a LoRA file, in its metadata or in the config of PEFT.
+
+    Args:
+        file: of the LoRA.
+        metadata: of that file.
+        with_biases: whether it may have biases of its own (`lora_B.bias`).
 
     Raises:
         CheckpointError: it cannot be read, or asks for what is not applied here.
@@ -70,15 +75,16 @@ def read_scales(file: Path, metadata: Mapping[str, str]) -> LoraScales:
             config = json.loads((file.parent / _CONFIG_FILE).read_text("utf-8"))
         else:
             return LoraScales()
-        return _scales(file, config)
+        return _scales(file, config, with_biases=with_biases)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"the configuration of {file.name} cannot be read: {error}") from None
 
 
-def _scales(file: Path, config: Mapping[str, Any]) -> LoraScales:
+def _scales(file: Path, config: Mapping[str, Any], *, with_biases: bool) -> LoraScales:
     if config.get("use_dora"):
         raise CheckpointError(f"{file.name} is a DoRA, which is not applied here")
-    if config.get("bias", "none") != "none" or config.get("lora_bias") or config.get("modules_to_save"):
+    has_biases = config.get("lora_bias") and not with_biases
+    if config.get("bias", "none") != "none" or has_biases or config.get("modules_to_save"):
         raise CheckpointError(f"{file.name} changes biases or whole layers, which is not applied here")
     alpha = config.get("lora_alpha")
     alphas = {str(end): float(value) for end, value in (config.get("alpha_pattern") or {}).items()}

@@ -48,6 +48,7 @@ _SINGLE: Final[Mapping[str, tuple[str, int]]] = {
     "proj_out": ("linear2", 0),
 }
 _BLOCK: Final = re.compile(r"(single_)?transformer_blocks\.(\d+)\.(.+)")
+_GAINS: Final = ("query_norm", "key_norm")
 # The original file has shift before scale in this layer's output, diffusers scale before shift.
 SWAPPED: Final = "final_layer.adaLN_modulation.1"
 
@@ -57,7 +58,7 @@ def original_name(name: str) -> tuple[str, int]:
     module, _, kind = name.rpartition(".")
     original, place = original_module(module)
     # The gain of a normalisation is called weight in diffusers and scale in the original.
-    is_gain = original.endswith(("query_norm", "key_norm"))
+    is_gain = original.endswith(_GAINS)
     return f"{original}.{'scale' if is_gain else kind}", place
 
 
@@ -80,5 +81,11 @@ def linear_modules() -> Iterator[str]:
     yield from _OUTER
     for kind, inners in (("transformer_blocks", _DOUBLE), ("single_transformer_blocks", _SINGLE)):
         for inner, (original, _) in inners.items():
-            if not original.endswith(("query_norm", "key_norm")):
+            if not original.endswith(_GAINS):
                 yield f"{kind}.N.{inner}"
+
+
+def gain_modules() -> Iterator[str]:
+    """Names in diffusers of all normalisations of queries and keys, with N for the number of their block."""
+    for kind, inners in (("transformer_blocks", _DOUBLE), ("single_transformer_blocks", _SINGLE)):
+        yield from (f"{kind}.N.{inner}" for inner, (original, _) in inners.items() if original.endswith(_GAINS))

@@ -30,6 +30,7 @@ _REAL_FORMS = (
     "a hub id, a folder, a file, 'transformer=... vae=... clip=... t5=... kind=...' "
     "(docs/guides/real-weights.md), or 'fake' / 'fake:<seconds per step>'"
 )
+_MAP_FORMS = f"{_REAL_FORMS}; a control LoRA as 'lora=FILE' behind a dev (docs/guides/control.md)"
 _MODEL_FORMS = f"'demo', {_REAL_FORMS}"
 
 
@@ -65,13 +66,13 @@ class EngineSettings(PrefixedSettings):
     canny_model: str | None = setting(
         None,
         "Checkpoint of the Flux Canny Dev endpoint, which draws along edges. When unset, it is not offered.",
-        _REAL_FORMS,
+        _MAP_FORMS,
         min_length=1,
     )
     depth_model: str | None = setting(
         None,
         "Checkpoint of the Flux Depth Dev endpoint, which draws along distances. When unset, it is not offered.",
-        _REAL_FORMS,
+        _MAP_FORMS,
         min_length=1,
     )
     redux_model: str | None = setting(
