@@ -13,7 +13,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import PNG
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
-from flux_endpoint.engine.protocol import EncodedImage, Engine, finish
+from flux_endpoint.engine.protocol import Drawing, EncodedImage, Engine, finish
 from flux_endpoint.engine.sources import locate, parse_source
 from tests.engine.checkpoints import build_checkpoint
 
@@ -107,6 +107,28 @@ def open_engine(source: Path | str, spec: ModelSpec, memory: str = "auto") -> Fl
 
 def draw(engine: Engine, request: GenerationRequest) -> EncodedImage:
     return finish(engine.generate(request))
+
+
+def drawn_beside(ours: Drawing, other: Drawing) -> bytes:
+    """The file of a picture each of whose steps comes after one of another picture."""
+    while True:
+        next(other, None)
+        try:
+            next(ours)
+        except StopIteration as end:
+            data: bytes = end.value().data
+            return data
+
+
+def arguments_of(request: GenerationRequest) -> dict[str, Any]:
+    """What diffusers' pipelines are told of a request, beside its prompts and pictures."""
+    return {
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance,
+        "generator": torch.Generator("cpu").manual_seed(request.seed),
+    }
 
 
 def make_request(**changes: Any) -> GenerationRequest:

@@ -26,7 +26,7 @@ from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines, check_source
 from flux_endpoint.engine.protocol import finish
-from tests.engine.conftest import make_request
+from tests.engine.conftest import arguments_of, drawn_beside, make_request
 from tests.engine.controlnet_files import build_controlnet
 from tests.engine.test_drafts import in_two_goes
 from tests.engine.test_editing import draw, kept, picture
@@ -87,11 +87,7 @@ def drawn_by(pipeline: FluxPipeline, folder: Path, request: GenerationRequest, c
             controlnet_conditioning_scale=request.control_scale,
             control_guidance_start=request.control_start,
             control_guidance_end=request.control_end,
-            width=request.width,
-            height=request.height,
-            num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance,
-            generator=torch.Generator("cpu").manual_seed(request.seed),
+            **arguments_of(request),
             **more if request.negative_prompt else {},
         ).images[0]
     )
@@ -177,13 +173,7 @@ def test_company_changes_nothing(steered: dict[str, FluxEngine]) -> None:
     requests = [asked(picture(64, 64), files, mode, negative_prompt="night") for mode in ("canny", "gray")]
     alone = finish(steered["union"].generate(requests[0], files)).data
     ours, other = (steered["union"].generate(request, files) for request in requests)
-    while True:
-        next(other, None)
-        try:
-            next(ours)
-        except StopIteration as end:
-            assert end.value().data == alone
-            return
+    assert drawn_beside(ours, other) == alone
 
 
 def test_a_worker_without_a_controlnet_or_with_another_says_so(

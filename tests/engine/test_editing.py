@@ -20,7 +20,7 @@ from flux_endpoint.engine.decode import Slices
 from flux_endpoint.engine.encoded_source import encode
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.protocol import StepDone, finish
-from tests.engine.conftest import SPECS, make_request
+from tests.engine.conftest import SPECS, arguments_of, drawn_beside, make_request
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
 Pipelines = Mapping[ModelFamily, FluxPipeline]
@@ -70,12 +70,8 @@ def drawn_by(kind: type, pipeline: FluxPipeline, request: GenerationRequest, **m
         more |= {"negative_prompt": request.negative_prompt, "true_cfg_scale": request.true_cfg_scale}
     image = editing(
         request.prompt,
-        width=request.width,
-        height=request.height,
         strength=request.strength,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        **arguments_of(request),
         max_sequence_length=min(SPECS[DEV].max_text_tokens, pipeline.tokenizer_2.model_max_length),
         **more,
     ).images[0]
@@ -181,10 +177,4 @@ def test_company_changes_nothing(engines: Engines) -> None:
     request = make_request(num_inference_steps=4, image=kept(picture(64, 64), files), strength=0.7)
     alone = finish(engines[DEV].generate(request, files)).data
     ours, other = engines[DEV].generate(request, files), engines[DEV].generate(make_request(num_inference_steps=4))
-    while True:
-        next(other, None)
-        try:
-            next(ours)
-        except StopIteration as end:
-            assert end.value().data == alone
-            return
+    assert drawn_beside(ours, other) == alone

@@ -23,7 +23,7 @@ from flux_endpoint.engine.factory import check_source
 from flux_endpoint.engine.kontext import size_read
 from flux_endpoint.engine.protocol import finish
 from tests.engine.checkpoints import build_checkpoint
-from tests.engine.conftest import make_request, open_engine
+from tests.engine.conftest import arguments_of, drawn_beside, make_request, open_engine
 from tests.engine.test_editing import draw, kept, mask, picture
 
 DEV, KONTEXT, FILL = ModelFamily.DEV, ModelFamily.KONTEXT, ModelFamily.FILL
@@ -54,11 +54,7 @@ def drawn_by(kind: Any, folder: Path, request: GenerationRequest, **more: Any) -
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline(
         prompt=request.prompt,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        **arguments_of(request),
         **more,
     ).images[0]
     return np.asarray(image)
@@ -140,13 +136,7 @@ def test_company_changes_nothing(kontext: FluxEngine) -> None:
     requests = [make_request(seed=seed, image=kept(picture(48 + 16 * seed, 64), files)) for seed in range(2)]
     alone = [finish(kontext.generate(request, files)).data for request in requests]
     ours, other = (kontext.generate(request, files) for request in requests)
-    while True:
-        next(other, None)
-        try:
-            next(ours)
-        except StopIteration as end:
-            assert end.value().data == alone[0]
-            return
+    assert drawn_beside(ours, other) == alone[0]
 
 
 @pytest.mark.parametrize(("width", "height", "strength"), [(96, 64, 1.0), (48, 80, 0.5)])

@@ -17,7 +17,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.sources import DEMO_SCHNELL_TRANSFORMER
-from tests.engine.conftest import SPECS, draw, make_request, open_engine, open_pipeline
+from tests.engine.conftest import SPECS, arguments_of, draw, make_request, open_engine, open_pipeline
 
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
 
@@ -27,11 +27,7 @@ def pipeline_pixels(pipeline: FluxPipeline, request: GenerationRequest, max_toke
         more |= {"negative_prompt": request.negative_prompt, "true_cfg_scale": request.true_cfg_scale}
     image = pipeline(
         request.prompt,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        **arguments_of(request),
         max_sequence_length=min(max_tokens, pipeline.tokenizer_2.model_max_length),
         **more,
     ).images[0]

@@ -25,7 +25,7 @@ from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines, check_source
 from flux_endpoint.engine.protocol import finish
-from tests.engine.conftest import SPECS, make_request
+from tests.engine.conftest import SPECS, arguments_of, drawn_beside, make_request
 from tests.engine.redux_files import PATCHES, build_redux
 from tests.engine.test_editing import draw, kept, picture
 
@@ -70,11 +70,7 @@ def prior(redux: Path, pipeline: FluxPipeline) -> FluxPriorReduxPipeline:
 def drawn_by(pipeline: FluxPipeline, request: GenerationRequest, **embeds: Any) -> NDArray[np.uint8]:
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline(
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        **arguments_of(request),
         **embeds,
     ).images[0]
     return np.asarray(image)
@@ -170,13 +166,7 @@ def test_company_changes_nothing(readers: Engines) -> None:
     requests = [make_request(seed=seed, image_prompt=kept(picture(48 + 16 * seed, 64), files)) for seed in range(2)]
     alone = finish(readers[DEV].generate(requests[0], files)).data
     ours, other = (readers[DEV].generate(request, files) for request in requests)
-    while True:
-        next(other, None)
-        try:
-            next(ours)
-        except StopIteration as end:
-            assert end.value().data == alone
-            return
+    assert drawn_beside(ours, other) == alone
 
 
 def test_a_picture_is_read_once_while_it_is_among_the_last_few(readers: Engines) -> None:
