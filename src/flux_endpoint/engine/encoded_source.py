@@ -154,7 +154,8 @@ def pixels_of(data: bytes, mode: str, request: GenerationRequest, size: RenderSi
 def to_numbers(pixels: NDArray[np.uint8]) -> Tensor:
     """0 to 255, (height, width, 3), to -1 to 1, (1, 3, height, width), float32.
 
-    Laid out in memory as diffusers has it, stride of the batch included: which convolution torch takes hangs on that.
+    Laid out in memory as diffusers has it, stride of the batch included: in which order torch adds hangs on that
+    (findings/torch_stride_of_a_batch_of_one.sh).
     """
     return 2.0 * torch.from_numpy(pixels[None].astype(np.float32) / 255.0).permute(0, 3, 1, 2) - 1.0
 

@@ -66,7 +66,8 @@ def as_compiled() -> Iterator[None]:
     """Compile nothing more: what fits no compiled code runs as it is written.
 
     So what a picture is computed with follows from its size and from what was compiled when the model was loaded, and
-    never from the pictures before it.
+    never from the pictures before it. For the engine's thread only: torch keeps this for the whole process, and two
+    threads would leave it set behind them (findings/torch_compiler_stance_of_two_threads.sh).
     """
     with torch.compiler.set_stance("eager_on_recompile"):
         yield
