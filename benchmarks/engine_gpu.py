@@ -9,7 +9,8 @@ and 256 tokens are timed on dev's transformer, which has one embedder more.
 
 First the pipeline draws, then the ladder is climbed, then levels and pipeline draw in turn. Results are written after
 everything that took time, so that a lease that ends early keeps what was measured; a rung or a picture that fails is
-written with its reason. What would not end in time is left out and named.
+written with its reason. What would not end in time is left out and named. Which kernels a pass spends its time in is
+written beside the times.
 
 `--tiny` runs the same code with small modules on the CPU, with a compiler that writes no machine code.
 """
@@ -19,7 +20,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from benchmarks.gpu_contest import PIPELINE, Case, Contest, Picture, pixels_of, psnr_db
+from benchmarks.gpu_kernels import kernels_of
 from benchmarks.machine import describe_machine
 from benchmarks.random_flux import TINY_SIZES, TRUE_SIZES
 from flux_endpoint.core.acceleration import Acceleration
@@ -39,7 +41,9 @@ from flux_endpoint.engine.gpu.fp8 import device_product
 from flux_endpoint.engine.gpu.ladder import Ladder
 from flux_endpoint.engine.gpu.tools import Tools, cuda_tools
 from flux_endpoint.engine.latents import RenderSize
+from flux_endpoint.engine.level import Level
 from flux_endpoint.engine.levels import Levels, exact_level
+from flux_endpoint.engine.probe import Probe, make_probe
 
 RESULTS: Final = Path(__file__).parent / "results" / "engine_gpu.json"
 # Of the weights, and of one picture of 1024x1024.
@@ -98,12 +102,14 @@ def main(words: Sequence[str] | None = None) -> int:
     drawn: Drawn = {}
     for case in cases:
         _draw(contest, PIPELINE, case, report, drawn, arguments.seconds)
-    ladder = Ladder(contest.transformer, contest.vae, exact_level(contest.transformer, contest.vae), _tools(device))
+    tools = _tools(device)
+    ladder = Ladder(contest.transformer, contest.vae, exact_level(contest.transformer, contest.vae), tools)
     for rung in ladder.climb():
         report.add("rungs", asdict(rung) | {"after_s": round(process_age_s(), 1)})
     levels = ladder.levels()
     report.content["levels"] = [str(name) for name in levels]
     report.content["results_hash"] = ladder.results_hash()
+    _add_kernels(report, levels.values(), make_probe(contest.transformer, tools.probe, tools.text_tokens), device)
     contest.levels = Levels(levels, {})
     for _ in range(arguments.repeats):
         for case in cases:
@@ -125,6 +131,15 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file; without it benchmarks/results, but nothing with --tiny")
     parser.add_argument("--tiny", action="store_true", help="small modules on the CPU")
     return parser.parse_args(words)
+
+
+def _add_kernels(report: Report, levels: Iterable[Level], probe: Probe, device: torch.device) -> None:
+    """A profiler that a driver does not let in must not cost what the lease is for."""
+    try:
+        report.content["kernels"] = {str(level.name): kernels_of(level, probe, device) for level in levels}
+    except RuntimeError as error:
+        report.add("left_out", f"kernels: {str(error).partition(chr(10))[0]}")
+    report.write()
 
 
 def _has_room() -> bool:

@@ -18,6 +18,9 @@ def test_the_ladder_is_measured_and_written_with_its_machine(tmp_path: Path) -> 
     assert [rung["name"] for rung in written["rungs"]] == ["attention", "fused", "compiled", "graphs", "decoder", "fp8"]
     assert written["rungs"][1]["is_kept"], written["rungs"]
     assert written["left_out"] == []
+    for kernels in written["kernels"].values():
+        assert 0 < sum(row["ms"] for row in kernels["longest"]) <= kernels["ms"] + 1
+        assert any("mm" in row["name"] for row in kernels["longest"])
     drawn = ["pipeline", *written["levels"]]
     assert [(row["case"], row["by"]) for row in written["rows"]] == [
         (str(case), name) for case in engine_gpu.TINY_CASES for name in drawn
