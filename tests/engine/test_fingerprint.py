@@ -71,7 +71,8 @@ def test_other_threads_and_another_format_are_another_kind() -> None:
 
 
 def test_an_engine_has_one_when_it_is_loaded(demo_engine: FluxEngine) -> None:
-    expected = fingerprint_of(fingerprint_parts(torch.device("cpu"), torch.float32))
+    _, levels = demo_engine._loaded()
+    expected = fingerprint_of(fingerprint_parts(torch.device("cpu"), torch.float32) | levels.parts)
     assert demo_engine.info.fingerprint == expected
     fake = FakeEngine(FLUX_SCHNELL)
     assert re.fullmatch(r"[0-9a-f]{8} \(engine fake, zlib .*\)", fake.info.fingerprint)

@@ -12,6 +12,7 @@ from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL, ModelFamily
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.core.negative_mode import NegativeMode
+from flux_endpoint.engine.blocks import by_products, sdpa
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
 from flux_endpoint.engine.denoise import Conditions, Remembered, exact_velocity, extrapolated, guided, is_extrapolated
@@ -202,3 +203,23 @@ def test_packed_and_plain_layers_agree() -> None:
     for one, other in ((packed(rows), plain(rows)), (packed.gelu(rows), plain.gelu(rows))):
         assert torch.allclose(one, other, atol=1e-4)
     assert torch.allclose(packed.plus(rows, more), plain.plus(rows, more), atol=1e-4)
+
+
+def test_attention_by_products_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 3, 20, 8, generator=random) for _ in range(3))
+    assert torch.allclose(by_products(query, key, value), sdpa(query, key, value), atol=1e-6)
+    # So many that their scores would take much memory.
+    monkeypatch.setattr("flux_endpoint.engine.blocks._MOST_TOKENS", 19)
+    assert torch.equal(by_products(query, key, value), sdpa(query, key, value))
+
+
+def test_what_is_clearly_faster_attends_and_is_told_in_the_fingerprint(
+    demo_engine: FluxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = demo_engine._loaded()
+    for products_s, name in ((0.7, "products"), (0.85, "torch")):
+        times = iter((1.0, products_s) * 2)
+        monkeypatch.setattr("flux_endpoint.engine.gpu.attention.seconds_of", lambda *_, times=times: next(times))
+        levels = make_levels(model.transformer, model.vae, model.device)
+        assert levels.parts == {"attention": f"regular {name} high {name}"}

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.negative_mode import NegativeMode
+from flux_endpoint.engine.blocks import by_products, sdpa
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import exact_decoder
 from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity
 from flux_endpoint.engine.forward import Build, FusedTransformer
+from flux_endpoint.engine.gpu.attention import Attention, choose_attention
 from flux_endpoint.engine.gpu.ladder import Ladder
 from flux_endpoint.engine.gpu.tools import cuda_tools
 from flux_endpoint.engine.joined import can_join
@@ -40,6 +42,11 @@ _MOST_PARAMETERS: Final = 250_000_000
 _FARTHEST: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 _CHECKED: Final = RenderSize(0, 0, 16, 16)
 _CHECKED_TEXT: Final = 64
+# A CPU's attention is the first of these unless another is clearly faster for so many tokens: the embedded model's at
+# 1024x1024.
+_ATTENTIONS: Final = {"torch": sdpa, "products": by_products}
+_ATTENDED: Final = 320
+_CLEARLY: Final = 0.8
 _SLOWER: Final = {Acceleration.HIGH: Acceleration.REGULAR, Acceleration.REGULAR: Acceleration.NONE}
 
 
@@ -104,7 +111,7 @@ def make_levels(transformer: FluxTransformer2DModel, vae: AutoencoderKL, device:
         return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device)), exact.passes)
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
     if device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
-        return Levels(_levels_on_cpu(transformer, vae, exact), {})
+        return _levels_on_cpu(transformer, vae, exact)
     _LOG.info("Acceleration: only none is offered for this model as it is kept on %s", device)
     return Levels({exact.name: exact}, {})
 
@@ -134,43 +141,50 @@ def _levels_on_gpu(ladder: Ladder, exact: Passes) -> Levels:
     return Levels(ladder.levels(), parts, exact)
 
 
-def _levels_on_cpu(
-    transformer: FluxTransformer2DModel, vae: AutoencoderKL, exact: Level
-) -> Mapping[Acceleration, Level]:
-    levels = {Acceleration.NONE: exact}
+def _levels_on_cpu(transformer: FluxTransformer2DModel, vae: AutoencoderKL, exact: Level) -> Levels:
+    levels, attentions = {Acceleration.NONE: exact}, []
     for name, dtype in ((Acceleration.REGULAR, torch.float32), (Acceleration.HIGH, fast_dtype())):
-        level = _fused(name, transformer, vae, dtype)
+        attention = _attention_on_cpu(transformer, dtype)
+        level = _fused(name, transformer, vae, Build(dtype, attend=attention.attend))
         off, share = _compare(transformer, level, exact)
         is_offered = off <= _FARTHEST[dtype]
         if is_offered:
             levels[name] = level
+            attentions.append(f"{name} {attention.name}")
         _LOG.log(
             logging.INFO if is_offered and share < 1 else logging.WARNING,
-            "Acceleration %s%s: a pass in %s takes %.2f of the exact one's time here and is %.0e off",
+            "Acceleration %s%s: a pass in %s takes %.2f of the exact one's time here and is %.0e off; attention: %s",
             name,
             "" if is_offered else " is not offered",
             str(dtype).removeprefix("torch."),
             share,
             off,
+            attention.tried,
         )
-    return levels
+    return Levels(levels, {"attention": " ".join(attentions)})
 
 
-def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: AutoencoderKL, dtype: torch.dtype) -> Level:
-    decoder = ChannelsLastDecoder(vae, dtype) if can_decode(vae) else exact_decoder(vae)
+def _attention_on_cpu(transformer: FluxTransformer2DModel, dtype: torch.dtype) -> Attention:
+    config = transformer.config
+    heads, size = int(config.num_attention_heads), int(config.attention_head_dim)
+    return choose_attention(_ATTENTIONS, heads, size, _ATTENDED, transformer.device, dtype, _CLEARLY)
+
+
+def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: AutoencoderKL, build: Build) -> Level:
+    decoder = ChannelsLastDecoder(vae, build.dtype) if can_decode(vae) else exact_decoder(vae)
     is_high = name is Acceleration.HIGH
     # The worst case of a negative prompt in bfloat16 is not understood.
-    passes = _FusedPasses(transformer, dtype)
+    passes = _FusedPasses(transformer, build)
     return Level(name, passes, decoder, is_extrapolated=is_high, takes_negative=not is_high, takes_loras=True)
 
 
 class _FusedPasses:
     """`Passes` of a level on a CPU. With LoRAs, those of a copy of the transformer; the last one is kept."""
 
-    def __init__(self, transformer: FluxTransformer2DModel, dtype: torch.dtype) -> None:
+    def __init__(self, transformer: FluxTransformer2DModel, build: Build) -> None:
         self._transformer = transformer
-        self._dtype = dtype
-        self._plain = FusedTransformer(transformer, Build(dtype))
+        self._build = build
+        self._plain = FusedTransformer(transformer, build)
         self._changed: tuple[ActiveLoras, FusedTransformer] | None = None
 
     def __call__(self, timesteps: Tensor, prompt: PromptEmbeds, conditions: Conditions) -> Velocity:
@@ -184,7 +198,7 @@ class _FusedPasses:
         if self._changed is None or self._changed[0].adapters != loras.adapters:
             # Never two of them, but for those that pictures in their midst hold on to.
             self._changed = None
-            self._changed = loras, FusedTransformer(merged(self._transformer, loras), Build(self._dtype))
+            self._changed = loras, FusedTransformer(merged(self._transformer, loras), self._build)
         return self._changed[1]
 
 

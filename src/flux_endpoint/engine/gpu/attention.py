@@ -57,7 +57,13 @@ def known_attentions() -> Mapping[str, Attend]:
 
 @torch.inference_mode()
 def choose_attention(
-    candidates: Mapping[str, Attend], heads: int, head_size: int, tokens: int, device: torch.device
+    candidates: Mapping[str, Attend],
+    heads: int,
+    head_size: int,
+    tokens: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+    clearly: float = _CLEARLY,
 ) -> Attention:
     """The first that none further down is clearly faster than; torch's own choice where none works.
 
@@ -67,10 +73,12 @@ def choose_attention(
         head_size: numbers of one.
         tokens: text and image.
         device: whose attention is looked for.
+        dtype: of queries, keys and values.
+        clearly: the share of the time of the one that is preferred which another must stay under.
     """
     random = torch.Generator().manual_seed(0)
     shape = (1, heads, tokens, head_size)
-    query, key, value = (torch.randn(shape, generator=random).to(device, torch.bfloat16) for _ in range(3))
+    query, key, value = (torch.randn(shape, generator=random).to(device, dtype) for _ in range(3))
     exact = functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
     chosen, tried = Attention("torch", sdpa), []
     for name, attend in candidates.items():
@@ -82,7 +90,7 @@ def choose_attention(
             tried.append(f"{name} does not run ({str(error).strip().partition(chr(10))[0]})")
             continue
         tried.append(f"{name} {seconds * 1000:.2f} ms, {off:.0e} off")
-        if off <= _FARTHEST and (chosen.seconds is None or seconds < _CLEARLY * chosen.seconds):
+        if off <= _FARTHEST and (chosen.seconds is None or seconds < clearly * chosen.seconds):
             chosen = Attention(name, attend, seconds)
     return replace(chosen, tried="; ".join(tried))
 
