@@ -8,6 +8,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flux_endpoint.engine.convolutions import convolution_of
 from flux_endpoint.engine.decode import Slices, pause_before
 from flux_endpoint.engine.linear import Linear
 
@@ -64,13 +65,7 @@ class ChannelsLastDecoder:
         return convolution(activation(hidden)).float()
 
     def _convolution(self, layer: Any) -> _Layer:
-        return self._convolution_of(layer.weight, layer.bias)
-
-    def _convolution_of(self, weight: Tensor, bias: Tensor) -> _Layer:
-        """A convolution of 3 x 3, or one of 2 x 2 at every corner of a pixel, at the edges, too."""
-        kernel = weight.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        bias = bias.to(self._dtype)
-        return lambda hidden: functional.conv2d(hidden, kernel, bias, padding=1)
+        return convolution_of(layer.weight.to(self._dtype), layer.bias.to(self._dtype))
 
     def _resnet(self, layer: Any) -> _Sliced:
         first = self._activation(layer.norm1), self._convolution(layer.conv1)
@@ -101,7 +96,8 @@ class ChannelsLastDecoder:
 
     def _upsampler(self, layer: Any) -> _Sliced:
         """Each pixel twice in both directions, then a convolution of 3 x 3: together one of 2 x 2, of half the work."""
-        convolution = self._convolution_of(_before_doubling(layer.weight), layer.bias.repeat(4))
+        weight, bias = _before_doubling(layer.weight), layer.bias.repeat(4)
+        convolution = convolution_of(weight.to(self._dtype), bias.to(self._dtype))
 
         def upsampler(hidden: Tensor) -> Slices:
             yield from pause_before(hidden)
