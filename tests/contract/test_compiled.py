@@ -49,7 +49,7 @@ def test_lists_of_many_lengths_take_no_more_memory_than_a_few(connection):
         wanted = [str(number) for number in range(length)]
         assert connection.scalars(NAMED, {"names": wanted}) == [list(name) for name in wanted]
     # For 0, 1, 2, 4 ... 64 names and for the first look, and one for the insertions, whose lists are JSON.
-    assert len(connection._compiled) == 10
+    assert len(connection.known) == 10
 
 
 def test_a_statement_serves_inserts_of_other_columns(connection):

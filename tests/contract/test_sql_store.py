@@ -6,13 +6,16 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from flux_endpoint.core.account import ApiKey
@@ -52,9 +55,10 @@ async def test_migrations_make_exactly_the_tables_of_the_schema(stores, database
         with create_engine(database_url, poolclass=NullPool).begin() as connection:
             differences, migrated, created = work(connection)
     else:
-        differences, migrated, created = await stores.database.write(
-            lambda transaction: work(transaction.connection.raw)
-        )
+        connect = {"async_creator_fn": partial(asyncpg.connect, database_url)}
+        engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=connect)
+        async with engine.begin() as connection:
+            differences, migrated, created = await connection.run_sync(work)
     assert differences == []
     assert migrated == created
 

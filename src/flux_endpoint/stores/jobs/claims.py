@@ -23,6 +23,8 @@ _CLAIM_ATTEMPTS = 5
 # Among so many a job is looked for that is short, or whose LoRAs a worker has. Their inputs are read at each look: a
 # millisecond.
 _FIRST_FEW = 64
+# How often what other claims have locked is passed over in the order of an affinity, before any will do.
+_BEST_FIRST = 4
 
 
 class SqlClaims:
@@ -298,11 +300,14 @@ def _claim_chosen(
 ) -> Sequence[Row]:
     seqs = _chosen(connection, values, at_most, affinity)
     limit = values["max_jobs"]
-    if affinity is not None and len(seqs) > limit:
+    for _ in range(_BEST_FIRST):
+        if affinity is None or len(seqs) <= limit:
+            break
         best: Sequence[Row] = connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs[:limit]})
         if best:
             return best
-        # On PostgreSQL another claim has locked just these.
+        # On PostgreSQL other claims have locked just these.
+        seqs = seqs[limit:]
     return connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs}) if seqs else []
 
 
