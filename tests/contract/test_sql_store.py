@@ -14,6 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.dialects import postgresql as postgres_dialect
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -295,6 +296,26 @@ async def test_postgres_claims_without_a_look_at_what_was_claimed_before(postgre
     waiting = f"SELECT seq FROM jobs WHERE status = 'IN_QUEUE' AND endpoint_id = '{DEV}'"
     oldest = text(f"EXPLAIN {waiting} ORDER BY created_ms, seq LIMIT 1 FOR UPDATE SKIP LOCKED")
     plan = await stores.database.read(lambda connection: connection.scalars(oldest))
+    assert "jobs_by_place" in " ".join(plan)
+    await stores.close()
+
+
+async def test_postgres_looks_for_work_without_a_look_at_what_has_ended(postgres_url, clock):
+    stores = await open_stores(postgres_url, clock)
+    copied = "'x' || n, endpoint_id, status, input, key_id, cost_units, created_ms, queued_ms, claim_token, retries"
+    columns = "id, endpoint_id, status, input, key_id, cost_units, created_ms, queued_ms, claim_token, retries"
+    fill = f"INSERT INTO jobs ({columns}) SELECT {copied} FROM jobs, generate_series(1, 3000) AS n"
+
+    def fall_behind(transaction):
+        # The statistics are of a time when all jobs waited.
+        for statement in (fill, "ANALYZE jobs", "UPDATE jobs SET status = 'COMPLETED'"):
+            transaction.connection.execute(text(statement))
+
+    await stores.jobs.enqueue(sample_job(clock))
+    await stores.database.write(fall_behind)
+    looked = sql.IS_JOB_WAITING.params(endpoints=[DEV, "elsewhere"], now_ms=clock.now_ms())
+    words = looked.compile(dialect=postgres_dialect.dialect(), compile_kwargs={"literal_binds": True})
+    plan = await stores.database.read(lambda connection: connection.scalars(text(f"EXPLAIN {words}")))
     assert "jobs_by_place" in " ".join(plan)
     await stores.close()
 

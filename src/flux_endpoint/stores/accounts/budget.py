@@ -39,7 +39,10 @@ def require_budget(connection: Connection, key_id: str, cost_usd: Decimal, now_m
 
 
 def charge(connection: Connection, job: Job, now_ms: int) -> None:
-    """Write the charge of a job that has just become COMPLETED, and add it to the sums that bills are read from."""
+    """Write the charge of a job that has just become COMPLETED, and add it to the sums that bills are read from.
+
+    Call it last: PostgreSQL keeps a row of sums locked until the end of the transaction.
+    """
     size, level = size_and_level(job.input)
     entry = {
         "job_id": job.id,
@@ -51,6 +54,9 @@ def charge(connection: Connection, job: Job, now_ms: int) -> None:
         "work": size,
         "acceleration": level,
     }
-    connection.execute(sql.CHARGE, entry)
-    # Last, because PostgreSQL keeps this row locked until the end of the transaction.
-    connection.execute(sql.ADD_TO_HOUR, {**entry, "hour_ms": now_ms - now_ms % MS_PER_HOUR})
+    hour = {**entry, "hour_ms": now_ms - now_ms % MS_PER_HOUR + connection.place}
+    if connection.dialect.name == "postgresql":
+        connection.execute(sql.CHARGE_AND_ADD, hour)
+    else:
+        connection.execute(sql.CHARGE, entry)
+        connection.execute(sql.ADD_TO_HOUR, hour)

@@ -75,6 +75,12 @@ ADD_TO_HOUR: Final = text(
     "ON CONFLICT (hour_ms, key_id, endpoint_id) DO UPDATE SET charges = charges_by_hour.charges + 1, "
     "amount_units = charges_by_hour.amount_units + excluded.amount_units"
 )
+# Both in one trip, for PostgreSQL.
+CHARGE_AND_ADD: Final = text(
+    "WITH entry AS (INSERT INTO ledger (job_id, endpoint_id, key_id, amount_units, created_ms, execution_ms, work, "
+    "acceleration) VALUES (:job_id, :endpoint_id, :key_id, :amount_units, :created_ms, :execution_ms, :work, "
+    f":acceleration)) {ADD_TO_HOUR.text}"
+).bindparams(bindparam("acceleration", type_=ledger.c.acceleration.type))
 
 _entry_columns = (
     ledger.c.job_id,

@@ -108,7 +108,7 @@ class SqlClaims:
             values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
             if at_most is not None or affinity is not None:
                 return bool(_chosen(connection, values, at_most, affinity))
-            return bool(connection.execute(sql.IS_JOB_WAITING, values).first[0])
+            return connection.execute(sql.IS_JOB_WAITING, values).first is not None
 
         return look
 
@@ -142,9 +142,9 @@ class SqlClaims:
                 return to_job(row)
             job = ended(transaction, row)
             if isinstance(outcome, Completed):
-                charge(transaction.connection, job, now_ms)
                 for key in outcome.pictures:
                     name_picture(transaction, job, key)
+                charge(transaction.connection, job, now_ms)
             return job
 
         is_big = isinstance(outcome, Completed | Failed) and isinstance(outcome.output, RawJson)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
-from flux_endpoint.stores.sql.schema import jobs
+from flux_endpoint.stores.sql.schema import api_keys, jobs
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
 _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
@@ -79,12 +79,25 @@ def locked(condition: ColumnElement[Any], name: str) -> CTE:
 GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
 GET_JOB_ON: Final = select(jobs).where(_job, _of_endpoints, _unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
-IS_JOB_WAITING: Final = select(exists().where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired))
+# In the order of `jobs_by_place`, so that PostgreSQL takes it: to find any one job it would read the table, in which
+# waiting jobs may be few among all that have ended.
+IS_JOB_WAITING: Final = (
+    select(jobs.c.seq)
+    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired)
+    .order_by(jobs.c.endpoint_id, jobs.c.status, jobs.c.created_ms, jobs.c.seq)
+    .limit(1)
+)
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 
 
+_OF_OLD: Final = frozenset((jobs.c.seq, jobs.c.lease_expires_ms))  # not known of a new job
+
 # (new) -> IN_QUEUE | FAILED
 ENQUEUE: Final = insert(jobs).inline()
+# The same, unless its key has a budget to be looked at.
+_new = {column.name: bindparam(column.name, type_=column.type) for column in jobs.c if column not in _OF_OLD}
+_limited = exists().where(api_keys.c.id == _new["key_id"], api_keys.c.units_per_month.is_not(None))
+ENQUEUE_UNLIMITED: Final = insert(jobs).from_select(list(_new), select(*_new.values()).where(~_limited)).inline()
 
 # IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
 # are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from flux_endpoint.core.clock import Clock
@@ -31,10 +32,7 @@ class SqlJobs:
 
     async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """See `JobStore.enqueue`."""
-        if job.status not in (JobStatus.IN_QUEUE, JobStatus.FAILED):
-            raise ValueError(f"A new job is IN_QUEUE or FAILED, not {job.status}")
-        if job.status.is_terminal != (job.finished_ms is not None):
-            raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
+        _check_new(job)
         values = job_values(job)
 
         def enqueue(transaction: Transaction) -> Job:
@@ -52,6 +50,10 @@ class SqlJobs:
 
         is_big = isinstance(job.input, RawJson)
         self._database.has_big_rows |= is_big
+        if idempotency_key is None:
+            add = partial(_add, job, values)
+            if await self._database.write(add, is_heavy=is_big, is_single=True):
+                return job
         try:
             return await self._database.write(enqueue, is_heavy=is_big)
         except ValueError:
@@ -285,6 +287,24 @@ def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
     if row is None:
         raise UnknownJob.on(reference["endpoint"], reference["job"])
     return to_job(row)
+
+
+def _check_new(job: Job) -> None:
+    if job.status not in (JobStatus.IN_QUEUE, JobStatus.FAILED):
+        raise ValueError(f"A new job is IN_QUEUE or FAILED, not {job.status}")
+    if job.status.is_terminal != (job.finished_ms is not None):
+        raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
+
+
+def _add(job: Job, values: dict[str, Any], transaction: Transaction) -> bool:
+    """Write a new job, unless its key has a budget; whether it is written."""
+    if job.status is not JobStatus.IN_QUEUE:
+        transaction.connection.execute(sql.ENQUEUE, values)
+        return True
+    is_written = transaction.connection.execute(sql.ENQUEUE_UNLIMITED, values).rowcount > 0
+    if is_written:
+        transaction.news[channels.jobs_on(job.endpoint_id)] = None
+    return is_written
 
 
 def _why_no_retry(job: Job) -> str:

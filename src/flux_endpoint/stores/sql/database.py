@@ -58,9 +58,11 @@ class Connection(Protocol):
 
     Attributes:
         dialect: tells which one it is.
+        place: a small number, as a rule another one for another connection that writes at the same time.
     """
 
     dialect: Dialect
+    place: int = 0
 
     def execute(self, statement: Executable, parameters: Parameters | Sequence[Parameters] = _NONE, /) -> Rows:
         """Run a statement: once, or for each of several sets of parameters, which returns no rows."""

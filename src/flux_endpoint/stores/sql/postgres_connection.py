@@ -6,7 +6,7 @@ Work is written synchronously. It runs in a greenlet, which hands what is to be 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from sqlalchemy import Executable
@@ -15,6 +15,8 @@ from flux_endpoint.stores.sql.compiled import Compiled, Compiler, row_type
 from flux_endpoint.stores.sql.database import Connection, Parameters, Rows
 
 T = TypeVar("T")
+
+_PLACES: Final = 16
 
 
 class PostgresConnection(Connection):
@@ -28,12 +30,14 @@ class PostgresConnection(Connection):
 
     Attributes:
         raw: of the driver.
+        place: see `Connection`; PostgreSQL numbers its processes one after another.
         heard_s: when the server last answered a statement; None before.
     """
 
     def __init__(self, raw: Any, compiler: Compiler, *, is_pooled: bool) -> None:
         self.raw = raw
         self.dialect = compiler.dialect
+        self.place = raw.get_server_pid() % _PLACES
         self.heard_s: float | None = None
         self._compiler = compiler
         self._is_pooled = is_pooled

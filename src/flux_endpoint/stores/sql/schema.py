@@ -226,11 +226,12 @@ Index("ledger_by_key", ledger.c.key_id, ledger.c.seq)
 Index("ledger_by_endpoint", ledger.c.endpoint_id, ledger.c.seq)
 
 # Sums of the ledger, kept with each charge: a bill over years reads thousands of rows instead of millions, and a budget
-# at most 744 for each endpoint.
+# at most 744 for each endpoint; 16 times as many on PostgreSQL.
 charges_by_hour: Final = Table(
     "charges_by_hour",
     metadata,
-    # The hour first, and in SQLite no other order on the disk: the bill of all keys reads neighbours.
+    # The hour first, and in SQLite no other order on the disk: the bill of all keys reads neighbours. Up to 15 ms past
+    # its start: connections that charge one key at the same time have a row each, and need not wait for each other.
     Column("hour_ms", BigInteger, primary_key=True),
     Column("key_id", Text, primary_key=True),
     Column("endpoint_id", Text, primary_key=True),
