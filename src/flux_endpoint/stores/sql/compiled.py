@@ -48,8 +48,8 @@ class Compiled:
     row: Callable[[Iterable[Any]], Any] | None
 
 
-class Compiler:
-    """Compiles statements for one database, each once. For one thread at a time.
+class CompiledTexts:
+    """The statements for one database, each compiled once. For one thread at a time.
 
     Attributes:
         dialect: of that database.
@@ -109,7 +109,7 @@ class Compiler:
         return compiled
 
 
-class CompiledConnection(Compiler, Connection):
+class CompiledConnection(CompiledTexts, Connection):
     """One connection to SQLite, for one thread at a time.
 
     Attributes:

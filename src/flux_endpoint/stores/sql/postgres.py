@@ -25,7 +25,7 @@ from flux_endpoint.stores.sql.database import (
 from flux_endpoint.stores.sql.migrate import upgrade
 from flux_endpoint.stores.sql.notifications import DEAF_RECHECK_S, Notifications
 from flux_endpoint.stores.sql.postgres_connection import PostgresConnection
-from flux_endpoint.stores.sql.postgres_pool import Loan, Lost, PostgresPool
+from flux_endpoint.stores.sql.postgres_pool import Call, Lost, PostgresPool
 from flux_endpoint.stores.sql.signals import Signals
 
 T = TypeVar("T")
@@ -123,8 +123,8 @@ class PostgresDatabase:
     ) -> T:
         """Run work on one connection of the pool, in one transaction."""
 
-        async def run(loan: Loan) -> T:
-            transaction, result = await self._lend(partial(_transact, work), loan, is_bare=is_single)
+        async def run(call: Call) -> T:
+            transaction, result = await self._lend(partial(_transact, work), call, is_bare=is_single)
             # From here and not from `write`: its caller may have left, the commit stands all the same.
             self.signals.fire(transaction.news)
             if transaction.news and self._notifications is not None:
@@ -136,24 +136,24 @@ class PostgresDatabase:
             work_off = run if is_single else partial(_on_a_living_connection, run)
             return await self._answer(work_off, _LONG_S if is_long else ANSWER_S)
 
-    async def _lend(self, work: Callable[[PostgresConnection], T], loan: Loan, *, is_bare: bool) -> T:
+    async def _lend(self, work: Callable[[PostgresConnection], T], call: Call, *, is_bare: bool) -> T:
         assert self._pool is not None
-        return await self._pool.run(work, loan, is_bare=is_bare)
+        return await self._pool.run(work, call, is_bare=is_bare)
 
     async def scrub(self, *, has_deleted: bool) -> None:
         """See `Database.scrub`: the server's own vacuum does it."""
 
-    async def _answer(self, run: Callable[[Loan], Awaitable[T]], silence_s: float) -> T:
+    async def _answer(self, run: Callable[[Call], Awaitable[T]], silence_s: float) -> T:
         """The result of a piece of work, unless the server is silent for too long."""
         if self._is_closed or self._pool is None:
             raise StoreUnavailable("The database is closed")
-        loan = Loan()
-        task = asyncio.ensure_future(run(loan))
+        call = Call()
+        task = asyncio.ensure_future(run(call))
         self._working.add(task)
         task.add_done_callback(self._end)
         began_s = time.monotonic()
         while not task.done():
-            heard_s = None if loan.connection is None else loan.connection.heard_s
+            heard_s = None if call.connection is None else call.connection.heard_s
             silent_since_s, limit_s = (began_s, ANSWER_S) if heard_s is None else (heard_s, silence_s)
             left_s = min(silent_since_s + limit_s, self._patience.until_s()) - time.monotonic()
             if left_s <= 0:
@@ -204,15 +204,15 @@ def _transact(work: Callable[[Transaction], T], connection: PostgresConnection) 
     return transaction, work(transaction)
 
 
-async def _on_a_living_connection(run: Callable[[Loan], Awaitable[T]], loan: Loan) -> T:
+async def _on_a_living_connection(run: Callable[[Call], Awaitable[T]], call: Call) -> T:
     """The result of a piece of work; once more when the connection of the pool was dead before it heard an answer.
 
     So a restarted server costs no failed request, nor a question at each checkout. Nothing can have been committed.
     """
     try:
-        return await run(loan)
+        return await run(call)
     except Lost:
-        return await run(loan)
+        return await run(call)
 
 
 def _bury(task: "asyncio.Task[Any]") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from sqlalchemy import Executable
 
-from flux_endpoint.stores.sql.compiled import Compiled, Compiler, row_type
+from flux_endpoint.stores.sql.compiled import Compiled, CompiledTexts, row_type
 from flux_endpoint.stores.sql.database import Connection, Parameters, Rows
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class PostgresConnection(Connection):
 
     Args:
         raw: of the driver.
-        compiler: shared with other connections.
+        texts: shared with other connections.
         is_pooled: a pooler may hand each transaction to another process of the server: a statement must not have a name
             to be known by.
 
@@ -34,12 +34,12 @@ class PostgresConnection(Connection):
         heard_s: when the server last answered a statement; None before.
     """
 
-    def __init__(self, raw: Any, compiler: Compiler, *, is_pooled: bool) -> None:
+    def __init__(self, raw: Any, texts: CompiledTexts, *, is_pooled: bool) -> None:
         self.raw = raw
-        self.dialect = compiler.dialect
+        self.dialect = texts.dialect
         self.place = raw.get_server_pid() % _PLACES
         self.heard_s: float | None = None
-        self._compiler = compiler
+        self._texts = texts
         self._is_pooled = is_pooled
         # By their texts. There are no more of them than of statements, and of lengths of their lists.
         self._prepared: dict[str, Any] = {}
@@ -84,11 +84,9 @@ class PostgresConnection(Connection):
 
     def _bind(self, statement: Executable, values: Parameters) -> tuple[Compiled, list[Any]]:
         """The statement, and its parameters in their order."""
-        compiled = self._compiler.known.get((statement, tuple(values), ())) or self._compiler.compile(
-            statement, values, ()
-        )
+        compiled = self._texts.known.get((statement, tuple(values), ())) or self._texts.compile(statement, values, ())
         if compiled.lists:
-            compiled, values = self._compiler.expand(compiled, statement, values)
+            compiled, values = self._texts.expand(compiled, statement, values)
         bound = dict(compiled.constants)
         try:
             for name, write in compiled.parameters:

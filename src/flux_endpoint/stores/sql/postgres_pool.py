@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
-from flux_endpoint.stores.sql.compiled import Compiler
+from flux_endpoint.stores.sql.compiled import CompiledTexts
 from flux_endpoint.stores.sql.postgres_connection import PostgresConnection, run_sync
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ class Lost(Exception):
     """The connection was dead before it heard an answer: nothing was committed, unless the work is bare."""
 
 
-class Loan:
-    """Who works with a connection.
+class Call:
+    """One piece of work, from the wait for a connection on.
 
     Attributes:
         connection: None while it is waited for.
@@ -53,23 +53,23 @@ class PostgresPool:
     def __init__(self, connect: Callable[[], Awaitable[Any]], size: int, *, is_pooled: bool) -> None:
         self._connect = connect
         self.is_pooled = is_pooled
-        self._compiler = Compiler(asyncpg_dialect())  # type: ignore[no-untyped-call]
+        self._texts = CompiledTexts(asyncpg_dialect())  # type: ignore[no-untyped-call]
         self._room = asyncio.Semaphore(size)
         self._idle: list[PostgresConnection] = []
 
-    async def run(self, work: Callable[[PostgresConnection], T], loan: Loan, *, is_bare: bool) -> T:
+    async def run(self, work: Callable[[PostgresConnection], T], call: Call, *, is_bare: bool) -> T:
         """The result of work on one connection.
 
         Args:
             work: called with it. What it raises, this raises too.
-            loan: told of the connection.
+            call: told of the connection.
             is_bare: without a transaction around it: each of its statements is one.
 
         Raises:
             Lost: see there.
         """
         async with self._room:
-            connection = loan.connection = await self._take()
+            connection = call.connection = await self._take()
             try:
                 if is_bare and not self.is_pooled:
                     result = await run_sync(work, connection)
@@ -91,7 +91,7 @@ class PostgresPool:
             if not connection.raw.is_closed():
                 connection.heard_s = None
                 return connection
-        return PostgresConnection(await self._connect(), self._compiler, is_pooled=self.is_pooled)
+        return PostgresConnection(await self._connect(), self._texts, is_pooled=self.is_pooled)
 
     async def _recover(self, connection: PostgresConnection, error: BaseException) -> None:
         """Keep a connection whose work has failed if it is sound; else end it, and others that may be like it."""
