@@ -2,12 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Python compiles what is imported when it is first imported; pip would compile six times as many files.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 PIP_FAILED := echo "The installation failed; pip says above why. It needs the network (pip reads HTTPS_PROXY and PIP_INDEX_URL) and some" \
 	"GB of disk in $(VENV) and TMPDIR. Mend that and give the same command again." >&2; exit 1
+# Debian's packages, where they may be installed. Only one apt-get runs at a time, and it reads new lists only where it must.
+APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && export DEBIAN_FRONTEND=noninteractive && flock $(VENV) sh -c \
+	'apt-get install -y -qq "$$@" >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq "$$@" >/dev/null; }' apt
 NODE_CLIENTS := tests/clients/node/node_modules
 NEXT_NODE_CLIENTS := tests/clients/node-22/node_modules
 BROWSER := tests/browser/node_modules
+# What the tests need beside .venv; pip keeps one core busy meanwhile.
+FOR_TESTS := $(addsuffix /.installed,$(NODE_CLIENTS) $(NEXT_NODE_CLIENTS) $(BROWSER)) $(addprefix $(VENV)/,.exiftool .machines .chromium)
 # Options for the command behind the verb, as in: make serve ARGS="--port 9000"
 ARGS ?=
 # How many requests `make fuzz` makes up for each operation of the API.
@@ -30,7 +37,8 @@ install: $(VENV)/.installed-dev ## Install everything for development into .venv
 serve: $(VENV)/.installed-serve ## Install what is missing, then start the server: make serve ARGS="--port 9000"
 	@exec $(BIN)/flux-endpoint serve $(ARGS)
 
-test: lint types $(NODE_CLIENTS)/.installed $(NEXT_NODE_CLIENTS)/.installed $(BROWSER)/.installed $(VENV)/.exiftool $(VENV)/.machines ## Install what is missing, then run every check: style, types, floors, tests
+test: ## Install what is missing, then run every check: style, types, floors, tests
+	@$(MAKE) -s -j 2 lint types $(FOR_TESTS)
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu" -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
 
@@ -100,44 +108,37 @@ tests/clients/%/node_modules/.installed: tests/clients/%/package-lock.json | $(V
 
 # What the tests of the playground need: an accessibility checker, and Chromium. It is the system's, or Debian's package
 # where it may be installed, or else Playwright's own download.
-$(BROWSER)/.installed: tests/browser/package-lock.json | $(VENV)/.node $(VENV)/.installed-dev
+$(BROWSER)/.installed: tests/browser/package-lock.json | $(VENV)/.node
 	@cd tests/browser && npm ci --no-audit --no-fund --loglevel=error
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	@touch $@
+
+$(VENV)/.chromium: | $(VENV)/.installed-dev
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { $(APT) chromium; } || \
 		$(BIN)/playwright install chromium || { \
 		echo "The tests of the playground need Chromium; install it and try again." >&2; exit 1; }
 	@touch $@
 
 # What other programs find in our pictures; the system's, or Debian's package where it may be installed.
 $(VENV)/.exiftool: | $(VENV)/.made
-	@exiftool -ver >/dev/null 2>&1 || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libimage-exiftool-perl >/dev/null; } || { \
+	@exiftool -ver >/dev/null 2>&1 || { $(APT) libimage-exiftool-perl; } || { \
 		echo "The tests of pictures need exiftool; install it and try again." >&2; exit 1; }
 	@touch $@
 
 # What the tests of several machines need: a pooler of PostgreSQL, and clocks that are wrong.
 $(VENV)/.machines: | $(VENV)/.made
-	@{ command -v pgbouncer && command -v faketime; } >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer faketime >/dev/null; } || { \
+	@{ command -v pgbouncer && command -v faketime; } >/dev/null || { $(APT) pgbouncer faketime; } || { \
 		echo "The tests of several machines need PgBouncer and libfaketime; install them and try again." >&2; exit 1; }
 	@touch $@
 
 # Node is the system's, or Debian's package where it may be installed.
 $(VENV)/.node: | $(VENV)/.made
-	@node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && apt-get install -y -qq nodejs npm >/dev/null; } || { \
+	@node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { $(APT) nodejs npm; } || { \
 		echo "The tests of clients and playground need Node 18 or newer with npm; install it and try again." >&2; exit 1; }
 	@touch $@
 
 # Sets the clock of one process: the system's, or Debian's package where it may be installed.
 $(VENV)/.faketime: | $(VENV)/.made
-	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && apt-get install -y -qq faketime >/dev/null; } || { \
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { $(APT) faketime; } || { \
 		echo "The soak moves a clock with libfaketime; install it and try again." >&2; exit 1; }
 	@touch $@
 
