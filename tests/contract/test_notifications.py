@@ -9,6 +9,7 @@ import pytest
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.connect import Stores, open_stores
+from flux_endpoint.stores.sql import notifications
 from tests.contract.samples import DEV, LEASE_S, sample_job, until
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ async def test_whoever_is_alone_tells_nobody_until_another_gateway_comes(postgre
     here = await open_stores(postgres_url, clock)
     await hear_only(here)
     # It has heard nobody for long.
-    here.database._notifications._others_heard_s = -math.inf
+    here.database._notifications._others_until_s = -math.inf
     await here.jobs.enqueue(sample_job(clock))
     there = await open_stores(postgres_url, clock)
     await hear_only(there)
@@ -72,6 +73,21 @@ async def test_whoever_is_alone_tells_nobody_until_another_gateway_comes(postgre
     await onlooker.close()
     await here.close()
     await there.close()
+
+
+async def test_a_gateway_that_comes_knows_at_once_whether_it_is_alone(postgres_url, clock, monkeypatch):
+    # Nobody beats because it is time to.
+    monkeypatch.setattr(notifications, "_BEAT_S", NEVER_S)
+    monkeypatch.setattr(notifications, "_ANSWERED_S", 0.5)
+    gateways = []
+    for _ in range(3):
+        gateways.append(stores := await open_stores(postgres_url, clock))
+        await hear_only(stores)
+        await asyncio.sleep(1)
+        assert stores.database._notifications._is_alone is (len(gateways) == 1)
+    await assert_woken(gateways[2], gateways[0], clock, "third")
+    for stores in gateways:
+        await stores.close()
 
 
 def next_of(queue: "asyncio.Queue[str]") -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -22,6 +23,10 @@ DEAF_RECHECK_S: Final = 0.5
 _BEAT_S: Final = 5.0
 # Nobody else was heard for so long: nobody has to be told.
 _ALONE_S: Final = 3 * _BEAT_S
+# A gateway that has come, and listens, was answered by others by then.
+_ANSWERED_S: Final = 1.0
+# What comes up so soon after something was told is told together. At rest nothing waits for that.
+_TOGETHER_S: Final = 0.01
 _PAUSE_S: Final = 1.0
 # What could not be told while PostgreSQL was away, at most; its sleepers look by themselves.
 _MAX_UNTOLD: Final = 10_000
@@ -34,7 +39,8 @@ class Notifications:
     """Hears what other gateways have committed, on a connection of its own, and tells them what this one has.
 
     After the commit and not in it: a transaction that notifies holds a lock of the whole server until it is on the
-    disk, so writers would commit one after another. What comes up while something is being told is told together, next.
+    disk, so writers would commit one after another. What comes up while something is being told, and for a moment
+    after, is told together, next.
     If a process dies between its commit and that, sleepers elsewhere find out when they look by themselves.
 
     Args:
@@ -48,9 +54,10 @@ class Notifications:
         self._sender = secrets.token_hex(4)
         self._untold: dict[Channel, None] = {}
         self._stir = asyncio.Event()
-        # By the time of the event loop. A gateway that has just come cannot know yet that it is alone.
-        self._others_heard_s = asyncio.get_running_loop().time()
-        self._self_heard_s = 0.0
+        # By the time of the event loop. Until then others are supposed to listen: who has just come cannot know yet.
+        self._others_until_s = math.inf
+        self._self_heard_s = self._beat_due_s = 0.0
+        self._known: set[str] = {self._sender}
 
     def tell(self, channels: Iterable[Channel]) -> None:
         """Have the other gateways told of what has been committed, if there are any. Only from the event loop."""
@@ -60,7 +67,7 @@ class Notifications:
 
     @property
     def _is_alone(self) -> bool:
-        return asyncio.get_running_loop().time() - self._others_heard_s > _ALONE_S
+        return asyncio.get_running_loop().time() > self._others_until_s
 
     async def run(self) -> None:
         """Listen and tell until cancelled; after a loss, anew. While nobody listens, sleepers look more often."""
@@ -76,14 +83,14 @@ class Notifications:
         try:
             connection.add_termination_listener(lambda _: self._stir.set())
             await connection.add_listener(_NAME, self._hear)
-            is_trusted, beat_due_s = False, 0.0
+            is_trusted, self._beat_due_s = False, 0.0
             while not connection.is_closed():
                 self._stir.clear()
                 telling, self._untold = self._untold, {}
                 began_s = loop.time()
-                if is_beating := began_s >= beat_due_s:
+                if is_beating := began_s >= self._beat_due_s:
                     telling[_BEAT] = None
-                    beat_due_s = began_s + _BEAT_S
+                    self._beat_due_s = began_s + _BEAT_S
                 if telling:
                     told = [f"{self._sender}|{channel.kind}|{channel.name[:_MAX_NAME_CHARS]}" for channel in telling]
                     await connection.execute(_NOTIFY, told, timeout=ANSWER_S)
@@ -93,9 +100,12 @@ class Notifications:
                     # What was told before nobody has heard.
                     self._trust(_HEARING_RECHECK_S)
                     is_trusted = True
+                    known_s = 0.0 if self._others_until_s == math.inf else self._others_until_s
+                    self._others_until_s = max(known_s, loop.time() + _ANSWERED_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(beat_due_s):
+                    async with asyncio.timeout_at(self._beat_due_s):
                         await self._stir.wait()
+                await asyncio.sleep(began_s + _TOGETHER_S - loop.time())
         finally:
             connection.terminate()
             self._trust(DEAF_RECHECK_S)
@@ -110,7 +120,12 @@ class Notifications:
         if sender == self._sender:
             self._self_heard_s = now_s
             return
-        was_alone, self._others_heard_s = self._is_alone, now_s
+        if sender not in self._known:
+            # It has just come, and waits for an answer.
+            self._known.add(sender)
+            self._beat_due_s = 0.0
+            self._stir.set()
+        was_alone, self._others_until_s = self._is_alone, now_s + _ALONE_S
         channel = Channel(kind, channel_name)
         if was_alone:
             # It has listened for longer than this gateway has known of it.
