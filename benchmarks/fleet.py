@@ -2,8 +2,8 @@
 
 No job draws anything (`MODEL=fake:0`), so that gateways and database are what is measured; each gateway has one worker,
 and jobs of one gateway are drawn by the workers of both. 16 clients hold a `/runsync` each, shared out evenly. Builds
-and peers take turns, round after round. Load, gateways, workers and PostgreSQL share the machine: two gateways on two
-cores cannot be twice as fast as one.
+and peers take turns, and who was last in a round is first in the next; figures are medians of the rounds. Load,
+gateways, workers and PostgreSQL share the machine: two gateways on two cores cannot be twice as fast as one.
 
     python -m benchmarks.fleet --base ../another-checkout
 """
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fleet_claims import claims_per_s
-from benchmarks.fleet_parts import Gateway, Postgres, gateways, postgres, seconds_since
+from benchmarks.fleet_parts import Gateway, Postgres, gateways, in_turn, postgres, seconds_since
 from benchmarks.load import Connection, measure, until_ready
 from benchmarks.machine import describe_machine
 
@@ -61,16 +61,16 @@ async def measure_load(server: Postgres, checkouts: Sequence[Path], rounds: int,
     result: dict[str, Any] = {}
     for name, count in (("sqlite", 1), ("postgresql", 1), ("postgresql", 2)):
         found: dict[str, list[dict[str, float]]] = {}
-        for _ in range(rounds):
-            for checkout in checkouts:
+        for number in range(rounds):
+            for checkout in in_turn(checkouts, number):
                 url = server.new_database() if name == "postgresql" else None
                 with gateways(checkout, count, url, WORKERS=1) as started:
                     await all_ready(started)
                     found.setdefault(build_name(checkout), []).append(await load(started, seconds))
         result[f"{name}, {count} gateway{'s' if count > 1 else ''}"] = {
             build: {
-                "jobs_per_s": max(each["jobs_per_s"] for each in runs),
-                "p95_ms": min(each["p95_ms"] for each in runs),
+                "jobs_per_s": round(median(each["jobs_per_s"] for each in runs), 1),
+                "p95_ms": round(median(each["p95_ms"] for each in runs), 1),
                 "runs": runs,
             }
             for build, runs in found.items()
@@ -177,7 +177,7 @@ async def run(arguments: argparse.Namespace, checkouts: Sequence[Path]) -> dict[
             "load": lambda: measure_load(server, checkouts, arguments.rounds, arguments.seconds),
             "idle": lambda: measure_idle(server, checkouts, arguments.idle_seconds),
             "recovery": lambda: measure_recovery(server, ROOT),
-            "claims": lambda: claims_per_s(server, arguments.rounds, arguments.jobs),
+            "claims": lambda: claims_per_s(server, arguments.claim_rounds, arguments.jobs),
         }
         for part in arguments.parts:
             measured[part] = await steps[part]()
@@ -209,10 +209,11 @@ def show(measured: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="another checkout, such as the build before")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="of load, per build and round")
+    parser.add_argument("--rounds", type=int, default=8, help="of load")
+    parser.add_argument("--claim-rounds", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=5, help="of load, per build and round")
     parser.add_argument("--idle-seconds", type=float, default=20)
-    parser.add_argument("--jobs", type=int, default=1_000, help="to be claimed, per round")
+    parser.add_argument("--jobs", type=int, default=500, help="to be claimed, per round")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import procrastinate
 
-from benchmarks.fleet_parts import Postgres, seconds_since
+from benchmarks.fleet_parts import Postgres, in_turn, seconds_since
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.stores.connect import open_stores
@@ -76,8 +76,9 @@ async def peers(url: str, jobs: int) -> float:
 
 async def claims_per_s(server: Postgres, rounds: int, jobs: int) -> dict[str, list[float]]:
     """Claims a second in each round, by who claims; each commits one job at a time, from 8 places at once."""
-    found: dict[str, list[float]] = {"this build": [], "procrastinate": []}
-    for _ in range(rounds):
-        found["this build"].append(round(await ours(server.new_database(), jobs), 1))
-        found["procrastinate"].append(round(await peers(server.new_database(), jobs), 1))
+    claimers = {"this build": ours, "procrastinate": peers}
+    found: dict[str, list[float]] = {name: [] for name in claimers}
+    for number in range(rounds):
+        for name in in_turn(list(claimers), number):
+            found[name].append(round(await claimers[name](server.new_database(), jobs), 1))
     return found

@@ -7,13 +7,15 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.load import Target, free_port, plain_environment
+
+T = TypeVar("T")
 
 ENDPOINT = "/v2/black-forest-labs-flux-1-dev"
 KEY = secrets.token_hex()
@@ -111,6 +113,11 @@ def gateways(checkout: Path, count: int, database_url: str | None, **settings: o
             # One after another: the first makes tables and key.
             gateway.wait_until_it_listens()
         yield started
+
+
+def in_turn(those: Sequence[T], number: int) -> Sequence[T]:
+    """In their order in rounds of an even number, the other way round in the others: nobody is always first."""
+    return those[::-1] if number % 2 else those
 
 
 def seconds_since(start_s: float) -> float:
