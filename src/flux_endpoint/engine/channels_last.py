@@ -96,19 +96,19 @@ class ChannelsLastDecoder:
 
     def _upsampler(self, layer: Any) -> _Sliced:
         """Each pixel twice in both directions, then a convolution of 3 x 3: together one of 2 x 2, of half the work."""
-        weight, bias = _before_doubling(layer.weight), layer.bias.repeat(4)
-        convolution = convolution_of(weight.to(self._dtype), bias.to(self._dtype))
+        channels, bias = len(layer.bias), layer.bias.to(self._dtype).repeat(2)
+        upper, lower = (convolution_of(half, bias) for half in _before_doubling(layer.weight).to(self._dtype).chunk(2))
 
         def upsampler(hidden: Tensor) -> Slices:
             yield from pause_before(hidden)
             _, _, height, width = hidden.shape
-            # Of each corner at which four pixels meet: the four pixels of the result around it.
-            corners = convolution(hidden).permute(0, 2, 3, 1).view(height + 1, width + 1, 2, 2, -1)
-            doubled = corners.new_empty(height, 2, width, 2, corners.shape[-1])
-            for row, rows in enumerate((slice(0, height), slice(1, None))):
-                for column, columns in enumerate((slice(0, width), slice(1, None))):
-                    doubled[:, row, :, column] = corners[rows, columns, 1 - row, 1 - column]
-            return doubled.view(1, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+            doubled = hidden.new_empty(height, 2, 2 * width * channels)
+            # Of each corner at which four pixels meet, the two pixels of the result above it, and those below. A row of
+            # corners is a row of the result, and a pixel more at either end.
+            for row, convolution, rows in ((1, upper, slice(1, None)), (0, lower, slice(height))):
+                corners = convolution(hidden).permute(0, 2, 3, 1).reshape(height + 1, -1)
+                doubled[:, row] = corners[rows, channels:-channels]
+            return doubled.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
         return upsampler
 
