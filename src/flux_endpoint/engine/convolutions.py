@@ -14,8 +14,10 @@ _LANES: Final = 16
 # Pixels that may be computed at once.
 _AT_ONCE: Final = (2, 4)
 _CLEARLY: Final = 0.9
+# For smaller maps torch computes float32 by kernels of its own, in another order.
+_FEWEST_PIXELS: Final = 64 * 64
 # Maps that ways are compared on, (height, width): the first also for their time.
-_CHECKED: Final = ((32, 512), (3, 64))
+_CHECKED: Final = ((32, 512), (64, 64))
 
 
 def convolution_of(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
@@ -74,7 +76,7 @@ def _several_at_once(weight: Tensor, bias: Tensor, pixels: int) -> Callable[[Ten
 
     def several(hidden: Tensor) -> Tensor:
         _, _, rows, columns = hidden.shape
-        if columns % pixels:
+        if columns % pixels or rows * columns < _FEWEST_PIXELS:
             return plain(hidden)
         result = functional.conv2d(hidden, kernel, biases, stride=(1, pixels), padding=1)
         return result.permute(0, 2, 3, 1).reshape(1, rows, columns, channels).permute(0, 3, 1, 2)
