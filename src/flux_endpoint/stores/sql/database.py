@@ -132,7 +132,8 @@ class Database(Protocol):
 
         Args:
             work: called with the transaction.
-            is_single: it runs one statement, which needs no transaction around it: two trips less to PostgreSQL.
+            is_single: it runs one statement, which needs no transaction around it: two trips less to PostgreSQL, two
+                statements less of SQLite.
             is_heavy: it may change more than a few rows found by an index, or big ones; SQLite then uses a thread.
             is_long: it is so heavy that a healthy server may be silent for more than `ANSWER_S`.
 

@@ -21,7 +21,7 @@ from flux_endpoint.stores.fleets.protocol import Leadership
 from flux_endpoint.stores.sql.compiled import CompiledConnection
 from flux_endpoint.stores.sql.database import ANSWER_S, Connection, Patience, Transaction, errors_translated
 from flux_endpoint.stores.sql.migrate import upgrade
-from flux_endpoint.stores.sql.signals import News, Signals
+from flux_endpoint.stores.sql.signals import Signals
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ _RECHECK_S: Final = 5.0
 _READERS: Final = 4
 # All there are.
 _STATEMENTS: Final = 512
+# A plain BEGIN would take the lock at the first change, and fail if another process changed something between.
+_BEGIN: Final = "BEGIN IMMEDIATE"
 
 _PRAGMAS: Final = (
     # Readers and the writer do not wait for each other.
@@ -146,18 +148,23 @@ class SqliteDatabase:
         if self._writes % _WRITES_PER_CHECKPOINT == 0:
             self._write_thread.submit(self._checkpoint)
         if not (is_heavy or is_long or self._here is None):
+            transaction = Transaction(self._here)
             try:
-                done = _transact(self._here, work)
+                if not is_single:
+                    self._here.raw.execute(_BEGIN)
+                # Commits, or rolls back; a statement by itself is a transaction.
+                with self._here.raw:
+                    result = work(transaction)
             except sqlite3.Error as error:
-                raise self._told("writing", error) from error
-            if done is not None:
+                if not _is_busy(error):
+                    raise self._told("writing", error) from error
+            else:
                 if self._outage.is_on:
                     self._outage.answered("writing")
-                result, news = done
-                if news:
-                    self.signals.fire(news)
+                if transaction.news:
+                    self.signals.fire(transaction.news)
                 return result
-        # Also what waits behind others in the thread has its answer in time.
+        # Another connection is writing. Also what waits behind others in the thread has its answer in time.
         give_up_s = self._patience.until_s()
         with self._outage.observe("writing"):
             return await self._run(self._write_thread, partial(self._write_in_thread, work, give_up_s))
@@ -173,13 +180,19 @@ class SqliteDatabase:
     def _write_in_thread(self, work: Callable[[Transaction], T], give_up_s: float) -> T:
         # Tried once in any case: when this thread comes late, the file need not be held by anybody.
         left_ms = max(1, round((give_up_s - time.monotonic()) * 1_000))
-        done = _transact(self._patient_writer(left_ms), work)
-        if done is None:
-            raise StoreUnavailable("The database did not answer: it is locked by another process")
-        result, news = done
-        if news:
+        writer = self._patient_writer(left_ms)
+        transaction = Transaction(writer)
+        try:
+            writer.raw.execute(_BEGIN)
+            with writer.raw:
+                result = work(transaction)
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise
+            raise StoreUnavailable("The database did not answer: it is locked by another process") from error
+        if transaction.news:
             # From here and not from `write`: its caller may have been cancelled, the commit stands all the same.
-            self._loop.call_soon_threadsafe(self.signals.fire, news)
+            self._loop.call_soon_threadsafe(self.signals.fire, transaction.news)
         return result
 
     def _patient_writer(self, busy_timeout_ms: int) -> CompiledConnection:
@@ -235,23 +248,7 @@ class SqliteDatabase:
             connection.close()
 
 
-def _transact(connection: CompiledConnection, work: Callable[[Transaction], T]) -> tuple[T, News] | None:
-    """Run work in one transaction; None, and nothing run, when another connection writes for longer than this waits."""
-    try:
-        # A plain BEGIN would take the lock at the first change, and fail if another process changed something between.
-        connection.raw.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        # The low byte: above it stands why.
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            return None
-        raise
-    transaction = Transaction(connection)
-    try:
-        result = work(transaction)
-        connection.raw.execute("COMMIT")
-    except BaseException:
-        # Some errors make SQLite do so by itself.
-        if connection.raw.in_transaction:
-            connection.raw.execute("ROLLBACK")
-        raise
-    return result, transaction.news
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection writes for longer than this one waits: nothing was done."""
+    # The low byte: above it stands why.
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_BUSY
