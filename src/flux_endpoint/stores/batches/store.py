@@ -21,7 +21,7 @@ from flux_endpoint.stores.accounts.budget import require_budget
 from flux_endpoint.stores.batches import statements as sql
 from flux_endpoint.stores.jobs import statements as job_sql
 from flux_endpoint.stores.jobs.endings import ended
-from flux_endpoint.stores.jobs.records import bucket_value, to_job
+from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
 
@@ -285,7 +285,7 @@ def _add(connection: Connection, batch_id: str, requests: Sequence[BatchRequest]
             "ttl_ms": request.policy.ttl_ms,
             "low_priority": int(request.policy.low_priority),
             "webhook": request.webhook,
-            "bucket": bucket_value(request.bucket),
+            "bucket": None if request.bucket is None else dataclasses.asdict(request.bucket),
             "warnings": list(request.warnings) or None,
         }
         for request in requests

@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from flux_endpoint.core.affinity import Affinity, WaitingJob, in_turn, lora_set
@@ -13,8 +15,9 @@ from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.accounts.budget import charge
 from flux_endpoint.stores.jobs import chunk_statements as chunk_sql
 from flux_endpoint.stores.jobs import statements as sql
-from flux_endpoint.stores.jobs.endings import ended, name_picture, waits_again
+from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.records import to_job
+from flux_endpoint.stores.pictures.statements import NAME
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction
 
@@ -70,13 +73,14 @@ class SqlClaims:
         for _ in range(_CLAIM_ATTEMPTS):
             rows = await self._database.write(claim, is_heavy=self._database.has_big_rows, is_single=takes_oldest)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
-            if rows or not await self._database.read(self._is_work_waiting(values["endpoints"], at_most, affinity)):
+            waiting = {"endpoints": values["endpoints"], "now_ms": now_ms}
+            if rows or not await self._database.read(_look(waiting, at_most, affinity)):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
             self._database.has_big_rows = True
         return [
             Claim(to_job(row), row.worker_id, row.claim_token, expires_ms)
-            for row in sorted(rows, key=lambda row: (row.created_ms, row.seq))
+            for row in sorted(rows, key=attrgetter("created_ms", "seq"))
         ]
 
     async def get(self, job_id: str, endpoint_ids: Collection[str]) -> Job:
@@ -93,24 +97,14 @@ class SqlClaims:
 
     async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
-        endpoints = list(endpoint_ids)
-        is_work_waiting = self._is_work_waiting(endpoints, at_most)
-        with self._database.signals.listen(*map(channels.jobs_on, endpoints), timeout_s=timeout_s) as listener:
-            while not await self._database.read(is_work_waiting):
+        # A job whose time ends during the wait may count as one that waits: it cannot be claimed.
+        values = {"endpoints": list(endpoint_ids), "now_ms": self._clock.now_ms()}
+        look = _look(values, at_most)
+        with self._database.signals.listen(*map(channels.jobs_on, endpoint_ids), timeout_s=timeout_s) as listener:
+            while not await self._database.read(look):
                 if not await listener.sleep():
                     return False
         return True
-
-    def _is_work_waiting(
-        self, endpoints: Sequence[str], at_most: int | None, affinity: Affinity | None = None
-    ) -> Callable[[Connection], bool]:
-        def look(connection: Connection) -> bool:
-            values = {"endpoints": endpoints, "now_ms": self._clock.now_ms()}
-            if at_most is not None or affinity is not None:
-                return bool(_chosen(connection, values, at_most, affinity))
-            return connection.execute(sql.IS_JOB_WAITING, values).first is not None
-
-        return look
 
     async def renew(self, worker_id: str, job_ids: Collection[str], lease_s: float) -> frozenset[str]:
         """See `ClaimStore.renew`."""
@@ -143,7 +137,10 @@ class SqlClaims:
             job = ended(transaction, row)
             if isinstance(outcome, Completed):
                 for key in outcome.pictures:
-                    name_picture(transaction, job, key)
+                    # One that was reserved for a claim is its job's from now on: nobody takes it for an orphan.
+                    named = {"job": job.id, "claim": job.claim_token, "picture": key}
+                    if transaction.connection.execute(NAME, named).rowcount == 0:
+                        raise LeaseLost(f"The picture of the job {job.id} is not here any more")
                 charge(transaction.connection, job, now_ms)
             return job
 
@@ -277,6 +274,15 @@ class SqlClaims:
             return dataclasses.replace(_swept(transaction, lost), timed_out=tuple(timed_out))
 
         return await self._database.write(sweep, is_long=True)
+
+
+def _look(
+    values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None = None
+) -> Callable[[Connection], Sequence[Any]]:
+    """Finds one or more jobs that a worker may be handed; nothing where none waits."""
+    if at_most is not None or affinity is not None:
+        return partial(_chosen, values=values, at_most=at_most, affinity=affinity)
+    return methodcaller("execute", sql.IS_JOB_WAITING, values)
 
 
 def _chosen(

@@ -1,10 +1,8 @@
 """What follows, in the same transaction, when a job becomes terminal or goes back to the queue."""
 
-from flux_endpoint.core.errors import LeaseLost
 from flux_endpoint.core.job import Job
 from flux_endpoint.stores.jobs.chunk_statements import FORGET
 from flux_endpoint.stores.jobs.records import to_job
-from flux_endpoint.stores.pictures.statements import NAME
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Row, Transaction
 from flux_endpoint.stores.webhooks.store import add_delivery
@@ -25,17 +23,6 @@ def ended(transaction: Transaction, row: Row) -> Job:
     if row.webhook is not None:
         add_delivery(transaction, row)
     return job
-
-
-def name_picture(transaction: Transaction, job: Job, key: str) -> None:
-    """Make a picture that was reserved for a claim its job's: from now on nobody takes it for an orphan.
-
-    Raises:
-        LeaseLost: it is not reserved (any more).
-    """
-    values = {"job": job.id, "claim": job.claim_token, "picture": key}
-    if transaction.connection.execute(NAME, values).rowcount == 0:
-        raise LeaseLost(f"The picture of the job {job.id} is not here any more")
 
 
 def waits_again(transaction: Transaction, row: Row) -> None:

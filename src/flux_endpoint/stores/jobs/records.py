@@ -32,7 +32,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "ttl_ms": job.policy.ttl_ms,
         "low_priority": int(job.policy.low_priority),
         "webhook": job.webhook,
-        "bucket": bucket_value(job.bucket),
+        "bucket": None if job.bucket is None else asdict(job.bucket),
         "retention_ms": job.retention_ms,
         "expires_ms": job.expires_ms,
         "progress": None if job.progress is None else dict(job.progress),
@@ -42,11 +42,6 @@ def job_values(job: Job) -> dict[str, Any]:
         "warnings": list(job.warnings) or None,
         "traceparent": job.traceparent,
     }
-
-
-def bucket_value(bucket: Bucket | None) -> dict[str, str | None] | None:
-    """A bucket as it is kept in a column."""
-    return None if bucket is None else asdict(bucket)
 
 
 def to_job(row: Row) -> Job:
