@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from flux_endpoint.core.acceleration import Acceleration
@@ -159,6 +160,8 @@ class GenerationRequest:
             raise InvalidRequest(f"Invalid request: not a complete FLUX job: {error}") from None
 
 
+# Draws a seed.
+random_seed: Final[Callable[[], int]] = partial(secrets.randbelow, MAX_SEED + 1)
 _OF_CONTROLNET: Final = frozenset(OF_CONTROLNET)
 # Nothing to choose: requests that are equal but for this are one.
 _WITHOUT_NEGATIVE: Final = {"negative_mode": NegativeMode.CFG}
@@ -169,11 +172,6 @@ _WITHOUT_CONTROLNET: Final = dict.fromkeys(OF_CONTROLNET[1:])
 def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
     """Of the pictures of one job; after `MAX_SEED` comes 0."""
     return tuple((first + number) % (MAX_SEED + 1) for number in range(num_images))
-
-
-def random_seed() -> int:
-    """A seed drawn at random."""
-    return secrets.randbelow(MAX_SEED + 1)
 
 
 def parse_input(

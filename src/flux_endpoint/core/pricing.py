@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 # Prices are shown and charged to the hundred-millionth of a dollar, as Runpod's samples do (0.02097152).
 COST_QUANTUM_USD: Final = Decimal("0.00000001")
 _UNITS_PER_USD: Final = 100_000_000
 _PIXELS_PER_MEGAPIXEL: Final = 1_000_000
+# Pictures of one size cost the same: of most jobs the amount is one that was converted before.
+_AMOUNTS: Final = 1_024
 
 
 class PriceUnit(StrEnum):
@@ -27,6 +30,7 @@ class Price:
     unit: PriceUnit
 
 
+@lru_cache(_AMOUNTS)
 def image_cost_usd(price: Price, width_px: int, height_px: int) -> Decimal:
     """Price of one finished picture of the size asked for; steps do not change it.
 
@@ -60,6 +64,7 @@ def show_usd(amount_usd: Decimal) -> str:
     return text[:-6] + text[-6:].rstrip("0")
 
 
+@lru_cache(_AMOUNTS)
 def usd_to_units(amount_usd: Decimal) -> int:
     """An amount as whole hundred-millionths of a dollar: how databases without decimals keep it exact.
 
@@ -72,6 +77,7 @@ def usd_to_units(amount_usd: Decimal) -> int:
     return int(units)
 
 
+@lru_cache(_AMOUNTS)
 def units_to_usd(units: int) -> Decimal:
     """The inverse of `usd_to_units`."""
     return (Decimal(units) / _UNITS_PER_USD).quantize(COST_QUANTUM_USD)
