@@ -3,9 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import obstore
 import pytest
 
-from flux_endpoint.core.errors import ImagesRefused, StoreUnavailable
+from flux_endpoint.core.errors import StoreUnavailable
 from tests.api.asking import status
 from tests.api.conftest import DEV, PNG_BYTES, Gateway, HandWorker, ThirdPartyWorker
 
@@ -128,8 +129,8 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
         asleep.put_nowait(seconds)
         await naps.get()
 
-    async def refuse(*_: object) -> None:
-        raise ImagesRefused("the image store has no such bucket or folder")
+    async def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("the folder is gone")
 
     monkeypatch.setattr(images, "_sleep", sleep)
     watching = asyncio.create_task(images.recheck())
@@ -138,8 +139,7 @@ async def test_a_store_that_refuses_makes_the_gateway_unready_until_it_is_well(
     ready = await client.get("/readyz", headers={"Authorization": ""})
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
     with monkeypatch.context() as patch:
-        patch.setattr(images._images, "save", refuse)
-        patch.setattr(images._images, "check", refuse)
+        patch.setattr(obstore, "put_async", refuse)
         reply = await worker.deliver(job)
         assert (reply.status_code, reply.json()) == (503, {"error": "the image store has no such bucket or folder"})
         naps.put_nowait(None)

@@ -89,7 +89,7 @@ def new_latents_key() -> str:
 def is_kept_key(name: str) -> bool:
     """Whether `name` has the form of what we keep: of a picture, or of latents."""
     found = _KEY.fullmatch(name)
-    return found is not None and (found[1] == _LATENTS or format_of_image_key(name) is not None)
+    return found is not None and found[1] in (_LATENTS, *(row.extension for row in IMAGE_FORMATS.values()))
 
 
 def is_source_key(name: str) -> bool:

@@ -38,6 +38,7 @@ _DELETES_AT_ONCE: Final = 32
 _NO_BUCKET: Final = "NoSuchBucket"
 _CHUNK_BYTES: Final = 256 * 1024
 _OWNER_ONLY: Final = 0o700
+_NO_PICTURE: Final = "There is no such picture"
 
 
 def open_image_store(url: str) -> "ObjectImageStore":
@@ -89,10 +90,12 @@ class ObjectImageStore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._outage = Outage("the image store")
+        self.problem: str | None = None
 
     async def save(self, key: str, data: bytes) -> None:
         """See `ImageStore.save`. A file gets its name only when it is complete."""
-        _check_key(key)
+        if not is_kept_key(key):
+            raise ImageGone(_NO_PICTURE)
         with self._asking("saving", is_writing=True):
             # In one piece, whatever its size: a bucket shows it whole or not at all.
             await obstore.put_async(self._store, key, data, use_multipart=False)
@@ -101,7 +104,7 @@ class ObjectImageStore:
         """See `ImageStore.stat`."""
         image_format = format_of_image_key(key)
         if image_format is None:
-            raise ImageGone("There is no such picture")
+            raise ImageGone(_NO_PICTURE)
         with self._asking("reading"):
             found = await obstore.head_async(self._store, key)
         return StoredImage(
@@ -114,7 +117,8 @@ class ObjectImageStore:
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """See `ImageStore.read`. Errors come with the first piece."""
-        _check_key(key)
+        if not is_kept_key(key):
+            raise ImageGone(_NO_PICTURE)
         with self._asking("reading"):
             found = await obstore.get_async(self._store, key)
             async for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
@@ -122,7 +126,8 @@ class ObjectImageStore:
 
     async def sign(self, key: str, seconds: int) -> str:
         """See `ImageStore.sign`."""
-        _check_key(key)
+        if not is_kept_key(key):
+            raise ImageGone(_NO_PICTURE)
         if not 0 < seconds <= MAX_SIGNED_S:
             raise ValueError(f"A signature lives for 1 to {MAX_SIGNED_S} seconds, not {seconds}")
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):
@@ -134,7 +139,8 @@ class ObjectImageStore:
 
     async def delete(self, key: str) -> None:
         """See `ImageStore.delete`."""
-        _check_key(key)
+        if not is_kept_key(key):
+            raise ImageGone(_NO_PICTURE)
         with self._asking(None):
             await self._delete(key)
 
@@ -148,8 +154,8 @@ class ObjectImageStore:
             found = await obstore.get_async(self._store, key)
             read = bytes(await found.bytes_async())
             await self._delete(key)
-        if read != written:
-            raise StoreUnavailable("The image store does not give back what it was given")
+            if read != written:
+                raise StoreUnavailable("The image store does not give back what it was given")
 
     async def sweep(self, saved_before_ms: int, sources_before_ms: int) -> int:
         """See `ImageStore.sweep`. Files that are no pictures of ours are left alone: a bucket may be shared."""
@@ -172,11 +178,15 @@ class ObjectImageStore:
             yield
         except (BaseError, OSError) as error:
             ours = _translated(error, is_writing=is_writing)
+            if is_writing and isinstance(ours, ImagesRefused):
+                self.problem = str(ours)
             if what is not None and isinstance(ours, StoreUnavailable):
                 self._outage.failed(what, ours)
             elif what is not None:
                 self._outage.answered(what)
             raise ours from error
+        if is_writing:
+            self.problem = None
         if what is not None and self._outage.is_on:
             self._outage.answered(what)
 
@@ -187,11 +197,6 @@ class ObjectImageStore:
             # Another gateway sweeps the same folder.
             return False
         return True
-
-
-def _check_key(key: str) -> None:
-    if not is_kept_key(key):
-        raise ImageGone("There is no such picture")
 
 
 def _to_ms(moment: datetime) -> int:

@@ -36,7 +36,12 @@ class ImageStore(Protocol):
 
     Every method may raise `StoreUnavailable`: the disk or bucket did not answer or is full; `ImagesRefused` when it has
     said that there is no such bucket, or that it is not for us.
+
+    Attributes:
+        problem: why no picture can be kept, as it said to whoever last wrote; None while nothing is known against it.
     """
+
+    problem: str | None
 
     async def save(self, key: str, data: bytes) -> None:
         """Keep the bytes under the key; there for every reader on return, never half-visible.

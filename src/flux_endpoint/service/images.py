@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from flux_endpoint.core.clock import Clock
-from flux_endpoint.core.errors import ImageGone, ImagesRefused, StoreUnavailable
+from flux_endpoint.core.errors import ImageGone, StoreUnavailable
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, new_image_key
 from flux_endpoint.core.job import TTL_MS
 from flux_endpoint.images.protocol import ImageStore, StoredImage
@@ -47,12 +47,11 @@ class ImageService:
         self._retention_ms = round(retention_days * MS_PER_DAY)
         self.signs = signs
         self._sleep = sleep
-        self._problem: str | None = None
 
     @property
     def problem(self) -> str | None:
-        """Why no picture can be kept, as the image store last said; None while nothing is known against it."""
-        return self._problem
+        """Why no picture can be kept; None while nothing is known against it."""
+        return self._images.problem
 
     async def save(self, key: str, data: bytes) -> None:
         """Keep a picture; durable on return.
@@ -61,8 +60,7 @@ class ImageService:
             ImagesRefused: there is no such bucket, or we may not use it.
             StoreUnavailable: the image store did not answer, or is full.
         """
-        with self._noting_refusals():
-            await self._images.save(key, data)
+        await self._images.save(key, data)
 
     async def delete(self, key: str) -> None:
         """Delete a picture, if it is there."""
@@ -74,14 +72,13 @@ class ImageService:
         Raises:
             StoreUnavailable: one of these failed; the text says why in one line.
         """
-        with self._noting_refusals():
-            await self._images.check()
+        await self._images.check()
 
     async def recheck(self) -> None:
         """Until cancelled, find out when an image store that refused is well again; else nobody may ask it."""
         while True:
             await self._sleep(_CHECK_PERIOD_S)
-            if self._problem is not None:
+            if self._images.problem is not None:
                 with contextlib.suppress(StoreUnavailable):
                     await self.check()
 
@@ -135,12 +132,3 @@ class ImageService:
         now_ms = self._clock.now_ms()
         # Whatever clients may see of them: a job that still waits needs those that were sent with it.
         return await self._images.sweep(now_ms - self._retention_ms, now_ms - max(self._retention_ms, _SOURCES_MS))
-
-    @contextlib.contextmanager
-    def _noting_refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except ImagesRefused as error:
-            self._problem = str(error)
-            raise
-        self._problem = None

@@ -8,7 +8,7 @@ from flux_endpoint.core.drafts import KEPT_LATENTS, read_header
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, format_of, new_image_key, new_latents_key
 from flux_endpoint.core.job import Completed, Job
-from flux_endpoint.service.images import ImageService
+from flux_endpoint.images.protocol import ImageStore
 from flux_endpoint.service.uploads import Uploads
 from flux_endpoint.stores.jobs.protocol import ClaimStore
 from flux_endpoint.stores.pictures.protocol import PictureStore
@@ -24,7 +24,7 @@ class Pictures:
         uploads: carries them to buckets of clients.
     """
 
-    def __init__(self, claims: ClaimStore, store: PictureStore, images: ImageService, uploads: Uploads) -> None:
+    def __init__(self, claims: ClaimStore, store: PictureStore, images: ImageStore, uploads: Uploads) -> None:
         self._claims = claims
         self._store = store
         self._images = images

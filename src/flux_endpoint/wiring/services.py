@@ -7,7 +7,6 @@ from typing import Any
 
 from flux_endpoint.api.dialects.registry import webhook_body
 from flux_endpoint.api.services import Services
-from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.job import Job
@@ -83,9 +82,10 @@ def build_services(
         sleep: waits between two tries of an upload.
     """
     clock, lease_s, retention = stores.clock, settings.lease_s, _retention(settings)
-    images = _images(settings, clock)
+    image_store = open_image_store(settings.resolved_image_store_url)
+    images = ImageService(image_store, clock, settings.image_retention_days, settings.image_links == "presigned")
     uploads = Uploads(stores.claims, Buckets(sender, sign_object, sleep), f"{node}-uploads", lease_s)
-    pictures = Pictures(stores.claims, stores.pictures, images, uploads)
+    pictures = Pictures(stores.claims, stores.pictures, image_store, uploads)
     workforce = Workforce(
         stores.claims, stores.workers, pictures, catalog, clock, lease_s, on_leaving, settings.stop_grace_s, on_stuck
     )
@@ -150,8 +150,3 @@ def _retention(settings: Settings) -> Retention:
 
     draft_ms = round(settings.image_retention_days * MS_PER_DAY)
     return Retention(milliseconds(settings.run_retention_s), milliseconds(settings.runsync_retention_s), draft_ms)
-
-
-def _images(settings: Settings, clock: Clock) -> ImageService:
-    store, signs = open_image_store(settings.resolved_image_store_url), settings.image_links == "presigned"
-    return ImageService(store, clock, settings.image_retention_days, signs=signs)
