@@ -1,6 +1,6 @@
 """Endpoints of one's own: any JSON in, any JSON out, served by a handler somewhere else."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
@@ -116,7 +116,7 @@ class CustomEndpoint:
         """See `EndpointSpec.conclude`: whatever the handler returned, also nothing."""
         return Completed(output)
 
-    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+    def present(self, job: Job, images_url: str) -> Any:
         """See `EndpointSpec.present`: what the handler posted or returned, as it is."""
         return (job.progress or {}).get(POSTED) if job.status is JobStatus.IN_PROGRESS else job.output
 

@@ -97,7 +97,8 @@ class Endpoints:
         Raises:
             UnknownEndpoint: no such endpoint is served here.
         """
-        return Endpoint(endpoint_id, self.spec(endpoint_id), key, self.outbound, self, self.store)
+        spec = self._catalog.get(endpoint_id) or self.spec(endpoint_id)
+        return Endpoint(endpoint_id, spec, key, self.outbound, self.store.ending, self, self.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,14 @@ class Endpoint:
         spec: what the endpoint is.
         key: who asks.
         outbound: which places clients may name.
+        ending: for who submits a job in the block, and waits for its end there; see `JobStore.ending`.
     """
 
     id: str
     spec: EndpointSpec
     key: ApiKey
     outbound: OutboundRules
+    ending: Callable[[str, float], contextlib.AbstractContextManager[EndOf]]
     _house: Endpoints
     _store: JobStore
 
@@ -143,8 +146,11 @@ class Endpoint:
         if submission.sent is not None:
             [submission] = await self.settled([submission])
         job = self._made(submission, receipt)
-        with perhaps_made(job.id):
+        try:
             return await self._store.enqueue(job, known_by)
+        except StoreUnavailable as error:
+            error.made_id = job.id
+            raise
 
     async def settled(self, asked: Sequence[Asked], *, keeps: bool = True, numbered: bool = False) -> list[Asked]:
         """Requests with their pictures; see `Sources.settled`."""
@@ -232,10 +238,6 @@ class Endpoint:
         """The job as soon as it is terminal, or as it stands after `timeout_s` seconds."""
         await self._require_sight(job_id)
         return await self._store.wait(self.id, job_id, timeout_s)
-
-    def ending(self, receipt: Receipt, timeout_s: float) -> contextlib.AbstractContextManager[EndOf]:
-        """For who submits a job in the block, and waits for its end there; see `JobStore.ending`."""
-        return self._store.ending(receipt.job_id, timeout_s)
 
     async def recent(
         self, statuses: Collection[JobStatus], limit: int, before: Cursor | None

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final
 
 from flux_endpoint.core import ids
@@ -92,6 +93,7 @@ class WorkerTokens:
         return token
 
 
+@lru_cache(_MAX_CACHED)
 def worker_name(token_id: str, worker_id: str) -> str:
     """What a worker is called everywhere but in its own calls: its id, after the id of the token it uses.
 

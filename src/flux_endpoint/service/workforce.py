@@ -107,16 +107,15 @@ class Workforce:
         worker = await self._registry.begin_take(worker_id, endpoint_ids, fingerprint)
         if is_free and (job_ids := worker.unreported()):
             await self._losses.take_back_unreported(worker, job_ids)
-        began_ms = worker.called_ms
-        deadline_ms = began_ms + round(hold_s * 1_000)
+        began_ms, ends_s = worker.called_ms, asyncio.get_running_loop().time() + hold_s
         is_first = is_free and not worker.is_throttled
         with self._registry.holding(worker, is_take=True, is_free=is_free):
             while worker_id not in self.own.gone:
                 if not worker.available.is_set():
-                    if await happens(worker.available, (deadline_ms - self._clock.monotonic_ms()) / 1_000):
+                    if await happens(worker.available, ends_s - asyncio.get_running_loop().time()):
                         continue
                     break
-                if not await self._wait_for_work(endpoint_ids, deadline_ms, is_first, at_most):
+                if not await self._wait_for_work(endpoint_ids, ends_s, is_first, at_most):
                     break
                 if not worker.available.is_set():
                     continue
@@ -348,11 +347,11 @@ class Workforce:
         return await self._registry.serves(endpoint_id)
 
     async def _wait_for_work(
-        self, endpoint_ids: Collection[str], ends_ms: int, is_first: bool, at_most: int | None
+        self, endpoint_ids: Collection[str], ends_s: float, is_first: bool, at_most: int | None
     ) -> bool:
         """Whether a job waits that is for this worker, in time; who is not first leaves it to idle ones."""
         while True:
-            left_s = (ends_ms - self._clock.monotonic_ms()) / 1_000
+            left_s = ends_s - asyncio.get_running_loop().time()
             # Looking costs a fraction of a claim that finds nothing, which is a transaction.
             if not await self._store.wait_for_jobs(endpoint_ids, max(0.0, left_s), at_most):
                 return False
