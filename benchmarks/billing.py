@@ -26,7 +26,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.machine import describe_machine
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV
 from flux_endpoint.core.clock import ManualClock

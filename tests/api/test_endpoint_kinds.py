@@ -1,6 +1,6 @@
 """A kind of endpoint that nobody has heard of: what it tells of itself is all that the gateway knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -40,8 +40,8 @@ class PoemEndpoint:
     def conclude(self, job: Job, output: Any) -> Completed | Failed:
         return Completed(output) if output else Failed("the worker had no words")
 
-    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
-        return {"lines": len(job.output), "link": url_of("poem")} if job.output else None
+    def present(self, job: Job, images_url: str) -> Any:
+        return {"lines": len(job.output), "link": f"{images_url}poem"} if job.output else None
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.clock import ManualClock, SystemClock
 from flux_endpoint.core.job import Completed, Failed, Job, JobStatus

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.core.job import Job, JobStatus

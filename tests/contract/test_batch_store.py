@@ -1,11 +1,12 @@
 """The contract of `BatchStore`, on every database."""
 
 import asyncio
+import uuid
 from decimal import Decimal
 
 import pytest
 
-from flux_endpoint.api.dialects.runpod.ids import new_batch_id, new_batch_request_id
+from flux_endpoint.api.dialects.runpod.submissions import new_batch_request_id
 from flux_endpoint.core.account import ApiKey, KeyLimits
 from flux_endpoint.core.batch import (
     BATCH_TTL_MS,
@@ -40,7 +41,7 @@ async def draft(stores, clock, count=3, endpoint_id=DEV, key_id="key-1", **chang
     clock.advance(ms=1)
     requests = sample_requests(count, **changes)
     batch = await stores.batches.create_batch(
-        Batch(new_batch_id(), endpoint_id, BatchStatus.DRAFT, clock.now_ms(), key_id=key_id), requests
+        Batch(f"batch_{uuid.uuid4()}", endpoint_id, BatchStatus.DRAFT, clock.now_ms(), key_id=key_id), requests
     )
     return batch, [request.id for request in requests]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS
 from flux_endpoint.core.errors import UnknownJob

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flux_endpoint.api.dialects.runpod.ids import new_job_id
+from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.ids import new_api_key, new_key_id, new_worker_token
 from flux_endpoint.core.image_formats import is_image_key, new_image_key
 

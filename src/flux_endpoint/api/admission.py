@@ -1,8 +1,8 @@
 """The one way in: who may ask for an operation, checked before its handler is called."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from flux_endpoint.api.http import secret_of
@@ -14,6 +14,8 @@ from flux_endpoint.service.workforce import Workforce
 
 # Whoever sends it may be repeating a request whose answer was lost.
 REPEAT_HEADER: Final = "idempotency-key"
+# Lists of endpoints in the paths of workers: as many as there are kinds of workers.
+_PATHS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Worker:
 
     workforce: Workforce
     id: str
-    endpoint_ids: list[str]
+    endpoint_ids: Sequence[str]
     check_right: Callable[[], Awaitable[object]]
 
 
@@ -94,13 +96,17 @@ class Workers:
         check_right = partial(call.services.worker_tokens.authenticate, secret_of(call))
         token = await check_right()
         endpoint_ids, worker_id, *rest = path
-        wanted = names_in(endpoint_ids)
+        wanted = _endpoints_in(endpoint_ids)
         if token.endpoint_ids is not None and not token.endpoint_ids.issuperset(wanted):
             allowed = ", ".join(sorted(token.endpoint_ids))
             raise Forbidden(f"the worker token '{token.name}' is good for these endpoints only: {allowed}")
         return [Worker(call.services.workforce, worker_name(token.id, worker_id), wanted, check_right), *rest]
 
 
-def names_in(text: str) -> list[str]:
+def names_in(text: str) -> Sequence[str]:
     """The different ones of a list with commas."""
-    return list(dict.fromkeys(name for name in text.split(",") if name))
+    return tuple(dict.fromkeys(name for name in text.split(",") if name))
+
+
+# Every worker asks again and again for the same ones.
+_endpoints_in: Final = lru_cache(_PATHS)(names_in)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
+from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.raw_json import write_json
 
 Result = TypeVar("Result")
@@ -69,46 +69,6 @@ def _password_in(credentials: str) -> str:
     return text.partition(":")[2]
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The body of a request, unpacked where it came as gzip.
-
-    Raises:
-        InvalidRequest: it is longer than `limit_bytes`, packed or unpacked, or is no gzip though it says so.
-        UnsupportedEncoding: it is packed in another way.
-        ClientLeft: it was not sent to the end.
-    """
-    limit = f"{limit_bytes // 2**20}MiB" if limit_bytes >= 2**20 else f"{limit_bytes // 2**10}KiB"
-    too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit}")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise UnsupportedEncoding(f"the Content-Encoding '{encoding[:40]}' is not understood; send gzip, or none")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit_bytes:
-        raise too_long
-    unpack = None if encoding == "identity" else Gunzip()
-    pieces, is_over = bytearray(), False
-    while not is_over:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        is_over = request.scope[BODY_IS_OVER] = not message.get("more_body", False)
-        piece = message.get("body", b"")
-        if unpack is None:
-            pieces += piece
-        else:
-            for part in unpack.feed(piece):
-                pieces += part
-                if len(pieces) > limit_bytes:
-                    break
-                # Much can come out of little: others have their turn between.
-                await asyncio.sleep(0)
-        if len(pieces) > limit_bytes:
-            raise too_long
-    if unpack is not None and not unpack.is_complete:
-        raise InvalidRequest(Gunzip.PROBLEM)
-    return bytes(pieces)
-
-
 class Gunzip:
     """Unpacks gzip piece by piece, never more at once than can be thrown away."""
 
@@ -123,6 +83,19 @@ class Gunzip:
     def is_complete(self) -> bool:
         """Whether the last member has ended."""
         return self._unpacker.eof
+
+    async def add(self, packed: bytes, pieces: bytearray, limit_bytes: int) -> None:
+        """Unpack the next bytes to the end of others, or until these are more than may be.
+
+        Raises:
+            InvalidRequest: it is no gzip.
+        """
+        for part in self.feed(packed):
+            pieces += part
+            if len(pieces) > limit_bytes:
+                break
+            # Much can come out of little: others have their turn between.
+            await asyncio.sleep(0)
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
         """What the next bytes unpack to, in parts of at most 256 KiB.

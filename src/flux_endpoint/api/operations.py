@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flux_endpoint.api.http import error_object, is_strict
+from flux_endpoint.api.http import BODY_IS_OVER, ClientLeft, Gunzip, error_object, is_strict
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import InvalidRequest
+from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
 
 JsonObject = dict[str, Any]
 # Takes the call, what admission found out, and the parts of the path that are left.
@@ -158,12 +158,46 @@ class Call(Request):
         if self.warnings and is_strict(self):
             raise InvalidRequest(f"Invalid request: {'; '.join(self.warnings)}")
 
-    @property
-    def body_limit_bytes(self) -> int:
-        """How much may be sent."""
-        assert self.route is not None
-        assert self.route.body is not None
-        return self.route.body.limit_bytes
+    async def read_body(self, limit_bytes: int | None = None) -> bytes:
+        """The body, unpacked where it came as gzip.
+
+        Args:
+            limit_bytes: how much may be sent; None for what the table says.
+
+        Raises:
+            InvalidRequest: it is longer, packed or unpacked, or is no gzip though it says so.
+            UnsupportedEncoding: it is packed in another way.
+            ClientLeft: it was not sent to the end.
+        """
+        if limit_bytes is None:
+            assert self.route is not None
+            assert self.route.body is not None
+            limit_bytes = self.route.body.limit_bytes
+        limit = f"{limit_bytes // 2**20}MiB" if limit_bytes >= 2**20 else f"{limit_bytes // 2**10}KiB"
+        too_long = InvalidRequest(f"Invalid request: the body exceeded max body size of {limit}")
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip", "x-gzip"):
+            raise UnsupportedEncoding(f"the Content-Encoding '{encoding[:40]}' is not understood; send gzip, or none")
+        declared = self.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise too_long
+        unpack = None if encoding == "identity" else Gunzip()
+        pieces, is_over = bytearray(), False
+        while not is_over:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            is_over = self.scope[BODY_IS_OVER] = not message.get("more_body", False)
+            piece = message.get("body", b"")
+            if unpack is None:
+                pieces += piece
+            else:
+                await unpack.add(piece, pieces, limit_bytes)
+            if len(pieces) > limit_bytes:
+                raise too_long
+        if unpack is not None and not unpack.is_complete:
+            raise InvalidRequest(Gunzip.PROBLEM)
+        return bytes(pieces)
 
 
 class Table:

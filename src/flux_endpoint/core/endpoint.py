@@ -1,6 +1,6 @@
 """What an endpoint is: what is told about it, how a client's input becomes a job, and what clients see of that."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol
@@ -142,12 +142,12 @@ class EndpointSpec(Protocol):
         """What a worker's `output` makes of its job; `output` is any JSON value, None when there was none."""
         ...
 
-    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+    def present(self, job: Job, images_url: str) -> Any:
         """What a client sees as the output of a job that a worker has begun or ended; None for nothing.
 
         Args:
             job: of this endpoint.
-            url_of: makes the link to a picture that is kept here, from its key.
+            images_url: what links to pictures that are kept here start with; empty for their keys alone.
         """
         ...
 
@@ -314,7 +314,7 @@ class FluxEndpoint:
             return Failed(f"the job has {asked} pictures, and the worker did not return so many as 'images'")
         return Completed(output)
 
-    def present(self, job: Job, url_of: Callable[[str], str]) -> Any:
+    def present(self, job: Job, images_url: str) -> Any:
         """See `EndpointSpec.present`."""
         if job.status is JobStatus.IN_PROGRESS:
             posted = (job.progress or {}).get(POSTED)
@@ -328,10 +328,10 @@ class FluxEndpoint:
             output["warnings"] = [*job.warnings, *(told if isinstance(told, list) else ())]
         key = output.pop("image_key", None)
         if "image_keys" in output:
-            output["images"] = [url_of(each) for each in output.pop("image_keys")]
+            output["images"] = [f"{images_url}{each}" for each in output.pop("image_keys")]
             output["image_url"] = output["images"][0]
         # Not of ours: it lies in the client's bucket, or a third-party worker put it somewhere.
-        url = output.get("image_url") if key is None else url_of(key)
+        url = output.get("image_url") if key is None else f"{images_url}{key}"
         cost = {"cost": float(job.cost_usd)}
         fields = job.fields
         if url is None or "seed" not in fields:

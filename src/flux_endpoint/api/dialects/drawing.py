@@ -72,7 +72,7 @@ async def drawn(
         ends = []
 
         def wait_for(receipt: Receipt) -> None:
-            ends.append(waits.enter_context(endpoint.ending(receipt, longest_s)))
+            ends.append(waits.enter_context(endpoint.ending(receipt.job_id, longest_s)))
 
         jobs = await submit(call, endpoint, dialect, submissions, is_held=True, before_each=wait_for)
         try:

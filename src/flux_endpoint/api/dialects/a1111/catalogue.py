@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api.dialects.a1111.requests import MODEL_OPTION, model_in, object_in
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, opened_models
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidParameter, NotFound
@@ -46,7 +46,7 @@ async def options(call: Call, key: ApiKey) -> Response:
 
 async def set_options(call: Call, key: ApiKey) -> Response:
     """Choose a model for all requests of this key that name none; other options are not kept."""
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     model = model_in(await call.services.bodies.read(data, object_in))
     if model is not None:
         endpoint = endpoint_of(call.services.endpoints, key, model)
@@ -86,7 +86,7 @@ async def listing(_call: Call, _key: ApiKey, name: str) -> Response:
 
 async def png_info(call: Call, _key: ApiKey) -> Response:
     """The texts in a picture: `info` is that of A1111, or else all of them."""
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     texts = await call.services.bodies.read(data, _texts_of)
     info = texts.get(INFOTEXT_KEYWORD) or "\n".join(f"{name}: {text}" for name, text in texts.items())
     return json_reply({"info": info, "items": texts, "parameters": texts})

@@ -12,7 +12,7 @@ from flux_endpoint.api.dialects.a1111.requests import PicturesRequest, read_requ
 from flux_endpoint.api.dialects.a1111.words import DIALECT
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.infotext import SAMPLER, infotext
@@ -48,7 +48,7 @@ async def img2img(call: Call, key: ApiKey) -> Response:
 
 
 async def _draw(call: Call, key: ApiKey, *, from_picture: bool) -> Response:
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     asked = await call.services.bodies.read(data, read_request, from_picture)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model or key.chosen_model)
     ended = await drawn(call, endpoint, DIALECT, asked.submissions(endpoint.spec), _LONGEST_S)
@@ -118,7 +118,7 @@ async def _answer(
 ) -> JsonObject:
     images, warnings = [], [*failures]
     for job in jobs:
-        shown = endpoint.spec.present(job, str)
+        shown = endpoint.spec.present(job, "")
         data = await bytes_of(call, shown)
         if data is None:
             raise HTTPException(500, "the worker keeps its pictures elsewhere: they cannot be sent in the answer")

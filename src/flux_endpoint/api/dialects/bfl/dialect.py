@@ -17,7 +17,7 @@ from flux_endpoint.api.dialects.inputs import (
 )
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.api.parameters import query_parameter
 from flux_endpoint.api.schemas import json_response
@@ -45,7 +45,7 @@ async def create(call: Call, key: ApiKey, model: str) -> Response:
     is one that is read like a prompt, where the server has Redux.
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     inputs = await call.services.bodies.read(data, read_inputs)
     [job] = await submit(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], is_held=False)
     made = job.input
@@ -93,7 +93,7 @@ def _result(call: Call, endpoint: Endpoint, job: Job) -> JsonObject:
         return {"status": "Pending"} | ({"progress": progress["step"] / progress["total"]} if progress else {})
     if job.status is not JobStatus.COMPLETED:
         return {"status": "Error", "result": None, "details": {"error": problem_of(job)}}
-    shown = endpoint.spec.present(job, str)
+    shown = endpoint.spec.present(job, "")
     made = job.input
     assert isinstance(made, Mapping)
     took_s = (job.execution_time_ms or 0) / 1_000

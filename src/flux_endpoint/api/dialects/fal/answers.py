@@ -74,7 +74,7 @@ async def result_body(
         is_inline: whether pictures are data URIs, not links.
         failures: why others of the same request have none.
     """
-    shown: list[JsonObject] = [spec.present(job, str) for job in jobs]
+    shown: list[JsonObject] = [spec.present(job, "") for job in jobs]
     images = [
         _image(job, await _inline(call, job, one) if is_inline else link_to(call, one))
         for job, one in zip(jobs, shown, strict=True)
@@ -96,7 +96,7 @@ def webhook_body(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonObje
         return told_first | {"status": "ERROR", "error": text, "payload": told(text, _FAILURES[job.status][1])}
     if spec is None:
         return told_first | {"status": "OK", "payload": None, "payload_error": "its model is no longer served"}
-    shown: JsonObject = spec.present(job, lambda key: f"{base_url}/images/{key}")
+    shown: JsonObject = spec.present(job, f"{base_url}/images/")
     return told_first | {"status": "OK", "payload": _result([job], [_image(job, shown["image_url"])])}
 
 

@@ -18,7 +18,7 @@ from flux_endpoint.api.dialects.fal.answers import (
 from flux_endpoint.api.dialects.fal.requests import FalRequest, read_request
 from flux_endpoint.api.dialects.fal.words import DIALECT, ERROR_TYPE, told
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidParameter, NotFound, UnknownJob
@@ -129,7 +129,7 @@ async def _found(call: Call, key: ApiKey, request_id: str) -> tuple[Endpoint, Jo
 
 
 async def _read(call: Call) -> FalRequest:
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     return await call.services.bodies.read(data, read_request, call.url.path.endswith(f"/{FROM_PICTURE}"))
 
 

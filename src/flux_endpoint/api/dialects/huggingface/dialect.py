@@ -18,7 +18,6 @@ from flux_endpoint.api.dialects.inputs import (
 )
 from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.http import read_body
 from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.api.parameters import ERRORS
 from flux_endpoint.api.schemas import ERROR_SCHEMA, json_response
@@ -42,14 +41,14 @@ async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     picture to start from, in base64, and `target_size` the size of the result.
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     inputs = await call.services.bodies.read(data, read_inputs, _accepted(call))
     [job] = await drawn(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], _LONGEST_S)
     if not job.status.is_terminal:
         raise HTTPException(504, TOO_LATE)
     if job.status is not JobStatus.COMPLETED:
         raise HTTPException(500, problem_of(job))
-    shown = endpoint.spec.present(job, str)
+    shown = endpoint.spec.present(job, "")
     picture = await bytes_of(call, shown)
     if picture is None:
         return RedirectResponse(link_to(call, shown), 303)

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.mcp.pictures import DIALECT
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.http import read_body
 from flux_endpoint.api.operations import Body, Call, Route
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidRequest
@@ -25,7 +24,7 @@ async def exchange(call: Call, key: ApiKey) -> Response:
     """One message of a client, and the answer to it, with notices of progress before."""
     if call.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise InvalidRequest("Invalid request: a message is sent as application/json")
-    body = await read_body(call, call.body_limit_bytes)
+    body = await call.read_body()
     # Loaded with the first message, because few servers get any; in a thread, because that takes seconds.
     server: Any = await asyncio.to_thread(importlib.import_module, "flux_endpoint.api.dialects.mcp.server")
     response: Response = server.Exchange(call, key, body)

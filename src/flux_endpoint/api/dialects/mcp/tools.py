@@ -119,7 +119,7 @@ async def result_of(call: Call, spec: EndpointSpec, job: Job, *, has_links: bool
     told: JsonObject = {"job_id": job.id, "status": job.status.value}
     if job.status is not JobStatus.COMPLETED:
         return _without_picture(job, told)
-    shown = spec.present(job, str)
+    shown = spec.present(job, "")
     link = link_to(call, shown)
     told |= {"image_url": link, "seed": shown["seed"], "cost_usd": shown["cost"]}
     told |= {"warnings": shown["warnings"]} if "warnings" in shown else {}

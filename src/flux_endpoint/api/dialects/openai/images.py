@@ -15,7 +15,7 @@ from flux_endpoint.api.dialects.openai.forms import read_edit
 from flux_endpoint.api.dialects.openai.requests import ImagesRequest, read_request
 from flux_endpoint.api.dialects.openai.words import DIALECT, error_body
 from flux_endpoint.api.errors import http_status_of
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import FluxEndpointError, NotFound
@@ -40,7 +40,7 @@ async def generations(call: Call, key: ApiKey) -> Response:
     `num_inference_steps` or `steps`, `guidance` or `guidance_scale`, `width` and `height`. Of `n` pictures the seeds
     follow one another. Without `response_format` each has both `b64_json` and `url`.
     """
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     return await _draw(call, key, await call.services.bodies.read(data, read_request), "image_generation")
 
 
@@ -51,7 +51,7 @@ async def edits(call: Call, key: ApiKey) -> Response:
     one without transparency. `strength` says how much of the picture is lost, with a mask all that it marks. Without
     `size` the result has the shape of the picture.
     """
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     content_type = call.headers.get("content-type", "")
     return await _draw(call, key, await call.services.bodies.read(data, read_edit, content_type), "image_edit")
 
@@ -89,7 +89,7 @@ async def _answer(call: Call, endpoint: Endpoint, asked: ImagesRequest, jobs: Se
     warnings = failures
     data = []
     for job in done:
-        shown = endpoint.spec.present(job, str)
+        shown = endpoint.spec.present(job, "")
         warnings += shown.get("warnings", ())
         data.append(await _picture(call, asked, shown))
     body: JsonObject = {"created": _created_s(done[0]), "data": data} | _form_of(done[0])
@@ -128,7 +128,7 @@ async def _events(
                     sent += 1
             if last.status is not JobStatus.COMPLETED:
                 raise HTTPException(500, problem_of(last))
-            picture = await _picture(call, replace(asked, with_bytes=True), endpoint.spec.present(last, str))
+            picture = await _picture(call, replace(asked, with_bytes=True), endpoint.spec.present(last, ""))
             yield _event(f"{kind}.completed", last, **picture, cost=float(last.cost_usd))
         yield "data: [DONE]\n\n"
     except (FluxEndpointError, HTTPException) as error:

@@ -100,13 +100,13 @@ def body_with_links(spec: EndpointSpec | None, job: Job, base_url: str) -> JsonO
         return {"id": job.id, "status": _STATUSES[job.status]}
     output = None
     if job.status is JobStatus.COMPLETED:
-        output = [spec.present(job, lambda key: f"{base_url}/images/{key}")["image_url"]]
+        output = [spec.present(job, f"{base_url}/images/")["image_url"]]
     return prediction_body(spec, job, base_url, output)
 
 
 async def _picture(call: Call, spec: EndpointSpec, job: Job) -> str:
     """A link where it is https; else a data URI, because clients make files of nothing else."""
-    shown: Mapping[str, Any] = spec.present(job, str)
+    shown: Mapping[str, Any] = spec.present(job, "")
     data = None
     if not call.origin.startswith("https:"):
         try:

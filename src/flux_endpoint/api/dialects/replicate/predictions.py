@@ -13,7 +13,7 @@ from flux_endpoint.api.dialects.drawing import submit
 from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of, picture_models, public_job_of
 from flux_endpoint.api.dialects.replicate.answers import body_with_links, prediction, version_body, version_of
-from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, unless_client_leaves
 from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.endpoint import EndpointSpec
@@ -154,7 +154,7 @@ def _webhook(body: Mapping[str, Any], outbound: OutboundRules) -> str | None:
 
 
 async def _read(call: Call) -> PredictionRequest:
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     return await call.services.bodies.read(data, read_request, call.services.endpoints.outbound)
 
 
@@ -168,7 +168,7 @@ async def _create(call: Call, key: ApiKey, model: str, asked: PredictionRequest)
         def wait_for(receipt: Receipt) -> None:
             # From before it is queued: its end is told then, and need not be read.
             if wait_s:
-                ends.append(waits.enter_context(endpoint.ending(receipt, wait_s)))
+                ends.append(waits.enter_context(endpoint.ending(receipt.job_id, wait_s)))
 
         [job] = await submit(call, endpoint, DIALECT, [submission], is_held=False, before_each=wait_for)
         for end_of in ends:

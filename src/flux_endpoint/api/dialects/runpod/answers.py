@@ -43,8 +43,8 @@ def job_body(
             "workerId": job.last_worker_id,
             "retries": job.retries or None,
             "progress": None if job.progress is None else _progress(job, with_preview=with_preview),
-            "output": job.output if spec is None else spec.present(job, lambda key: f"{base_url}/images/{key}"),
-            "error": error_of(job),
+            "output": job.output if spec is None else spec.present(job, f"{base_url}/images/"),
+            "error": None if job.error is None else error_of(job),
         }
     return body | {name: value for name, value in more.items() if value is not None}
 

@@ -1,6 +1,7 @@
 """Batches: thousands of requests, collected first and queued together (contract section 1.8)."""
 
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -8,9 +9,9 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod import answers, job_schemas
-from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_batch_id
+from flux_endpoint.api.dialects.runpod.jobs import DIALECT
 from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call, JsonObject
 from flux_endpoint.api.parameters import ERRORS, WholeNumber
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchRequest, BatchStatus
@@ -135,11 +136,11 @@ def addition_schema(spec: EndpointSpec) -> JsonObject:
 
 async def create(call: Call, endpoint: Endpoint) -> Response:
     """Collect requests, each as `/run` takes it, in a DRAFT. An empty array will do: more can be added later."""
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     requests = await call.services.bodies.read(data, read_requests, endpoint.spec, endpoint.outbound)
     _tell(call, requests)
     requests = await endpoint.settled(requests, numbered=True)
-    batch = await call.services.batches.create(endpoint, new_batch_id(), requests)
+    batch = await call.services.batches.create(endpoint, f"batch_{uuid.uuid4()}", requests)
     return _made_reply(call, batch, {"id": batch.id, "status": batch.status.value})
 
 
@@ -166,13 +167,13 @@ async def get(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
 
 async def change(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Set `name` and `webhook` of a DRAFT. Null takes one away, what is absent stays."""
-    changes = _changes_in(decode_json(await read_body(call, call.body_limit_bytes)), endpoint)
+    changes = _changes_in(decode_json(await call.read_body()), endpoint)
     return json_reply(_batch_body(await call.services.batches.change(endpoint, batch_id, changes)))
 
 
 async def add(call: Call, endpoint: Endpoint, batch_id: str) -> Response:
     """Add requests to a DRAFT: all of them, or none when one is wrong. 10 MiB a call, 5,000 requests a batch."""
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     batches = call.services.batches
     # Before the long check: a batch that does not exist is the more helpful error.
     await batches.get(endpoint, batch_id)

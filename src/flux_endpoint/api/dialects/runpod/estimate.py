@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod import job_schemas
-from flux_endpoint.api.dialects.runpod.jobs import idempotency_key_of, submission_in
+from flux_endpoint.api.dialects.runpod.jobs import receipt_of, submission_in
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
 from flux_endpoint.api.parameters import ERRORS
@@ -54,7 +54,8 @@ async def estimate(call: Call, endpoint: Endpoint) -> Response:
     and steps, at the same speed level if there are any; jobs that its workers do for other endpoints are not counted.
     """
     services = call.services
-    idempotency_key_of(call)
+    # Only for what it finds wrong.
+    receipt_of(call, sync=False)
     try:
         [submission] = await endpoint.settled([await submission_in(call, endpoint)], keeps=False)
     except InvalidRequest as error:

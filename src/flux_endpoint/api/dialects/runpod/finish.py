@@ -7,15 +7,14 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.runpod import answers, job_schemas
-from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_job_id
-from flux_endpoint.api.dialects.runpod.jobs import idempotency_key_of
+from flux_endpoint.api.dialects.runpod.jobs import receipt_of
 from flux_endpoint.api.dialects.runpod.submissions import PICTURE, read_finish
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.api.parameters import ERRORS, IDEMPOTENCY_PARAMETER
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.inputs import or_null
-from flux_endpoint.core.submission import Receipt, Submission
+from flux_endpoint.core.submission import Submission
 from flux_endpoint.service.endpoint import Endpoint
 
 _LIMIT_BYTES: Final = 2**16
@@ -48,8 +47,8 @@ async def finish(call: Call, endpoint: Endpoint, job_id: str) -> Response:
     The picture is the one that the draft's input draws without `stop_after`, byte for byte, and with the draft it costs
     as much. A draft can be finished for as long as its picture is kept, and any number of times.
     """
-    key = idempotency_key_of(call)
-    data = await read_body(call, call.body_limit_bytes)
+    receipt = receipt_of(call, sync=False)
+    data = await call.read_body()
     asked = await call.services.bodies.read(data, read_finish, endpoint.outbound, job_id)
     if asked.warnings:
         call.tell(asked.warnings)
@@ -64,7 +63,6 @@ async def finish(call: Call, endpoint: Endpoint, job_id: str) -> Response:
         asked.fingerprint,
         asked.warnings,
     )
-    receipt = Receipt(new_job_id(sync=False), DIALECT, False, call.origin, key, call.traceparent)
     job = await endpoint.submit(submission, receipt)
     call.made_id = job.id
     return json_reply(answers.accepted_body(job))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import Everybody
-from flux_endpoint.api.http import json_reply, read_body
+from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Body, Call, JsonObject, Route
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest
@@ -46,7 +46,7 @@ async def graphql(call: Call) -> Response:
 
     Runpod's tools ask this to list public endpoints. There is nothing else in this schema.
     """
-    body = decode_json(await read_body(call, call.body_limit_bytes))
+    body = decode_json(await call.read_body())
     query = body.get("query") if isinstance(body, Mapping) else None
     if not isinstance(query, str):
         raise InvalidRequest("Invalid request: the body must be a JSON object with the key 'query', a string")

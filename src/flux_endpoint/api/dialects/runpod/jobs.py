@@ -1,14 +1,14 @@
 """Jobs as clients ask for them, in the shapes of the Runpod contract."""
 
+import uuid
 from typing import Final
 
 from starlette.responses import Response
 
 from flux_endpoint.api.admission import REPEAT_HEADER
 from flux_endpoint.api.dialects.runpod import answers
-from flux_endpoint.api.dialects.runpod.ids import DIALECT, new_job_id
 from flux_endpoint.api.dialects.runpod.submissions import read_submission
-from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, unless_client_leaves
 from flux_endpoint.api.operations import Call
 from flux_endpoint.api.parameters import POSITION, TTL_MS, WAIT_MS
 from flux_endpoint.core.errors import InvalidRequest
@@ -16,6 +16,9 @@ from flux_endpoint.core.job import Job
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.endpoint import Endpoint, check_idempotency_key
 
+DIALECT: Final = "runpod"
+# Ids end in a cluster.
+_CLUSTER_SUFFIX: Final = "u1"
 # Contract section 1.2: how long /runsync holds.
 WAIT_MS_DEFAULT: Final = 90_000
 # Shorter than the 10 s after which Runpod's Python client gives up reading.
@@ -25,8 +28,8 @@ STREAM_WAIT_MS_DEFAULT: Final = 8_000
 async def runsync(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and hold the request until it is done, or `wait` is over: then poll `/status/{id}`."""
     wait_s = WAIT_MS.read(call, WAIT_MS_DEFAULT) / 1_000
-    receipt = _receipt(call, sync=True)
-    with endpoint.ending(receipt, wait_s) as end_of:
+    receipt = receipt_of(call, sync=True)
+    with endpoint.ending(receipt.job_id, wait_s) as end_of:
         job, is_refused = await _submit(call, endpoint, receipt)
         if is_refused:
             return json_reply(answers.refused_body(job), 400)
@@ -40,7 +43,7 @@ async def runsync(call: Call, endpoint: Endpoint) -> Response:
 
 async def run(call: Call, endpoint: Endpoint) -> Response:
     """Queue a job and answer its id at once; read it with `/status/{id}`."""
-    job, is_refused = await _submit(call, endpoint, _receipt(call, sync=False))
+    job, is_refused = await _submit(call, endpoint, receipt_of(call, sync=False))
     return json_reply(answers.refused_body(job), 400) if is_refused else json_reply(answers.accepted_body(job))
 
 
@@ -102,9 +105,9 @@ async def submission_in(call: Call, endpoint: Endpoint) -> Submission:
     Raises:
         InvalidRequest: the body is wrong; the text names the field and its limit. Or something in it would not be
             heeded, and the client wants to be told instead.
-        UnsupportedEncoding: see `read_body`.
+        UnsupportedEncoding: see `Call.read_body`.
     """
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     may_repeat = REPEAT_HEADER in call.headers
     asked = await call.services.bodies.read(data, read_submission, endpoint.spec, endpoint.outbound, may_repeat)
     if asked.warnings:
@@ -112,19 +115,20 @@ async def submission_in(call: Call, endpoint: Endpoint) -> Submission:
     return asked
 
 
-def idempotency_key_of(call: Call) -> str | None:
-    """The Idempotency-Key of a call, if it has one.
+def receipt_of(call: Call, *, sync: bool) -> Receipt:
+    """What is known of a job before its body is read; `sync` for one whose request is held.
 
     Raises:
-        InvalidRequest: it cannot be one.
+        InvalidRequest: what the call has as its Idempotency-Key cannot be one.
     """
     text = call.headers.get(REPEAT_HEADER)
-    return None if text is None else check_idempotency_key(text)
-
-
-def _receipt(call: Call, *, sync: bool) -> Receipt:
-    key = idempotency_key_of(call)
+    key = None if text is None else check_idempotency_key(text)
     return Receipt(new_job_id(sync=sync), DIALECT, sync, call.origin, key, call.traceparent)
+
+
+def new_job_id(*, sync: bool) -> str:
+    """A job id: `sync-<uuid4>-u1` for `/runsync`, `<uuid4>-u1` for `/run`; clients treat it as opaque."""
+    return f"{'sync-' if sync else ''}{uuid.uuid4()}-{_CLUSTER_SUFFIX}"
 
 
 async def _submit(call: Call, endpoint: Endpoint, receipt: Receipt) -> tuple[Job, bool]:

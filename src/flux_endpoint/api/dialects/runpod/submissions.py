@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flux_endpoint.api.dialects.runpod.buckets import parse_bucket
-from flux_endpoint.api.dialects.runpod.ids import new_batch_request_id
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, BatchRequest
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.endpoint import EndpointSpec
@@ -25,6 +25,8 @@ _ENVELOPE: Final = frozenset(("input", "policy", "webhook", "s3Config", "timeout
 # What may stand in the body of `/finish`.
 _FINISH_ENVELOPE: Final = frozenset(("picture", "policy", "webhook", "s3Config", "timeout"))
 PICTURE: Final = IntRange(1, MAX_PICTURES, 1)
+# Of most bodies.
+_NO_OPTIONS: Final = (Policy(), None, None)
 # Of these nothing is asked further.
 _PLAIN: Final = frozenset(("input", "webhook", "timeout"))
 _IN_ENVELOPE: Final = {
@@ -129,6 +131,11 @@ def read_requests(
     return requests
 
 
+def new_batch_request_id() -> str:
+    """The id of a request of a batch, and later of its job: `req_<uuid4>`."""
+    return f"req_{uuid.uuid4()}"
+
+
 def read_webhook(value: object, outbound: OutboundRules) -> str | None:
     """The URL in a field `webhook`; None for nobody.
 
@@ -156,7 +163,7 @@ def _submission_of(body: object, spec: EndpointSpec, outbound: OutboundRules, *,
     fields = body["input"]
     if not isinstance(fields, Mapping):
         raise InvalidRequest("Invalid request: 'input' must be a JSON object")
-    policy, webhook, bucket = _options_in(body)
+    policy, webhook, bucket = _NO_OPTIONS if len(body) == 1 else _options_in(body)
     accepted = spec.accept(fields)
     if webhook is not None or bucket is not None:
         _check_places(webhook, bucket, outbound)

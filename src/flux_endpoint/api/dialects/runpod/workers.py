@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.responses import FileResponse, Response
 from flux_endpoint.api.admission import Worker, names_in
 from flux_endpoint.api.dialects.runpod.buckets import s3_config_of
 from flux_endpoint.api.dialects.runpod.reports import outcome_of, read_report
-from flux_endpoint.api.http import json_reply, read_body, unless_client_leaves
+from flux_endpoint.api.http import json_reply, unless_client_leaves
 from flux_endpoint.api.operations import Call
 from flux_endpoint.api.tracing import note_taken
 from flux_endpoint.core.acceleration import Acceleration
@@ -26,6 +27,8 @@ _MAX_PINGED = 1_000
 _MAX_REASON_CHARS = 256
 _MAX_LINE_CHARS = 1_000
 _MAX_NUMBER = 10**9
+# The answer to what asks for nothing.
+_noted = partial(Response, b"{}", media_type="application/json")
 
 
 async def job_take(call: Call, worker: Worker) -> Response:
@@ -36,21 +39,21 @@ async def job_take(call: Call, worker: Worker) -> Response:
 
 async def job_take_batch(call: Call, worker: Worker) -> Response:
     """Up to `batch_size` of the oldest waiting jobs, as soon as there is one; 204 when none came in time."""
-    limit = _number(call, "batch_size", 1, _MAX_BATCH) or 1
-    claims = await _take(call, worker, limit)
+    [limit] = _numbers(call, "batch_size", minimum=1, maximum=_MAX_BATCH)
+    claims = await _take(call, worker, limit or 1)
     return json_reply([_job_body(call, claim) for claim in claims]) if claims else Response(status_code=204)
 
 
 async def job_source(call: Call, worker: Worker, job_id: str) -> Response:
     """A picture that a job is drawn from, by the `sha256` that the job's input has of it."""
-    token, sha256 = _number(call, "claimToken", 0, _MAX_NUMBER), _line(call, "sha256") or ""
+    [token], sha256 = _numbers(call, "claimToken"), _line(call, "sha256") or ""
     data = await call.services.sources.read_for(worker.endpoint_ids, worker.id, job_id, token, sha256)
     return Response(data, media_type=SOURCE_FORMAT.media_type)
 
 
 async def job_lora(call: Call, worker: Worker, job_id: str) -> Response:
     """A LoRA that was fetched for a job, by the `sha256` that the job's input has of it."""
-    token, sha256 = _number(call, "claimToken", 0, _MAX_NUMBER), _line(call, "sha256") or ""
+    [token], sha256 = _numbers(call, "claimToken"), _line(call, "sha256") or ""
     loras = call.services.sources.loras
     return FileResponse(await loras.file_for(worker.endpoint_ids, worker.id, job_id, token, sha256))
 
@@ -63,27 +66,27 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
     Behind drafts come their latents.
     """
     # Third-party workers have none: their protocol has no place for it.
-    token = _number(call, "claimToken", 0, _MAX_NUMBER)
+    [token] = _numbers(call, "claimToken")
     async with _failing_job(worker, job_id, token, "the worker's result was refused"):
         if call.headers.get("content-type", "").startswith("image/"):
-            data = await read_body(call, _IMAGE_LIMIT_BYTES)
+            data = await call.read_body(_IMAGE_LIMIT_BYTES)
             said = _said_of_picture(call)
             files = _files_in(call, data) if "sizes" in call.query_params else [data]
             await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, files, said)
         else:
             # Official workers send JSON under a form's content type.
             await _take_report(worker, job_id, token, await _report_in(call))
-    return json_reply({})
+    return _noted()
 
 
 async def job_stream(call: Call, worker: Worker, job_id: str) -> Response:
     """Something for the client before the end of the job."""
     # Third-party workers have none: their protocol has no place for it.
-    token = _number(call, "claimToken", 0, _MAX_NUMBER)
+    [token] = _numbers(call, "claimToken")
     async with _failing_job(worker, job_id, token, "a chunk of the worker's stream was refused"):
         report = await _report_in(call)
         await worker.workforce.send_chunk(worker.id, job_id, token, report.get("output"))
-    return json_reply({})
+    return _noted()
 
 
 async def job_stop(call: Call, worker: Worker) -> Response:
@@ -111,7 +114,7 @@ async def ping(call: Call, worker: Worker) -> Response:
     if query.get("status") == "unhealthy":
         reason = ": ".join(text for text in (query.get("check"), query.get("reason")) if text) or "no reason given"
         await worker.workforce.ping_unhealthy(worker.id, worker.endpoint_ids, reason[:_MAX_REASON_CHARS])
-        return json_reply({})
+        return _noted()
     job_ids = names_in(query.get("job_id", ""))
     if len(job_ids) > _MAX_PINGED:
         raise InvalidRequest(f"Invalid request: job_id names {len(job_ids)} jobs; a ping may name {_MAX_PINGED}")
@@ -119,19 +122,19 @@ async def ping(call: Call, worker: Worker) -> Response:
     memory = _line(call, "memory")
     if memory is not None:
         worker.workforce.memory.note(worker.id, memory)
-    if (step_us := _number(call, "stepUs", 1, _MAX_NUMBER)) is not None:
+    [step_us] = _numbers(call, "stepUs", minimum=1)
+    if step_us is not None:
         await worker.workforce.note_step(worker.id, step_us)
     return json_reply({"jobsToStop": sorted(not_held)})
 
 
 async def _take(call: Call, worker: Worker, limit: int) -> list[Claim]:
     services = call.services
-    # Said by our own workers with their first take.
-    cold_start_ms = _number(call, "coldStart", 0, _MAX_NUMBER)
+    # Said by our own workers: with their first take how long they took to start; while they draw, for what they have
+    # room, and for how long that holds.
+    cold_start_ms, at_most, hold_ms = _numbers(call, "coldStart", "atMost", "holdMs")
     if cold_start_ms is not None:
         await services.activity.note_cold_start(worker.id, worker.endpoint_ids, cold_start_ms)
-    # Said by our own workers while they draw: for what they have room, and for how long that holds.
-    at_most, hold_ms = _number(call, "atMost", 0, _MAX_NUMBER), _number(call, "holdMs", 0, _MAX_NUMBER)
     taking = services.workforce.take(
         worker.id,
         worker.endpoint_ids,
@@ -183,7 +186,7 @@ def _policy_body(policy: Policy) -> dict[str, Any]:
 
 
 async def _report_in(call: Call) -> Mapping[str, Any]:
-    data = await read_body(call, call.body_limit_bytes)
+    data = await call.read_body()
     return await call.services.bodies.read(data, read_report)
 
 
@@ -229,10 +232,12 @@ def _line(call: Call, name: str) -> str | None:
     return text
 
 
-def _number(call: Call, name: str, minimum: int, maximum: int) -> int | None:
-    text = call.query_params.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and minimum <= int(text) <= maximum):
-        raise InvalidRequest(f"Invalid request: {name} must be a whole number from {minimum} to {maximum}")
-    return int(text)
+def _numbers(call: Call, *names: str, minimum: int = 0, maximum: int = _MAX_NUMBER) -> list[int | None]:
+    """Whole numbers that the query has; None for each that it has not."""
+    texts = [call.query_params.get(name) for name in names]
+    for name, text in zip(names, texts, strict=True):
+        if text is None:
+            continue
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and minimum <= int(text) <= maximum):
+            raise InvalidRequest(f"Invalid request: {name} must be a whole number from {minimum} to {maximum}")
+    return [None if text is None else int(text) for text in texts]
