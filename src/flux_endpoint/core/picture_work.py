@@ -75,7 +75,9 @@ def _numbers(fields: Mapping[str, Any] | RawJson) -> tuple[int, int, float, int]
         steps = _drawn_of(steps, fields)
     pictures = fields.get("num_images", 1)
     known = pictures if type(pictures) is int and 0 < pictures <= MAX_PICTURES else 1
-    return width, height, steps * passes_of(fields), known
+    # Most have no negative prompt.
+    passes = passes_of(fields) if fields.get("negative_prompt") else 1
+    return width, height, steps * passes, known
 
 
 def steps_drawn(fields: Mapping[str, Any]) -> int:

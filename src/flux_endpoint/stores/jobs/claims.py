@@ -1,7 +1,7 @@
 """Jobs in the SQL database, as workers see them: claims, reports and what becomes of lost workers' jobs."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -73,8 +73,12 @@ class SqlClaims:
         for _ in range(_CLAIM_ATTEMPTS):
             rows = await self._database.write(claim, is_heavy=self._database.has_big_rows, is_single=takes_oldest)
             # PostgreSQL skips rows that others have locked, and may so come back empty while some still wait.
+            if rows:
+                break
             waiting = {"endpoints": values["endpoints"], "now_ms": now_ms}
-            if rows or not await self._database.read(_look(waiting, at_most, affinity)):
+            choose = partial(_chosen, values=waiting, at_most=at_most, affinity=affinity)
+            look = methodcaller("execute", sql.IS_JOB_WAITING, waiting) if takes_oldest else choose
+            if not await self._database.read(look):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
             self._database.has_big_rows = True
@@ -99,7 +103,8 @@ class SqlClaims:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
         # A job whose time ends during the wait may count as one that waits: it cannot be claimed.
         values = {"endpoints": list(endpoint_ids), "now_ms": self._clock.now_ms()}
-        look = _look(values, at_most)
+        choose = partial(_chosen, values=values, at_most=at_most, affinity=None)
+        look = methodcaller("execute", sql.IS_JOB_WAITING, values) if at_most is None else choose
         with self._database.signals.listen(*map(channels.jobs_on, endpoint_ids), timeout_s=timeout_s) as listener:
             while not await self._database.read(look):
                 if not await listener.sleep():
@@ -126,9 +131,17 @@ class SqlClaims:
         """See `ClaimStore.finish`."""
         now_ms = self._clock.now_ms()
         reporter = {"job": job_id, "worker": worker_id, "token": token}
+        match outcome:
+            case Completed(output=output):
+                statement, values = sql.COMPLETE, reporter | {"result": output, "now_ms": now_ms}
+            case Failed(error=error, output=output):
+                statement, values = sql.FAIL, reporter | {"reason": error, "result": output, "now_ms": now_ms}
+            case Returned():
+                statement, values = sql.GIVE_BACK, reporter
 
         def finish(transaction: Transaction) -> Job:
-            row = _end_claim(transaction.connection, reporter, outcome, now_ms)
+            row = transaction.connection.execute(statement, values).first
+            # The reporter does not hold it, and nothing was written.
             if row is None:
                 return _as_reported_before(transaction.connection, reporter, outcome)
             if row.status == JobStatus.IN_QUEUE:
@@ -276,15 +289,6 @@ class SqlClaims:
         return await self._database.write(sweep, is_long=True)
 
 
-def _look(
-    values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None = None
-) -> Callable[[Connection], Sequence[Any]]:
-    """Finds one or more jobs that a worker may be handed; nothing where none waits."""
-    if at_most is not None or affinity is not None:
-        return partial(_chosen, values=values, at_most=at_most, affinity=affinity)
-    return methodcaller("execute", sql.IS_JOB_WAITING, values)
-
-
 def _chosen(
     connection: Connection, values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None
 ) -> list[int]:
@@ -315,19 +319,6 @@ def _claim_chosen(
         # On PostgreSQL other claims have locked just these.
         seqs = seqs[limit:]
     return connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs}) if seqs else []
-
-
-def _end_claim(connection: Connection, reporter: dict[str, Any], outcome: Outcome, now_ms: int) -> Row:
-    """Write the outcome if the reporter holds the job; None, and nothing written, if it does not."""
-    match outcome:
-        case Completed(output=output):
-            values = reporter | {"result": output, "now_ms": now_ms}
-            return connection.execute(sql.COMPLETE, values).first
-        case Failed(error=error, output=output):
-            values = reporter | {"reason": error, "result": output, "now_ms": now_ms}
-            return connection.execute(sql.FAIL, values).first
-        case Returned():
-            return connection.execute(sql.GIVE_BACK, reporter).first
 
 
 def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcome: Outcome) -> Job:

@@ -20,6 +20,8 @@ from flux_endpoint.stores.jobs.records import job_values, to_job
 from flux_endpoint.stores.sql import channels
 from flux_endpoint.stores.sql.database import Connection, Database, Row, Transaction, of_key
 
+# What a new job may be, and whether it has an end.
+_NEW: Final = ((JobStatus.IN_QUEUE, False), (JobStatus.FAILED, True))
 _NEWEST: Final = Cursor(2**63 - 1, 2**63 - 1)
 
 
@@ -32,7 +34,8 @@ class SqlJobs:
 
     async def enqueue(self, job: Job, idempotency_key: IdempotencyKey | None = None) -> Job:
         """See `JobStore.enqueue`."""
-        _check_new(job)
+        if (job.status, job.finished_ms is not None) not in _NEW:
+            raise ValueError(f"A new job is IN_QUEUE, or FAILED with finished_ms, not {job.status}")
         values = job_values(job)
 
         def enqueue(transaction: Transaction) -> Job:
@@ -287,13 +290,6 @@ def get_job(connection: Connection, reference: dict[str, Any]) -> Job:
     if row is None:
         raise UnknownJob.on(reference["endpoint"], reference["job"])
     return to_job(row)
-
-
-def _check_new(job: Job) -> None:
-    if job.status not in (JobStatus.IN_QUEUE, JobStatus.FAILED):
-        raise ValueError(f"A new job is IN_QUEUE or FAILED, not {job.status}")
-    if job.status.is_terminal != (job.finished_ms is not None):
-        raise ValueError("finished_ms belongs to a job that is FAILED, and only to that")
 
 
 def _add(job: Job, values: dict[str, Any], transaction: Transaction) -> bool:
