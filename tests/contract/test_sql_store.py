@@ -276,7 +276,9 @@ async def test_the_queue_is_read_through_its_indexes(sqlite_url, clock):
     assert "COVERING INDEX jobs_by_place" in plan[0]
 
 
-@pytest.mark.parametrize("statement", [sql.LOCK_SWEPT, sql.END_OUTLIVED, sql.TIME_OUT_RUNNING, sql.TAKE_BACK_EXPIRED])
+@pytest.mark.parametrize(
+    "statement", [sql.FIND_SWEPT, sql.LOCK_SWEPT, sql.END_OUTLIVED, sql.TIME_OUT_RUNNING, sql.TAKE_BACK_EXPIRED]
+)
 async def test_a_sweep_reads_no_more_than_the_work_in_flight(sqlite_url, clock, statement):
     stores = await open_stores(sqlite_url, clock)
     await stores.close()

@@ -286,6 +286,9 @@ class SqlClaims:
             lost = () if spares_leases else transaction.connection.execute(sql.TAKE_BACK_EXPIRED, values)
             return dataclasses.replace(_swept(transaction, lost), timed_out=tuple(timed_out))
 
+        # Asked first: most sweeps find nothing, and need not queue for the writer.
+        if not await self._database.read(lambda connection: connection.scalars(sql.FIND_SWEPT, now)):
+            return SweepResult()
         return await self._database.write(sweep, is_long=True)
 
 

@@ -353,6 +353,7 @@ _swept = union_all(
     select(jobs.c.seq).where(_past_unended),
     select(jobs.c.seq).where(_running, _is_leased, or_(_runs_too_long, jobs.c.lease_expires_ms <= _now_ms)),
 )
+FIND_SWEPT: Final = select(jobs.c.seq).where(jobs.c.seq.in_(_swept)).limit(1)
 LOCK_SWEPT: Final = (
     select(jobs.c.seq).where(jobs.c.seq.in_(_swept)).order_by(jobs.c.worker_id, jobs.c.seq).with_for_update()
 )

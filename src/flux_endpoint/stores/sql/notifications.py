@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
+from flux_endpoint.stores.sql.channels import move_of
 from flux_endpoint.stores.sql.database import ANSWER_S
 from flux_endpoint.stores.sql.signals import Channel, Signals
 
@@ -27,12 +28,15 @@ _ALONE_S: Final = 3 * _BEAT_S
 _ANSWERED_S: Final = 1.0
 # What comes up so soon after something was told is told together. At rest nothing waits for that.
 _TOGETHER_S: Final = 0.01
+# What nobody works or waits for to end may be told so much later: that a job was claimed, to who watches it.
+_AT_LEISURE_S: Final = 0.1
 _PAUSE_S: Final = 1.0
 # What could not be told while PostgreSQL was away, at most; its sleepers look by themselves.
 _MAX_UNTOLD: Final = 10_000
 # Kinds of messages that are no channels.
 _BEAT: Final = Channel("here", "")
 _LOOK: Final = Channel("look", "")
+_MOVE: Final = move_of("").kind
 
 
 class Notifications:
@@ -62,8 +66,12 @@ class Notifications:
     def tell(self, channels: Iterable[Channel]) -> None:
         """Have the other gateways told of what has been committed, if there are any. Only from the event loop."""
         if not self._is_alone and len(self._untold) < _MAX_UNTOLD:
-            self._untold.update(dict.fromkeys(channels))
-            self._stir.set()
+            telling = dict.fromkeys(channels)
+            self._untold.update(telling)
+            if any(channel.kind != _MOVE for channel in telling):
+                self._stir.set()
+            else:
+                asyncio.get_running_loop().call_later(_AT_LEISURE_S, self._stir.set)
 
     @property
     def _is_alone(self) -> bool:
