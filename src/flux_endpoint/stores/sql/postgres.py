@@ -37,6 +37,8 @@ _END_S: Final = 0.5
 _LAST_LOOK_S: Final = 0.1
 # How soon who waits learns that the process is about to end.
 _SLICE_S: Final = 0.5
+# That a connection keeps prepared: more than there are, and lengths of their lists.
+_MOST_STATEMENTS: Final = 2000
 # What the driver raises, and what of that says that a value is wrong.
 _errors_translated: Final = partial(
     errors_translated,
@@ -76,7 +78,7 @@ class PostgresDatabase:
         """See `Database.open`."""
         with _errors_translated():
             is_pooled = await self._is_pooled()
-            # Behind a pooler no statement may have a name to be known by, see `PostgresConnection`.
+            # Behind a pooler no statement may have a name: the next transaction may come to another process.
             unnamed = {"statement_cache_size": 0} if is_pooled else {}
             adapted = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""} | unnamed
             # Takes as long as it takes, also to wait for another gateway that does the same.
@@ -85,8 +87,10 @@ class PostgresDatabase:
             async with migrating.begin() as connection:
                 await connection.run_sync(upgrade)
         size = self._connections if is_pooled else max(1, self._connections - 1)
-        connect = partial(self._connect, command_timeout=_LONG_S, **unnamed)
-        self._pool = PostgresPool(connect, size, is_pooled=is_pooled)
+        kept = {"statement_cache_size": _MOST_STATEMENTS, "max_cached_statement_lifetime": 0} | unnamed
+        pool = PostgresPool(partial(self._connect, command_timeout=_LONG_S, **kept), size, is_pooled=is_pooled)
+        await pool.open()
+        self._pool = pool
         if not is_pooled:
             self._notifications = Notifications(self.signals, self._connect)
             self._listening = asyncio.create_task(self._notifications.run())

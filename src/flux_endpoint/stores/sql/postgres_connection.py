@@ -1,32 +1,28 @@
-"""Runs SQLAlchemy's statements on PostgreSQL's driver: the driver prepares each once for a connection.
+"""Runs SQLAlchemy's statements on PostgreSQL's driver, which prepares each once for a connection.
 
-Work is written synchronously. It runs in a greenlet, which hands what is to be awaited to the task it runs for.
+Work is written synchronously. It runs in a greenlet of SQLAlchemy's, which hands what is to be awaited to its task.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from sqlalchemy import Executable
+from sqlalchemy.util import await_only
 
 from flux_endpoint.stores.sql.compiled import Compiled, CompiledTexts, row_type
 from flux_endpoint.stores.sql.database import Connection, Parameters, Rows
-
-T = TypeVar("T")
 
 _PLACES: Final = 16
 
 
 class PostgresConnection(Connection):
-    """One connection, for one piece of work at a time.
+    """One connection, lent to one piece of work.
 
     Args:
         raw: of the driver.
         texts: shared with other connections.
-        is_pooled: a pooler may hand each transaction to another process of the server: a statement must not have a name
-            to be known by.
 
     Attributes:
         raw: of the driver.
@@ -34,15 +30,12 @@ class PostgresConnection(Connection):
         heard_s: when the server last answered a statement; None before.
     """
 
-    def __init__(self, raw: Any, texts: CompiledTexts, *, is_pooled: bool) -> None:
+    def __init__(self, raw: Any, texts: CompiledTexts) -> None:
         self.raw = raw
         self.dialect = texts.dialect
         self.place = raw.get_server_pid() % _PLACES
         self.heard_s: float | None = None
         self._texts = texts
-        self._is_pooled = is_pooled
-        # By their texts. There are no more of them than of statements, and of lengths of their lists.
-        self._prepared: dict[str, Any] = {}
 
     def execute(
         self, statement: Executable, parameters: Parameters | Sequence[Parameters] = MappingProxyType({}), /
@@ -53,20 +46,24 @@ class PostgresConnection(Connection):
             ValueError: a value cannot be written as JSON.
             Exception: what the driver says.
         """
-        rows: Rows = getcurrent().parent.switch(self._execute(statement, parameters))
-        return rows
+        return await_only(self._execute(statement, parameters))
 
     async def _execute(self, statement: Executable, parameters: Parameters | Sequence[Parameters]) -> Rows:
         rows = Rows()
         if not isinstance(parameters, Mapping):
             if parameters:
                 bound = [self._bind(statement, each) for each in parameters]
-                await (await self._prepare(bound[0][0].text)).executemany([cells for _, cells in bound])
+                await self.raw.executemany(bound[0][0].text, [cells for _, cells in bound])
                 self.heard_s = time.monotonic()
             return rows
         compiled, cells = self._bind(statement, parameters)
-        prepared = self._prepared.get(compiled.text) or await self._prepare(compiled.text)
-        records = await prepared.fetch(*cells)
+        if statement.is_dml and compiled.row is None:
+            # Such as "UPDATE 3".
+            status = await self.raw.execute(compiled.text, *cells)
+            self.heard_s = time.monotonic()
+            rows.rowcount = int(status.rpartition(" ")[2])
+            return rows
+        records = await self.raw.fetch(compiled.text, *cells)
         self.heard_s = time.monotonic()
         if records:
             make = compiled.row or row_type(list(records[0].keys()))._make
@@ -75,11 +72,8 @@ class PostgresConnection(Connection):
                 for index, read in compiled.readers:
                     cells[index] = None if cells[index] is None else read(cells[index])
                 rows.append(make(cells))
-            rows.first, rows.rowcount = rows[0], len(rows)
-        else:
-            # Such as "UPDATE 3"; some say no number.
-            count = prepared.get_statusmsg().rpartition(" ")[2]
-            rows.rowcount = int(count) if count.isdigit() else 0
+            rows.first = rows[0]
+        rows.rowcount = len(rows)
         return rows
 
     def _bind(self, statement: Executable, values: Parameters) -> tuple[Compiled, list[Any]]:
@@ -95,26 +89,3 @@ class PostgresConnection(Connection):
         except (ValueError, TypeError) as error:
             raise ValueError(f"The database refuses the value: {error}") from error
         return compiled, [bound[name] for name in compiled.places]
-
-    async def _prepare(self, text: str) -> Any:
-        if self._is_pooled:
-            return await self.raw.prepare(text, name="")
-        prepared = self._prepared[text] = await self.raw.prepare(text)
-        return prepared
-
-
-async def run_sync(work: Callable[[PostgresConnection], T], connection: PostgresConnection) -> T:
-    """The result of a piece of work, which waits for the server where it runs a statement."""
-    here = getcurrent()
-    worker = greenlet(work, here)
-    worker.gr_context = here.gr_context
-    said: Awaitable[Any] = worker.switch(connection)
-    while not worker.dead:
-        try:
-            answer = await said
-        except BaseException as error:
-            said = worker.throw(error)
-        else:
-            said = worker.switch(answer)
-    result: Any = said
-    return result  # type: ignore[no-any-return]

@@ -1,15 +1,16 @@
 """The connections to one PostgreSQL server, lent to one piece of work each."""
 
-import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.util import greenlet_spawn
 
 from flux_endpoint.stores.sql.compiled import CompiledTexts
-from flux_endpoint.stores.sql.postgres_connection import PostgresConnection, run_sync
+from flux_endpoint.stores.sql.postgres_connection import PostgresConnection
 
 T = TypeVar("T")
 
@@ -21,9 +22,9 @@ _GONE: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
-    # A migration has changed a table under statements that were prepared.
-    asyncpg.InvalidCachedStatementError,
 )
+# What the driver raises of a connection that is no more.
+_BROKEN: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class Lost(Exception):
@@ -42,20 +43,31 @@ class Call:
 
 
 class PostgresPool:
-    """Opens connections as they are needed and keeps them.
+    """The driver's pool: connections are opened as they are needed, and kept.
 
     Args:
         connect: opens one of the driver's.
         size: so many at most.
-        is_pooled: see `PostgresConnection`; then all work is a transaction. Also as the attribute.
+        is_pooled: see `PostgresDatabase`; then all work is a transaction. Also as the attribute.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Any]], size: int, *, is_pooled: bool) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[..., Awaitable[Any]], size: int, *, is_pooled: bool) -> None:
         self.is_pooled = is_pooled
         self._texts = CompiledTexts(asyncpg_dialect())  # type: ignore[no-untyped-call]
-        self._room = asyncio.Semaphore(size)
-        self._idle: list[PostgresConnection] = []
+        self._pool = asyncpg.create_pool(
+            # It also hands on the address that it was not given.
+            connect=lambda _address, **options: connect(**options),
+            # Nothing outlives its transaction here, and to say so at each return would be a trip.
+            reset=_nothing,
+            min_size=0,
+            max_size=size,
+            max_queries=math.inf,
+            max_inactive_connection_lifetime=0,
+        )
+
+    async def open(self) -> None:
+        """To be awaited first; it opens no connection yet."""
+        await self._pool
 
     async def run(self, work: Callable[[PostgresConnection], T], call: Call, *, is_bare: bool) -> T:
         """The result of work on one connection.
@@ -68,55 +80,42 @@ class PostgresPool:
         Raises:
             Lost: see there.
         """
-        async with self._room:
-            connection = call.connection = await self._take()
-            try:
-                if is_bare and not self.is_pooled:
-                    result = await run_sync(work, connection)
-                else:
-                    await connection.raw.execute(_BEGIN)
-                    result = await run_sync(work, connection)
-                    await connection.raw.execute("COMMIT;")
-            except BaseException as error:
-                await self._recover(connection, error)
-                if connection.heard_s is None and connection.raw.is_closed() and isinstance(error, Exception):
-                    raise Lost(str(error) or type(error).__name__) from error
-                raise
-            self._idle.append(connection)
-            return result
-
-    async def _take(self) -> PostgresConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.raw.is_closed():
-                connection.heard_s = None
-                return connection
-        return PostgresConnection(await self._connect(), self._texts, is_pooled=self.is_pooled)
-
-    async def _recover(self, connection: PostgresConnection, error: BaseException) -> None:
-        """Keep a connection whose work has failed if it is sound; else end it, and others that may be like it."""
-        is_sound, is_gone = False, isinstance(error, _GONE)
+        raw = await self._pool.acquire()
+        connection = call.connection = PostgresConnection(raw, self._texts)
         try:
-            is_sound = isinstance(error, Exception) and not is_gone and await _rolled_back(connection)
+            if is_bare and not self.is_pooled:
+                return await greenlet_spawn(work, connection)
+            await raw.execute(_BEGIN)
+            result = await greenlet_spawn(work, connection)
+            await raw.execute("COMMIT;")
+            return result
+        except Exception as error:
+            is_lost = connection.heard_s is None and raw.is_closed()
+            await self._recover(raw, error)
+            if is_lost:
+                raise Lost(str(error) or type(error).__name__) from error
+            raise
+        except BaseException:
+            # Whoever gives up does so because the server is silent: it would not hear of it.
+            raw.terminate()
+            raise
         finally:
-            if is_sound:
-                self._idle.append(connection)
-            else:
-                connection.raw.terminate()
-        if is_gone:
-            idle, self._idle = self._idle, []
-            for each in idle:
-                each.raw.terminate()
+            with suppress(*_BROKEN):
+                await self._pool.release(raw)
+
+    async def _recover(self, raw: Any, error: Exception) -> None:
+        """Make a connection whose work has failed fit for other work; else end it, and others that may be like it."""
+        if isinstance(error, _GONE):
+            raw.terminate()
+            await self._pool.expire_connections()
+        elif raw.is_in_transaction() and not raw.is_closed():
+            with suppress(*_BROKEN):
+                await raw.execute("ROLLBACK;")
 
     async def close(self) -> None:
-        """Take leave of the server on all connections that nobody has."""
-        idle, self._idle = self._idle, []
-        await asyncio.gather(*(connection.raw.close() for connection in idle), return_exceptions=True)
+        """Take leave of the server, once all work has ended."""
+        await self._pool.close()
 
 
-async def _rolled_back(connection: PostgresConnection) -> bool:
-    raw = connection.raw
-    if raw.is_in_transaction() and not raw.is_closed():
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await raw.execute("ROLLBACK;")
-    return not (raw.is_closed() or raw.is_in_transaction())
+async def _nothing(_connection: Any) -> None:
+    pass
