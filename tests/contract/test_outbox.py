@@ -145,6 +145,18 @@ async def test_the_end_of_a_job_wakes_who_waits_to_send(stores, clock):
         await stores.webhooks.wait_for_due(1, 1, 60)
 
 
+async def test_who_waits_looks_again_and_comes_back_for_a_reason_only(stores, clock):
+    stores.database.signals.recheck_s = 0.02
+    waiter = asyncio.create_task(stores.webhooks.wait_for_due(1, 1, 60))
+    await asyncio.sleep(0.2)
+    assert not waiter.done()
+    await end_one(stores, clock)
+    async with asyncio.timeout(4):
+        await waiter
+    assert await claim(stores)
+    await stores.webhooks.wait_for_due(1, 1, 0.05)
+
+
 async def test_waiting_ends_when_something_becomes_due(stores, clock):
     await end_one(stores, clock)
     (delivery,) = await claim(stores)

@@ -1,6 +1,7 @@
 """Webhooks in the SQL database: an outbox, its log, and the secrets that sign."""
 
 import json
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final
@@ -108,10 +109,12 @@ class SqlWebhooks:
     async def wait_for_due(self, free: int, per_host: int, timeout_s: float) -> None:
         """See `WebhookStore.wait_for_due`."""
         with self._database.signals.listen(channels.webhook_due(), timeout_s=timeout_s) as listener:
-            next_due_ms = await self._next_due_ms(free, per_host)
-            if next_due_ms is not None:
-                listener.hurry((next_due_ms - self._clock.now_ms()) / 1_000)
-            await listener.sleep()
+            while True:
+                next_due_ms = await self._next_due_ms(free, per_host)
+                left_ms = math.inf if next_due_ms is None else next_due_ms - self._clock.now_ms()
+                listener.hurry(left_ms / 1_000)
+                if left_ms <= 0 or not await listener.sleep():
+                    return
 
     async def _next_due_ms(self, free: int, per_host: int) -> int | None:
         now_ms = self._clock.now_ms()
