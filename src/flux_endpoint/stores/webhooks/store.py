@@ -149,13 +149,14 @@ class SqlWebhooks:
                 erase_delivered(connection, [told.job_id])
             return note_attempt(transaction, told.key_id, told.origin, attempt, now_ms)
 
-        return await self._database.write(report)
+        # A delivery carries its job, and SQLite writes all of a row that changes.
+        return await self._database.write(report, is_heavy=True)
 
     async def release_due(self, gateway: str) -> int:
         """See `WebhookStore.release_due`."""
         values = {"holder": gateway, "now_ms": self._clock.now_ms()}
         return await self._database.write(
-            lambda transaction: transaction.connection.execute(sql.RELEASE, values).rowcount
+            lambda transaction: transaction.connection.execute(sql.RELEASE, values).rowcount, is_heavy=True
         )
 
     async def deliveries(self, *, limit: int, job_id: str | None = None, failed: bool = False) -> list[DeliveryRecord]:
@@ -188,7 +189,7 @@ class SqlWebhooks:
                 raise Conflict(f"the webhook delivery {delivery_id} is on its way anyhow")
             raise Conflict(f"what the webhook delivery {delivery_id} sent was erased together with its job")
 
-        await self._database.write(replay)
+        await self._database.write(replay, is_heavy=True)
 
     async def replay_failed(self) -> int:
         """See `WebhookStore.replay_failed`."""
