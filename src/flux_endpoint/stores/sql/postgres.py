@@ -165,6 +165,9 @@ class PostgresDatabase:
                 await asyncio.wait({task}, timeout=_LAST_LOOK_S)
                 if task.done():
                     break
+                # First: the driver would ask the server to stop, on one more connection, and nobody waits for that.
+                if call.connection is not None:
+                    call.connection.end()
                 _bury(task)
                 raise StoreUnavailable(f"The database did not answer for {limit_s:g} s")
             await asyncio.wait({task}, timeout=min(left_s, _SLICE_S))

@@ -5,9 +5,11 @@ Work is written synchronously. It runs in a greenlet of SQLAlchemy's, which hand
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
 
+import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import Executable
 from sqlalchemy.util import await_only
 
@@ -36,6 +38,20 @@ class PostgresConnection(Connection):
         self.place = raw.get_server_pid() % _PLACES
         self.heard_s: float | None = None
         self._texts = texts
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        try:
+            return bool(self.raw.is_closed())
+        except asyncpg.InterfaceError:
+            # The pool has taken it back, which it does at once with one that was ended.
+            return True
+
+    def end(self) -> None:
+        """Leave the server without a word. Who waits for an answer gets an error."""
+        with suppress(asyncpg.InterfaceError):
+            self.raw.terminate()
 
     def execute(
         self, statement: Executable, parameters: Parameters | Sequence[Parameters] = MappingProxyType({}), /

@@ -90,27 +90,27 @@ class PostgresPool:
             await raw.execute("COMMIT;")
             return result
         except Exception as error:
-            is_lost = connection.heard_s is None and raw.is_closed()
-            await self._recover(raw, error)
+            is_lost = connection.heard_s is None and connection.is_closed
+            await self._recover(connection, error)
             if is_lost:
                 raise Lost(str(error) or type(error).__name__) from error
             raise
         except BaseException:
             # Whoever gives up does so because the server is silent: it would not hear of it.
-            raw.terminate()
+            connection.end()
             raise
         finally:
             with suppress(*_BROKEN):
                 await self._pool.release(raw)
 
-    async def _recover(self, raw: Any, error: Exception) -> None:
+    async def _recover(self, connection: PostgresConnection, error: Exception) -> None:
         """Make a connection whose work has failed fit for other work; else end it, and others that may be like it."""
         if isinstance(error, _GONE):
-            raw.terminate()
+            connection.end()
             await self._pool.expire_connections()
-        elif raw.is_in_transaction() and not raw.is_closed():
+        elif not connection.is_closed and connection.raw.is_in_transaction():
             with suppress(*_BROKEN):
-                await raw.execute("ROLLBACK;")
+                await connection.raw.execute("ROLLBACK;")
 
     async def close(self) -> None:
         """Take leave of the server, once all work has ended."""
