@@ -17,7 +17,7 @@ from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.catalog import ModelFamily, ModelSpec
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.image_formats import PNG
-from flux_endpoint.engine.denoise import EVERY_SECOND
+from flux_endpoint.engine.denoise import is_extrapolated
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.latents import draw_noise, pack_latents, render_size
 from flux_endpoint.engine.levels import Levels
@@ -48,7 +48,7 @@ class Case:
 
     def passes(self, *, is_high: bool) -> int:
         """How often the transformer is asked."""
-        return sum(not (is_high and EVERY_SECOND.leaves_out(step, self.steps)) for step in range(self.steps))
+        return sum(not (is_high and is_extrapolated(step, self.steps)) for step in range(self.steps))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.blocks import sdpa
 from flux_endpoint.engine.decode import exact_decoder
-from flux_endpoint.engine.denoise import EVERY_SECOND, exact_velocity
+from flux_endpoint.engine.denoise import exact_velocity
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu import ladder as ladder_module
@@ -115,7 +115,7 @@ def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Modu
     levels = ladder.levels()
     assert list(levels) == [NONE, REGULAR, HIGH]
     assert [level.takes_negative for level in levels.values()] == [True, False, False]
-    assert [level.extrapolation for level in levels.values()] == [None, None, EVERY_SECOND]
+    assert [level.is_extrapolated for level in levels.values()] == [False, False, True]
     assert ladder.attention == "flash"
     assert ladder.results_hash() == ladder.results_hash()
 

@@ -15,16 +15,7 @@ from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.blocks import by_products, sdpa
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import Decoder, exact_decoder
-from flux_endpoint.engine.denoise import (
-    EVERY_SECOND,
-    TWO_OF_THREE,
-    Conditions,
-    Extrapolation,
-    Remembered,
-    exact_velocity,
-    extrapolated,
-    guided,
-)
+from flux_endpoint.engine.denoise import Conditions, Remembered, exact_velocity, extrapolated, guided, is_extrapolated
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.fake import FakeEngine
 from flux_endpoint.engine.forward import Build, FusedTransformer
@@ -35,7 +26,6 @@ from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import SPECS, draw, make_request, open_engine
 
 NONE, REGULAR, HIGH = Acceleration
-RULES = (EVERY_SECOND, TWO_OF_THREE)
 PROMPTS = (
     "a calm lake below mountains at sunset",
     "two red boats on a river under a storm",
@@ -153,10 +143,8 @@ def test_the_decoder_is_the_exact_one(demo_engine: FluxEngine) -> None:
 
 
 def test_the_first_six_velocities_and_the_last_are_never_extrapolated() -> None:
-    left_out = {rule: [step for step in range(28) if rule.leaves_out(step, 28)] for rule in RULES}
-    assert left_out[EVERY_SECOND] == list(range(6, 27, 2))
-    assert left_out[TWO_OF_THREE] == [6, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25, 26]
-    assert not any(rule.leaves_out(step, steps) for rule in RULES for steps in range(1, 8) for step in range(steps))
+    assert [step for step in range(28) if is_extrapolated(step, 28)] == list(range(6, 27, 2))
+    assert not any(is_extrapolated(step, steps) for steps in range(1, 8) for step in range(steps))
 
 
 def test_extrapolation_follows_a_straight_line_and_saves_passes() -> None:
@@ -168,22 +156,15 @@ def test_extrapolation_follows_a_straight_line_and_saves_passes() -> None:
         return latents + 3 * timesteps[step]
 
     known: Remembered = []
-    velocity = extrapolated(straight, timesteps, known, EVERY_SECOND)
+    velocity = extrapolated(straight, timesteps, known)
     latents = torch.zeros(1, 2, 3)
     for step in range(12):
         if step == 8:
             # Another goes on with what this one remembers.
             assert [at for at, _ in known] == [5, 7]
-            velocity = extrapolated(straight, timesteps, list(known), EVERY_SECOND)
+            velocity = extrapolated(straight, timesteps, list(known))
         assert torch.allclose(velocity(step, latents), latents + 3 * timesteps[step], rtol=1e-4, atol=50)
     assert asked == [0, 1, 2, 3, 4, 5, 7, 9, 11]
-
-
-def test_a_part_of_the_slope_is_taken() -> None:
-    timesteps = torch.linspace(1000, 10, 12)
-    velocity = extrapolated(lambda step, latents: latents + step, timesteps, [], Extrapolation(slope=0.5))
-    steps = [float(velocity(step, torch.zeros(1))) for step in range(7)]
-    assert steps == [0, 1, 2, 3, 4, 5, pytest.approx(5.5)]
 
 
 def test_guidance_pushes_away_from_the_negative_prompt() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.decode import Decoder
-from flux_endpoint.engine.denoise import Conditions, Extrapolation, Remembered, Velocity, extrapolated, guided, reading
+from flux_endpoint.engine.denoise import Conditions, Remembered, Velocity, extrapolated, guided, reading
 from flux_endpoint.engine.text import PromptEmbeds
 
 # Timesteps and the conditions of a picture to its velocity, in which its negative prompt acts.
@@ -25,7 +25,7 @@ class Level:
         name: as it is told to clients.
         passes: the velocity of one prompt, for the timesteps of one picture.
         decoder: from latents to pixels.
-        extrapolation: which passes are left out; None for none.
+        is_extrapolated: whether every second pass is left out.
         takes_negative: whether a negative prompt may act at it; the next slower level that takes it is drawn else.
         takes_loras: whether LoRAs may act on the transformer at it, likewise.
         nag: how one acts inside the attention; None where it cannot, likewise.
@@ -34,7 +34,7 @@ class Level:
     name: Acceleration
     passes: Passes
     decoder: Decoder
-    extrapolation: Extrapolation | None = None
+    is_extrapolated: bool = False
     takes_negative: bool = True
     takes_loras: bool = False
     nag: Steered | None = None
@@ -58,9 +58,7 @@ class Level:
         if conditions.negative is not None:
             away = self._of(conditions.negative, timesteps, conditions)
             towards = guided(towards, away, conditions.true_cfg_scale)
-        if self.extrapolation is None:
-            return towards
-        return extrapolated(towards, timesteps, remembered, self.extrapolation)
+        return extrapolated(towards, timesteps, remembered) if self.is_extrapolated else towards
 
     def _of(self, prompt: PromptEmbeds, timesteps: Tensor, conditions: Conditions) -> Velocity:
         return _reading(self.passes(timesteps, prompt, conditions), conditions)

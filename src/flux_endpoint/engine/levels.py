@@ -16,7 +16,7 @@ from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.blocks import by_products, sdpa
 from flux_endpoint.engine.channels_last import ChannelsLastDecoder, can_decode
 from flux_endpoint.engine.decode import exact_decoder
-from flux_endpoint.engine.denoise import TWO_OF_THREE, Conditions, Velocity, exact_velocity
+from flux_endpoint.engine.denoise import Conditions, Velocity, exact_velocity
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu.attention import Attention, choose_attention
 from flux_endpoint.engine.gpu.ladder import Ladder
@@ -175,8 +175,7 @@ def _fused(name: Acceleration, transformer: FluxTransformer2DModel, vae: Autoenc
     is_high = name is Acceleration.HIGH
     # The worst case of a negative prompt in bfloat16 is not understood.
     passes = _FusedPasses(transformer, build)
-    rule = TWO_OF_THREE if is_high else None
-    return Level(name, passes, decoder, extrapolation=rule, takes_negative=not is_high, takes_loras=True)
+    return Level(name, passes, decoder, is_extrapolated=is_high, takes_negative=not is_high, takes_loras=True)
 
 
 class _FusedPasses:

@@ -13,7 +13,7 @@ from torch import Tensor
 from flux_endpoint.core.acceleration import Acceleration
 from flux_endpoint.engine.blocks import sdpa
 from flux_endpoint.engine.decode import Decoder
-from flux_endpoint.engine.denoise import EVERY_SECOND, Conditions, Velocity
+from flux_endpoint.engine.denoise import Conditions, Velocity
 from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu.attention import Attention, choose_attention
 from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
@@ -125,7 +125,7 @@ class Ladder:
             levels[Acceleration.REGULAR] = Level(Acceleration.REGULAR, self._fp8.passes, decoder, takes_negative=False)
         fastest = exact if self._fp8 is None else self._fp8.passes
         levels[Acceleration.HIGH] = Level(
-            Acceleration.HIGH, fastest, decoder, extrapolation=EVERY_SECOND, takes_negative=False
+            Acceleration.HIGH, fastest, decoder, is_extrapolated=True, takes_negative=False
         )
         return levels
 
