@@ -4,6 +4,7 @@ import asyncio
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -113,9 +114,8 @@ class PostgresDatabase:
     async def read(self, work: Callable[[Connection], T], *, is_heavy: bool = False) -> T:
         """Run work on one connection of the pool; every statement sees the latest commit."""
         with self._outage.observe("reading"), _errors_translated():
-            return await self._answer(
-                partial(_on_a_living_connection, partial(self._lend, work, is_bare=True)), ANSWER_S
-            )
+            run = partial(self._lend, work, is_bare=True)
+            return await self._answer(partial(self._on_a_living_connection, run), ANSWER_S)
 
     async def write(
         self,
@@ -137,12 +137,23 @@ class PostgresDatabase:
 
         with self._outage.observe("writing"), _errors_translated():
             # What needs no COMMIT may be done though its answer is lost: whoever asked repeats it, as always.
-            work_off = run if is_single else partial(_on_a_living_connection, run)
+            work_off = run if is_single else partial(self._on_a_living_connection, run)
             return await self._answer(work_off, _LONG_S if is_long else ANSWER_S)
 
     async def _lend(self, work: Callable[[PostgresConnection], T], call: Call, *, is_bare: bool) -> T:
         assert self._pool is not None
         return await self._pool.run(work, call, is_bare=is_bare)
+
+    async def _on_a_living_connection(self, run: Callable[[Call], Awaitable[T]], call: Call) -> T:
+        """The result of a piece of work; again for each connection of the pool that was dead before it heard an answer.
+
+        So a restarted server costs no failed request, nor a question at each checkout. Nothing can have been committed.
+        """
+        assert self._pool is not None
+        for _ in range(self._pool.size):
+            with suppress(Lost):
+                return await run(call)
+        return await run(call)
 
     async def scrub(self, *, has_deleted: bool) -> None:
         """See `Database.scrub`: the server's own vacuum does it."""
@@ -209,17 +220,6 @@ class PostgresDatabase:
 def _transact(work: Callable[[Transaction], T], connection: PostgresConnection) -> tuple[Transaction, T]:
     transaction = Transaction(connection)
     return transaction, work(transaction)
-
-
-async def _on_a_living_connection(run: Callable[[Call], Awaitable[T]], call: Call) -> T:
-    """The result of a piece of work; once more when the connection of the pool was dead before it heard an answer.
-
-    So a restarted server costs no failed request, nor a question at each checkout. Nothing can have been committed.
-    """
-    try:
-        return await run(call)
-    except Lost:
-        return await run(call)
 
 
 def _bury(task: "asyncio.Task[Any]") -> None:

@@ -47,11 +47,12 @@ class PostgresPool:
 
     Args:
         connect: opens one of the driver's.
-        size: so many at most.
+        size: so many at most. Also as the attribute.
         is_pooled: see `PostgresDatabase`; then all work is a transaction. Also as the attribute.
     """
 
     def __init__(self, connect: Callable[..., Awaitable[Any]], size: int, *, is_pooled: bool) -> None:
+        self.size = size
         self.is_pooled = is_pooled
         self._texts = CompiledTexts(asyncpg_dialect())  # type: ignore[no-untyped-call]
         self._pool = asyncpg.create_pool(
@@ -90,9 +91,9 @@ class PostgresPool:
             await raw.execute("COMMIT;")
             return result
         except Exception as error:
-            is_lost = connection.heard_s is None and connection.is_closed
+            # First: a server that says goodbye has not closed the connection yet.
             await self._recover(connection, error)
-            if is_lost:
+            if connection.heard_s is None and connection.is_closed:
                 raise Lost(str(error) or type(error).__name__) from error
             raise
         except BaseException:
@@ -104,10 +105,9 @@ class PostgresPool:
                 await self._pool.release(raw)
 
     async def _recover(self, connection: PostgresConnection, error: Exception) -> None:
-        """Make a connection whose work has failed fit for other work; else end it, and others that may be like it."""
+        """Make a connection whose work has failed fit for other work; else end it."""
         if isinstance(error, _GONE):
             connection.end()
-            await self._pool.expire_connections()
         elif not connection.is_closed and connection.raw.is_in_transaction():
             with suppress(*_BROKEN):
                 await connection.raw.execute("ROLLBACK;")
