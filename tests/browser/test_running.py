@@ -242,6 +242,22 @@ def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
     expect(thumbnails(page).locator("img")).to_be_visible()
 
 
+def test_a_run_goes_on_when_the_page_is_left_before_the_browser_has_kept_it(page: Page) -> None:
+    page.evaluate("IDBObjectStore.prototype.put = () => ({})")  # not yet, and a reload ends what is under way
+    fill(page, **SMALL)
+    page.click("#run")
+    expect(thumbnails(page)).to_have_count(1)
+    page.reload()
+    badge(page, "done")
+    expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
+    expect(thumbnails(page).locator("img")).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#clear")
+    page.reload()
+    expect(page.locator(".frame.welcome")).to_be_visible()
+    expect(thumbnails(page)).to_have_count(0)
+
+
 def test_what_is_run_meanwhile_waits_in_a_queue_that_is_seen(page: Page) -> None:
     # Nobody serves it, so that it stays as long as it is wanted.
     page.click("#endpoints >> text=Echo")

@@ -48,12 +48,12 @@ export class Address {
     return `${BASE}#${toFragment(endpoint, { ...record.input, seed: seedOf(record) })}`;
   }
 
-  // The ids of the runs on the stage.
+  // The records of the runs on the stage; of those that were over no more than the id.
   get shown() {
     return history.state?.shown ?? [];
   }
 
-  set shown(ids) {
-    history.replaceState({ shown: ids }, "");
+  set shown(records) {
+    history.replaceState({ shown: records }, "");
   }
 }

@@ -86,7 +86,7 @@ class Playground {
     byId("cancel").addEventListener("click", () => this.cancel());
     byId("readme-button").addEventListener("click", () => byId("readme-dialog").showModal());
     byId("clear").addEventListener("click", () => {
-      if (confirm("Forget all earlier pictures of this browser?")) this.earlier.clear();
+      if (confirm("Forget all earlier pictures of this browser?")) this.forget();
     });
     addEventListener("keydown", (event) => this.#pressed(event));
     addEventListener("keychange", () => {
@@ -273,12 +273,23 @@ class Playground {
   }
 
   rememberShown() {
-    this.address.shown = (this.stage.all ?? this.stage.runs).map(({ record }) => record.id).filter(Boolean);
+    const shown = (this.stage.all ?? this.stage.runs).filter(({ record }) => this.earlier.get(record.id));
+    this.address.shown = shown.map(({ isOver, record }) => (isOver ? { id: record.id } : record));
   }
 
-  showAgain(ids) {
-    const runs = ids.map((id) => this.runs.get(id) ?? (this.earlier.get(id) && restored(this.earlier.get(id)))).filter(Boolean);
+  showAgain(records) {
+    const runs = records.map((record) => this.#again(record)).filter(Boolean);
     if (runs.length) this.show(runs);
+  }
+
+  #again(record) {
+    const kept = this.earlier.get(record.id);
+    if (kept) return this.runs.get(record.id) ?? restored(kept);
+    // Left before the browser had kept it, as it is only with some delay.
+    if (!record.status) return null;
+    const run = restored(record);
+    this.runs.follow(run);
+    return run;
   }
 
   showState() {
@@ -334,6 +345,11 @@ class Playground {
     this.show([]);
     this.welcome();
     byId("prompt").focus();
+  }
+
+  async forget() {
+    await this.earlier.clear();
+    this.rememberShown();
   }
 
   compare(run) {
