@@ -270,6 +270,13 @@ def test_what_is_run_meanwhile_waits_in_a_queue_that_is_seen(page: Page) -> None
     expect(entries).to_have_count(2)
     expect(entries.nth(1)).to_contain_text("no worker")
     check_access(page)
+    # More than a browser has connections for.
+    for count in range(3, 9):
+        page.keyboard.press("Control+Enter")
+        expect(entries).to_have_count(count)
+    for count in range(7, 1, -1):
+        entries.nth(count).get_by_role("button", name="Cancel Echo").click()
+        expect(entries).to_have_count(count)
     # What is looked at stays, until something else is chosen.
     expect(entries.nth(0).locator(".open")).to_have_attribute("aria-current", "true")
     entries.nth(1).locator(".open").click()

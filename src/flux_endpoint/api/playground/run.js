@@ -1,6 +1,7 @@
 // One job from submission to its end, as the page sees it.
 
 import * as api from "./api.js";
+import { newsOf } from "./news.js";
 import { apart } from "./pictures.js";
 
 export const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
@@ -90,10 +91,11 @@ export class Run extends EventTarget {
     let pauseMs = FIRST_PAUSE_MS;
     while (!this.isOver) {
       try {
-        for await (const body of api.events(this.record.endpoint, this.record.id)) {
+        for await (const body of newsOf(this.record.endpoint, this.record.id)) {
           pauseMs = FIRST_PAUSE_MS;
           this.isOffline = false;
           this.#take(body);
+          if (this.isOver) return;
         }
       } catch (error) {
         const isFinal = error instanceof api.ApiError && error.status >= 400 && error.status < 500 && error.status !== 429;
