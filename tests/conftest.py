@@ -1,4 +1,4 @@
-"""Fixtures for tests that talk to real processes: servers of ours, and PostgreSQL, started once per session."""
+"""Fixtures of all kinds of tests: the event loop, and real processes (our servers, PostgreSQL, S3)."""
 
 import gc
 import os
@@ -30,6 +30,12 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Groups begin by themselves with the largest. A long test that began last would be waited for by idle processes.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

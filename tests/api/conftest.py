@@ -220,11 +220,6 @@ class ThirdPartyWorker:
         return await self.post("job-done", job_id, json.dumps(result).encode(), is_stream=is_stream)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def open_gateway(
     folder: Path,

@@ -22,11 +22,6 @@ OpenStore = Callable[[], Awaitable[Stores]]
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 

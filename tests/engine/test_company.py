@@ -137,8 +137,3 @@ async def test_only_the_picture_that_must_end_does_and_the_others_have_their_byt
     for name in bodies.keys() - {victim}:
         alone = finish(engines[DEV].generate(GenerationRequest.from_input(bodies[name]["input"])))
         assert results[name] == ("image/jpeg", alone.data, list(alone.warnings))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

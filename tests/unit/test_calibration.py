@@ -20,11 +20,6 @@ from tests.unit.gateway_in_memory import DEADLINE_S, SteppedEngine
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def test_the_fastest_step_counts_and_the_first_does_not():
     # When the device has done the text, and then each of four steps.
     ends_s, waits, log = iter([1.0, 11.0, 13.5, 15.0, 18.0]), [], []

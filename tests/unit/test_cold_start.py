@@ -13,11 +13,6 @@ from flux_endpoint.worker.process import age_ms
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class NotingConnection:
     """Answers nothing at first, then that there is no job."""
 

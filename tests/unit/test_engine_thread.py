@@ -14,11 +14,6 @@ from tests.unit.gateway_in_memory import DEADLINE_S, DEV, job
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Gated:
     """Waits in its only step until it may go on; its clean-up may fail."""
 

@@ -18,11 +18,6 @@ PATIENT_AND_POLITE = f"import signal, os; signal.signal(signal.SIGTERM, lambda *
 DEADLINE_S = 30
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Diary:
     """What a fleet told about its workers."""
 

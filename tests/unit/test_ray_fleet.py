@@ -31,11 +31,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Diary:
     """What a fleet told about its workers; implements `WorkerEvents`."""
 

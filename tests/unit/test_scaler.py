@@ -16,11 +16,6 @@ pytestmark = pytest.mark.anyio
 RULES = ScalingRules(0, 3, idle_timeout_s=5)
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class CountingFleet:
     """Its workers are there at once, and leave at once; the idle ones first."""
 

@@ -33,11 +33,6 @@ class MemoryLedger:
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def clock():
     return ManualClock()
 

@@ -10,11 +10,6 @@ from flux_endpoint.service.slots import Slots
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Crowd:
     """People who hold places until they are told to go."""
 

@@ -15,11 +15,6 @@ from flux_endpoint.worker.unload import unload_when_asked, unload_when_idle
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Line:
     """A gateway that answers as it is told, and keeps what it was asked."""
 

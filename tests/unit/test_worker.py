@@ -16,11 +16,6 @@ from tests.unit.gateway_in_memory import DEADLINE_S, PNG, GatewayInMemory, Stepp
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def test_a_job_is_drawn_and_its_picture_handed_in():
     gateway, engine = GatewayInMemory(), SteppedEngine(100, warnings=("the prompt was cut",))
     gateway.jobs.put_nowait(job("a"))

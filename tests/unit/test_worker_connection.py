@@ -12,11 +12,6 @@ pytestmark = pytest.mark.anyio
 PATIENCE = Patience(silence_s=30, total_s=60)
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @contextlib.asynccontextmanager
 async def server(handler):
     """Serves a handler for every path; yields the base URL."""

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 JOB = TakenJob("job-1", "endpoint", {}, 3, 30.0)
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class NotedGateway:
     def __init__(self, error=None):
         self.sent = asyncio.Queue()

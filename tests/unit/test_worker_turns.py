@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 LONG_STEPS = 50
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class TimedEngine:
     """Takes time by size, on a clock of its own; a picture of 1024 pixels waits after each step until it may go on."""
 
