@@ -32,8 +32,6 @@ LOADED_S: Final = 60
 MAX_HOOK_S: Final = 5.0
 # What may be said of a job whose workers were stopped or killed under it.
 LOSSES: Final = ("job timed out after",)
-# Clients of whom it is known that they do everything right.
-NUISANCE: Final = "nuisance"
 
 
 @dataclass

@@ -10,7 +10,7 @@ from training.world import words
 from training.world.captions import plural, write_caption
 from training.world.paint import Canvas
 from training.world.render import draw, render
-from training.world.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene, scene_from_dict
+from training.world.scenes import COUNTS, STYLES, THINGS, VOCABULARY, Scene, sample_scene
 from training.world.things import RECIPES
 
 
@@ -24,10 +24,6 @@ def test_one_seed_is_one_picture() -> None:
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
     assert not np.array_equal(first, render(sample_scene(6), 192, 128))
-
-
-def test_a_scene_survives_the_way_through_plain_values() -> None:
-    assert all(scene_from_dict(scene.to_dict()) == scene for scene in scenes(20))
 
 
 @pytest.mark.parametrize("seed", range(6))

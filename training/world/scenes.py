@@ -4,7 +4,7 @@ A `Scene` holds only words and normalised numbers. It has no size, so one scene 
 (`render.py`) and described in many ways (`captions.py`).
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,7 +58,6 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 KIND_SHARES = (0.80, 0.06, 0.14)
 STYLE_SHARES = (0.78, 0.05, 0.05, 0.04, 0.04, 0.04)
 THING_SHARE = 0.55
-WATER = ("lake", "sea", "beach", "river")
 # Grounds that plants cover, and that therefore look different in every season.
 GREEN = ("lake", "meadow", "forest", "river", "road")
 _LAND = ("meadow", "field", "snow", "road", "desert")
@@ -147,10 +146,6 @@ class Scene:
         """Class number of every attribute in `VOCABULARY`; -1 where the attribute is not part of the picture."""
         applies = _applicable(self)
         return {name: words.index(getattr(self, name)) if name in applies else -1 for name, words in VOCABULARY.items()}
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def _applicable(scene: Scene) -> set[str]:
@@ -270,8 +265,3 @@ def _sample_shapes(rng: np.random.Generator) -> dict[str, object]:
         "other_colour": _choose(rng, tuple(c for c in usable if c != colour)),
         "plain": plain,
     }
-
-
-def scene_from_dict(values: dict[str, object]) -> Scene:
-    """Inverse of `Scene.to_dict`."""
-    return Scene(**{field.name: values[field.name] for field in fields(Scene)})

@@ -1,7 +1,7 @@
 """A picture that another one starts from: its pixels, its latents, and what of it stays."""
 
 import io
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,6 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.decode import Slices, middle_layers, pause_before
 from flux_endpoint.engine.latents import RenderSize, pack_latents
 
-# Of a picture's file, its pixels at the size of the request, with the margin that is cut off again.
-_Read = Callable[[str], NDArray[np.uint8]]
 # From here on a pixel of the mask is drawn anew, as diffusers rounds it.
 HALF = 0.5
 
