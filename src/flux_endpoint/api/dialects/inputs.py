@@ -7,6 +7,7 @@ from flux_endpoint.api.operations import JsonObject
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter
+from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import ImageFormat
 from flux_endpoint.core.input_kinds import MAX_SEED, RANDOM_SEED
 from flux_endpoint.core.inputs import INPUTS, SIDE, input_schema, or_null
@@ -58,6 +59,16 @@ def submission_of(spec: EndpointSpec, inputs: Mapping[str, Any], webhook: str | 
     accepted = spec.accept({**alone, **folded}, any_size=True)
     warnings, sent = told + accepted.warnings, accepted.sent
     return Submission(accepted.input, accepted.cost_usd, webhook=webhook, warnings=warnings, sent=sent)
+
+
+def submissions_of(spec: EndpointSpec, inputs: Mapping[str, Any], pictures: int) -> list[Submission]:
+    """Requests for some pictures, one for each; their seeds follow one another. Else as `submission_of`."""
+    first = inputs.get("seed", RANDOM_SEED)
+    if first == RANDOM_SEED:
+        first = random_seed()
+    # What is no seed is refused with the other inputs.
+    seeds = [first + number if type(first) is int and first >= 0 else first for number in range(pictures)]
+    return [submission_of(spec, {**inputs, "seed": seed}) for seed in seeds]
 
 
 def inputs_schema(but_for: Iterable[str] = ()) -> dict[str, JsonObject]:

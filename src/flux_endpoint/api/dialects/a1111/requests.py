@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from flux_endpoint.api.dialects.inputs import picture_url, submission_of
+from flux_endpoint.api.dialects.inputs import picture_url, submissions_of
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
-from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import PNG
-from flux_endpoint.core.input_kinds import RANDOM_SEED, FloatRange, IntRange
+from flux_endpoint.core.input_kinds import FloatRange, IntRange
 from flux_endpoint.core.other_names import printable
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
@@ -98,13 +97,8 @@ class PicturesRequest:
         if inputs.get("steps") == _CLIENTS_STEPS > most:
             del inputs["steps"]
             warnings.append(f"steps {_CLIENTS_STEPS} is what clients send by default: the model draws with its own")
-        first = inputs.get("seed", RANDOM_SEED)
-        if first == RANDOM_SEED:
-            first = random_seed()
-        # What is no seed is refused with the other inputs.
-        seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
         try:
-            made = [submission_of(spec, {**inputs, "seed": seed}) for seed in seeds]
+            made = submissions_of(spec, inputs, self.pictures)
         except InvalidParameter as error:
             raise _in_the_prompt(error) if "loras" in self.inputs else error from None
         return [replace(one, warnings=(*warnings, *one.warnings)) for one in made]

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
+from flux_endpoint.api.dialects.inputs import inputs_in, submissions_of
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
-from flux_endpoint.core.generation import random_seed
 from flux_endpoint.core.image_formats import JPEG, either
-from flux_endpoint.core.input_kinds import RANDOM_SEED, IntRange
+from flux_endpoint.core.input_kinds import IntRange
 from flux_endpoint.core.raw_json import decode_json
 from flux_endpoint.core.submission import Submission
 
@@ -57,12 +56,7 @@ class FalRequest:
         Raises:
             InvalidParameter: the first field that is wrong, with its limit.
         """
-        first = self.inputs.get("seed", RANDOM_SEED)
-        if first == RANDOM_SEED:
-            first = random_seed()
-        # What is no seed is refused with the other inputs.
-        seeds = [first + number if type(first) is int and first >= 0 else first for number in range(self.pictures)]
-        return [submission_of(spec, {**self.inputs, "seed": seed}) for seed in seeds]
+        return submissions_of(spec, self.inputs, self.pictures)
 
 
 def read_request(data: bytes, from_picture: bool = False) -> FalRequest:
