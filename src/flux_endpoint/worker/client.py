@@ -148,8 +148,10 @@ class Gateway:
             NotFound: the gateway has it no longer.
             InvalidRequest: it is another file than the job says.
         """
-        query = [*_claim(job), ("sha256", picture.sha256)]
-        reply = await self._reply("GET", self._path_of(job, "job-source"), _REPORT, query=query)
+        path, query = self._path_of(job, "job-source"), [*_claim(job), ("sha256", picture.sha256)]
+        reply = await self._patiently(
+            "job-source", lambda: self._connection.request("GET", path, query, None, None, _REPORT)
+        )
         if reply.status != _OK:
             _content_of(reply)
         if hashlib.sha256(reply.body).hexdigest() != picture.sha256:
@@ -261,29 +263,13 @@ class Gateway:
         media_type: str | None = None,
         is_last_word: bool = False,
     ) -> Any:
-        """The JSON of a 200, None for a 204; else as `_reply`."""
-        reply = await self._reply(
-            method, path, patience, query=query, body=body, media_type=media_type, is_last_word=is_last_word
-        )
-        return _content_of(reply)
-
-    async def _reply(
-        self,
-        method: str,
-        path: str,
-        patience: Patience,
-        *,
-        query: QueryPairs = (),
-        body: bytes | None = None,
-        media_type: str | None = None,
-        is_last_word: bool = False,
-    ) -> Reply:
-        """The answer of the gateway."""
-        return await self._patiently(
+        """The JSON of a 200, None for a 204."""
+        reply = await self._patiently(
             path.split("/")[3],
             lambda: self._connection.request(method, path, query, body, media_type, patience),
             is_last_word=is_last_word,
         )
+        return _content_of(reply)
 
     async def _patiently(
         self, operation: str, ask: Callable[[], Awaitable[Reply]], *, is_last_word: bool = False
