@@ -1,5 +1,6 @@
 """A gateway inside the test's own event loop, with a clock the test moves and a worker it plays by hand."""
 
+import asyncio
 import hashlib
 import json
 from asyncio import to_thread
@@ -46,6 +47,8 @@ WORKER_TOKEN = "fxw_test-token"
 # What clients of these tests ask, and therefore what links start with.
 PUBLIC_URL = "http://pictures.example:8000"
 FRONT = Front(trusted_proxies=[ip_network("127.0.0.1")])
+# Longer than any test may take.
+DEADLINE_S = 20
 
 
 def picture_in(image_format: ImageFormat) -> bytes:
@@ -157,6 +160,13 @@ class HandWorker:
         reply = await self.client.get(f"{self.endpoint}/job-take/{self.id}", params=query, headers=self.headers)
         assert reply.status_code in (200, 204), reply.text
         return reply.json() if reply.status_code == 200 else None
+
+    async def take_next(self) -> dict[str, Any]:
+        """The next job, however long it takes to come."""
+        async with asyncio.timeout(DEADLINE_S):
+            while (job := await self.take()) is None:
+                pass
+        return job
 
     async def deliver(
         self, job: dict[str, Any], data: bytes = PNG_BYTES, *warnings: str, **said: str

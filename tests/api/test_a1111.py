@@ -10,7 +10,7 @@ import pytest
 
 from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.engine.png import SIGNATURE, png_chunk
-from tests.api.conftest import API_KEY, DEV, PNG_BYTES, SCHNELL, Gateway, HandWorker
+from tests.api.conftest import API_KEY, DEADLINE_S, DEV, PNG_BYTES, SCHNELL, Gateway, HandWorker
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
@@ -33,14 +33,6 @@ AS_CLIENTS_DO = {
     "alwayson_scripts": {"ADetailer": {"args": [False]}},
     "override_settings": {},
 }
-DEADLINE_S = 20
-
-
-async def taken(worker: HandWorker) -> dict[str, Any]:
-    async with asyncio.timeout(DEADLINE_S):
-        while (job := await worker.take()) is None:
-            pass
-    return job
 
 
 async def drawn(gateway: Gateway, worker: HandWorker, **fields: object) -> tuple[list[Any], httpx.Response]:
@@ -48,7 +40,7 @@ async def drawn(gateway: Gateway, worker: HandWorker, **fields: object) -> tuple
     asking = asyncio.create_task(gateway.post(DRAW, LAKE | fields))
     jobs = []
     for _ in range(int(str(fields.get("batch_size", 1))) * int(str(fields.get("n_iter", 1)))):
-        jobs.append(await taken(worker))
+        jobs.append(await worker.take_next())
         await worker.finish(jobs[-1])
     return [job["input"] for job in jobs], await asyncio.wait_for(asking, DEADLINE_S)
 
@@ -124,8 +116,8 @@ async def test_progress_is_told_and_pictures_are_interrupted(gateway: Gateway, w
     assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0.0, 0, None)
     await gateway.submit()
     asking = asyncio.create_task(gateway.post(DRAW, LAKE | {"batch_size": 2}))
-    await taken(worker)
-    job = await taken(worker)
+    await worker.take_next()
+    job = await worker.take_next()
     await worker.send(job, {"step": 7, "total": 28, "eta_ms": 1_500, "preview": "data:image/jpeg;base64,AAAA"})
     running = (await gateway.get("/sdapi/v1/progress")).json()
     assert (running["progress"], running["eta_relative"], running["current_image"]) == (0.25, 1.5, "AAAA")
@@ -141,14 +133,14 @@ async def test_progress_is_told_and_pictures_are_interrupted(gateway: Gateway, w
 
 async def test_a_failure_is_told(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(DRAW, LAKE))
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert (reply.status_code, "no paint" in reply.json()["detail"]) == (500, True)
 
 
 async def test_a_client_that_hangs_up_cancels(gateway: Gateway, worker: HandWorker) -> None:
     client = Onlooker(gateway, DRAW, LAKE)
-    await taken(worker)
+    await worker.take_next()
     client.leave()
     await client.task
     assert (await gateway.get(f"{DEV}/health")).json()["jobs"]["inProgress"] == 0
@@ -237,6 +229,6 @@ async def test_an_option_with_a_strange_name_is_told_in_words_that_a_header_can_
     gateway: Gateway, worker: HandWorker
 ) -> None:
     asking = asyncio.create_task(gateway.post(DRAW, LAKE | {"override_settings": {"\x1f\r\n": 1}}))
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert reply.headers["x-warning"] == r"override_settings.\x1f\r\n is not known here"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from tests.api.conftest import API_KEY, PUBLIC_URL, Gateway, HandWorker, picture_in
+from tests.api.conftest import API_KEY, DEADLINE_S, PUBLIC_URL, Gateway, HandWorker, picture_in
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.anyio
 SYNC = "/fal/run/fal-ai/flux/dev"
 QUEUE = "/fal/queue/fal-ai/flux/dev"
 LAKE = {"prompt": "a lake"}
-DEADLINE_S = 20
 JPEG_URI = f"data:image/jpeg;base64,{base64.b64encode(picture_in(IMAGE_FORMATS['jpeg'])).decode()}"
 
 
@@ -26,13 +25,6 @@ async def submitted(gateway: Gateway, **fields: object) -> dict[str, Any]:
     assert reply.status_code == 200, reply.text
     assert reply.headers["x-fal-request-id"] == reply.json()["request_id"]
     return reply.json()
-
-
-async def taken(worker: HandWorker) -> dict[str, Any]:
-    async with asyncio.timeout(DEADLINE_S):
-        while (job := await worker.take()) is None:
-            pass
-    return job
 
 
 async def test_a_request_from_start_to_end(gateway: Gateway, worker: HandWorker) -> None:
@@ -48,7 +40,7 @@ async def test_a_request_from_start_to_end(gateway: Gateway, worker: HandWorker)
     }
     waiting = (await gateway.get(made["status_url"])).json()
     assert (waiting["status"], waiting["queue_position"]) == ("IN_QUEUE", 0)
-    job = await taken(worker)
+    job = await worker.take_next()
     asked = {key: job["input"][key] for key in ("width", "height", "num_inference_steps", "seed", "image_format")}
     assert asked == {"width": 500, "height": 300, "num_inference_steps": 9, "seed": 9, "image_format": "jpeg"}
     early = await gateway.get(here)
@@ -81,7 +73,7 @@ async def test_a_request_from_start_to_end(gateway: Gateway, worker: HandWorker)
 )
 async def test_sizes(gateway: Gateway, worker: HandWorker, fields: dict[str, object], sides: tuple[int, int]) -> None:
     await submitted(gateway, **fields)
-    job = await taken(worker)
+    job = await worker.take_next()
     assert (job["input"]["width"], job["input"]["height"]) == sides
 
 
@@ -89,7 +81,7 @@ async def test_the_sync_route_answers_with_pictures(gateway: Gateway, worker: Ha
     body = LAKE | {"num_images": 2, "seed": 2**32 + 6, "sync_mode": True}
     asking = asyncio.create_task(gateway.post(SYNC, body))
     for seed in (6, 7):
-        job = await taken(worker)
+        job = await worker.take_next()
         assert job["input"]["seed"] == seed
         await worker.finish(job)
     reply = await asyncio.wait_for(asking, DEADLINE_S)
@@ -99,7 +91,7 @@ async def test_the_sync_route_answers_with_pictures(gateway: Gateway, worker: Ha
 
 async def test_what_failed_is_completed_and_its_result_an_error(gateway: Gateway, worker: HandWorker) -> None:
     made = await submitted(gateway)
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     ended = (await gateway.get(made["status_url"])).json()
     assert (ended["status"], ended["error_type"]) == ("COMPLETED", "runner_server_error")
     result = await gateway.get(made["response_url"])
@@ -107,13 +99,13 @@ async def test_what_failed_is_completed_and_its_result_an_error(gateway: Gateway
     assert "no paint" in result.json()["detail"]
     assert result.json()["message"] == result.json()["detail"]
     asking = asyncio.create_task(gateway.post(SYNC, LAKE))
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     assert (await asyncio.wait_for(asking, DEADLINE_S)).status_code == 500
 
 
 async def test_what_took_too_long_is_not_asked_for_again(gateway: Gateway, worker: HandWorker) -> None:
     made = await submitted(gateway)
-    await taken(worker)
+    await worker.take_next()
     gateway.clock.advance(ms=700_000)
     await gateway.janitor.sweep()
     result = await gateway.get(made["response_url"])
@@ -171,8 +163,8 @@ async def test_a_priority_and_a_webhook(gateway: Gateway, worker: HandWorker) ->
         spec = gateway.services.endpoints.spec("black-forest-labs-flux-1-dev")
         job = await gateway.services.endpoints.store.get(spec.endpoint_id, made["request_id"])
         assert job.policy.low_priority is bool(headers)
-    await worker.finish(await taken(worker))
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.finish(await worker.take_next())
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     await gateway.deliverer.send_due()
     drawn, failed = sorted((sent.json for sent in gateway.sender.sent), key=lambda body: body["status"], reverse=True)
     assert (drawn["status"], failed["status"]) == ("OK", "ERROR")
@@ -187,7 +179,7 @@ async def test_a_request_is_followed_to_its_end(gateway: Gateway, worker: HandWo
     made = await submitted(gateway)
     client = Onlooker(gateway, f"{made['status_url'].removeprefix(PUBLIC_URL)}/stream")
     assert json.loads((await client.block()).removeprefix("data: "))["status"] == "IN_QUEUE"
-    job = await taken(worker)
+    job = await worker.take_next()
     assert json.loads((await client.block()).removeprefix("data: "))["status"] == "IN_PROGRESS"
     await worker.finish(job)
     assert json.loads((await client.block()).removeprefix("data: "))["status"] == "COMPLETED"
@@ -196,14 +188,14 @@ async def test_a_request_is_followed_to_its_end(gateway: Gateway, worker: HandWo
 
 async def test_a_stream_ends_with_the_result(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(f"{SYNC}/stream", LAKE | {"seed": 3}))
-    job = await taken(worker)
+    job = await worker.take_next()
     await worker.send(job, {"step": 1, "total": 2, "preview": "data:image/jpeg;base64,AAAA"})
     await worker.finish(job)
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     last = json.loads(reply.text.strip().rpartition("data: ")[2])
     assert (last["seed"], last["images"][0]["url"].startswith(f"{PUBLIC_URL}/images/")) == (3, True)
     asking = asyncio.create_task(gateway.post(f"{SYNC}/stream", LAKE))
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert "no paint" in json.loads(reply.text.strip().rpartition("data: ")[2])["detail"]
 
@@ -219,7 +211,7 @@ async def test_the_door_stands_for_the_hosts_of_fal(gateway: Gateway, worker: Ha
     assert made.status_code == 200, made.text
     here = f"{queue}/requests/{made.json()['request_id']}"
     assert (await through_the_door(gateway, "GET", f"{here}/status?logs=1")).json()["status"] == "IN_QUEUE"
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     assert (await through_the_door(gateway, "GET", here)).json()["prompt"] == "a lake"
     assert (await through_the_door(gateway, "PUT", f"{here}/cancel")).status_code == 400
     await gateway.deliverer.send_due()

@@ -51,8 +51,7 @@ async def test_run(noon: Gateway, golden: GoldenFiles) -> None:
 
 async def test_runsync_done(noon: Gateway, worker: HandWorker, golden: GoldenFiles) -> None:
     held = asyncio.create_task(noon.post(f"{DEV}/runsync", ASKED))
-    while (job := await worker.take()) is None:
-        pass
+    job = await worker.take_next()
     noon.clock.advance(ms=3_986)
     await worker.finish(job)
     golden.check("runsync-completed", await held)
@@ -60,8 +59,7 @@ async def test_runsync_done(noon: Gateway, worker: HandWorker, golden: GoldenFil
 
 async def test_runsync_failed(noon: Gateway, worker: HandWorker, golden: GoldenFiles) -> None:
     held = asyncio.create_task(noon.post(f"{DEV}/runsync", ASKED))
-    while (job := await worker.take()) is None:
-        pass
+    job = await worker.take_next()
     await worker.done(job, {"error": "the device ran out of memory"})
     golden.check("runsync-failed", await held)
 

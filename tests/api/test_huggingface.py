@@ -1,27 +1,18 @@
 """Hugging Face's wire format: what its clients read."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from tests.api.conftest import DEV, Gateway, HandWorker, picture_in
+from tests.api.conftest import DEADLINE_S, DEV, Gateway, HandWorker, picture_in
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
 
 DRAW = "/hf/flux-dev"
 LAKE = {"inputs": "a lake"}
-DEADLINE_S = 20
-
-
-async def taken(worker: HandWorker) -> dict[str, Any]:
-    async with asyncio.timeout(DEADLINE_S):
-        while (job := await worker.take()) is None:
-            pass
-    return job
 
 
 @pytest.mark.parametrize(
@@ -32,7 +23,7 @@ async def test_the_answer_is_the_bytes_in_the_format_that_is_accepted(
 ) -> None:
     parameters = {"width": 500, "height": 300, "guidance_scale": 2, "seed": 2**40 + 3, "negative_prompt": None}
     asking = asyncio.create_task(gateway.post(DRAW, LAKE | {"parameters": parameters}, headers={"Accept": accept}))
-    job = await taken(worker)
+    job = await worker.take_next()
     asked = {key: job["input"][key] for key in ("prompt", "width", "height", "guidance", "seed", "image_format")}
     assert asked == {
         "prompt": "a lake",
@@ -68,7 +59,7 @@ async def test_what_is_wrong_is_said(gateway: Gateway, worker: HandWorker, body:
 
 async def test_a_failed_picture_and_an_unknown_model_are_told(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(DRAW, LAKE))
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert (reply.status_code, reply.json()["error"][:8]) == (500, "no paint")
     assert (await gateway.post("/hf/other", LAKE)).status_code == 404
@@ -76,7 +67,7 @@ async def test_a_failed_picture_and_an_unknown_model_are_told(gateway: Gateway, 
 
 async def test_a_client_that_hangs_up_cancels_its_picture(gateway: Gateway, worker: HandWorker) -> None:
     client = Onlooker(gateway, DRAW, LAKE)
-    job = await taken(worker)
+    job = await worker.take_next()
     client.leave()
     await asyncio.wait_for(client.task, DEADLINE_S)
     assert (await gateway.get(f"{DEV}/status/{job['id']}")).json()["status"] == "CANCELLED"

@@ -38,8 +38,7 @@ async def test_run_answers_at_once_with_an_id(gateway: Gateway) -> None:
 async def test_runsync_holds_until_the_picture_is_there(gateway: Gateway, worker: HandWorker) -> None:
     body = {"input": {"prompt": "a lake", "image_format": "png", "seed": 42}}
     held = asyncio.create_task(gateway.post(f"{DEV}/runsync", body))
-    while (job := await worker.take()) is None:
-        pass
+    job = await worker.take_next()
     gateway.clock.advance(ms=3986)
     await worker.finish(job)
     reply = await held

@@ -111,8 +111,7 @@ async def test_what_failed_is_drawn_anew_and_what_has_expired_too(gateway: Gatew
     worker = HandWorker(gateway.client)
     async with agent(gateway) as client:
         asking = asyncio.create_task(client.call_tool("generate", LAKE))
-        while (job := await worker.take()) is None:
-            pass
+        job = await worker.take_next()
         await worker.done(job, {"error": "no memory left"})
         failed = await asking
         assert failed.is_error

@@ -123,8 +123,7 @@ async def test_answers_that_have_a_place_for_it_say_it_again(gateway: Gateway, w
     # Of three pictures it is told once.
     asking = asyncio.create_task(gateway.post("/v1/images/generations", {"prompt": "a", "n": 3, "guidence": 3}))
     for _ in range(3):
-        while (job := await worker.take()) is None:
-            pass
+        job = await worker.take_next()
         await worker.finish(job)
     assert (await asking).json()["warnings"] == TOLD[1:]
     task = (await ask(gateway, worker, "bfl", STRANGE)).json()

@@ -14,15 +14,13 @@ from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from tests.api.conftest import DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker, picture_in
+from tests.api.conftest import DEADLINE_S, DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker, picture_in
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
 
 GENERATIONS = "/v1/images/generations"
 LAKE = {"prompt": "a lake"}
-# Longer than any test may take.
-DEADLINE_S = 20
 # Of one picture of the default size.
 PRICE = Decimal("0.02097152")
 
@@ -39,14 +37,6 @@ async def drawn(gateway: Gateway, worker: HandWorker, body: dict[str, Any], pict
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert reply.status_code == 200, reply.text
     return reply.json(), jobs
-
-
-async def taken(worker: HandWorker) -> dict[str, Any]:
-    """The next job, however long it takes to come."""
-    async with asyncio.timeout(DEADLINE_S):
-        while (job := await worker.take()) is None:
-            pass
-    return job
 
 
 def event_in(block: str) -> tuple[str, dict[str, Any]]:
@@ -175,7 +165,7 @@ async def test_what_cannot_be_done_is_404_in_the_same_shape(gateway: Gateway) ->
 
 async def test_a_failed_picture_is_told_and_not_to_be_tried_again(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(GENERATIONS, LAKE))
-    job = await taken(worker)
+    job = await worker.take_next()
     await worker.done(job, {"error": "the device is on fire"})
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert (reply.status_code, reply.headers["x-should-retry"]) == (500, "false")
@@ -185,7 +175,7 @@ async def test_a_failed_picture_is_told_and_not_to_be_tried_again(gateway: Gatew
 async def test_of_several_the_ones_that_were_drawn_are_answered(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(GENERATIONS, {**LAKE, "n": 2, "seed": 1}))
     for end in (lambda job: worker.done(job, {"error": "no"}), worker.finish):
-        await end(await taken(worker))
+        await end(await worker.take_next())
     body = (await asyncio.wait_for(asking, DEADLINE_S)).json()
     assert [picture["seed"] for picture in body["data"]] == [2]
     assert len(body["warnings"]) == 1
@@ -204,7 +194,7 @@ async def test_a_client_that_hangs_up_cancels_its_pictures(
     gateway: Gateway, worker: HandWorker, is_streamed: bool
 ) -> None:
     client = Onlooker(gateway, GENERATIONS, {**LAKE, "n": 2, "stream": is_streamed})
-    job = await taken(worker)
+    job = await worker.take_next()
     client.leave()
     await asyncio.wait_for(client.task, DEADLINE_S)
     assert await worker.take() is None
@@ -213,7 +203,7 @@ async def test_a_client_that_hangs_up_cancels_its_pictures(
 
 async def test_a_stream_has_previews_and_the_picture_and_ends(gateway: Gateway, worker: HandWorker) -> None:
     client = Onlooker(gateway, GENERATIONS, {**LAKE, "stream": True, "partial_images": 2, "seed": 3})
-    job = await taken(worker)
+    job = await worker.take_next()
     for number, step in enumerate((3, 6)):
         preview = "data:image/jpeg;base64," + base64.b64encode(bytes([step])).decode()
         await worker.send(job, {"step": step, "total": 9, "preview": preview})
@@ -230,7 +220,7 @@ async def test_a_stream_has_previews_and_the_picture_and_ends(gateway: Gateway, 
 
 async def test_a_stream_tells_a_failure_as_an_object(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(GENERATIONS, {**LAKE, "stream": True}))
-    job = await taken(worker)
+    job = await worker.take_next()
     await worker.done(job, {"error": "no luck"})
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     [event] = [json.loads(line.removeprefix("data: ")) for line in reply.text.splitlines() if line.startswith("data: ")]

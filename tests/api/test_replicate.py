@@ -7,27 +7,19 @@ from typing import Any
 import pytest
 
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from tests.api.conftest import PUBLIC_URL, Gateway, HandWorker, picture_in
+from tests.api.conftest import DEADLINE_S, PUBLIC_URL, Gateway, HandWorker, picture_in
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
 
 CREATE = "/v1/models/black-forest-labs/flux-dev/predictions"
 LAKE = {"prompt": "a lake"}
-DEADLINE_S = 20
 
 
 async def created(gateway: Gateway, **fields: object) -> dict[str, Any]:
     reply = await gateway.post(CREATE, {"input": LAKE | fields})
     assert reply.status_code == 201, reply.text
     return reply.json()
-
-
-async def taken(worker: HandWorker) -> dict[str, Any]:
-    async with asyncio.timeout(DEADLINE_S):
-        while (job := await worker.take()) is None:
-            pass
-    return job
 
 
 async def test_a_prediction_from_start_to_end(gateway: Gateway, worker: HandWorker) -> None:
@@ -40,7 +32,7 @@ async def test_a_prediction_from_start_to_end(gateway: Gateway, worker: HandWork
     )
     here = f"{PUBLIC_URL}/v1/predictions/{made['id']}"
     assert made["urls"] == {"get": here, "cancel": f"{here}/cancel", "stream": f"{here}/stream"}
-    job = await taken(worker)
+    job = await worker.take_next()
     asked = {key: job["input"][key] for key in ("width", "height", "guidance", "seed", "image_format")}
     assert asked == {"width": 512, "height": 256, "guidance": 2.0, "seed": 9, "image_format": "webp"}
     await worker.send(job, {"step": 14, "total": 28})
@@ -58,7 +50,7 @@ async def test_a_prediction_from_start_to_end(gateway: Gateway, worker: HandWork
 
 async def test_behind_tls_the_output_is_a_link(gateway: Gateway, worker: HandWorker) -> None:
     made = await created(gateway)
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "flux.example"}
     [link] = (await gateway.get(f"/v1/predictions/{made['id']}", headers=headers)).json()["output"]
     assert link.startswith("https://flux.example/images/")
@@ -66,18 +58,18 @@ async def test_behind_tls_the_output_is_a_link(gateway: Gateway, worker: HandWor
 
 async def test_prefer_wait_holds_until_the_end(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.post(CREATE, {"input": LAKE}, headers={"Prefer": "wait=30"}))
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert (reply.status_code, reply.json()["status"]) == (201, "succeeded")
     # The shortest wait: what is not over by then says `starting`, also while a worker draws.
     asking = asyncio.create_task(gateway.post(CREATE, {"input": LAKE}, headers={"Prefer": "wait=1"}))
-    await taken(worker)
+    await worker.take_next()
     assert (await asyncio.wait_for(asking, DEADLINE_S)).json()["status"] == "starting"
 
 
 async def test_the_end_of_what_failed_or_was_cancelled(gateway: Gateway, worker: HandWorker) -> None:
     made = await created(gateway)
-    await worker.done(await taken(worker), {"error": "no paint"})
+    await worker.done(await worker.take_next(), {"error": "no paint"})
     failed = (await gateway.get(f"/v1/predictions/{made['id']}")).json()
     assert (failed["status"], "no paint" in failed["error"]) == ("failed", True)
     made = await created(gateway)
@@ -136,7 +128,7 @@ async def test_sizes_by_shape(
     gateway: Gateway, worker: HandWorker, fields: dict[str, object], sides: tuple[int, int]
 ) -> None:
     await created(gateway, **fields)
-    job = await taken(worker)
+    job = await worker.take_next()
     assert (job["input"]["width"], job["input"]["height"]) == sides
 
 
@@ -148,14 +140,14 @@ async def test_files_are_501_so_that_clients_send_data_instead(gateway: Gateway)
 async def test_a_webhook_is_told_a_prediction(gateway: Gateway, worker: HandWorker) -> None:
     body = {"input": LAKE, "webhook": "https://receiver.example/hook"}
     made = (await gateway.post(CREATE, body)).json()
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     await gateway.deliverer.send_due()
     [sent] = gateway.sender.sent
     assert (sent.json["id"], sent.json["status"]) == (made["id"], "succeeded")
     assert sent.json["output"][0].startswith(f"{PUBLIC_URL}/images/")
     assert sent.headers["webhook-signature"].startswith("v1,")
     await gateway.post(CREATE, body | {"webhook_events_filter": ["start"]})
-    await worker.finish(await taken(worker))
+    await worker.finish(await worker.take_next())
     await gateway.deliverer.send_due()
     assert len(gateway.sender.sent) == 1
 
@@ -163,7 +155,7 @@ async def test_a_webhook_is_told_a_prediction(gateway: Gateway, worker: HandWork
 async def test_a_stream_needs_no_key_and_ends(gateway: Gateway, worker: HandWorker) -> None:
     made = await created(gateway)
     client = Onlooker(gateway, f"/v1/predictions/{made['id']}/stream", authorization="")
-    job = await taken(worker)
+    job = await worker.take_next()
     await worker.send(job, {"step": 7, "total": 28})
     assert "event: logs" in await client.block()
     await worker.finish(job)

@@ -10,12 +10,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.api.conftest import Gateway, HandWorker
+from tests.api.conftest import DEADLINE_S, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 
 LAKE = {"prompt": "a lake"}
-DEADLINE_S = 20
 Ask = Callable[[Gateway, bytes, bytes], Awaitable[httpx.Response]]
 
 
@@ -151,12 +150,8 @@ async def test_several_pictures_of_an_edit_share_the_one_that_they_are_drawn_fro
 
 async def test_an_edit_is_streamed_under_names_of_its_own(gateway: Gateway, worker: HandWorker) -> None:
     asking = asyncio.create_task(gateway.client.post("/v1/images/edits", **form(file_of(), b"", stream="true")))
-    job = None
-    async with asyncio.timeout(DEADLINE_S):
-        while job is None:
-            job = await worker.take()
-        await worker.finish(job)
-        text = (await asking).text
+    await worker.finish(await worker.take_next())
+    text = (await asyncio.wait_for(asking, DEADLINE_S)).text
     assert "event: image_edit.completed" in text
 
 

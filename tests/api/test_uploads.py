@@ -13,11 +13,9 @@ from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service import uploads
-from tests.api.conftest import DEV, PNG_BYTES, FakeSender, Gateway, HandWorker, open_gateway
+from tests.api.conftest import DEADLINE_S, DEV, PNG_BYTES, FakeSender, Gateway, HandWorker, open_gateway
 
 pytestmark = pytest.mark.anyio
-
-DEADLINE_S = 20
 
 
 class SilentSender(FakeSender):
