@@ -1,19 +1,20 @@
 """Records the contract tests are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
 from flux_endpoint.api.dialects.runpod.jobs import new_job_id
 from flux_endpoint.core.bucket import Bucket
 from flux_endpoint.core.clock import ManualClock
-from flux_endpoint.core.job import Job, JobStatus
+from flux_endpoint.core.job import Claim, Job, JobStatus
 from flux_endpoint.stores.connect import Stores
 
 DEV = "black-forest-labs-flux-1-dev"
 SCHNELL = "black-forest-labs-flux-1-schnell"
 LEASE_S = 30.0
 COST_USD = Decimal("0.02097152")
+OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
 
 
 def sample_job(clock: ManualClock, **changes: Any) -> Job:
@@ -30,6 +31,18 @@ def sample_job(clock: ManualClock, **changes: Any) -> Job:
         "queued_ms": clock.now_ms(),
     }
     return Job(**(fields | changes))
+
+
+async def enqueue_some(stores: Stores, clock: ManualClock, count: int, **changes: Any) -> list[Job]:
+    jobs = [sample_job(clock, **changes) for _ in range(count)]
+    for job in jobs:
+        await stores.jobs.enqueue(job)
+    return jobs
+
+
+async def claim_one(stores: Stores, worker_id: str = "worker-a", endpoint_ids: Collection[str] = (DEV,)) -> Claim:
+    (claim,) = await stores.claims.claim(worker_id, endpoint_ids, 1, LEASE_S)
+    return claim
 
 
 def sample_bucket(secret: str = "secret") -> Bucket:

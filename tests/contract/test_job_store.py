@@ -8,23 +8,9 @@ import pytest
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
 from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy, Returned, SweepResult
 from flux_endpoint.core.picture_work import picture_work
-from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.samples import DEV, LEASE_S, OUTPUT, SCHNELL, claim_one, enqueue_some, sample_job
 
 pytestmark = pytest.mark.anyio
-
-OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
-
-
-async def enqueue_some(stores, clock, count, **changes):
-    jobs = [sample_job(clock, **changes) for _ in range(count)]
-    for job in jobs:
-        await stores.jobs.enqueue(job)
-    return jobs
-
-
-async def claim_one(stores, worker_id="worker-a", endpoint_ids=(DEV,)):
-    (claim,) = await stores.claims.claim(worker_id, endpoint_ids, 1, LEASE_S)
-    return claim
 
 
 async def test_an_enqueued_job_is_read_back_as_it_was(stores, clock):

@@ -6,23 +6,9 @@ import pytest
 
 from flux_endpoint.core.errors import LeaseLost, StoreUnavailable
 from flux_endpoint.core.job import Completed, Failed, JobCounts, JobStatus, Returned, SweepResult
-from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
+from tests.contract.samples import DEV, LEASE_S, OUTPUT, SCHNELL, claim_one, enqueue_some, sample_job
 
 pytestmark = pytest.mark.anyio
-
-OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
-
-
-async def enqueue_some(stores, clock, count, **changes):
-    jobs = [sample_job(clock, **changes) for _ in range(count)]
-    for job in jobs:
-        await stores.jobs.enqueue(job)
-    return jobs
-
-
-async def claim_one(stores, worker_id="worker-a", endpoint_ids=(DEV,)):
-    (claim,) = await stores.claims.claim(worker_id, endpoint_ids, 1, LEASE_S)
-    return claim
 
 
 async def test_a_waiting_job_is_cancelled_and_never_handed_out(stores, clock):

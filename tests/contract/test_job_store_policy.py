@@ -18,7 +18,7 @@ from flux_endpoint.core.job import (
     SweepResult,
 )
 from flux_endpoint.stores.sql.schema import idempotency_keys
-from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_bucket, sample_job
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, claim_one, sample_bucket, sample_job
 
 pytestmark = pytest.mark.anyio
 
@@ -27,11 +27,6 @@ SECRETS = {
     "webhook": "https://a.example/hook",
     "bucket": sample_bucket(),
 }
-
-
-async def claim_one(stores):
-    (claim,) = await stores.claims.claim("worker-a", [DEV], 1, LEASE_S)
-    return claim
 
 
 async def is_gone(stores, job):

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,20 @@ def drawn_beside(ours: Drawing, other: Drawing) -> bytes:
         except StopIteration as end:
             data: bytes = end.value().data
             return data
+
+
+def drawn_in_turn(drawings: Iterable[Drawing]) -> list[bytes]:
+    """The files of pictures that are drawn together, a slice of each after one of the others."""
+    running = dict(enumerate(drawings))
+    files: dict[int, bytes] = {}
+    while running:
+        for number, drawing in list(running.items()):
+            try:
+                next(drawing)
+            except StopIteration as end:
+                files[number] = end.value().data
+                del running[number]
+    return [data for _, data in sorted(files.items())]
 
 
 def arguments_of(request: GenerationRequest) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from flux_endpoint.engine.probe import distance, make_probe
 from flux_endpoint.files.lora_names import Tower
 from flux_endpoint.files.lora_shelf import shelf_of
 from tests.engine import lora_files
-from tests.engine.conftest import draw
+from tests.engine.conftest import draw, drawn_in_turn
 
 NONE, REGULAR, HIGH = Acceleration
 SHELF = shelf_of(None, is_embedded=True)
@@ -69,16 +69,7 @@ def test_pictures_with_other_loras_are_drawn_in_turn_as_if_alone(demo_engine: Fl
     requests = [request_for(level, scale, num_inference_steps=4) for scale in (0.8, None, -0.5, 0.8)]
     alone = [draw(demo_engine, request).data for request in requests]
     assert (len(set(alone)), alone[0]) == (3, alone[3])
-    running = dict(enumerate(map(demo_engine.generate, requests)))
-    together = {}
-    while running:
-        for number, drawing in list(running.items()):
-            try:
-                next(drawing)
-            except StopIteration as end:
-                together[number] = end.value().data
-                del running[number]
-    assert [together[number] for number in range(len(requests))] == alone
+    assert drawn_in_turn(map(demo_engine.generate, requests)) == alone
 
 
 def test_a_scale_of_0_draws_what_is_drawn_without(demo_engine: FluxEngine) -> None:

@@ -26,7 +26,7 @@ from flux_endpoint.engine.stored_layers import StoredLinear
 from flux_endpoint.files.lora_names import Tower
 from flux_endpoint.files.lora_shelf import FolderShelf
 from tests.engine import lora_files
-from tests.engine.conftest import make_request
+from tests.engine.conftest import drawn_in_turn, make_request
 from tests.engine.lora_files import LAYOUTS, RANK, Change, random_changes
 
 DEV = ModelFamily.DEV
@@ -284,16 +284,7 @@ def test_pictures_with_other_loras_are_drawn_in_turn_as_if_alone(engine, lora):
     lists = [(lora("film"),), (), (lora("oil"), lora("ink", -0.5)), (lora("film", 0.3),)]
     alone = [draw(engine, *loras) for loras in lists]
     assert len(set(alone)) == len(lists)
-    running = {number: engine.generate(make_request(loras=loras)) for number, loras in enumerate(lists)}
-    together = {}
-    while running:
-        for number, drawing in list(running.items()):
-            try:
-                next(drawing)
-            except StopIteration as end:
-                together[number] = end.value().data
-                del running[number]
-    assert [together[number] for number in range(len(lists))] == alone
+    assert drawn_in_turn(engine.generate(make_request(loras=loras)) for loras in lists) == alone
 
 
 def test_the_file_says_which_loras_it_was_drawn_with(engine, lora):

@@ -27,7 +27,7 @@ from flux_endpoint.files.lora_names import Tower
 from flux_endpoint.files.lora_shelf import FolderShelf
 from tests.engine import lora_files
 from tests.engine.checkpoints import TRANSFORMER_CONFIG, build_checkpoint
-from tests.engine.conftest import make_request
+from tests.engine.conftest import drawn_in_turn, make_request
 from tests.engine.lora_files import Change, random_changes
 from tests.engine.test_editing import draw, kept, mask, picture
 
@@ -147,16 +147,7 @@ def test_each_changes_the_picture_and_company_changes_none(
     engine = engines[name]
     alone = [finish(engine.generate(request, files)).data for request in requests]
     assert len({draw(engine, request, files).tobytes() for request in requests}) == len(requests)
-    running = {number: engine.generate(request, files) for number, request in enumerate(requests)}
-    together = {}
-    while running:
-        for number, drawing in list(running.items()):
-            try:
-                next(drawing)
-            except StopIteration as end:
-                together[number] = end.value().data
-                del running[number]
-    assert [together[number] for number in range(len(requests))] == alone
+    assert drawn_in_turn(engine.generate(request, files) for request in requests) == alone
     processors = engine._loaded()[0].transformer.attn_processors.values()
     assert {type(processor) for processor in processors} == {FluxAttnProcessor}
 
