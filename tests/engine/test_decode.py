@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flux_endpoint.core.catalog import ModelFamily
@@ -63,6 +64,21 @@ def test_slices_of_an_autoencoder_like_fluxs_own_make_the_same_bits(engines: dic
     assert model.vae.config.mid_block_add_attention
     latents = noise((1, model.latent_channels, 8, 12))
     assert torch.equal(decoded(exact_decoder(model.vae), latents)[0], as_the_pipeline_does(model.vae, latents))
+
+
+def test_older_versions_of_torch_whose_norms_refuse_an_epsilon_of_zero_decode_as_well(
+    embedded_vae: AutoencoderKL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_norm = functional.batch_norm
+
+    def refusing(*arguments: Any) -> torch.Tensor:
+        if arguments[-1] <= 0:
+            raise ValueError("batch_norm eps must be positive")
+        return batch_norm(*arguments)
+
+    near = ChannelsLastDecoder(embedded_vae, torch.bfloat16)
+    monkeypatch.setattr(functional, "batch_norm", refusing)
+    decoded(near, noise(SMALL))
 
 
 class Peak(TorchDispatchMode):

@@ -17,6 +17,8 @@ _Layer = Callable[[Tensor], Tensor]
 _Sliced = Callable[[Tensor], Slices]
 # Numbers that are added at once: 1 MiB, what a core's cache holds.
 _PIECE: Final = 1 << 18
+# As an epsilon: 1 plus it is 1. Older versions of torch refuse 0.
+_NONE: Final = 1e-30
 
 
 def can_decode(vae: AutoencoderKL) -> bool:
@@ -125,7 +127,7 @@ class ChannelsLastDecoder:
             else:
                 flat = functional.layer_norm(flat, (flat.numel(),), None, None, norm.eps)
                 normed = flat.view(1, height, width, channels).permute(0, 3, 1, 2)
-                normed = functional.batch_norm(normed, zeros, ones, norm.weight, norm.bias, False, 0.0, 0.0)
+                normed = functional.batch_norm(normed, zeros, ones, norm.weight, norm.bias, False, 0.0, _NONE)
             return functional.silu(normed, inplace=True)
 
         return activation
