@@ -98,6 +98,13 @@ def test_a_draft_shows_the_finished_picture_as_the_model_foresees_it(embedded: E
     assert read_header(late.latents)["steps"] == "4"
 
 
+def test_the_latents_of_a_draft_have_the_same_bytes_each_time(embedded: Engines) -> None:
+    request = make_request(width=256, height=256, num_inference_steps=3)
+    engine = embedded[FLUX_DEV.endpoint_id]
+    # safetensors draws the order of its entries by lot (findings/safetensors_same_content_other_bytes.sh).
+    assert len({drafted(engine, request, 1)[0].latents for _ in range(3)}) == 1
+
+
 def test_what_cannot_lead_to_the_same_bytes_is_refused(
     embedded: Engines,
 ) -> None:

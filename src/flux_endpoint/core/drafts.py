@@ -105,10 +105,20 @@ def other_kind(job_id: str) -> Conflict:
     return Conflict(f"Job {job_id} cannot be finished: {why}; {_ANEW}")
 
 
-def write_header(said: Mapping[str, str]) -> bytes:
-    """A file with latents of which there are no numbers, as an engine without a model keeps it."""
-    header = json.dumps({_METADATA: dict(said)}).encode()
-    return _LENGTH.pack(len(header)) + header
+def write_header(said: Mapping[str, str], numbers: bytes = b"") -> bytes:
+    """A file with latents that says something of itself: for the same words and numbers the same bytes.
+
+    Args:
+        said: by name.
+        numbers: such a file that says nothing; empty for none, as an engine without a model keeps it.
+    """
+    (length,) = _LENGTH.unpack_from(numbers) if numbers else (0,)
+    start = _LENGTH.size + length
+    tensors = json.loads(numbers[_LENGTH.size : start]) if numbers else {}
+    header = json.dumps({_METADATA: dict(said), **tensors}, separators=(",", ":")).encode()
+    # Padded, so that the numbers lie as they should.
+    header += b" " * (-len(header) % _LENGTH.size)
+    return _LENGTH.pack(len(header)) + header + numbers[start:]
 
 
 def read_header(data: bytes) -> Mapping[str, str]:
@@ -119,7 +129,7 @@ def read_header(data: bytes) -> Mapping[str, str]:
     """
     try:
         (length,) = _LENGTH.unpack_from(data)
-        if length > _MAX_HEADER_BYTES:
+        if length > min(_MAX_HEADER_BYTES, len(data) - _LENGTH.size):
             raise ValueError("the header is too long")
         said = json.loads(data[_LENGTH.size : _LENGTH.size + length])[_METADATA]
         return {str(name): str(value) for name, value in said.items()}

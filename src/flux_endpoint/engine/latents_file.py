@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from safetensors.torch import load, save
 from torch import Tensor
 
-from flux_endpoint.core.drafts import read_header
+from flux_endpoint.core.drafts import read_header, write_header
 from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.engine.denoise import Remembered, is_remembered
 from flux_endpoint.engine.latents_header import check_latents, latents_header
@@ -34,8 +34,8 @@ def latents_writer(
     kept = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
 
     def write() -> bytes:
-        data: bytes = save(kept, metadata=latents_header(request, model))
-        return data
+        # The library would draw the order of what is said by lot (findings/safetensors_same_content_other_bytes.sh).
+        return write_header(latents_header(request, model), save(kept))
 
     return write
 
