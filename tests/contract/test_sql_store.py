@@ -25,6 +25,7 @@ from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
 from flux_endpoint.stores.connect import open_stores
 from flux_endpoint.stores.jobs import statements as sql
+from flux_endpoint.stores.jobs.claim_statements import IN_ORDER
 from flux_endpoint.stores.sql import sqlite as sqlite_module
 from flux_endpoint.stores.sql.schema import metadata
 from flux_endpoint.stores.sql.signals import Channel, Signals
@@ -315,7 +316,7 @@ async def test_postgres_looks_for_work_without_a_look_at_what_has_ended(postgres
 
     await stores.jobs.enqueue(sample_job(clock))
     await stores.database.write(fall_behind)
-    looked = sql.IS_JOB_WAITING.params(endpoints=[DEV, "elsewhere"], now_ms=clock.now_ms())
+    looked = IN_ORDER.is_waiting.params(endpoints=[DEV], now_ms=clock.now_ms())
     words = looked.compile(dialect=postgres_dialect.dialect(), compile_kwargs={"literal_binds": True})
     plan = await stores.database.read(lambda connection: connection.scalars(text(f"EXPLAIN {words}")))
     assert "jobs_by_place" in " ".join(plan)

@@ -6,6 +6,8 @@ from functools import partial
 from operator import attrgetter, methodcaller
 from typing import Any
 
+from sqlalchemy import Executable
+
 from flux_endpoint.core.affinity import Affinity, WaitingJob, in_turn, lora_set
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import LeaseLost, UnknownJob
@@ -15,6 +17,7 @@ from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.stores.accounts.budget import charge
 from flux_endpoint.stores.jobs import chunk_statements as chunk_sql
 from flux_endpoint.stores.jobs import statements as sql
+from flux_endpoint.stores.jobs.claim_statements import CLAIM_OF, IN_ORDER, SIDE_BY_SIDE
 from flux_endpoint.stores.jobs.endings import ended, waits_again
 from flux_endpoint.stores.jobs.records import to_job
 from flux_endpoint.stores.pictures.statements import NAME
@@ -53,19 +56,20 @@ class SqlClaims:
         expires_ms = now_ms + round(lease_s * 1_000)
         values: dict[str, Any] = {
             "worker": worker_id,
-            "endpoints": list(endpoint_ids),
+            "endpoints": sorted(set(endpoint_ids)),
             "max_jobs": limit,
             "now_ms": now_ms,
             "until_ms": expires_ms,
         }
 
         takes_oldest = at_most is None and affinity is None
+        queue = SIDE_BY_SIDE if self._database.sorts_queues and len(values["endpoints"]) > 1 else IN_ORDER
 
         def claim(transaction: Transaction) -> Sequence[Row]:
             if takes_oldest:
-                claimed: Sequence[Row] = transaction.connection.execute(sql.CLAIM, values)
+                claimed: Sequence[Row] = transaction.connection.execute(queue.claim, values)
             else:
-                claimed = _claim_chosen(transaction.connection, values, at_most, affinity)
+                claimed = _claim_chosen(transaction.connection, queue.first, values, at_most, affinity)
             for row in claimed:
                 transaction.news[channels.move_of(row.id)] = None
             return claimed
@@ -76,8 +80,8 @@ class SqlClaims:
             if rows:
                 break
             waiting = {"endpoints": values["endpoints"], "now_ms": now_ms}
-            choose = partial(_chosen, values=waiting, at_most=at_most, affinity=affinity)
-            look = methodcaller("execute", sql.IS_JOB_WAITING, waiting) if takes_oldest else choose
+            choose = partial(_chosen, first=queue.first, values=waiting, at_most=at_most, affinity=affinity)
+            look = methodcaller("execute", queue.is_waiting, waiting) if takes_oldest else choose
             if not await self._database.read(look):
                 break
         if any(isinstance(row.input, RawJson) for row in rows):
@@ -91,7 +95,7 @@ class SqlClaims:
         """See `ClaimStore.get`."""
         values = {
             "job": job_id,
-            "endpoints": list(endpoint_ids),
+            "endpoints": sorted(set(endpoint_ids)),
             "now_ms": self._clock.now_ms(),
         }
         row = await self._database.read(lambda connection: connection.execute(sql.GET_JOB_ON, values).first)
@@ -102,9 +106,10 @@ class SqlClaims:
     async def wait_for_jobs(self, endpoint_ids: Collection[str], timeout_s: float, at_most: int | None = None) -> bool:
         """See `ClaimStore.wait_for_jobs`. Looks before it sleeps: also a job enqueued before the call is found."""
         # A job whose time ends during the wait may count as one that waits: it cannot be claimed.
-        values = {"endpoints": list(endpoint_ids), "now_ms": self._clock.now_ms()}
-        choose = partial(_chosen, values=values, at_most=at_most, affinity=None)
-        look = methodcaller("execute", sql.IS_JOB_WAITING, values) if at_most is None else choose
+        values: dict[str, Any] = {"endpoints": sorted(set(endpoint_ids)), "now_ms": self._clock.now_ms()}
+        queue = SIDE_BY_SIDE if self._database.sorts_queues and len(values["endpoints"]) > 1 else IN_ORDER
+        choose = partial(_chosen, first=queue.first, values=values, at_most=at_most, affinity=None)
+        look = methodcaller("execute", queue.is_waiting, values) if at_most is None else choose
         with self._database.signals.listen(*map(channels.jobs_on, endpoint_ids), timeout_s=timeout_s) as listener:
             while not await self._database.read(look):
                 if not await listener.sleep():
@@ -293,12 +298,16 @@ class SqlClaims:
 
 
 def _chosen(
-    connection: Connection, values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None
+    connection: Connection,
+    first: Executable,
+    values: Mapping[str, Any],
+    at_most: int | None,
+    affinity: Affinity | None,
 ) -> list[int]:
     """Of the first few jobs that wait, the sequence numbers of those that a worker may be handed, best first."""
     few = {"endpoints": values["endpoints"], "now_ms": values["now_ms"], "max_jobs": _FIRST_FEW}
     # Jobs of low priority are none for a worker that is busy with another.
-    rows: Sequence[Row] = connection.execute(sql.FIRST_WAITING, few | {"lowest": int(at_most is None)})
+    rows: Sequence[Row] = connection.execute(first, few | {"lowest": int(at_most is None)})
     if at_most is not None:
         works = ((row, picture_work(row.input)) for row in rows)
         rows = [row for row, work in works if work is not None and work <= at_most]
@@ -309,19 +318,23 @@ def _chosen(
 
 
 def _claim_chosen(
-    connection: Connection, values: Mapping[str, Any], at_most: int | None, affinity: Affinity | None
+    connection: Connection,
+    first: Executable,
+    values: Mapping[str, Any],
+    at_most: int | None,
+    affinity: Affinity | None,
 ) -> Sequence[Row]:
-    seqs = _chosen(connection, values, at_most, affinity)
+    seqs = _chosen(connection, first, values, at_most, affinity)
     limit = values["max_jobs"]
     for _ in range(_BEST_FIRST):
         if affinity is None or len(seqs) <= limit:
             break
-        best: Sequence[Row] = connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs[:limit]})
+        best: Sequence[Row] = connection.execute(CLAIM_OF, {**values, "seqs": seqs[:limit]})
         if best:
             return best
         # On PostgreSQL other claims have locked just these.
         seqs = seqs[limit:]
-    return connection.execute(sql.CLAIM_OF, {**values, "seqs": seqs}) if seqs else []
+    return connection.execute(CLAIM_OF, {**values, "seqs": seqs}) if seqs else []
 
 
 def _as_reported_before(connection: Connection, reporter: dict[str, Any], outcome: Outcome) -> Job:

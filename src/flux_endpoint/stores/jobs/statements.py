@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
-    Select,
     Text,
     and_,
     bindparam,
@@ -45,8 +44,7 @@ _now_ms = bindparam("now_ms", type_=BigInteger)
 _expires_ms = bindparam("until_ms", type_=BigInteger)
 _retry = bindparam("retry", type_=Integer)
 _ended: ColumnElement[Any] = jobs.c.finished_ms.is_not(None)
-_claim_order = (jobs.c.created_ms, jobs.c.seq)
-_unexpired: ColumnElement[Any] = or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms)
+unexpired: ColumnElement[Any] = or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms)
 
 # When a job that ends now can no longer be read: after the server's retention or the client's time to live, whichever
 # is shorter.
@@ -60,7 +58,7 @@ _kept_until: ColumnElement[Any] = case(
 )
 
 
-def _may_become(status: JobStatus) -> ColumnElement[Any]:
+def may_become(status: JobStatus) -> ColumnElement[Any]:
     """The guard of a transition: rows in a state from which the move is allowed."""
     sources = [source.value for source, targets in ALLOWED_MOVES.items() if status in targets]
     return or_(*(jobs.c.status == source for source in sources))
@@ -76,17 +74,9 @@ def locked(condition: ColumnElement[Any], name: str) -> CTE:
     return select(jobs.c.seq).where(condition).order_by(*order).with_for_update().cte(name)
 
 
-GET_JOB: Final = select(jobs).where(_job, _of_endpoint, _unexpired)
-GET_JOB_ON: Final = select(jobs).where(_job, _of_endpoints, _unexpired)
+GET_JOB: Final = select(jobs).where(_job, _of_endpoint, unexpired)
+GET_JOB_ON: Final = select(jobs).where(_job, _of_endpoints, unexpired)
 GET_JOB_BY_ID: Final = select(jobs).where(_job)
-# In the order of `jobs_by_place`, so that PostgreSQL takes it: to find any one job it would read the table, in which
-# waiting jobs may be few among all that have ended.
-IS_JOB_WAITING: Final = (
-    select(jobs.c.seq)
-    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired)
-    .order_by(jobs.c.endpoint_id, jobs.c.status, jobs.c.created_ms, jobs.c.seq)
-    .limit(1)
-)
 IS_STOP_WAITING: Final = select(exists().where(_of_worker, _untold))
 
 
@@ -98,42 +88,6 @@ ENQUEUE: Final = insert(jobs).inline()
 _new = {column.name: bindparam(column.name, type_=column.type) for column in jobs.c if column not in _OF_OLD}
 _limited = exists().where(api_keys.c.id == _new["key_id"], api_keys.c.units_per_month.is_not(None))
 ENQUEUE_UNLIMITED: Final = insert(jobs).from_select(list(_new), select(*_new.values()).where(~_limited)).inline()
-
-# IN_QUEUE -> IN_PROGRESS. PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows
-# are chosen in a CTE because PostgreSQL may run a plain subquery twice and lock more than `max_jobs`.
-_waiting = (
-    select(jobs.c.seq)
-    .where(_may_become(JobStatus.IN_PROGRESS), _of_endpoints, _unexpired)
-    .order_by(*_claim_order)
-    .limit(bindparam("max_jobs", type_=Integer))
-)
-
-
-def _claim(waiting: Select[Any]) -> ReturningUpdate[Any]:
-    oldest = waiting.with_for_update(skip_locked=True).cte("oldest")
-    return (
-        update(jobs)
-        .where(jobs.c.seq.in_(select(oldest.c.seq)))
-        .values(
-            status=JobStatus.IN_PROGRESS.value,
-            worker_id=bindparam("worker"),
-            drawn_by=None,
-            claim_token=jobs.c.claim_token + 1,
-            started_ms=_now_ms,
-            lease_expires_ms=_expires_ms,
-        )
-        .returning(jobs)
-    )
-
-
-CLAIM: Final = _claim(_waiting)
-# The same, of some that were read before; and what is read, which may be a few of very many.
-CLAIM_OF: Final = _claim(_waiting.where(jobs.c.seq.in_(bindparam("seqs", expanding=True))))
-FIRST_WAITING: Final = (
-    select(jobs.c.seq, jobs.c.created_ms, jobs.c.endpoint_id, jobs.c.input)
-    .where(jobs.c.seq.in_(_waiting.where(jobs.c.low_priority <= bindparam("lowest", type_=Integer))))
-    .order_by(*_claim_order)
-)
 
 # IN_PROGRESS stays IN_PROGRESS, for longer.
 _held = locked(and_(_running, _of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), "held")
@@ -167,7 +121,7 @@ HAND_OVER: Final = (
 # IN_PROGRESS -> COMPLETED. Not once its time is over: a result that nobody can read would be charged.
 COMPLETE: Final = (
     update(jobs)
-    .where(held_by_reporter, _unexpired)
+    .where(held_by_reporter, unexpired)
     .values(
         status=JobStatus.COMPLETED.value,
         output=bindparam("result"),
@@ -208,7 +162,7 @@ GIVE_BACK: Final = (
 # IN_QUEUE | IN_PROGRESS -> CANCELLED. `lease_expires_ms` stays: the mark that a worker has yet to be told.
 CANCEL: Final = (
     update(jobs)
-    .where(_job, _of_endpoint, _unexpired, _may_become(JobStatus.CANCELLED))
+    .where(_job, _of_endpoint, unexpired, may_become(JobStatus.CANCELLED))
     .values(status=JobStatus.CANCELLED.value, finished_ms=_now_ms, expires_ms=_kept_until, progress=None, bucket=None)
     .returning(jobs)
 )
@@ -222,7 +176,7 @@ RETRY: Final = (
     .where(
         _job,
         _of_endpoint,
-        _unexpired,
+        unexpired,
         jobs.c.status.in_([JobStatus.FAILED.value, JobStatus.TIMED_OUT.value]),
         jobs.c.started_ms.is_not(None),
     )
@@ -258,7 +212,7 @@ PURGE_OF_KEY: Final = _purge(jobs.c.key_id == bindparam("key"))
 
 # IN_QUEUE | IN_PROGRESS -> CANCELLED, all of a batch. `lease_expires_ms` stays, as in CANCEL.
 _of_cancelled_batch = locked(
-    and_(jobs.c.batch_id == bindparam("batch"), _may_become(JobStatus.CANCELLED)), "of_cancelled_batch"
+    and_(jobs.c.batch_id == bindparam("batch"), may_become(JobStatus.CANCELLED)), "of_cancelled_batch"
 )
 CANCEL_OF_BATCH: Final = (
     update(jobs)
@@ -332,7 +286,7 @@ TIME_OUT_RUNNING: Final = (
 # IN_QUEUE | IN_PROGRESS -> TIMED_OUT, and out of sight at once: its time to live is over. `expires_ms > 0` is what the
 # index `jobs_by_expiry` holds.
 _past: ColumnElement[Any] = and_(jobs.c.expires_ms > 0, jobs.c.expires_ms <= _now_ms)
-_past_unended: ColumnElement[Any] = and_(_past, _may_become(JobStatus.TIMED_OUT))
+_past_unended: ColumnElement[Any] = and_(_past, may_become(JobStatus.TIMED_OUT))
 _outlived = locked(_past_unended, "outlived")
 END_OUTLIVED: Final = (
     update(jobs)
@@ -370,7 +324,7 @@ ERASE: Final = (
 # The client says for how much longer it wants to be able to read the job.
 SET_TTL: Final = (
     update(jobs)
-    .where(_job, _of_endpoint, _unexpired)
+    .where(_job, _of_endpoint, unexpired)
     .values(
         expires_ms=_expires_ms,
         # Counted from the submission, as the client's own would be.

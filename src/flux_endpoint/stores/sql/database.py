@@ -99,10 +99,12 @@ class Database(Protocol):
         signals: fired after each commit.
         has_big_rows: whether a job with a big input was seen. To change its row SQLite writes all of it again, so what
             changes jobs is heavy work from then on.
+        sorts_queues: whether it reads several queues to their ends when it is asked for the oldest of them all.
     """
 
     signals: Signals
     has_big_rows: bool
+    sorts_queues: bool
 
     async def open(self) -> None:
         """Connect and bring the tables up to date; called once, before anything else."""

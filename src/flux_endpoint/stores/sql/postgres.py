@@ -59,6 +59,8 @@ class PostgresDatabase:
         connections: held at most, one of which listens to other gateways; at least one works all the same.
     """
 
+    sorts_queues = True
+
     def __init__(self, url: str, connections: int) -> None:
         self._url = url
         self.signals = Signals(DEAF_RECHECK_S)

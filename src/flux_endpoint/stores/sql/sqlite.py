@@ -67,6 +67,8 @@ class SqliteDatabase:
         path: the file, made when missing; its folder must exist.
     """
 
+    sorts_queues = False
+
     def __init__(self, path: Path) -> None:
         self.signals = Signals(_RECHECK_S)
         self.has_big_rows = False
