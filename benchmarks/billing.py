@@ -88,7 +88,7 @@ def questions(stores: Stores, clock: ManualClock) -> dict[str, tuple[Callable[[]
     month = from_ms(clock.now_ms()) - timedelta(days=30)
 
     def bill(key: ApiKey, period: Period, *since: object) -> Callable[[], Awaitable[object]]:
-        return lambda: billing.bill(key, billing.range_of(period, *since))  # type: ignore[arg-type]
+        return lambda: billing.bill(key, billing.range_of(period, *since))
 
     async def job(key_id: str, *, complete: bool) -> None:
         now_ms = clock.now_ms()

@@ -88,10 +88,7 @@ def ours(engine: Engine, arguments: argparse.Namespace) -> dict[str, Callable[[]
     edit = replace(request, image=image, strength=STRENGTH)
     masked = replace(edit, mask=kept(png_of(anew), size, files))
     requests = {NOISE: request, EDIT: edit, MASKED: masked}
-    return {
-        name: lambda one=one: finish(engine.generate(one, files)).data  # type: ignore[misc]
-        for name, one in requests.items()
-    }
+    return {name: lambda one=one: finish(engine.generate(one, files)).data for name, one in requests.items()}
 
 
 def kept(data: bytes, size: int, files: dict[str, bytes]) -> SourcePicture:

@@ -16,7 +16,7 @@ class Onlooker:
         self._body = None if body is None else json.dumps(body).encode()
         self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._has_left = asyncio.Event()
-        app = gateway.client._transport.app  # type: ignore[attr-defined]
+        app = gateway.client._transport.app
         names = {"authorization": API_KEY, "host": HOST} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }

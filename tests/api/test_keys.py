@@ -15,7 +15,7 @@ COST_USD = Decimal("0.02097152")
 
 
 async def headers_of(gateway: Gateway, **limits: object) -> dict[str, str]:
-    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))  # type: ignore[arg-type]
+    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -35,7 +35,7 @@ async def hanging_up(workforce: Workforce, operation: str, worker_id: str = "pod
 async def one_round(gateway: Gateway) -> None:
     """The janitor begins, sweeps once, and sleeps."""
     slept = asyncio.Event()
-    gateway.janitor._sleep = lambda _: asyncio.sleep(3_600, slept.set())  # type: ignore[assignment]
+    gateway.janitor._sleep = lambda _: asyncio.sleep(3_600, slept.set())
     running = asyncio.create_task(gateway.janitor.run())
     await slept.wait()
     running.cancel()

@@ -22,7 +22,7 @@ query {
 
 
 async def headers_of(gateway: Gateway, **limits: object) -> dict[str, str]:
-    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))  # type: ignore[arg-type]
+    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -160,7 +160,7 @@ async def test_no_picture_is_fetched_from_where_the_rules_forbid_it(gateway: Gat
     async def refuse(*_: object) -> bytes:
         raise OutboundRefused("10.0.0.1 is a private address")
 
-    gateway.sender.fetch = refuse  # type: ignore[method-assign]
+    gateway.sender.fetch = refuse
     reply = await gateway.post(f"{DEV}/run", {"input": {"prompt": "a fox", "image": URL}})
     assert reply.json()["error"] == "Invalid parameter: image cannot be fetched: 10.0.0.1 is a private address"
 

@@ -76,7 +76,7 @@ def names(**addresses: str | list[str]) -> Callable:
             for address in ([found] if isinstance(found, str) else found)
         ]
 
-    look_up.asked = asked  # type: ignore[attr-defined]
+    look_up.asked = asked
     return look_up
 
 

@@ -40,5 +40,5 @@ async def test_a_pooler_is_noticed_and_a_server_itself_is_not_taken_for_one(
         stores = await open_stores(url, SystemClock())
         database = stores.database
         # Only where a pooler stands between, each question costs a transaction.
-        assert database._pool.is_pooled is is_pooled  # type: ignore[attr-defined]
+        assert database._pool.is_pooled is is_pooled
         await stores.close()

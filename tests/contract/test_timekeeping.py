@@ -132,7 +132,7 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 stack.push_async_callback(stores.close)
                 images = ImageService(open_image_store(str(tmp_path / "images")), clock)
                 # No picture is handed in here.
-                workforce = Workforce(stores.claims, stores.workers, None, FLUX_ENDPOINTS, clock, LEASE_S)  # type: ignore[arg-type]
+                workforce = Workforce(stores.claims, stores.workers, None, FLUX_ENDPOINTS, clock, LEASE_S)
                 janitor = Janitor(stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper)
                 await janitor.sweep()
                 return Gateway(stores, clock, workforce, janitor)

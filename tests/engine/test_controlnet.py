@@ -61,7 +61,7 @@ def steered(checkpoints: dict[ModelFamily, Path], folders: dict[str, Path]) -> I
     for name, folder in folders.items():
         sources = {FLUX_DEV.endpoint_id: str(checkpoints[DEV])}
         engines = build_engines(sources, CATALOG, device="cpu", add_ons=beside(folder, name))
-        made[name] = engines[FLUX_DEV.endpoint_id]  # type: ignore[assignment]
+        made[name] = engines[FLUX_DEV.endpoint_id]
         made[name].load()
     yield made
     for engine in made.values():

@@ -62,7 +62,7 @@ def engines(folders: dict[str, Path], lora_dir: Path) -> Iterator[dict[str, Flux
     loaded = build_engines(sources, catalog, device="cpu", lora_dir=lora_dir)
     for engine in loaded.values():
         engine.load()
-    yield {name: loaded[spec.endpoint_id] for name, spec in SPECS.items()}  # type: ignore[misc]
+    yield {name: loaded[spec.endpoint_id] for name, spec in SPECS.items()}
     for engine in loaded.values():
         engine.close()
 

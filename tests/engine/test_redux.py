@@ -47,7 +47,7 @@ def readers(checkpoints: dict[ModelFamily, Path], redux: Path) -> Iterator[Engin
     engines = build_engines(sources, catalog, device="cpu", add_ons=AddOns(str(redux)))
     for engine in engines.values():
         engine.load()
-    yield {family: engines[spec.endpoint_id] for family, spec in SPECS.items()}  # type: ignore[misc]
+    yield {family: engines[spec.endpoint_id] for family, spec in SPECS.items()}
     for engine in engines.values():
         engine.close()
 
@@ -172,7 +172,7 @@ def test_company_changes_nothing(readers: Engines) -> None:
 def test_a_picture_is_read_once_while_it_is_among_the_last_few(readers: Engines) -> None:
     files: dict[str, bytes] = {}
     pictures = [kept(picture(32 + number, 32), files) for number in range(6)]
-    encoder = readers[DEV]._model.pictures._encoder  # type: ignore[union-attr]
+    encoder = readers[DEV]._model.pictures._encoder
     passes: list[None] = []
     hook = encoder.register_forward_hook(lambda *_: passes.append(None))
     for number, expected in ((0, 1), (0, 1), (1, 2), (2, 3), (3, 4), (0, 4), (4, 5), (3, 5), (0, 6)):
@@ -190,7 +190,7 @@ def test_a_worker_without_redux_says_so(engines: Engines) -> None:
 def test_both_models_share_one_redux_and_its_memory_is_counted(
     checkpoints: dict[ModelFamily, Path], redux: Path, readers: Engines
 ) -> None:
-    encoders = {id(readers[family]._model.pictures._encoder) for family in SPECS}  # type: ignore[union-attr]
+    encoders = {id(readers[family]._model.pictures._encoder) for family in SPECS}
     assert len(encoders) == 1
     without = check_source(str(checkpoints[DEV]), DEV, device="cpu")
     beside = check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(str(redux)))

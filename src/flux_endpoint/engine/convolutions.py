@@ -1,6 +1,7 @@
 """Convolutions of 3 x 3 in channels-last; where they have few channels, of several pixels at once."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -48,10 +49,10 @@ def fastest_equal(
     random = torch.Generator().manual_seed(0)
     maps = [torch.randn(1, weight.shape[1], *size, generator=random) for size in _CHECKED]
     maps = [hidden.to(weight.dtype, memory_format=torch.channels_last) for hidden in maps]
-    best, best_s = plain, _CLEARLY * seconds_of(lambda: plain(maps[0]), weight.device)
+    best, best_s = plain, _CLEARLY * seconds_of(partial(plain, maps[0]), weight.device)
     for way in ways:
         if all(torch.equal(way(hidden), plain(hidden)) for hidden in maps):
-            seconds = seconds_of(lambda way=way: way(maps[0]), weight.device)  # type: ignore[misc]
+            seconds = seconds_of(partial(way, maps[0]), weight.device)
             if seconds < best_s:
                 best, best_s = way, seconds
     return best

@@ -209,5 +209,5 @@ def _compare(transformer: FluxTransformer2DModel, level: Level, exact: Level) ->
     for one in (exact, level):
         velocity = probe.velocity(one.passes)
         results.append(probe.ask(velocity))
-        times.append(seconds_of(lambda velocity=velocity: probe.ask(velocity), transformer.device))  # type: ignore[misc]
+        times.append(seconds_of(partial(probe.ask, velocity), transformer.device))
     return distance(results[1], results[0]), times[1] / times[0]

@@ -91,7 +91,8 @@ def keep_stored(
             path, _, _ = part.rpartition(".")
             parent, _, leaf = path.rpartition(".")
             linear = module.get_submodule(path)
-            layer = StoredLinear(pieces, stored.unpack, (rows, *layout.shape[1:]), dtype, linear.bias)  # type: ignore[arg-type]
+            assert isinstance(linear, nn.Linear)
+            layer = StoredLinear(pieces, stored.unpack, (rows, layout.shape[1]), dtype, linear.bias)
             setattr(module.get_submodule(parent), leaf, layer)
     return kept
 

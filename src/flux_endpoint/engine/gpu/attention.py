@@ -84,7 +84,7 @@ def choose_attention(
     for name, attend in candidates.items():
         try:
             off = distance(attend(query, key, value), exact)
-            seconds = seconds_of(lambda attend=attend: attend(query, key, value), device)  # type: ignore[misc]
+            seconds = seconds_of(functools.partial(attend, query, key, value), device)
         except Exception as error:
             # A library that is not made for this card says so in any way it likes.
             tried.append(f"{name} does not run ({str(error).strip().partition(chr(10))[0]})")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,8 +49,9 @@ def compile_blocks(fused: FusedTransformer, backend: str, first: Callable[[], Te
 def compiled(function: _Function, backend: str) -> _Function:
     """A function that is compiled as a whole at its first call."""
     options = _OPTIONS if backend == "inductor" else None
-    result: Any = torch.compile(function, fullgraph=True, backend=backend, options=options)
-    return cast(_Function, result)
+    compile_it: Any = torch.compile
+    result: _Function = compile_it(function, fullgraph=True, backend=backend, options=options)
+    return result
 
 
 def leave_open(dimensions: tuple[int, ...], *tensors: Tensor) -> None:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from flux_endpoint.stores.sql.channels import move_of
 from flux_endpoint.stores.sql.database import ANSWER_S
