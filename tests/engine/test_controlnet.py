@@ -24,7 +24,7 @@ from flux_endpoint.core.marks import parameters_in
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
-from flux_endpoint.engine.factory import build_engines, check_source
+from flux_endpoint.engine.factory import build_engines, check_source, refuse_unloadable_add_ons
 from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import arguments_of, drawn_beside, make_request
 from tests.engine.controlnet_files import build_controlnet
@@ -245,3 +245,7 @@ def test_what_is_no_controlnet_is_named(checkpoints: dict[ModelFamily, Path], fo
         add_ons = AddOns(controlnet=NamedControlNet(str(place)))
         with pytest.raises(CheckpointError, match=problem):
             check_source(str(model), DEV, device="cpu", add_ons=add_ons)
+        with pytest.raises(CheckpointError, match=problem):
+            refuse_unloadable_add_ons(add_ons, str(model), DEV)
+        refuse_unloadable_add_ons(add_ons, str(model), ModelFamily.SCHNELL)
+    refuse_unloadable_add_ons(AddOns(controlnet=NamedControlNet(str(folders["single"]))), str(model), DEV)

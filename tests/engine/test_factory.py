@@ -53,8 +53,17 @@ def test_looking_at_headers_imports_no_torch(copy_checkpoint: Callable[[ModelFam
     program = f"""
 import sys
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.engine.factory import name_component, refuse_unloadable
+from flux_endpoint.core.controlnet import NamedControlNet
+from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.add_ons import AddOns
+from flux_endpoint.engine.factory import name_component, refuse_unloadable, refuse_unloadable_add_ons
 refuse_unloadable({str(folder)!r}, ModelFamily.DEV)
+try:
+    refuse_unloadable_add_ons(AddOns("a/b", NamedControlNet({str(folder)!r})), {str(folder)!r}, ModelFamily.DEV)
+except CheckpointError as error:
+    assert "a whole model" in str(error)
+else:
+    sys.exit("not refused")
 assert name_component({str(folder / "vae/diffusion_pytorch_model.safetensors")!r})
 sys.exit("imported torch" if "torch" in sys.modules else 0)
 """

@@ -23,7 +23,7 @@ from flux_endpoint.core.generation import GenerationRequest
 from flux_endpoint.core.negative_mode import NegativeMode
 from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.engine.engine import FluxEngine
-from flux_endpoint.engine.factory import build_engines, check_source
+from flux_endpoint.engine.factory import build_engines, check_source, refuse_unloadable_add_ons
 from flux_endpoint.engine.protocol import finish
 from tests.engine.conftest import SPECS, arguments_of, drawn_beside, make_request
 from tests.engine.redux_files import PATCHES, build_redux
@@ -232,6 +232,9 @@ def test_a_missing_part_is_named(checkpoints: dict[ModelFamily, Path], redux: Pa
     shutil.rmtree(folder / gone)
     with pytest.raises(CheckpointError, match=gone):
         check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(str(folder)))
+    refuse_unloadable_add_ons(AddOns(str(redux)), str(checkpoints[DEV]), DEV)
+    with pytest.raises(CheckpointError, match=f"^Redux {folder}: .*{gone} is missing"):
+        refuse_unloadable_add_ons(AddOns(str(folder)), str(checkpoints[DEV]), DEV)
 
 
 def test_a_place_that_is_none_is_refused(checkpoints: dict[ModelFamily, Path], redux: Path) -> None:
@@ -239,3 +242,5 @@ def test_a_place_that_is_none_is_refused(checkpoints: dict[ModelFamily, Path], r
     for place in ("./nowhere/at/all", str(file)):
         with pytest.raises(CheckpointError, match="neither a folder nor a Hugging Face id"):
             check_source(str(checkpoints[DEV]), DEV, device="cpu", add_ons=AddOns(place))
+        with pytest.raises(CheckpointError, match="neither a folder nor a Hugging Face id"):
+            refuse_unloadable_add_ons(AddOns(place), str(checkpoints[DEV]), DEV)

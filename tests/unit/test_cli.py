@@ -499,6 +499,27 @@ def test_serve_refuses_a_model_by_name_before_it_starts(run, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        (
+            "redux",
+            "Redux {}: {}/image_encoder is missing: a folder of diffusers has image_encoder, image",
+        ),
+        ("controlnet", "ControlNet {}: {} lacks its weights: "),
+    ],
+)
+def test_serve_refuses_what_is_loaded_beside_a_model_before_it_starts(run, tmp_path, setting, problem):
+    folder, model = tmp_path / "folder", "black-forest-labs/FLUX.1-dev"
+    folder.mkdir()
+    code, out, err = run(
+        "serve", "--data-dir", str(tmp_path / "data"), "--model", model, f"--{setting}-model", str(folder)
+    )
+    assert (code, out) == (78, "")
+    assert problem.format(folder, folder) in err
+    assert not (tmp_path / "data").exists()
+
+
 def test_db_upgrade_makes_the_tables_and_refuses_those_of_a_newer_version(run, tmp_path):
     url = f"sqlite:///{tmp_path}/new.db"
     for _ in range(2):

@@ -6,6 +6,7 @@ from flux_endpoint.core.catalog import CATALOG, ModelFamily, ModelSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.engine.add_ons import AddOns
 from flux_endpoint.settings import WorkerSettings
+from flux_endpoint.settings.engine import EngineSettings
 
 MODEL_SETTINGS: Final = (
     *("model", "schnell_model", "kontext_model", "fill_model", "canny_model", "depth_model"),
@@ -18,7 +19,7 @@ def spec_of(family: ModelFamily) -> ModelSpec:
     return next(spec for spec in CATALOG.values() if spec.family is family)
 
 
-def add_ons_of(settings: WorkerSettings) -> AddOns:
+def add_ons_of(settings: EngineSettings) -> AddOns:
     """What is loaded beside the models."""
     return AddOns(settings.redux_model, settings.controlnet)
 

@@ -2,9 +2,10 @@
 
 import typer
 
+from flux_endpoint.commands.model_choice import add_ons_of
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import CATALOG
-from flux_endpoint.engine.factory import refuse_unloadable
+from flux_endpoint.engine.factory import refuse_unloadable, refuse_unloadable_add_ons
 from flux_endpoint.settings import Settings
 from flux_endpoint.settings.engine import EMBEDDED
 from flux_endpoint.wiring.file_rules import file_rules
@@ -30,6 +31,7 @@ def serve(*, settings: Settings) -> None:
         for endpoint_id, source in settings.sources.items():
             if source != EMBEDDED:
                 refuse_unloadable(source, CATALOG[endpoint_id].family)
+                refuse_unloadable_add_ons(add_ons_of(settings), source, CATALOG[endpoint_id].family)
         # Each of them would say the same.
         file_rules(settings)
     if code := run(settings):

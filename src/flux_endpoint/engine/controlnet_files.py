@@ -12,17 +12,13 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 
 from flux_endpoint.core.controlnet import ControlMode, ControlNetKind, NamedControlNet
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.components import INDEX_FILE
-from flux_endpoint.engine.detect import KIND_TEXTS, ControlNetPart, detect
-from flux_endpoint.engine.headers import WEIGHT_ENDINGS, read_folder, read_header, read_json
+from flux_endpoint.engine.add_on_files import CONFIG, controlnet_folder, controlnet_headers
+from flux_endpoint.engine.detect import ControlNetPart
 from flux_endpoint.engine.layout import CheckedComponent, compare, plain_layout, read_config
-from flux_endpoint.engine.sources import HUB_ID, hub_folder
 from flux_endpoint.engine.stored import gather
 from flux_endpoint.engine.trouble import reading
 
 _PART: Final = ControlNetPart.CONTROLNET
-_CONFIG: Final = "config.json"
-_HUB_FILES: Final = (_CONFIG, "diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.json")
 # What must be equal in both configs: whose numbers one adds to the other's, and what both read.
 _SHARED: Final = (
     "in_channels",
@@ -48,7 +44,7 @@ def check_controlnet(
         CheckpointError: the first problem found, in one line that begins with the place.
     """
     try:
-        checked = _checked(_folder(named.place, download=download))
+        checked = _checked(controlnet_folder(named.place, download=download))
         _check_kind(named.kind, checked.module.config)
         _check_fits(checked.module, transformer)
     except CheckpointError as error:
@@ -56,29 +52,9 @@ def check_controlnet(
     return checked
 
 
-def _folder(place: str, *, download: bool) -> Path:
-    path = Path(place).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        what = detect(read_header(path)).text
-        raise CheckpointError(f"a file ({what}): a ControlNet is a folder with {_CONFIG} and its weights")
-    if place.lower().endswith(WEIGHT_ENDINGS) or not HUB_ID.fullmatch(place):
-        raise CheckpointError(
-            "neither a folder nor a Hugging Face id such as Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro"
-        )
-    return hub_folder(place, _HUB_FILES, download=download)
-
-
 def _checked(folder: Path) -> CheckedComponent:
-    if (folder / INDEX_FILE).is_file():
-        pipeline = read_json(folder / INDEX_FILE).get("_class_name")
-        raise CheckpointError(f"a whole model ({pipeline}), not {KIND_TEXTS[_PART]}")
-    headers = read_folder(folder)
-    kind = detect(headers)
-    if kind.text != KIND_TEXTS[_PART]:
-        raise CheckpointError(f"{kind.text}, not {KIND_TEXTS[_PART]}")
-    module = _without_memory(folder / _CONFIG)
+    kind, headers = controlnet_headers(folder)
+    module = _without_memory(folder / CONFIG)
     checked = CheckedComponent(_PART, folder, kind, module, plain_layout(module), gather(headers))
     compare(checked)
     return checked
@@ -116,7 +92,7 @@ def _check_fits(controlnet: FluxControlNetModel, transformer: FluxTransformer2DM
     sizes = controlnet.config
     side_px = 8 * 2 * 2
     seen = (1, 3, side_px, side_px) if controlnet.input_hint_block is not None else (1, 4, sizes.in_channels)
-    with reading(_CONFIG), torch.device("meta"):
+    with reading(CONFIG), torch.device("meta"):
         controlnet(
             hidden_states=torch.empty(1, 4, sizes.in_channels),
             controlnet_cond=torch.empty(seen),

@@ -116,6 +116,21 @@ def refuse_unloadable(source: str, family: ModelFamily) -> None:
         _header_side().refuse_unloadable(source, family)
 
 
+def refuse_unloadable_add_ons(add_ons: AddOns, source: str, family: ModelFamily) -> None:
+    """Look at the headers of what is loaded beside a model; torch is not imported.
+
+    Args:
+        add_ons: as in `build_engines`.
+        source: of the model, as in `build_engines`.
+        family: which the endpoint needs.
+
+    Raises:
+        CheckpointError: one that is on this machine could not be loaded; the text is one line that says what it is.
+    """
+    if not _is_fake(source) and add_ons != NO_ADD_ONS:
+        _header_side("add_on_files").refuse_unloadable_add_ons(add_ons, source, family)
+
+
 def name_component(source: str) -> str | None:
     """What a file is that holds one component of FLUX.1 and no transformer, and how to use it; None for all else.
 
@@ -135,9 +150,9 @@ def list_local_models() -> list[LocalModel]:
     return models
 
 
-def _header_side() -> ModuleType:
+def _header_side(name: str = "identify") -> ModuleType:
     try:
-        return importlib.import_module("flux_endpoint.engine.identify")
+        return importlib.import_module(f"flux_endpoint.engine.{name}")
     except ModuleNotFoundError as error:
         raise CheckpointError(f"models need the extra `engine`, which is not installed here ({error})") from error
 

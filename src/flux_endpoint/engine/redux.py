@@ -18,20 +18,14 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
 from flux_endpoint.core.errors import CheckpointError
+from flux_endpoint.engine.add_on_files import PROCESSOR, redux_folder, redux_headers, redux_part
 from flux_endpoint.engine.detect import Part, ReduxPart, detect
-from flux_endpoint.engine.headers import read_folder
 from flux_endpoint.engine.layout import ATTENTION, CheckedComponent, compare, plain_layout, read_config
-from flux_endpoint.engine.sources import HUB_ID, hub_folder
 from flux_endpoint.engine.stored import gather
 from flux_endpoint.engine.text import PromptEmbeds
 from flux_endpoint.engine.trouble import reading
 from flux_endpoint.files.safetensors_header import TensorHeader
 
-_PROCESSOR: Final = "feature_extractor"
-_HUB_FILES: Final = (
-    *(f"{part}/*{ending}" for part in ReduxPart for ending in (".json", ".safetensors")),
-    f"{_PROCESSOR}/*.json",
-)
 # A client that varies seeds sends one picture many times; 4 take 46 MiB in float32.
 _REMEMBERED_PICTURES: Final = 4
 # Written by older versions: a word before each name, and a table that is counted.
@@ -117,7 +111,7 @@ def check_redux(place: str, reads: int, *, download: bool) -> CheckedRedux:
         CheckpointError: the first problem found, in one line that begins with the place.
     """
     try:
-        folder = _folder(place, download=download)
+        folder = redux_folder(place, download=download)
         components: dict[Part, CheckedComponent] = {part: _checked(folder, part) for part in ReduxPart}
         processor = _processor(folder)
         _rehearse(components, processor, reads)
@@ -126,20 +120,9 @@ def check_redux(place: str, reads: int, *, download: bool) -> CheckedRedux:
     return CheckedRedux(components, processor)
 
 
-def _folder(place: str, *, download: bool) -> Path:
-    folder = Path(place).expanduser()
-    if folder.is_dir():
-        return folder
-    if not HUB_ID.fullmatch(place) or folder.exists():
-        raise CheckpointError("neither a folder nor a Hugging Face id such as black-forest-labs/FLUX.1-Redux-dev")
-    return hub_folder(place, _HUB_FILES, download=download)
-
-
 def _checked(folder: Path, part: ReduxPart) -> CheckedComponent:
-    place = folder / part
-    if not place.is_dir():
-        raise CheckpointError(f"{place} is missing: a folder of diffusers has {' and '.join(ReduxPart)}")
-    headers = _plain(part, read_folder(place))
+    place = redux_part(folder, part)
+    headers = _plain(part, redux_headers(folder, part))
     module = _without_memory(part, place / "config.json")
     checked = CheckedComponent(part, place, detect(headers), module, plain_layout(module), gather(headers))
     compare(checked)
@@ -165,7 +148,7 @@ def _without_memory(part: ReduxPart, config_file: Path) -> Any:
 
 
 def _processor(folder: Path) -> SiglipImageProcessorPil:
-    place = folder / _PROCESSOR
+    place = redux_part(folder, PROCESSOR)
     with reading(place):
         return SiglipImageProcessorPil.from_pretrained(place, local_files_only=True)
 
@@ -177,9 +160,9 @@ def _rehearse(components: Mapping[Part, CheckedComponent], processor: SiglipImag
     Nothing of this can be counted from the tensors: 27 x 27 patches of 14 pixels fill 378 of the 384 that there are.
     """
     encoder, embedder = (components[part].module for part in ReduxPart)
-    with reading(f"{_PROCESSOR}/preprocessor_config.json"):
+    with reading(f"{PROCESSOR}/preprocessor_config.json"):
         numbers = processor.preprocess(Image.new("RGB", (3, 2)), return_tensors="pt")["pixel_values"]
-    with reading(f"{ReduxPart.IMAGE_ENCODER} with the pictures of {_PROCESSOR}"), torch.device("meta"):
+    with reading(f"{ReduxPart.IMAGE_ENCODER} with the pictures of {PROCESSOR}"), torch.device("meta"):
         patches = encoder(torch.empty(numbers.shape)).last_hidden_state
     given, wanted = patches.shape[2], embedder.config.redux_dim
     if given != wanted:
