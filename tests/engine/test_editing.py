@@ -131,6 +131,18 @@ def test_pixels_that_are_drawn_anew_equal_the_inpainting_pipelines(
     assert not np.array_equal(ours[:, 48:], source[:, 48:])
 
 
+def test_a_stroke_is_drawn_anew_wherever_it_lies(engines: Engines) -> None:
+    files: dict[str, bytes] = {}
+    source, thin, wide = picture(64, 64), np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+    # diffusers reads one pixel of 8 x 8, and would draw nothing here
+    # (findings/diffusers_inpainting_reads_one_pixel_of_64.sh).
+    thin[:, 43:46], wide[:, 40:48] = 255, 255
+    request = make_request(image=kept(source, files), mask=kept(thin, files), strength=0.8)
+    ours, expected = (draw(engines[DEV], replace(request, mask=kept(one, files)), files) for one in (thin, wide))
+    assert np.array_equal(ours, np.where(thin[..., None] > 0, expected, source))
+    assert not np.array_equal(expected, source)
+
+
 def test_latents_are_those_of_the_autoencoder_when_it_is_called(pipelines: Pipelines) -> None:
     source = picture(48, 80)
     numbers = 2.0 * torch.from_numpy(source[None].astype(np.float32) / 255.0).permute(0, 3, 1, 2) - 1.0

@@ -159,7 +159,11 @@ def to_numbers(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def _token_mask(anew: NDArray[np.uint8], size: RenderSize, channels: int) -> Tensor:
-    """0 or 1 for each number of the packed latents, float32."""
+    """0 or 1 for each number of the packed latents, float32: 1 where any of its pixels is drawn anew.
+
+    diffusers looks at one pixel of 64, so that strokes thinner than a latent are lost, or some of their edges
+    (findings/diffusers_inpainting_reads_one_pixel_of_64.sh). Masks whose edges lie between latents are read alike.
+    """
     mask = torch.from_numpy(anew.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    mask = functional.interpolate((mask >= HALF).float(), size=(size.latent_height, size.latent_width))
+    mask = functional.max_pool2d((mask >= HALF).float(), size.height_px // size.latent_height)
     return pack_latents(mask.repeat(1, channels, 1, 1))
