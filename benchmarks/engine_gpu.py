@@ -52,7 +52,7 @@ SECONDS: Final = 540.0
 REPEATS: Final = 3
 LONGEST_IMPORT_S: Final = 300
 TRUE_CASES: Final = (Case(FLUX_DEV, 1024, 28), Case(FLUX_SCHNELL, 1024, 4), Case(FLUX_DEV, 512, 28))
-TINY_CASES: Final = (Case(FLUX_DEV, 64, 9), Case(FLUX_SCHNELL, 32, 2))
+TINY_CASES: Final = (Case(FLUX_DEV, 64, 10), Case(FLUX_SCHNELL, 32, 2))
 
 
 Drawn = dict[tuple[str, Case], list[Picture]]

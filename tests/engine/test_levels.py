@@ -1,6 +1,7 @@
 """The speed levels: how far they are from exact, what they leave behind, and what is told of them."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -142,9 +143,18 @@ def test_the_decoder_is_the_exact_one(demo_engine: FluxEngine) -> None:
     assert can_decode(vae)
 
 
-def test_the_first_six_velocities_and_the_last_are_never_extrapolated() -> None:
-    assert [step for step in range(28) if is_extrapolated(step, 28)] == list(range(6, 27, 2))
-    assert not any(is_extrapolated(step, steps) for steps in range(1, 8) for step in range(steps))
+def computed_of(steps: int) -> list[int]:
+    return [step for step in range(steps) if not is_extrapolated(step, steps)]
+
+
+def test_the_first_six_velocities_are_computed_and_a_quarter_more() -> None:
+    assert computed_of(28) == [0, 1, 2, 3, 4, 5, 8, 11, 14, 18, 21, 24, 27]
+    assert computed_of(10) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    for steps in range(1, 51):
+        computed = computed_of(steps)
+        assert computed[:6] == list(range(min(steps, 6)))
+        assert computed[-1] == steps - 1
+        assert max((after - before for before, after in pairwise(computed)), default=1) <= 4
 
 
 def test_extrapolation_follows_a_straight_line_and_saves_passes() -> None:
@@ -155,16 +165,28 @@ def test_extrapolation_follows_a_straight_line_and_saves_passes() -> None:
         asked.append(step)
         return latents + 3 * timesteps[step]
 
-    known: Remembered = []
-    velocity = extrapolated(straight, timesteps, known)
+    velocity = extrapolated(straight, timesteps, [])
     latents = torch.zeros(1, 2, 3)
     for step in range(12):
-        if step == 8:
-            # Another goes on with what this one remembers.
-            assert [at for at, _ in known] == [5, 7]
-            velocity = extrapolated(straight, timesteps, list(known))
         assert torch.allclose(velocity(step, latents), latents + 3 * timesteps[step], rtol=1e-4, atol=50)
-    assert asked == [0, 1, 2, 3, 4, 5, 7, 9, 11]
+    assert asked == computed_of(12)
+
+
+def test_what_the_line_was_off_is_made_up_for_in_the_next_step_that_is_computed() -> None:
+    sigmas = torch.linspace(1, 0, 21) ** 0.7
+    timesteps, lengths = sigmas[:-1] * 1000, sigmas.diff()
+    curve = 3 - 2 * sigmas[:-1] + 5 * sigmas[:-1] ** 2
+    known: Remembered = []
+    velocity = extrapolated(lambda step, latents: curve[step] + latents, timesteps, known)
+    way = torch.zeros(())
+    for step in range(20):
+        if step == 10:
+            # Another goes on with what this one remembers, in the midst of steps that are left out.
+            assert [at for at, _ in known] == [5, 8]
+            velocity = extrapolated(lambda step, latents: curve[step] + latents, timesteps, list(known))
+        way = way + velocity(step, torch.zeros(())) * lengths[step]
+        is_at_one = not is_extrapolated(step, 20)
+        assert torch.isclose(way, (curve * lengths)[: step + 1].sum(), atol=1e-4) == is_at_one
 
 
 def test_guidance_pushes_away_from_the_negative_prompt() -> None:

@@ -19,7 +19,7 @@ Velocity = Callable[[int, Tensor], Tensor]
 # The last steps whose velocity was computed, 0 for the first, and these: at most two.
 Remembered = list[tuple[int, Tensor]]
 
-# Where most of a picture is decided: with 4 the worst of 12 prompts was 3 dB further off.
+# Where most of a picture is decided: with 5 the worst of 40 prompts was at 32 instead of 46 dB.
 _FIRST_STEPS: Final = 6
 
 
@@ -152,23 +152,42 @@ def guided(towards: Velocity, away: Velocity, scale: float) -> Velocity:
 
 
 def extrapolated(velocity: Velocity, timesteps: Tensor, known: Remembered) -> Velocity:
-    """Every second velocity from the straight line through the two before it, but for the first six and the last.
+    """Most velocities from the straight line through the last two that were computed, see `is_extrapolated`.
+
+    The next one that is computed shows how far the line was off. What the steps left out were off, by the parabola
+    through all three, is made up for in that step.
 
     Args:
         velocity: of one picture.
         timesteps: (steps,), of that picture.
         known: what it remembers of that picture: empty at its beginning, and changed here.
     """
+    # What each step goes, of a thousand: the noise levels are those of `FlowMatchEulerDiscreteScheduler`.
+    lengths = timesteps.diff(append=timesteps.new_zeros(1))
+
+    def on_the_line(step: int) -> Tensor:
+        (step_before, before), (step_last, last) = known
+        time_before, time_last = timesteps[step_before], timesteps[step_last]
+        return last + (last - before) * ((timesteps[step] - time_last) / (time_last - time_before))
+
+    def left_out_by(step: int) -> Tensor:
+        """How often what the line is off at `step` was left out before it, as steps of the length of that one."""
+        (step_before, _), (step_last, _) = known
+        since = slice(step_last + 1, step + 1)
+        # From the line, a parabola through its two points goes away as this does.
+        bends = (timesteps[since] - timesteps[step_before]) * (timesteps[since] - timesteps[step_last])
+        return (bends[:-1] * lengths[since][:-1]).sum() / (bends[-1] * lengths[step])
 
     @torch.inference_mode()
     def mostly(step: int, latents: Tensor) -> Tensor:
         if is_extrapolated(step, len(timesteps)):
-            (step_before, before), (step_last, last) = known
-            time_before, time_last = timesteps[step_before], timesteps[step_last]
-            return last + (last - before) * ((timesteps[step] - time_last) / (time_last - time_before))
-        known.append((step, velocity(step, latents)))
+            return on_the_line(step)
+        computed = effective = velocity(step, latents)
+        if known and is_extrapolated(step - 1, len(timesteps)):
+            effective = computed + (computed - on_the_line(step)) * left_out_by(step)
+        known.append((step, computed))
         del known[:-2]
-        return known[-1][1]
+        return effective
 
     return mostly
 
@@ -179,5 +198,12 @@ def is_remembered(steps_done: int) -> bool:
 
 
 def is_extrapolated(step: int, steps: int) -> bool:
-    """Whether `extrapolated` asks no transformer in this step, 0 for the first."""
-    return _FIRST_STEPS <= step < steps - 1 and (step - _FIRST_STEPS) % 2 == 0
+    """Whether `extrapolated` asks no transformer in this step, 0 for the first.
+
+    It asks in the first six, and in as many as a quarter of all, evenly after them, the last step among them.
+    """
+    if step < _FIRST_STEPS:
+        return False
+    left = steps - _FIRST_STEPS
+    passes = min(left, -(-steps // 4))
+    return step not in {_FIRST_STEPS - 1 + round(left * number / passes) for number in range(1, passes + 1)}

@@ -25,7 +25,7 @@ class Level:
         name: as it is told to clients.
         passes: the velocity of one prompt, for the timesteps of one picture.
         decoder: from latents to pixels.
-        is_extrapolated: whether every second pass is left out.
+        is_extrapolated: whether most passes are left out.
         takes_negative: whether a negative prompt may act at it; the next slower level that takes it is drawn else.
         takes_loras: whether LoRAs may act on the transformer at it, likewise.
         nag: how one acts inside the attention; None where it cannot, likewise.
