@@ -62,9 +62,7 @@ async def test_a_batch_from_draft_to_results(gateway: Gateway, worker: HandWorke
     gateway.clock.advance(ms=50)
     finalized = await gateway.post(f"{BATCH}/{batch_id}/finalize")
     assert finalized.json() == draft | {"status": "FINALIZED"}
-    first, second = await worker.take(), await worker.take()
-    assert first is not None
-    assert second is not None
+    first, second = await worker.take_next(), await worker.take_next()
     assert (first["id"], first["batchId"], first["input"]["seed"]) == (ids[0], batch_id, 1)
     gateway.clock.advance(ms=500)
     await worker.finish(first)

@@ -45,6 +45,11 @@ async def claim_one(stores: Stores, worker_id: str = "worker-a", endpoint_ids: C
     return claim
 
 
+def sized(side: int, steps: int) -> dict[str, Any]:
+    """The input of a job for a square picture."""
+    return {"width": side, "height": side, "num_inference_steps": steps}
+
+
 def sample_bucket(secret: str = "secret") -> Bucket:
     return Bucket("https://s3.example", "pictures", "their-id", secret, path="2026", field="s3Config")
 

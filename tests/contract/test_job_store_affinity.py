@@ -7,8 +7,7 @@ import pytest
 from flux_endpoint.core.affinity import LEFT_MS, PASSED_OVER_MS, Affinity
 from flux_endpoint.core.job import JobStatus, Policy
 from flux_endpoint.core.picture_work import picture_work
-from tests.contract.samples import DEV, LEASE_S, SCHNELL
-from tests.contract.test_job_store import enqueue_some, sized
+from tests.contract.samples import DEV, LEASE_S, SCHNELL, enqueue_some, sized
 
 pytestmark = pytest.mark.anyio
 

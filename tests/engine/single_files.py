@@ -19,6 +19,20 @@ from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.original_layout import original_tensors
 
 Tensors = dict[str, Tensor]
+Components = dict[ModelFamily, dict[Component, Tensors]]
+# Where ComfyUI and Black Forest Labs have the files of a model.
+COMFY = {
+    Component.TRANSFORMER: "diffusion_models/flux1.safetensors",
+    Component.VAE: "vae/ae.safetensors",
+    Component.CLIP: "text_encoders/clip_l.safetensors",
+    Component.T5: "text_encoders/t5xxl_fp16.safetensors",
+}
+BFL = {
+    Component.TRANSFORMER: "flux1.sft",
+    Component.VAE: "ae.sft",
+    Component.CLIP: "clip_l.SAFETENSORS",
+    Component.T5: "t5xxl.safetensors",
+}
 # What an all-in-one checkpoint puts before the names of each component.
 PREFIXES = {
     Component.TRANSFORMER: "model.diffusion_model.",
@@ -39,6 +53,11 @@ _ORIGINAL_VAE = (
     ("conv_shortcut", "nin_shortcut"),
     ("conv_norm_out", "norm_out"),
 )
+
+
+def without(absent: Component) -> dict[Component, str]:
+    """ComfyUI's files but for one."""
+    return {component: name for component, name in COMFY.items() if component is not absent}
 
 
 def random_components(family: ModelFamily, double_blocks: int = 1, seed: int = 0) -> dict[Component, Tensors]:

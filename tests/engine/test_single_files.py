@@ -21,31 +21,14 @@ from flux_endpoint.engine.sources import parse_source
 from flux_endpoint.engine.weights import check_checkpoint, load_component
 from tests.engine import single_files
 from tests.engine.conftest import SPECS, draw, make_request, open_engine
-from tests.engine.single_files import Tensors, all_in_one, in_original_names, save, write_single_files
+from tests.engine.single_files import COMFY, Components, Tensors, in_original_names, save, write_single_files
 
-Components = dict[ModelFamily, dict[Component, Tensors]]
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
-COMFY = {
-    Component.TRANSFORMER: "diffusion_models/flux1.safetensors",
-    Component.VAE: "vae/ae.safetensors",
-    Component.CLIP: "text_encoders/clip_l.safetensors",
-    Component.T5: "text_encoders/t5xxl_fp16.safetensors",
-}
-BFL = {
-    Component.TRANSFORMER: "flux1.sft",
-    Component.VAE: "ae.sft",
-    Component.CLIP: "clip_l.SAFETENSORS",
-    Component.T5: "t5xxl.safetensors",
-}
 
 
 @pytest.fixture(scope="session")
 def components() -> Components:
     return {family: single_files.random_components(family) for family in SPECS}
-
-
-def without(absent: Component) -> dict[Component, str]:
-    return {component: name for component, name in COMFY.items() if component is not absent}
 
 
 def loaded(engine: FluxEngine) -> dict[Component, Mapping[str, Tensor]]:
@@ -82,7 +65,7 @@ def assert_loads(source: Path | str, family: ModelFamily, expected: Mapping[Comp
 
 
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
-@pytest.mark.parametrize(("places", "below"), [(COMFY, ""), (COMFY, "models"), (BFL, "")])
+@pytest.mark.parametrize(("places", "below"), [(COMFY, ""), (COMFY, "models"), (single_files.BFL, "")])
 def test_a_folder_of_single_files(
     tmp_path: Path,
     components: Components,
@@ -117,7 +100,7 @@ def test_a_component_in_place_of_a_folders(tmp_path: Path, components: Component
 
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
 def test_an_all_in_one_checkpoint(tmp_path: Path, components: Components, family: ModelFamily) -> None:
-    file = save(all_in_one(components[family]), tmp_path / "checkpoints/flux-all.safetensors")
+    file = save(single_files.all_in_one(components[family]), tmp_path / "checkpoints/flux-all.safetensors")
     assert_loads(file, family, components[family])
     assert_loads(tmp_path, family, components[family])
 
@@ -193,7 +176,7 @@ def test_gguf(tmp_path: Path, components: Components, kind: str) -> None:
 
 
 def test_gguf_files_that_are_not_read(tmp_path: Path, components: Components) -> None:
-    write_single_files(tmp_path, components[DEV], without(Component.TRANSFORMER))
+    write_single_files(tmp_path, components[DEV], single_files.without(Component.TRANSFORMER))
     file = tmp_path / "unet/flux1-dev.gguf"
     single_files.write_gguf(
         file, in_original_names(Component.TRANSFORMER, components[DEV][Component.TRANSFORMER]), "Q8_0"
@@ -214,7 +197,7 @@ def test_gguf_files_that_are_not_read(tmp_path: Path, components: Components) ->
 
 
 def test_t5_as_gguf(tmp_path: Path, components: Components) -> None:
-    write_single_files(tmp_path, components[DEV], without(Component.T5))
+    write_single_files(tmp_path, components[DEV], single_files.without(Component.T5))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5ENCODER, 2)
     tensors = {str(names.get_name(name, (".weight",))): t for name, t in components[DEV][Component.T5].items()}
     single_files.write_gguf(tmp_path / "clip/t5-encoder.gguf", tensors, "F16", "t5encoder")

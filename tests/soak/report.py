@@ -110,8 +110,7 @@ def timeline(journal: Journal, top_s: float) -> str:
         parts.append(f'<text x="10" y="{y + 12}">{html.escape(kind)}</text>')
         parts += [
             f'<rect x="{x(one.at_s)}" y="{y + 2}" width="{max(2, x(one.until_s) - x(one.at_s)):.1f}" height="12" '
-            f'fill="#d80">'
-            f"<title>{html.escape(one.detail)}</title></rect>"
+            f'fill="#d80"><title>{html.escape(one.detail)}</title></rect>'
             for one in journal.troubles
             if one.kind == kind
         ]

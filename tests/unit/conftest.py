@@ -21,7 +21,7 @@ def empty_place(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run_cli(capsys):
+def run(capsys):
     """Runs a command line; returns exit code, standard output and standard error."""
     root = logging.getLogger()
     handlers = root.handlers[:]
@@ -37,3 +37,12 @@ def run_cli(capsys):
     yield run_command
     # A command that logs does so to the standard error of this test, which ends with it.
     root.handlers[:] = handlers
+
+
+def assert_one_line(code, out, err, expected_code):
+    """A mistake is told in one line; returns it."""
+    assert code == expected_code
+    assert out == ""
+    assert err.startswith("flux-endpoint: ")
+    assert err.count("\n") == 1
+    return err

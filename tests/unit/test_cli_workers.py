@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("empty_place")
 
 
 @pytest.fixture
-def run(run_cli):
-    return functools.partial(run_cli, "workers")
+def run(run):
+    return functools.partial(run, "workers")
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_nobody_traces_unless_asked():
 
 
 @pytest.mark.parametrize("asked", ["OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
-def test_who_asks_for_traces_without_the_extra_is_refused_by_name(asked, monkeypatch, run_cli, empty_place):
+def test_who_asks_for_traces_without_the_extra_is_refused_by_name(asked, monkeypatch, run, empty_place):
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     for name in [name for name in sys.modules if name.startswith("opentelemetry.")]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -78,7 +78,7 @@ def test_who_asks_for_traces_without_the_extra_is_refused_by_name(asked, monkeyp
         asked = "FLUX_ENDPOINT_OTLP_ENDPOINT"
     monkeypatch.setenv(asked, "http://127.0.0.1:4318")
     for arguments in (("serve", "--port", "0", "--workers", "0"), ("worker", "--token", "t", "--model", "fake")):
-        code, _, error = run_cli(*arguments)
+        code, _, error = run(*arguments)
         assert code == 2
         assert f"{asked.removeprefix('FLUX_ENDPOINT_')} asks for traces" in error
         assert "pip install 'flux-endpoint[otel]'" in error

@@ -14,11 +14,6 @@ DRAW = ["generate", "a lake\x1b[2J", "--model", "fake", "--width", "256", "--see
 
 
 @pytest.fixture
-def run(run_cli):
-    return run_cli
-
-
-@pytest.fixture
 def authority(tmp_path):
     return Authority.made(tmp_path)
 
