@@ -177,7 +177,7 @@ async def test_what_is_wrong_is_said(
         ({"init_images": []}, "init_images must be a list of one picture"),
         ({"init_images": [""]}, "init_images must be a list of one picture"),
         ({"init_images": ["AAAA", "AAAA"]}, "init_images must be a list of one picture"),
-        ({"init_images": ["AAAA"]}, "image is no jpeg, png or webp file"),
+        ({"init_images": ["AAAA"]}, "init_images is no jpeg, png or webp file"),
         ({"init_images": ["AAAA"], "denoising_strength": 2}, "denoising_strength must be between 0 and 1"),
         ({"init_images": ["AAAA"], "inpainting_mask_invert": 1}, "inpainting_mask_invert is not taken here"),
     ],

@@ -85,6 +85,7 @@ async def test_a_version_is_known_by_id_and_by_name(gateway: Gateway) -> None:
     assert {"id", "created_at", "cog_version", "openapi_schema"} <= described.keys()
     reply = await gateway.post("/v1/predictions", {"version": "stability/sdxl", "input": LAKE})
     assert (reply.status_code, "served: flux-dev" in reply.json()["detail"]) == (404, True)
+    assert reply.json()["title"].endswith("is not served here")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def data_url(data: bytes) -> str:
 
 FOX = data_url(file_of())
 MASK = data_url(file_of(mode="L", colour="white"))
+NO_URL = "must be an http:// or https:// URL of at most 2000 characters, or a data: URL in base64"
 
 
 async def source(worker: HandWorker, job: dict[str, Any], sha256: str, token: int | None = None) -> httpx.Response:
@@ -101,8 +102,11 @@ async def test_the_result_has_the_shape_of_the_picture_unless_a_size_is_asked_fo
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"image": 7}, "image must be an http:// or https:// URL of at most 2000 characters"),
-        ({"image": "fox.png"}, "image must be an http:// or https:// URL of at most 2000 characters"),
+        ({"image": 7}, f"image {NO_URL}"),
+        (
+            {"image": "fox.png"},
+            "image must be an http:// or https:// URL of at most 2000 characters, or a data: URL in base64",
+        ),
         (
             {"image": "data:image/png,fox"},
             "image must be a data: URL in base64: data:MEDIA_TYPE;base64,...",

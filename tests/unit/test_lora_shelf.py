@@ -283,6 +283,8 @@ def test_a1111_has_them_in_the_prompt(shelf):
     [
         ("a lake <lora:film:much>", "prompt has a LoRA whose strength is no number"),
         ("a lake <lora:flim:1>", "prompt has a LoRA whose name cannot be used: there is no LoRA 'flim' here"),
+        ("a lake <lora:film:5>", "prompt has a LoRA whose strength must be between -4 and 4"),
+        ("a lake" + "<lora:film:1>" * 9, "prompt has LoRAs, which must be at most 8, got 9"),
     ],
 )
 def test_a1111_is_told_of_its_prompt(shelf, prompt, text):

@@ -24,6 +24,8 @@ _MAX_MEDIA_TYPE_CHARS: Final = 100
 _DATA_URL: Final = re.compile(rf"data:[^,]{{0,{_MAX_MEDIA_TYPE_CHARS}}};base64,")
 # Four characters for three bytes.
 _MAX_DATA_URL_CHARS: Final = -(-MAX_SOURCE_BYTES // 3) * 4 + _MAX_MEDIA_TYPE_CHARS
+# What it looks like, for people.
+_DATA_URL_FORM: Final = "data: URL in base64: data:MEDIA_TYPE;base64,..."
 
 
 class Kind(Protocol):
@@ -319,11 +321,11 @@ class PictureFile:
         if value is None:
             raise InvalidParameter(name, "is required")
         if not isinstance(value, str) or not value.startswith("data:"):
-            return require_url(name, value)
+            return require_url(name, value, f", or a {_DATA_URL_FORM}")
         if len(value) > _MAX_DATA_URL_CHARS:
             raise InvalidParameter(name, f"must be a file of at most {MAX_SOURCE_BYTES // 2**20} MiB")
         if not _DATA_URL.match(value):
-            raise InvalidParameter(name, "must be a data: URL in base64: data:MEDIA_TYPE;base64,...")
+            raise InvalidParameter(name, f"must be a {_DATA_URL_FORM}")
         return value
 
     def schema(self, help: str) -> JsonSchema:

@@ -160,17 +160,18 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
-def require_url(field: str, value: object) -> str:
+def require_url(field: str, value: object, or_else: str = "") -> str:
     """A value as the URL that it must be.
 
     Args:
         field: its name on the wire.
         value: what a client sent.
+        or_else: what else the caller takes, for whoever sends neither.
 
     Raises:
         InvalidParameter: it is no http or https URL, or a long one.
     """
-    problem = f"must be an http:// or https:// URL of at most {_MAX_URL_CHARS} characters"
+    problem = f"must be an http:// or https:// URL of at most {_MAX_URL_CHARS} characters{or_else}"
     # Spaces and control characters would split a header or a log line further down.
     if not isinstance(value, str) or len(value) > _MAX_URL_CHARS or not all("!" <= char <= "~" for char in value):
         raise InvalidParameter(field, problem)

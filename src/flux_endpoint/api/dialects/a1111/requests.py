@@ -151,8 +151,12 @@ def _loras(prompt: object) -> dict[str, Any]:
 
 
 def _in_the_prompt(error: InvalidParameter) -> InvalidParameter:
-    is_lora = error.field.startswith("loras")
-    return InvalidParameter("prompt", f"has a LoRA whose name {error.problem}") if is_lora else error
+    if not error.field.startswith("loras"):
+        return error
+    if error.field == "loras":
+        return InvalidParameter("prompt", f"has LoRAs, which {error.problem}")
+    part = "strength" if error.field.endswith(".scale") else "name"
+    return InvalidParameter("prompt", f"has a LoRA whose {part} {error.problem}")
 
 
 def _pictures(fields: Mapping[str, Any]) -> dict[str, Any]:

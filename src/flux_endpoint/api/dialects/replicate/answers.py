@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -138,4 +139,4 @@ def _time(at_ms: int | None) -> str | None:
 
 
 def _title(text: str) -> str:
-    return text.partition(":")[0][:80]
+    return re.split("[:;] ", text, maxsplit=1)[0][:80]
