@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from flux_endpoint.core.catalog import FLUX_DEV, FLUX_SCHNELL
 from flux_endpoint.core.inputs import input_schema
-from tests.browser.actions import SMALL, badge, draw, fill, thumbnails, values
+from tests.browser.actions import SMALL, badge, draw, fill, hold, thumbnails, values
 from tests.browser.conftest import DESKTOP, Visitor
 from tests.servers import SCHNELL
 
@@ -162,7 +162,13 @@ def test_without_a_key_it_is_asked_for_and_a_wrong_one_refused(visitor: Visitor,
     dialog = page.locator("#key-dialog")
     expect(dialog).to_be_visible()
     page.fill("#key-input", "fxe_wrong")
-    page.click("#key-save")
+    held = hold(page, "**/v2/usage?*")
+    with page.expect_request("**/v2/usage?*"):
+        page.click("#key-save")
+    # A page that is left now has not lost the key it had.
+    assert page.evaluate("localStorage.getItem('flux-endpoint.key')") is None
+    held[0].continue_()
+    page.unroute("**/v2/usage?*")
     expect(page.locator("#key-error")).to_have_text("unknown API key: check the Authorization header")
     page.fill("#key-input", api_key)
     page.keyboard.press("Enter")

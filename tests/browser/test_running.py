@@ -89,7 +89,7 @@ def test_a_draft_is_finished_by_a_button(page: Page) -> None:
     expect(page.locator("#cost")).to_have_text("$0.0004")
     expect(page.locator("#cost-rule")).to_have_text(re.compile("2 of 6 steps"))
     draft = page.locator(".frame img[data-kind=picture]").get_attribute("src")
-    page.click("text=Finish")
+    page.dblclick("text=Finish")
     expect(thumbnails(page)).to_have_count(2)
     badge(page, "done")
     expect(page.locator(".frame img[data-kind=picture]")).not_to_have_attribute("src", draft or "")

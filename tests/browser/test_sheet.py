@@ -59,8 +59,11 @@ def test_two_cells_are_compared(page: Page) -> None:
     open_sheet(page)
     page.fill("#sheet-across-values", "1, 2")
     page.select_option("#sheet-down", "none")
+    # A connection that is lost for a moment loses nothing.
+    page.route("**/requests?limit=*", lambda route: route.abort(), times=1)
     page.click("text=Draw 2 pictures")
     expect(page.locator(f"{CELLS} img")).to_have_count(2)
+    expect(page.locator("#sheet-error")).to_be_empty()
     page.locator(CELLS).nth(0).drag_to(page.locator(CELLS).nth(1))
     expect(page.locator("#compare-left-text")).to_contain_text("seed 1 ")
     expect(page.locator("#compare-right-text")).to_contain_text("seed 2 ")

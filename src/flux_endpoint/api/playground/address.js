@@ -48,12 +48,12 @@ export class Address {
     return `${BASE}#${toFragment(endpoint, { ...record.input, seed: seedOf(record) })}`;
   }
 
-  // The records of the runs on the stage; of those that were over no more than the id.
+  // The names of the runs on the stage.
   get shown() {
     return history.state?.shown ?? [];
   }
 
-  set shown(records) {
-    history.replaceState({ shown: records }, "");
+  set shown(names) {
+    history.replaceState({ shown: names }, "");
   }
 }

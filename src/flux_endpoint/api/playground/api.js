@@ -6,6 +6,8 @@ import { readEvents } from "./sse.js";
 // Where the page is, the API is: also behind a proxy that adds a path.
 export const BASE = new URL(".", location.href.split(/[?#]/)[0]).href;
 
+const NO_ANSWER = "The server does not answer. Is it running?";
+
 // An answer that is not 200; its message is the server's own sentence.
 export class ApiError extends Error {
   constructor(status, message) {
@@ -14,16 +16,15 @@ export class ApiError extends Error {
   }
 }
 
-async function request(path, { method = "GET", body, signal, withKey = true } = {}) {
-  const headers = {};
-  if (withKey) headers.Authorization = `Bearer ${key.get()}`;
+async function request(path, { method = "GET", headers: more = {}, body, signal, withKey = true } = {}) {
+  const headers = withKey ? { Authorization: `Bearer ${key.get()}`, ...more } : { ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let reply;
   try {
     reply = await fetch(BASE + path, { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The server does not answer. Is it running?");
+    throw new ApiError(0, NO_ANSWER);
   }
   if (!reply.ok) throw new ApiError(reply.status, await words(reply));
   return reply;
@@ -41,7 +42,10 @@ const json = async (path, options) => (await request(path, options)).json();
 
 export const catalogue = () => json("v2/endpoints", { withKey: false });
 export const usage = (query, signal) => json(`v2/usage?${query}`, { signal });
-export const submit = (endpoint, input) => json(`v2/${endpoint}/run`, { method: "POST", body: { input } });
+// Throws ApiError for a key that is none. Every good key may, whichever endpoints it opens.
+export const tryKey = (value) => json("v2/usage?range=1h", { headers: { Authorization: `Bearer ${value}` } });
+// The same `token` and input is the same job, however often it is sent.
+export const submit = (endpoint, input, token) => json(`v2/${endpoint}/run`, { method: "POST", headers: { "Idempotency-Key": token }, body: { input } });
 export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
 export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
 // `picture`: which of the job's, 1 for the first; undefined where there is but one.
@@ -69,6 +73,15 @@ export async function* events(endpoint, id, signal) {
 export function pictureUrl(url) {
   const name = /\/images\/([A-Za-z0-9_-]+\.[a-z0-9]+)$/.exec(url);
   return name ? `${BASE}images/${name[1]}` : url;
+}
+
+// The file of a picture of this server. Throws ApiError.
+export async function pictureFile(url) {
+  const reply = await fetch(pictureUrl(url)).catch(() => {
+    throw new ApiError(0, NO_ANSWER);
+  });
+  if (!reply.ok) throw new ApiError(reply.status, "This picture is no longer there.");
+  return reply.blob();
 }
 
 export const isOwnPicture = (url) => pictureUrl(url).startsWith(BASE);

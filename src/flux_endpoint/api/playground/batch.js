@@ -48,20 +48,27 @@ export class Batches {
     await Promise.all(this.#queued.map(cancelOne));
   }
 
-  follow() {
-    return follow(this.#queued);
+  // `onTrouble` is told in the server's words why there is no news, and an empty text when there is again.
+  follow(onTrouble) {
+    return follow(this.#queued, onTrouble);
   }
 }
 
 const cancelOne = ({ endpoint, id }) => api.cancelBatch(endpoint, id);
 
 // Yields {id, status, output, error} of the jobs of batches at each change, until all are over.
-async function* follow(batches) {
+async function* follow(batches, onTrouble) {
   const seen = new Map();
   for (;;) {
     let isOver = true;
+    let trouble = "";
     for (const { endpoint, id } of batches) {
-      const { requests } = await api.batchRequests(endpoint, id, MOST);
+      const { requests } = await api.batchRequests(endpoint, id, MOST).catch((error) => {
+        if (error.status >= 400 && error.status < 500 && error.status !== 429) throw error;
+        trouble = error.message;
+        isOver = false;
+        return { requests: [] };
+      });
       for (const request of requests) {
         if (!TERMINAL.has(request.status)) isOver = false;
         if (seen.get(request.id) === request.status) continue;
@@ -69,6 +76,7 @@ async function* follow(batches) {
         yield request;
       }
     }
+    onTrouble(trouble);
     if (isOver) return;
     await new Promise((resolve) => setTimeout(resolve, PERIOD_MS));
   }

@@ -1,7 +1,7 @@
 // A picture as one file to pass on: an HTML page that holds the picture, its prompt and numbers, and programs that draw
 // it again. It asks no host for anything, runs no script and holds no key.
 
-import { BASE, pictureUrl } from "./api.js";
+import { BASE, pictureFile } from "./api.js";
 import { LABELS } from "./axes.js";
 import { worded as lorasWorded } from "./loras.js";
 import { seedOf } from "./run.js";
@@ -29,11 +29,10 @@ pre { margin: 0; padding: 4px 28px 22px; overflow-x: auto; font: 13px/1.6 ui-mon
 :focus-visible { outline: 2px solid; outline-offset: -2px; }
 `;
 
-// Throws Error when the server no longer has the picture.
+// Throws ApiError when the picture cannot be had.
 export async function saveCard(record, stem) {
-  const reply = await fetch(pictureUrl(record.output.image_url)).catch(() => null);
-  if (!reply?.ok) throw new Error("This picture is no longer there.");
-  save(new Blob([card(record, await asData(await reply.blob()))], { type: "text/html" }), stem);
+  const picture = await pictureFile(record.output.image_url);
+  save(new Blob([card(record, await asData(picture))], { type: "text/html" }), stem);
 }
 
 function card(record, picture) {

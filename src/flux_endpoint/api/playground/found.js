@@ -9,15 +9,17 @@ import { pictureOf } from "./stage.js";
 export async function findRun(endpoint, id) {
   const run = Run.found(endpoint, await api.status(endpoint.id, id));
   const picture = pictureOf(run.record);
-  if (picture && api.isOwnPicture(picture)) run.record.input = await inputOf(api.pictureUrl(picture), endpoint);
+  if (picture && api.isOwnPicture(picture)) run.record.input = await inputOf(picture, endpoint);
   return run;
 }
 
 // Answers tell no prompts, but files do. An expired picture leaves an empty input.
 async function inputOf(url, endpoint) {
-  const reply = await fetch(url);
-  if (!reply.ok) return {};
-  const file = await reply.blob();
+  const file = await api.pictureFile(url).catch((error) => {
+    if (error.status === 404) return null;
+    throw error;
+  });
+  if (!file) return {};
   const input = readInput(await file.arrayBuffer(), file.type, endpoint.input.properties);
   if (input) return input;
   const { width, height } = await createImageBitmap(file);

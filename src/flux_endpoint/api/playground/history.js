@@ -1,5 +1,8 @@
 // Earlier pictures of this browser, newest first, in IndexedDB. Holds inputs, answers and thumbnails; never the key.
 
+import { jotted } from "./jotted.js";
+import { TERMINAL } from "./run.js";
+
 const DATABASE = "flux-endpoint";
 const STORE = "runs";
 const LIMIT = 5_000;
@@ -11,9 +14,17 @@ function promised(request) {
   });
 }
 
+function committed(transaction) {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = resolve;
+    transaction.onabort = () => reject(transaction.error);
+  });
+}
+
 // Dispatches "change" when anything is added, changed or removed, in whichever tab.
 export class History extends EventTarget {
   #database = null;
+  #isFull = false;
   #records = [];
   #others = new BroadcastChannel(DATABASE);
 
@@ -26,6 +37,8 @@ export class History extends EventTarget {
       history.#database = await promised(opening);
       history.#records = await promised(history.#store("readonly").getAll());
       history.#records.sort((a, b) => b.createdMs - a.createdMs);
+      // What the last page had no time to keep; another tab may have kept its end since.
+      history.saveAll(jotted.all.filter(({ id }) => id && !TERMINAL.has(history.get(id)?.status)));
     } catch {
       history.#database = null;
     }
@@ -34,7 +47,7 @@ export class History extends EventTarget {
   }
 
   get isKept() {
-    return this.#database !== null;
+    return this.#database !== null && !this.#isFull;
   }
 
   get records() {
@@ -45,21 +58,36 @@ export class History extends EventTarget {
     return this.#records.find((record) => record.id === id);
   }
 
-  async save(record) {
-    this.#put(record);
+  save(record) {
+    return this.saveAll([record]);
+  }
+
+  // Where the browser keeps no more they stay in memory. Never throws.
+  async saveAll(records) {
+    for (const record of records) this.#put(record);
     const surplus = this.#records.splice(LIMIT);
     this.#changed();
-    if (!this.#database) return;
-    const store = this.#store("readwrite");
-    for (const { id } of surplus) store.delete(id);
-    await promised(store.put(record));
-    this.#others.postMessage({ saved: record.id });
+    if (!this.#database || !records.length) return;
+    const texts = records.map((record) => jotted.note(record));
+    const wasFull = this.#isFull;
+    try {
+      const store = this.#store("readwrite");
+      for (const { id } of surplus) store.delete(id);
+      await Promise.all([...records.map((record) => promised(store.put(record))), committed(store.transaction)]);
+      this.#isFull = false;
+      this.#others.postMessage({ saved: records.map(({ id }) => id) });
+    } catch {
+      this.#isFull = true;
+    }
+    for (const [index, record] of records.entries()) jotted.drop(record, texts[index]);
+    if (this.#isFull !== wasFull) this.#changed();
   }
 
   // Those with these ids.
   async remove(ids) {
     const gone = new Set(ids);
     this.#records = this.#records.filter(({ id }) => !gone.has(id));
+    for (const id of ids) jotted.drop({ id });
     this.#changed();
     if (this.#database) {
       const store = this.#store("readwrite");
@@ -78,9 +106,11 @@ export class History extends EventTarget {
       const gone = new Set(removed);
       this.#records = this.#records.filter(({ id }) => !gone.has(id));
     } else if (this.#database) {
-      const record = await promised(this.#store("readonly").get(saved));
-      // The object that others here hold on to stays the same.
-      if (record) this.#put(Object.assign(this.get(saved) ?? record, record));
+      const store = this.#store("readonly");
+      for (const record of await Promise.all(saved.map((id) => promised(store.get(id))))) {
+        // The object that others here hold on to stays the same.
+        if (record) this.#put(Object.assign(this.get(record.id) ?? record, record));
+      }
     }
     this.#changed();
   }

@@ -14,6 +14,21 @@ export const key = {
   },
 };
 
+// Somebody signs in or out, in whichever tab.
+export function signedIn() {
+  return new Promise((resolve) => {
+    const others = new AbortController();
+    for (const name of ["keychange", "storage"]) {
+      const heard = (event) => {
+        if (event.key !== undefined && event.key !== NAME) return;
+        others.abort();
+        resolve();
+      };
+      addEventListener(name, heard, { signal: others.signal });
+    }
+  });
+}
+
 // Whoever is signed in is asked: with the key of somebody else's link, their pictures would be that one's.
 function mayReplace(value) {
   const end = (secret) => `…${secret.slice(-4)}`;

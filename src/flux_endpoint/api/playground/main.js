@@ -35,6 +35,7 @@ class Playground {
     this.catalogue = catalogue;
     this.earlier = earlier;
     this.runs = new Runs(earlier);
+    this.wanted = null; // what is asked for to be looked at; another wish makes its answer come too late
     this.isFollowing = false; // the stage goes on to the next run of the queue when the one that it shows is over
     this.form = new Form();
     this.address = new Address(catalogue, this.form);
@@ -195,6 +196,7 @@ class Playground {
     const runs = newSet(this.form.endpoint, inputs);
     // What is looked at while it is drawn stays; what is sent now waits its turn in the queue.
     const isNext = this.busy.length > 0;
+    this.wanted = null;
     const before = [this.stage.runs, this.stage.all];
     if (!isNext) this.look(runs);
     this.isFollowing = true;
@@ -273,23 +275,13 @@ class Playground {
   }
 
   rememberShown() {
-    const shown = (this.stage.all ?? this.stage.runs).filter(({ record }) => this.earlier.get(record.id));
-    this.address.shown = shown.map(({ isOver, record }) => (isOver ? { id: record.id } : record));
+    const shown = (this.stage.all ?? this.stage.runs).filter(({ record }) => !record.id || this.earlier.get(record.id));
+    this.address.shown = shown.map(({ record }) => record.id ?? record.token);
   }
 
-  showAgain(records) {
-    const runs = records.map((record) => this.#again(record)).filter(Boolean);
+  showAgain(names) {
+    const runs = names.map((name) => this.runs.get(name) ?? this.runs.kept(name)).filter(Boolean);
     if (runs.length) this.show(runs);
-  }
-
-  #again(record) {
-    const kept = this.earlier.get(record.id);
-    if (kept) return this.runs.get(record.id) ?? restored(kept);
-    // Left before the browser had kept it, as it is only with some delay.
-    if (!record.status) return null;
-    const run = restored(record);
-    this.runs.follow(run);
-    return run;
   }
 
   showState() {
@@ -315,7 +307,10 @@ class Playground {
   // --- Earlier pictures ---
 
   open(record) {
+    this.wanted = null;
     const run = this.runs.get(record.id) ?? restored(record);
+    // One of another tab, which may be closed.
+    if (!run.isOver && !this.runs.get(record.id)) this.runs.follow(run);
     this.isFollowing = false;
     const endpoint = this.catalogue.find(({ id }) => id === record.endpoint);
     if (endpoint) {
@@ -331,8 +326,10 @@ class Playground {
   async openJob({ endpoint, job }) {
     if (!key.get()) return this.signIn.open("", () => this.openJob({ endpoint, job }));
     if (this.earlier.get(job)) return this.open(this.earlier.get(job));
+    const asked = (this.wanted = {});
     try {
       const run = await findRun(endpoint, job);
+      if (this.wanted !== asked) return;
       this.runs.watch(run);
       this.open(run.record);
     } catch (error) {
@@ -366,9 +363,12 @@ class Playground {
 
   // The next picture starts from one that was drawn.
   async startFrom({ record }) {
-    const reply = await fetch(api.pictureUrl(pictureOf(record)));
-    if (!reply.ok || !(await this.form.takePicture(await reply.blob(), record.input.prompt))) return this.complain("This picture is no longer there.");
-    byId("prompt").focus();
+    try {
+      await this.form.takePicture(await api.pictureFile(pictureOf(record)), record.input.prompt);
+      byId("prompt").focus();
+    } catch (error) {
+      this.complain(error.message);
+    }
   }
 
   favour({ record }) {

@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 
 const PAUSE_MS = 500;
+const LOOK_MS = 10_000;
 
 const followed = new Set();
 let turn = Promise.resolve();
@@ -36,5 +37,5 @@ function inTurn(action) {
 
 // Leaves the connection after the first message, which tells all.
 async function look(endpoint, id) {
-  for await (const body of api.events(endpoint, id)) return body;
+  for await (const body of api.events(endpoint, id, AbortSignal.timeout(LOOK_MS))) return body;
 }

@@ -1,6 +1,7 @@
 // One job from submission to its end, as the page sees it.
 
 import * as api from "./api.js";
+import { signedIn } from "./key.js";
 import { newsOf } from "./news.js";
 import { apart } from "./pictures.js";
 
@@ -8,6 +9,12 @@ export const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"
 const ALMOST = 0.99;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 8_000;
+const LEAVING_MS = 300;
+
+// Tokens of what was sent and not answered, by what it was: sent once more, it is the same job.
+const unanswered = new Map();
+
+export const newName = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -23,6 +30,7 @@ export class Run extends EventTarget {
     this.position = null; // in the queue, 1 is next
     this.notice = null; // what to know while it waits
     this.isOffline = false;
+    this.isLockedOut = false; // nobody is signed in who may see it
     this.successor = null; // the run that was sent anew in its place
     this.isUnwanted = false; // somebody has cancelled it, whether the server knows already or not
   }
@@ -31,7 +39,10 @@ export class Run extends EventTarget {
   static create(endpoint, whole, set) {
     const [input, pictures] = apart(whole);
     const from = Object.keys(pictures);
-    const run = new Run({ id: null, set, endpoint: endpoint.id, endpointName: endpoint.name, input, from, status: "SENDING", createdMs: Date.now() });
+    const text = JSON.stringify([endpoint.id, whole]);
+    const token = unanswered.get(text) ?? newName();
+    unanswered.delete(text);
+    const run = new Run({ id: null, token, set, endpoint: endpoint.id, endpointName: endpoint.name, input, from, status: "SENDING", createdMs: Date.now() });
     run.pictures = pictures; // not kept with the record
     return run;
   }
@@ -80,7 +91,14 @@ export class Run extends EventTarget {
   // before is not sent; what is cancelled meanwhile is taken back as soon as its id is known.
   async submit() {
     if (this.isOver) return;
-    const { id, status } = await api.submit(this.record.endpoint, { ...this.record.input, ...this.pictures });
+    const { endpoint, input, token } = this.record;
+    const whole = { ...input, ...this.pictures };
+    const { id, status } = await api.submit(endpoint, whole, token).catch(async (error) => {
+      // A page that is being left hears this too, and gets no further.
+      if (!error.status) await sleep(LEAVING_MS);
+      if (!error.status || error.status >= 500) unanswered.set(JSON.stringify([endpoint, whole]), token);
+      throw error;
+    });
     Object.assign(this.record, { id, status });
     if (this.isUnwanted) await this.cancel();
     else this.#changed();
@@ -98,6 +116,13 @@ export class Run extends EventTarget {
           if (this.isOver) return;
         }
       } catch (error) {
+        this.isLockedOut = error.status === 401 || error.status === 403;
+        if (this.isLockedOut) {
+          this.#changed();
+          await signedIn();
+          this.isLockedOut = false;
+          continue;
+        }
         const isFinal = error instanceof api.ApiError && error.status >= 400 && error.status < 500 && error.status !== 429;
         if (isFinal) return this.#set({ status: "FAILED", error: error.message });
       }
@@ -107,6 +132,11 @@ export class Run extends EventTarget {
       await sleep(pauseMs);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
+  }
+
+  // What was left unsent is not taken by the server.
+  refuse(error) {
+    this.#set({ status: "FAILED", error });
   }
 
   async cancel() {

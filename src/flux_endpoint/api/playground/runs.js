@@ -2,16 +2,20 @@
 
 import * as api from "./api.js";
 import { thumbnail } from "./history.js";
+import { jotted } from "./jotted.js";
 import { eachPicture } from "./pictures.js";
-import { Run, TERMINAL, restored } from "./run.js";
+import { Run, TERMINAL, newName, restored } from "./run.js";
 import { pictureOf } from "./stage.js";
+
+// What an earlier page was still sending is sent again; later nobody expects it any more.
+const FRESH_MS = 5 * 60_000;
 
 // Dispatches "change" when a run has begun, changed its state or ended, "progress" at every piece of news, and "split" (detail:
 // a run for each picture, the first of them that of the job) when a job has drawn several.
 export class Runs extends EventTarget {
   #history;
   #live = new Map(); // by job id, in the order they were sent
-  #unsent = []; // those whose ids are not known yet
+  #unsent = new Set(); // those whose ids are not known yet
 
   constructor(history) {
     super();
@@ -22,6 +26,16 @@ export class Runs extends EventTarget {
   resume() {
     const left = this.#history.records.filter(({ status, id }) => id && !TERMINAL.has(status));
     for (const record of left.reverse()) this.follow(restored(record));
+    for (const record of jotted.all.filter(({ id }) => !id)) {
+      if (record.createdMs > Date.now() - FRESH_MS) this.#sendAgain(restored(record));
+      else jotted.drop(record);
+    }
+  }
+
+  // The server may have it already: then it is the same job.
+  async #sendAgain(run) {
+    await this.send([run]).catch(({ message }) => run.refuse(message));
+    this.dispatchEvent(new CustomEvent("change", { detail: run }));
   }
 
   // Lists of runs that were sent together, the oldest first.
@@ -34,8 +48,15 @@ export class Runs extends EventTarget {
     return [...sets.values()];
   }
 
-  get(id) {
-    return this.#live.get(id);
+  // By its id, or by its token while it has none.
+  get(name) {
+    return this.#live.get(name) ?? [...this.#unsent].find(({ record }) => record.token === name);
+  }
+
+  // One of the history, by its id, or by its token where it got its id when nobody looked any more; null for none.
+  kept(name) {
+    const record = this.#history.get(name) ?? this.#history.records.find(({ token }) => token === name);
+    return record ? (this.#live.get(record.id) ?? restored(record)) : null;
   }
 
   // Puts the sets that wait in another order. The server draws first what came first: so all that shall be later than
@@ -73,33 +94,43 @@ export class Runs extends EventTarget {
 
   // Sends inputs as one set, one after the other: what is wrong with the first is wrong with all. `onFirst` is called
   // when the first is taken. Throws ApiError; the error's `sent` are the runs that were taken before.
-  async send(runs, onFirst) {
+  async send(runs, onFirst = () => {}) {
     const sent = [];
-    this.#unsent = [...this.#unsent, ...runs];
+    for (const run of runs) {
+      this.#unsent.add(run);
+      // Pictures are too large to be written down.
+      if (!run.record.from?.length) jotted.note(run.record);
+    }
     try {
       for (const run of runs) {
         try {
           await run.submit();
         } finally {
-          this.#unsent = this.#unsent.filter((other) => other !== run);
           // Also one that could not be taken back.
           if (run.record.id) {
             this.follow(run);
             sent.push(run);
           }
+          this.#noLongerSent(run);
         }
         if (run === runs[0]) onFirst();
       }
     } catch (error) {
-      this.#unsent = this.#unsent.filter((run) => !runs.includes(run));
+      for (const run of runs) this.#noLongerSent(run);
       throw Object.assign(error, { sent });
     }
+  }
+
+  #noLongerSent(run) {
+    this.#unsent.delete(run);
+    jotted.drop({ token: run.record.token });
   }
 
   // Cancels runs, and with them what of their sets is still to be sent. Throws ApiError.
   async cancel(runs) {
     const sets = new Set(runs.map(({ record }) => record.set).filter(Boolean));
-    const unsent = this.#unsent.filter((run) => sets.has(run.record.set) && !runs.includes(run));
+    const unsent = [...this.#unsent].filter((run) => sets.has(run.record.set) && !runs.includes(run));
+    for (const { record } of [...unsent, ...runs]) jotted.drop({ token: record.token });
     await Promise.all([...unsent, ...runs].map((run) => run.cancel()));
   }
 
@@ -121,13 +152,13 @@ export class Runs extends EventTarget {
       status = record.status;
       this.dispatchEvent(new CustomEvent("change", { detail: run }));
     });
-    await this.#history.save(record);
+    this.#history.save(record);
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
     await run.follow();
     this.#live.delete(record.id);
     const isWanted = Boolean(this.#history.get(record.id)); // not removed meanwhile
     const runs = this.#split(run);
-    if (isWanted) for (const one of runs) await this.#history.save(one.record);
+    if (isWanted) this.#history.saveAll(runs.map((one) => one.record));
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
     for (const one of runs) await this.addThumbnail(one.record);
   }
@@ -151,10 +182,18 @@ export class Runs extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: run }));
   }
 
-  // Keeps what was drawn elsewhere on the page.
+  // Keeps what is drawn elsewhere on the page: it is followed when that page is left.
+  keepAll(records) {
+    return this.#history.saveAll(records);
+  }
+
   async keep(record) {
     await this.#history.save(record);
     await this.addThumbnail(record);
+  }
+
+  forget(records) {
+    return this.#history.remove(records.map(({ id }) => id));
   }
 
   async addThumbnail(record) {
@@ -170,6 +209,6 @@ export class Runs extends EventTarget {
 
 // Runs of one set, not yet sent.
 export function newSet(endpoint, inputs) {
-  const set = inputs.length > 1 ? Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("") : undefined;
+  const set = inputs.length > 1 ? newName() : undefined;
   return inputs.map((input) => Run.create(endpoint, input, set));
 }

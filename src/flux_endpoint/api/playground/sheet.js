@@ -8,6 +8,7 @@ import { announce, byId, el } from "./dom.js";
 import { seconds, usd } from "./format.js";
 import { apart } from "./pictures.js";
 import { cost } from "./price.js";
+import { TERMINAL } from "./run.js";
 import { save } from "./save.js";
 import { labelOf, sheetJson, sheetPicture } from "./sheetfile.js";
 import { shapeOf } from "./stage.js";
@@ -42,7 +43,7 @@ export class Sheet {
       this.#draw();
     });
     byId("sheet-cancel").addEventListener("click", () => this.#cancel());
-    byId("sheet-picture").addEventListener("click", async () => save(await sheetPicture(this.#sheet), "contact-sheet"));
+    byId("sheet-picture").addEventListener("click", () => this.#savePicture());
     byId("sheet-json").addEventListener("click", () => save(sheetJson(this.#sheet), "contact-sheet"));
     byId("sheet-compare").addEventListener("click", () => this.#pair(!this.#isPairing));
     byId("sheet-close").addEventListener("click", () => byId("sheet-dialog").close());
@@ -132,18 +133,27 @@ export class Sheet {
     try {
       this.#batches = new Batches();
       await this.#batches.send(rows.flat());
-      for await (const news of this.#batches.follow()) this.#take(news);
+      this.#keep(rows.flat());
+      for await (const news of this.#batches.follow((words) => (byId("sheet-error").textContent = words))) this.#take(news);
     } catch (error) {
       byId("sheet-error").textContent = error.message;
     }
     // Of what never became a job there is no news.
-    for (const cell of rows.flat()) if (!cell.status) this.#fill(Object.assign(cell, { status: "CANCELLED" }));
+    for (const cell of rows.flat()) if (!cell.status) this.#take({ ...cell, status: "CANCELLED" }, cell);
     this.#busy(false);
   }
 
   // What was waiting or drawn is told to be cancelled like any other news.
   #cancel() {
     this.#batches.cancel().catch(({ message }) => (byId("sheet-error").textContent = message));
+  }
+
+  async #savePicture() {
+    try {
+      save(await sheetPicture(this.#sheet), "contact-sheet");
+    } catch {
+      byId("sheet-error").textContent = "Some of these pictures do not arrive.";
+    }
   }
 
   #busy(isBusy) {
@@ -156,15 +166,23 @@ export class Sheet {
     if (!isBusy) announce("The contact sheet is done");
   }
 
-  #take({ id, status, output, error }) {
-    const cell = this.#sheet.rows.flat().find((one) => one.id === id);
+  // Before there is news of them: whoever leaves the page finds them among the earlier pictures.
+  #keep(cells) {
+    const set = this.#batches.name;
+    const queued = cells.filter(({ id }) => id);
+    for (const [index, cell] of queued.entries()) {
+      const { id, endpoint } = cell;
+      const [input] = apart(cell.input);
+      cell.kept = { id, set, endpoint: endpoint.id, endpointName: endpoint.name, input, status: "IN_QUEUE", createdMs: Date.now() + index };
+    }
+    this.#runs.keepAll(queued.map(({ kept }) => kept));
+  }
+
+  #take({ id, status, output, error }, cell = this.#sheet.rows.flat().find((one) => one.id === id)) {
     Object.assign(cell, { status, output, error });
+    if (status === "COMPLETED") this.#runs.keep((cell.record = Object.assign(cell.kept, { status, output })));
+    else if (cell.kept && TERMINAL.has(status)) this.#runs.forget([cell.kept]);
     this.#fill(cell);
-    if (status !== "COMPLETED") return;
-    const { endpoint } = cell;
-    const [input] = apart(cell.input);
-    cell.record = { id, set: this.#batches.name, endpoint: endpoint.id, endpointName: endpoint.name, input, status, output, createdMs: Date.now() };
-    this.#runs.keep(cell.record);
   }
 
   #show() {

@@ -2,6 +2,7 @@
 
 import { pictureUrl } from "./api.js";
 import { el } from "./dom.js";
+import { apart } from "./pictures.js";
 
 const CELL_PX = 384;
 const GAP_PX = 12;
@@ -42,7 +43,7 @@ export async function sheetPicture({ prompt, across, down, rows }) {
 }
 
 export function sheetJson({ prompt, across, down, rows }) {
-  const cells = rows.flat().map(({ endpoint, input: { image, ...input }, id, across: x, down: y, output, error }) => ({ across: x, down: y, endpoint: endpoint.id, id, input, output, error }));
+  const cells = rows.flat().map(({ endpoint, input, id, across: x, down: y, output, error }) => ({ across: x, down: y, endpoint: endpoint.id, id, input: apart(input)[0], output, error }));
   return new Blob([JSON.stringify({ prompt, across: across.name, down: down.name, cells }, null, 2)], { type: "application/json" });
 }
 

@@ -35,22 +35,18 @@ export class SignIn {
   }
 
   async #save() {
-    const before = key.get();
     const value = byId("key-input").value.trim();
     if (!value) {
       byId("key-error").textContent = "Paste the key first.";
       return;
     }
-    key.set(value);
     try {
-      // Every good key may, whichever endpoints it opens.
-      await api.usage("range=1h");
+      await api.tryKey(value);
     } catch (error) {
-      if (before) key.set(before);
-      else key.forget();
       byId("key-error").textContent = error.message;
       return;
     }
+    key.set(value);
     byId("key-dialog").close();
     announce("Signed in");
     this.#then?.();

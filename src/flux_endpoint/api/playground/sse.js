@@ -1,12 +1,15 @@
 // Server-sent events from a fetch, because the browser's EventSource cannot send an Authorization header.
 
-// Yields {event, data} for each message of a response body.
-export async function* readEvents(body) {
+// The server says something every ten seconds: silence is a connection that nobody has ended.
+const SILENCE_MS = 30_000;
+
+// Yields {event, data} for each message of a response body. Throws Error when nothing comes.
+export async function* readEvents(body, silenceMs = SILENCE_MS) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await within(silenceMs, reader.read());
       if (done) return;
       buffer += value;
       // A CR at the very end may be the first half of a CRLF.
@@ -23,6 +26,12 @@ export async function* readEvents(body) {
     // The reader of the stream may leave early: then the connection must not stay open.
     reader.cancel().catch(() => {});
   }
+}
+
+function within(ms, promise) {
+  let timer;
+  const silence = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error("the server is silent")), ms)));
+  return Promise.race([promise, silence]).finally(() => clearTimeout(timer));
 }
 
 function parse(message) {

@@ -8,6 +8,7 @@ import { worded } from "./loras.js";
 import { seedOf } from "./run.js";
 
 const TICK_MS = 250;
+const AGAIN_MS = 2_000;
 const ALL = { 2: "Both", 3: "All three", 4: "All four" };
 
 // Dispatches "choose" (detail: run) when one of four is opened, "view" (detail: run) when the only one is clicked, "tick"
@@ -69,14 +70,20 @@ export class Stage extends EventTarget {
     image.addEventListener("load", () => {
       if (image.dataset.kind !== "picture") return;
       button.hidden = false;
+      if (image.dataset.isLate) {
+        delete image.dataset.isLate;
+        updateFrame({ run, frame, image, track, done, words });
+      }
       this.dispatchEvent(new CustomEvent("loaded", { detail: { run, image } }));
     });
-    image.addEventListener("error", () => {
+    image.addEventListener("error", async () => {
       if (image.dataset.kind !== "picture") return;
-      image.dataset.isGone = "yes";
       button.hidden = isOnly;
+      const isGone = await isLost(image.src);
+      image.dataset[isGone ? "isGone" : "isLate"] = "yes";
       updateFrame({ run, frame, image, track, done, words });
-      this.dispatchEvent(new CustomEvent("gone", { detail: run }));
+      if (isGone) return this.dispatchEvent(new CustomEvent("gone", { detail: run }));
+      setTimeout(() => image.isConnected && image.setAttribute("src", image.src), AGAIN_MS);
     });
     return { run, frame, image, track, done, words };
   }
@@ -89,7 +96,7 @@ export class Stage extends EventTarget {
     const buttons = [];
     const add = (name, label, action) => {
       const button = el("button", { type: "button", className: name === "four" ? "quiet named" : "quiet", title: label }, icon(name), el("span", {}, label));
-      button.addEventListener("click", () => action(run, button));
+      button.addEventListener("click", () => once(button, () => action(run, button)));
       buttons.push(button);
     };
     if (this.all) add("four", ALL[this.all.length], () => this.actions.showAll(this.all));
@@ -111,6 +118,14 @@ export class Stage extends EventTarget {
     byId("actions").dataset.mark = mark;
     byId("actions").replaceChildren(...buttons);
   }
+}
+
+// What is under way is not begun again.
+async function once(button, action) {
+  if (button.ariaBusy === "true") return;
+  button.ariaBusy = "true";
+  await action();
+  button.ariaBusy = null;
 }
 
 function link(name, label, href, properties) {
@@ -151,10 +166,11 @@ function updateFrame({ run, frame, image, track, done, words }) {
   else if (preview) setImage(image, preview, "preview", "");
   frame.toggleAttribute("data-waiting", !run.isOver && image.hidden);
   const isGone = image.dataset.isGone === "yes";
+  const isLate = image.dataset.isLate === "yes";
   frame.toggleAttribute("data-faded", (run.isOver && !picture && !image.hidden) || isGone);
-  if (isGone) image.hidden = true;
+  if (isGone || isLate) image.hidden = true;
   moveBar({ run, track, done });
-  const text = isGone ? goneWords(picture) : ending(record);
+  const text = isGone ? goneWords(picture) : isLate ? "The picture does not arrive. Trying again." : ending(record);
   words.hidden = text === null;
   words.className = record.status === "FAILED" || record.status === "TIMED_OUT" ? "words bad" : "words";
   if (text !== null && words.textContent !== text) words.replaceChildren(el("p", {}, text));
@@ -172,6 +188,13 @@ function setImage(image, source, kind, alt) {
   image.alt = alt;
   image.hidden = false;
   if (image.getAttribute("src") !== source) image.src = source;
+}
+
+// Whether a picture that does not load will never do: a server that is away for a moment has it still.
+async function isLost(url) {
+  if (!isOwnPicture(url)) return true;
+  const status = await fetch(url, { method: "HEAD", cache: "no-store" }).then((reply) => reply.status, () => 0);
+  return status === 404;
 }
 
 function goneWords(url) {

@@ -6,6 +6,7 @@ import { seconds, timeLeft } from "./format.js";
 export function summary(runs) {
   if (!runs.length) return { state: "idle", text: "Ready" };
   if (runs.some(({ isOffline, isOver }) => isOffline && !isOver)) return { state: "bad", text: "Connection lost, trying again" };
+  if (runs.some(({ isLockedOut, isOver }) => isLockedOut && !isOver)) return { state: "bad", text: "Sign in to see it" };
   if (runs.length > 1) return several(runs);
   const [{ record, progress, pace, position, notice }] = runs;
   switch (record.status) {
