@@ -31,7 +31,7 @@ class ControlMode(StrEnum):
 
     @property
     def number(self) -> int:
-        """As the checkpoints count."""
+        """Its number in the checkpoints, from 0."""
         return list(ControlMode).index(self)
 
 

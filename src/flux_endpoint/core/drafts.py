@@ -33,7 +33,7 @@ class Draft:
     steps: int
 
     def to_input(self) -> dict[str, Any]:
-        """As JSON, which `from_input` reads back."""
+        """Itself as a JSON value, which `from_input` reads back."""
         return asdict(self)
 
     @classmethod

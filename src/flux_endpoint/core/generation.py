@@ -170,7 +170,7 @@ _WITHOUT_CONTROLNET: Final = dict.fromkeys(OF_CONTROLNET[1:])
 
 
 def seeds_of(first: int, num_images: int) -> tuple[int, ...]:
-    """Of the pictures of one job; after `MAX_SEED` comes 0."""
+    """The seeds of the pictures of one job, one after another; after `MAX_SEED` comes 0."""
     return tuple((first + number) % (MAX_SEED + 1) for number in range(num_images))
 
 
@@ -189,6 +189,15 @@ def parse_input(
     Nothing is read but the names of the table of inputs: for what else a client sends there is `other_names.heard`.
     Null counts as absent, but for the prompt. A seed of -1 is replaced by a drawn one here, so that a re-run after a
     lost worker draws the same picture. A picture that is sent and not kept yet is checked in form, and left out.
+
+    Args:
+        fields: what was sent, by the names of the table of inputs.
+        spec: the model that is to draw.
+        draw_seed: gives a seed from 0 to `MAX_SEED`.
+        any_size: whether sides need be no multiple of 64.
+        shelf: where LoRAs are looked up by name.
+        has_redux: whether the model reads pictures as prompts.
+        controlnet: what is loaded beside the model to draw along maps; None for nothing.
 
     Raises:
         InvalidParameter: the first field that is wrong, in the order of the table of inputs.

@@ -32,7 +32,7 @@ class Lora:
     is_fetched: bool = False
 
     def to_input(self) -> dict[str, Any]:
-        """As JSON, which `from_input` reads back."""
+        """Itself as a JSON value, which `from_input` reads back."""
         fields = {"path": self.path, "scale": self.scale, "sha256": self.sha256}
         return fields | {"is_fetched": True} if self.is_fetched else fields
 

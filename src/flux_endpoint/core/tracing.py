@@ -9,11 +9,11 @@ class Span(Protocol):
 
     @property
     def traceparent(self) -> str:
-        """Names it to others, as W3C's Trace Context writes it."""
+        """The span's name for others, as W3C's Trace Context writes it."""
         ...
 
     def end(self, attributes: Mapping[str, str | int] | None = None, problem: str = "") -> None:
-        """It is over.
+        """Tell that what the span is about is over.
 
         Args:
             attributes: what is known by now.

@@ -40,7 +40,7 @@ class _Addition:
 
     @property
     def shape(self) -> Shape:
-        """Of what is added."""
+        """The shape of what is added."""
         rows = self.end - self.begin
         return (rows,) if len(self.headers) == 1 else (rows, self.headers[0].shape[1])
 

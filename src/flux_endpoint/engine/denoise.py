@@ -66,7 +66,7 @@ class Conditions:
 
     @property
     def ids_read(self) -> Tensor:
-        """Of all image tokens that are read, in their order."""
+        """The positions of all image tokens that are read, in their order: (tokens, 3)."""
         if self.beside is None or self.beside.ids is None:
             return self.image_ids
         return torch.cat((self.image_ids, self.beside.ids))

@@ -81,7 +81,7 @@ class FakeEngine:
         return EncodedImage(data, request.image_format, request.width, request.height, latents=latents)
 
     def time_step(self) -> float | None:
-        """As it was told; None for steps that take no time."""
+        """The seconds a step that this engine was made with; None for steps that take no time."""
         return self._step_s or None
 
     def release(self, idle_s: float = 0) -> None:

@@ -36,7 +36,11 @@ def build_flux_engines(
     lora_cache_bytes: int,
     kept_loras: KeptLoras | None,
 ) -> dict[str, FluxEngine]:
-    """Make one engine per endpoint that is no fake, in the order of `sources`; nothing is read before `load`."""
+    """Make engines of torch; see `factory.build_engines`, which calls this for what is no fake.
+
+    Raises:
+        CheckpointError: a source or the device does not exist.
+    """
     chosen, shared = choose_device(device), SharedComponents()
     engines = {}
     for endpoint_id, text in sources.items():
@@ -52,7 +56,11 @@ def build_flux_engines(
 def check_source(
     text: str, family: ModelFamily, *, device: str | None, download: bool, memory: str, add_ons: AddOns
 ) -> CheckReport:
-    """Check that a model could be loaded, reading no weights; raises `CheckpointError` in one line if not."""
+    """Check that a model could be loaded, reading no weights; see `factory.check_source`.
+
+    Raises:
+        CheckpointError: it could not; in one line.
+    """
     chosen = choose_device(device)
     report = weights.check_source(text, family, device=chosen, download=download, memory=memory, add_ons=add_ons)
     dtype = weights.dtype_named(report.memory.placement.dtype)

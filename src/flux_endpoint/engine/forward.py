@@ -141,7 +141,7 @@ class FusedTransformer:
 
     @torch.inference_mode()
     def run(self, latents: Tensor, text: Tensor, modulations: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """The same from tensors alone, as they are in the plan of a pass in place.
+        """The predicted velocity from tensors alone, as they are in the plan of a pass in place.
 
         Args:
             latents: (1, image tokens, in_channels).

@@ -119,7 +119,7 @@ class Checkpoint:
 
     @property
     def vae_config(self) -> Any:
-        """Of the autoencoder, as its class completes it."""
+        """The config of the autoencoder, with the defaults of its class."""
         return self.components[Component.VAE].module.config
 
     def component_reports(self) -> tuple[ComponentReport, ...]:

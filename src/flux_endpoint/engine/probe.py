@@ -49,7 +49,7 @@ class Probe:
 
 
 def make_probe(transformer: FluxTransformer2DModel, size: RenderSize, text_tokens: int) -> Probe:
-    """The same numbers for the same shapes, on the device of a transformer and in its dtype.
+    """A picture of noise: the same numbers for the same shapes, on the device of a transformer and in its dtype.
 
     Args:
         transformer: that is to be asked.

@@ -25,7 +25,7 @@ _OF_SCHNELL: Final[Mapping[str, Any]] = {"use_dynamic_shifting": False, "shift":
 
 
 def scheduler_config(family: ModelFamily) -> dict[str, Any]:
-    """Of the noise schedule."""
+    """The config of the noise schedule."""
     schedule = _OF_SCHNELL if family is ModelFamily.SCHNELL else _OF_DEV
     return {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **schedule}
 

@@ -61,12 +61,12 @@ class CheckReport:
 
     @property
     def parameters(self) -> int:
-        """Of all components."""
+        """How many numbers all components have."""
         return sum(component.parameters for component in self.components)
 
     @property
     def size_bytes(self) -> int:
-        """Of all components' weights on the disk."""
+        """How long all components' weights are on the disk."""
         return sum(component.size_bytes for component in self.components)
 
 

@@ -64,7 +64,7 @@ class SharedComponents:
     def missing(
         self, components: Iterable[CheckedComponent], device: torch.device, dtype: torch.dtype
     ) -> list[CheckedComponent]:
-        """Those of some components that are not loaded yet."""
+        """Which of some components are not loaded yet."""
         return [checked for checked in components if self._find(checked, device, dtype) is None]
 
     def _find(self, checked: CheckedComponent, device: torch.device, dtype: torch.dtype) -> _Loaded | None:
@@ -93,7 +93,7 @@ def _files(checked: CheckedComponent) -> set[tuple[str, int]]:
 
 
 def content_hash(checked: CheckedComponent) -> str:
-    """Of a component's numbers as they are stored, whatever else is in its files and in which order."""
+    """SHA-256 of a component's numbers as they are stored, whatever else is in its files and in which order."""
     reader, digest = TensorReader(torch.device("cpu")), hashlib.sha256()
     for name, tensor in sorted(checked.tensors.items()):
         digest.update(name.encode())

@@ -63,7 +63,7 @@ def original_name(name: str) -> tuple[str, int]:
 
 
 def original_module(module: str) -> tuple[str, int]:
-    """The same for a module.
+    """The original name of a module of diffusers' transformer, and its place among those that are stacked there.
 
     Raises:
         KeyError: diffusers' transformer has no such module.

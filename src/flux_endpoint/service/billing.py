@@ -105,7 +105,7 @@ class Billing:
         ]
 
     async def bill_of_endpoints(self, key: ApiKey, wanted: BillRange) -> list[EndpointBillRecord]:
-        """The same by endpoint too; within a period ordered by their ids."""
+        """What was charged by period and endpoint; within a period ordered by endpoint ids. Else as `bill`."""
         sums = await self._ledger.usage(to_ms(wanted.start), to_ms(wanted.end), _unit_ms(wanted.period), key.sees_only)
         amounts_usd: dict[tuple[datetime, str], Decimal] = {}
         for part in sums:

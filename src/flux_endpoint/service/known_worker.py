@@ -146,7 +146,7 @@ class KnownWorker:
         )
 
     def note_loras(self, loras: LoraSet) -> None:
-        """It was handed a job with these, and has them from now on."""
+        """Note that it was handed a job with these LoRAs, and has them from now on."""
         others = (other for other in self.lora_sets if other != loras)
         self.lora_sets = (loras, *others)[:_MAX_LORA_SETS]
 

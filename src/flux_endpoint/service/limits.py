@@ -188,7 +188,7 @@ class RateLimiter:
             await self._shared.agree(counter, gate.window, rule.per_window)
 
     async def agree_on_job(self, key: ApiKey) -> None:
-        """The same for the job of a request for which `ask_for_job` is called right after this."""
+        """Come to terms about the job of a request for which `ask_for_job` is called right after this."""
         if self._shared is not None and key.limits.requests_per_minute is not None:
             minute = self._minutes.setdefault(key.id, Window(_MINUTE_MS))
             await self._shared.agree(f"{key.id} jobs", minute, key.limits.requests_per_minute)

@@ -220,7 +220,7 @@ class Connection(HttpToolsProtocol):
         self.due_s = self.loop.time() + self._all.limits.unread_s
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         super().resume_writing()
         self.due_s = _NEVER
 

@@ -73,6 +73,14 @@ class Connection(Protocol):
     ) -> Reply:
         """Ask once.
 
+        Args:
+            method: GET or POST.
+            path: of what is asked for, without the address of the gateway.
+            query: names and values, in their order.
+            body: what is sent; None for nothing.
+            media_type: of the body; None without one.
+            patience: how long to wait.
+
         Raises:
             NoAnswer: no complete answer came.
         """

@@ -130,10 +130,20 @@ class EngineThread:
         is_low: bool = False,
         sources: Mapping[str, bytes] = NO_SOURCES,
     ) -> list[EncodedImage]:
-        """Make the pictures of a job, in turn with others; `on_step` is called in the engine's thread.
+        """Make the pictures of a job, in turn with others.
+
+        Args:
+            job_id: of no other job that is drawn at the moment.
+            engine: draws them.
+            request: for all of them.
+            shape: of each; what its slices cost is remembered by it.
+            stop: ends it between two slices once it is set.
+            on_step: called after each step, in the engine's thread.
+            is_low: whether jobs that are not go first.
+            sources: files that the pictures are drawn from, by SHA-256.
 
         Returns:
-            They, in order.
+            The pictures, in order.
 
         Raises:
             GenerationStopped: `stop` was set before the end; the engine has dropped the picture.

@@ -112,7 +112,7 @@ class JobTrace:
 
     @contextmanager
     def drawing(self, engine: Engine) -> Iterator[Engine]:
-        """It is drawn in this block, by the engine that the block gets."""
+        """Trace the drawing of the job in this block, by the engine that the block gets."""
         timed = TimedEngine(engine)
         with self._span("draw") as span:
             try:

@@ -40,14 +40,14 @@ class Shape:
 
     @classmethod
     def of(cls, endpoint_id: str, fields: Mapping[str, Any]) -> "Shape":
-        """That of a job, by its input."""
+        """The shape of a job's pictures, by its input."""
         # On some devices LoRAs make another level of it, which has costs of its own.
         level = fields.get("acceleration", "none") + (" with LoRAs" if fields.get("loras") else "")
         return cls(endpoint_id, fields["width"], fields["height"], passes_of(fields), level)
 
     @property
     def work(self) -> float:
-        """Of one step."""
+        """How much one step is to compute, in the unit of `step_work`."""
         return step_work(self.width, self.height) * self.passes
 
 

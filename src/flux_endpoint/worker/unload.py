@@ -30,7 +30,7 @@ async def unload(engines: Mapping[str, Engine], thread: EngineThread, idle_s: fl
 
 
 async def unload_when_asked(engines: Mapping[str, Engine], thread: EngineThread, asked: asyncio.Event) -> NoReturn:
-    """Do so each time `asked` is set, apart from who sets it: a picture may keep this waiting for long."""
+    """Unload each time `asked` is set, apart from who sets it: a picture may keep this waiting for long."""
     while True:
         await asked.wait()
         asked.clear()
@@ -43,7 +43,7 @@ async def unload_when_idle(
     idle_s: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
-    """Do so for ever."""
+    """Unload, for ever, engines that have drawn nothing for `idle_s` seconds."""
     while True:
         await sleep(min(idle_s, _LOOK_S))
         await unload(engines, thread, idle_s)

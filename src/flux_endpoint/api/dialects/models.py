@@ -31,7 +31,7 @@ async def job_of(endpoints: Endpoints, key: ApiKey, job_id: str, dialect: str) -
 
 
 async def public_job_of(endpoints: Endpoints, job_id: str, dialect: str) -> tuple[EndpointSpec, Job]:
-    """The same for whoever knows the id, which cannot be guessed.
+    """The job of an id and its endpoint for whoever knows the id, which cannot be guessed.
 
     Raises:
         UnknownJob: see `job_of`.

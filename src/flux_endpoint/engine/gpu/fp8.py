@@ -93,7 +93,7 @@ def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 def device_product(
     rows: Tensor, weight: Tensor, row_scales: Tensor, weight_scales: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """The product that torch has for the device."""
+    """The product that torch has for the device; shapes as in `Product`."""
     return torch._scaled_mm(
         rows, weight, row_scales, weight_scales, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True
     )
@@ -102,6 +102,6 @@ def device_product(
 def plain_product(
     rows: Tensor, weight: Tensor, row_scales: Tensor, weight_scales: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """The same in float32: what it should be."""
+    """What `device_product` should give, multiplied in float32."""
     result = (rows.float() @ weight.float()) * row_scales * weight_scales
     return (result if bias is None else result + bias.float()).to(torch.bfloat16)

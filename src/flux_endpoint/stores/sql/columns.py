@@ -32,7 +32,7 @@ class Text(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """As it is kept."""
+        """The value as the database keeps it."""
         return None if value is None else storable(value)
 
 
@@ -43,11 +43,11 @@ class JsonText(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """As it is kept."""
+        """The value as the database keeps it."""
         return None if value is None else write_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """As it was."""
+        """The value as it was before it was kept."""
         return None if value is None else read_json(value)
 
 

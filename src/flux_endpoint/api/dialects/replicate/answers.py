@@ -46,7 +46,7 @@ def version_of(spec: EndpointSpec) -> str:
 
 
 def version_body(spec: EndpointSpec) -> JsonObject:
-    """That version."""
+    """The only version of a model."""
     schemas = {"Input": spec.input_schema, "Output": {"type": "array", "items": {"type": "string", "format": "uri"}}}
     return {
         "id": version_of(spec),
