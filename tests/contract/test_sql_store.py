@@ -378,6 +378,20 @@ async def test_a_listener_looks_again_without_a_signal_and_once_more_at_the_end(
             assert not await listener.sleep()
 
 
+async def test_a_hold_in_which_nothing_happens_is_one_look(stores, monkeypatch):
+    """Whoever is held asks again at once, and that begins with a look."""
+    looks, read = [], stores.database.read
+
+    async def counted(work, **options):
+        looks.append(work)
+        return await read(work, **options)
+
+    monkeypatch.setattr(stores.database, "read", counted)
+    assert not await stores.claims.wait_for_jobs([DEV], timeout_s=0.01)
+    assert await stores.claims.wait_for_stops("w", timeout_s=0.01) == []
+    assert len(looks) == 2
+
+
 async def test_draining_answers_whoever_waits_with_what_there_is(stores, clock):
     job = sample_job(clock)
     await stores.jobs.enqueue(job)

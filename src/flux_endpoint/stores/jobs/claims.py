@@ -112,7 +112,7 @@ class SqlClaims:
         look = methodcaller("execute", queue.is_waiting, values) if at_most is None else choose
         with self._database.signals.listen(*map(channels.jobs_on, endpoint_ids), timeout_s=timeout_s) as listener:
             while not await self._database.read(look):
-                if not await listener.sleep():
+                if not await listener.sleep(looks_at_end=False):
                     return False
         return True
 
@@ -228,7 +228,7 @@ class SqlClaims:
                     )
                     if stops:
                         return stops
-                if not await listener.sleep():
+                if not await listener.sleep(looks_at_end=False):
                     return []
 
     async def release(self, worker_id_prefix: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:

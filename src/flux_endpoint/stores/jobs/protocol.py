@@ -211,7 +211,8 @@ class ClaimStore(Protocol):
 
         With `at_most`, a job that `claim` would then hand out.
 
-        A job enqueued after the call began is never missed; one enqueued before it must be found with `claim` first.
+        A job enqueued after the call began is found by the next call at the latest, which begins with a look; one
+        enqueued before it must be found with `claim` first.
         """
         ...
 

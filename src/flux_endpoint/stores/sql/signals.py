@@ -40,8 +40,12 @@ class Listener:
         """Let its patience be over in so many seconds, unless that is earlier anyhow."""
         self.ends_s = min(self.ends_s, asyncio.get_running_loop().time() + seconds)
 
-    async def sleep(self) -> bool:
-        """Sleep until it is worth looking again; False, without sleep, when the patience is over or all is draining."""
+    async def sleep(self, *, looks_at_end: bool = True) -> bool:
+        """Sleep until it is worth looking again; False, without sleep, when the patience is over or all is draining.
+
+        Args:
+            looks_at_end: False for who asks again in any case, and begins with a look: then it need not end with one.
+        """
         left_s = self.ends_s - asyncio.get_running_loop().time()
         if left_s <= 0 or self.signals.is_draining:
             return False
@@ -49,7 +53,8 @@ class Listener:
             async with asyncio.timeout(min(left_s, self.signals.recheck_s)):
                 await self.heard.wait()
             self.heard.clear()
-        return True
+            return True
+        return looks_at_end or left_s > self.signals.recheck_s
 
 
 class Signals:
