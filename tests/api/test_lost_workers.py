@@ -71,7 +71,7 @@ async def test_a_ping_alone_makes_no_worker(gateway: Gateway, third_party: Third
 
 async def test_other_gateways_know_who_only_pings(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first = gateway.services.workforce
-    second = Workforce(first._store, gateway.stores.workers, first._pictures, first._catalog, gateway.clock)
+    second = Workforce(first._store, gateway.stores.workers, first.reports._pictures, first._catalog, gateway.clock)
     await third_party.get("job-take")
     assert (await second.counts("echo")).idle == 1
     await pass_time(gateway, third_party, 70)

@@ -1,18 +1,17 @@
-"""What a worker can do: take a job, keep its lease, report the end."""
+"""What a worker can do: take a job, keep its lease, hear what to stop."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.endpoint import EndpointSpec
-from flux_endpoint.core.errors import InvalidRequest, LeaseLost, UnknownEndpoint, UnknownJob
-from flux_endpoint.core.job import POSTED, Claim, Completed, Failed, Outcome, Returned, SweepResult
-from flux_endpoint.core.picture_work import steps_drawn
-from flux_endpoint.core.progress import PREVIEW, read_progress, without_preview
-from flux_endpoint.core.raw_json import BIG_CHARS, RawJson
+from flux_endpoint.core.errors import UnknownEndpoint
+from flux_endpoint.core.job import Claim, Returned, SweepResult
+from flux_endpoint.core.raw_json import RawJson
 from flux_endpoint.core.worker import WorkerState
+from flux_endpoint.service.job_reports import JobReports
 from flux_endpoint.service.known_worker import KnownWorker
 from flux_endpoint.service.losses import Losses
 from flux_endpoint.service.own_workers import OwnWorkers
@@ -33,7 +32,8 @@ class Workforce:
     """The worker protocol, without its HTTP.
 
     Worker ids are those of `worker_name`: they hold the token's id, so that nobody passes for the worker of another
-    token. Whoever names a job must hold it. What the gateway's own fleet tells goes to the attribute `own`.
+    token. What a worker reports of a job goes to the attribute `reports`, and what the gateway's own fleet tells to
+    `own`.
 
     Args:
         store: the queue.
@@ -60,14 +60,13 @@ class Workforce:
         on_stuck: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
-        self._pictures = pictures
         self._catalog = catalog
-        self._drawing = frozenset(endpoint_id for endpoint_id, spec in catalog.items() if spec.makes_pictures)
         self._clock = clock
         self._lease_s = lease_s
         self.lease_ms = round(lease_s * 1_000)
         self._on_leaving = on_leaving
         self._registry = WorkerRegistry(workers, clock, self.lease_ms)
+        self.reports = JobReports(store, pictures, catalog, self._registry)
         self.memory = WorkerMemory(self._registry)
         self._losses = Losses(store, self._registry, round(stop_grace_s * 1_000), on_stuck)
         self.own = OwnWorkers(self._registry, self._losses)
@@ -128,95 +127,6 @@ class Workforce:
                     return claims
         return []
 
-    async def send_chunk(self, worker_id: str, job_id: str, token: int | None, chunk: Any) -> None:
-        """Pass something on to the client of a running job before its end.
-
-        Raises:
-            InvalidRequest: it is None.
-            LeaseLost: the job is not held by this worker and token.
-            UnknownJob: no such job.
-        """
-        if chunk is None:
-            raise InvalidRequest("Invalid request: a stream chunk must have an 'output'")
-        self._registry.hear(worker_id)
-        progress = read_progress(chunk)
-        if progress is not None and PREVIEW in progress:
-            # Chunks wait until somebody reads them: pictures must not pile up.
-            chunk = without_preview(chunk)
-        await self._store.append_chunk(job_id, worker_id, token, chunk, progress)
-
-    async def deliver(
-        self,
-        endpoint_ids: Collection[str],
-        worker_id: str,
-        job_id: str,
-        token: int | None,
-        files: Sequence[bytes],
-        said: Mapping[str, Any],
-    ) -> None:
-        """Take the pictures that end a job; see `Pictures.deliver`.
-
-        Args:
-            endpoint_ids: endpoints the worker serves; the job is of one of them.
-            worker_id: who reports.
-            job_id: the claimed job.
-            token: see `JobStore.finish`.
-            files: all of them, in order.
-            said: of the pictures, for the client.
-
-        Raises:
-            LeaseLost: the job is not held by this worker and token.
-            InvalidRequest: the bytes are no picture of a known format, or the job has another number of them.
-            UnknownJob: no such job.
-        """
-        worker = self._registry.get(worker_id)
-        # Handed out here, as a rule: then it need not be looked up to know where its picture goes.
-        job = (worker.jobs.pop(job_id, None) if worker else None) or await self._store.get(job_id, endpoint_ids)
-        makes_pictures = job.endpoint_id in self._drawing
-        fields = job.fields if makes_pictures else {}
-        await self._pictures.deliver(job, fields, worker_id, token, files, said)
-        if worker and makes_pictures:
-            worker.steps += steps_drawn(fields) * fields.get("num_images", 1)
-
-    async def done(
-        self, endpoint_ids: Collection[str], worker_id: str, job_id: str, token: int | None, outcome: Outcome
-    ) -> None:
-        """Take a worker's report of the end of a job.
-
-        Args:
-            endpoint_ids: endpoints the worker serves; the job is of one of them.
-            worker_id: who reports.
-            job_id: the claimed job.
-            token: see `JobStore.finish`.
-            outcome: as the worker sees it; whether what it returned is a result, the endpoint says.
-
-        Raises:
-            LeaseLost: the job is not held by this worker and token.
-            UnknownJob: no such job.
-        """
-        worker = self._registry.hear(worker_id)
-        # Whatever becomes of this report: of another one for the same job no more is believed than is stored.
-        job = (worker.jobs.pop(job_id, None) if worker else None) or await self._store.get(job_id, endpoint_ids)
-        if isinstance(outcome, Completed):
-            outcome = self._catalog[job.endpoint_id].conclude(job, outcome.output)
-        await self._store.finish(job_id, worker_id, token, outcome)
-
-    async def note_progress(self, worker_id: str, job_id: str, token: int | None, output: Any) -> None:
-        """Take what a job has got so far, None for nothing but a sign of life.
-
-        Raises:
-            InvalidRequest: it is too big.
-        """
-        self._registry.hear(worker_id)
-        if isinstance(output, RawJson):
-            raise InvalidRequest(f"Invalid request: progress must have at most {BIG_CHARS // 2**10} KiB")
-        news = {} if output is None else {**(read_progress(output) or {}), POSTED: output}
-        try:
-            await self._store.set_progress(job_id, worker_id, token, news)
-        except (LeaseLost, UnknownJob) as error:
-            # Runpod's SDK sends progress from a thread of its own: it may come after the end.
-            logger.debug("job %s: progress came too late: %s", job_id, error)
-
     async def let_leave(self, worker_id: str, endpoint_ids: Collection[str]) -> None:
         """A worker asks to be restarted: it gets no jobs until it has been."""
         logger.info("worker %s asks to be restarted and gets no jobs until it has been", worker_id)
@@ -224,17 +134,6 @@ class Workforce:
         await self._registry.move(worker, WorkerState.LEAVING, "asked to be restarted")
         if self._on_leaving:
             await self._on_leaving(worker.id)
-
-    async def fail(self, worker_id: str, job_id: str, token: int | None, reason: str) -> None:
-        """End a job whose worker sent something as its result that cannot be used.
-
-        Raises:
-            LeaseLost: the job is not held by this worker and token.
-            UnknownJob: no such job.
-        """
-        await self._store.finish(job_id, worker_id, token, Failed(reason))
-        if worker := self._registry.get(worker_id):
-            worker.jobs.pop(job_id, None)
 
     async def ping(self, worker_id: str, endpoint_ids: Collection[str], job_ids: Collection[str]) -> frozenset[str]:
         """Renew the leases of a worker, which is well; returns the jobs it named that are no longer its own.

@@ -72,7 +72,7 @@ async def job_done(call: Call, worker: Worker, job_id: str) -> Response:
             data = await call.read_body(_IMAGE_LIMIT_BYTES)
             said = _said_of_picture(call)
             files = _files_in(call, data) if "sizes" in call.query_params else [data]
-            await worker.workforce.deliver(worker.endpoint_ids, worker.id, job_id, token, files, said)
+            await worker.workforce.reports.deliver(worker.endpoint_ids, worker.id, job_id, token, files, said)
         else:
             # Official workers send JSON under a form's content type.
             await _take_report(worker, job_id, token, await _report_in(call))
@@ -85,7 +85,7 @@ async def job_stream(call: Call, worker: Worker, job_id: str) -> Response:
     [token] = _numbers(call, "claimToken")
     async with _failing_job(worker, job_id, token, "a chunk of the worker's stream was refused"):
         report = await _report_in(call)
-        await worker.workforce.send_chunk(worker.id, job_id, token, report.get("output"))
+        await worker.workforce.reports.send_chunk(worker.id, job_id, token, report.get("output"))
     return _noted()
 
 
@@ -157,7 +157,7 @@ async def _failing_job(worker: Worker, job_id: str, token: int | None, what: str
     try:
         yield
     except InvalidRequest as error:
-        await worker.workforce.fail(worker.id, job_id, token, f"{what}: {error}")
+        await worker.workforce.reports.fail(worker.id, job_id, token, f"{what}: {error}")
         raise
 
 
@@ -193,10 +193,10 @@ async def _report_in(call: Call) -> Mapping[str, Any]:
 async def _take_report(worker: Worker, job_id: str, token: int | None, report: Mapping[str, Any]) -> None:
     workforce = worker.workforce
     if report.get("status") == JobStatus.IN_PROGRESS.value:
-        await workforce.note_progress(worker.id, job_id, token, report.get("output"))
+        await workforce.reports.note_progress(worker.id, job_id, token, report.get("output"))
         return
     try:
-        await workforce.done(worker.endpoint_ids, worker.id, job_id, token, outcome_of(job_id, report))
+        await workforce.reports.done(worker.endpoint_ids, worker.id, job_id, token, outcome_of(job_id, report))
     finally:
         if report.get("stopPod") is True:
             await workforce.let_leave(worker.id, worker.endpoint_ids)
