@@ -7,10 +7,11 @@ written. Speed, memory, and how far a level is from another do not depend on wha
 numbers between the layers stay in their range; how pictures look does, so nothing is said of it. Schnell's four steps
 and 256 tokens are timed on dev's transformer, which has one embedder more.
 
-First the pipeline draws, then the ladder is climbed, then levels and pipeline draw in turn. Results are written after
-everything that took time, so that a lease that ends early keeps what was measured; a rung or a picture that fails is
-written with its reason. What would not end in time is left out and named. Which kernels a pass spends its time in is
-written beside the times.
+First the pipeline draws, then the ladder is climbed, then levels and pipeline draw in turn, and at the end it is looked
+which kernels a pass spends its time in. Results are written after everything that took time, so that a lease that ends
+early keeps what was measured; a rung or a picture that fails is written with its reason, and with what the engine's log
+has on it. What would not end in time is left out and named: no rung is begun in the last third of the time, which is
+for pictures.
 
 `--tiny` runs the same code with small modules on the CPU, with a compiler that writes no machine code.
 """
@@ -18,9 +19,11 @@ written beside the times.
 import argparse
 import functools
 import json
+import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -41,9 +44,8 @@ from flux_endpoint.engine.gpu.fp8 import device_product
 from flux_endpoint.engine.gpu.ladder import Ladder
 from flux_endpoint.engine.gpu.tools import Tools, cuda_tools
 from flux_endpoint.engine.latents import RenderSize
-from flux_endpoint.engine.level import Level
 from flux_endpoint.engine.levels import Levels, exact_level
-from flux_endpoint.engine.probe import Probe, make_probe
+from flux_endpoint.engine.probe import make_probe
 
 RESULTS: Final = Path(__file__).parent / "results" / "engine_gpu.json"
 # Of the weights, and of one picture of 1024x1024.
@@ -51,6 +53,9 @@ NEEDED_BYTES: Final = 45 * 2**30
 SECONDS: Final = 540.0
 REPEATS: Final = 3
 LONGEST_IMPORT_S: Final = 300
+# No rung is begun after this share of the seconds.
+CLIMBING: Final = 2 / 3
+LONGEST_ENTRY: Final = 4000
 TRUE_CASES: Final = (Case(FLUX_DEV, 1024, 28), Case(FLUX_SCHNELL, 1024, 4), Case(FLUX_DEV, 512, 28))
 TINY_CASES: Final = (Case(FLUX_DEV, 64, 10), Case(FLUX_SCHNELL, 32, 2))
 
@@ -63,7 +68,7 @@ class Report:
 
     def __init__(self, out: Path | None, head: dict[str, Any]) -> None:
         self._out = out
-        self.content: dict[str, Any] = {**head, "rungs": [], "rows": [], "left_out": []}
+        self.content: dict[str, Any] = {**head, "rungs": [], "rows": [], "left_out": [], "kernels": {}, "log": []}
         self.write()
 
     def write(self) -> None:
@@ -97,29 +102,73 @@ def main(words: Sequence[str] | None = None) -> int:
     head = {"machine": machine, "setup": setup, "parameters": contest.parameters()}
     print(json.dumps(head), flush=True)
     report = Report(out, head)
+    with _kept_log(report):
+        _measure(contest, _tools(device), report, arguments)
+    print_table(report.content["rows"])
+    print(f"ended after {process_age_s():.1f} s", flush=True)
+    return 0
+
+
+def _measure(contest: Contest, tools: Tools, report: Report, arguments: argparse.Namespace) -> None:
     cases = TINY_CASES if arguments.tiny else TRUE_CASES
-    # What is drawn with untouched modules, before anything else.
     drawn: Drawn = {}
+    # What is drawn with untouched modules, before anything else.
     for case in cases:
         _draw(contest, PIPELINE, case, report, drawn, arguments.seconds)
-    tools = _tools(device)
     ladder = Ladder(contest.transformer, contest.vae, exact_level(contest.transformer, contest.vae), tools)
     for rung in ladder.climb():
         report.add("rungs", asdict(rung) | {"after_s": round(process_age_s(), 1)})
+        if process_age_s() > arguments.seconds * CLIMBING:
+            report.add("left_out", f"what comes after the rung {rung.name}, if anything: no time was left")
+            break
     levels = ladder.levels()
     report.content["levels"] = [str(name) for name in levels]
-    report.content["results_hash"] = ladder.results_hash()
-    _add_kernels(report, levels.values(), make_probe(contest.transformer, tools.probe, tools.text_tokens), device)
     contest.levels = Levels(levels, {})
     for _ in range(arguments.repeats):
         for case in cases:
             for name in (PIPELINE, *map(str, levels)):
                 _draw(contest, name, case, report, drawn, arguments.seconds)
-            report.content["rows"] = [row for each in cases for row in rows_of(contest, each, drawn)]
-            report.write()
-    print_table(report.content["rows"])
-    print(f"ended after {process_age_s():.1f} s", flush=True)
-    return 0
+    # Last: a profiler that a driver does not let in must not cost what the lease is for.
+    probe = make_probe(contest.transformer, tools.probe, tools.text_tokens)
+    for level in levels.values():
+        with _told(report, f"kernels of {level.name}"):
+            report.content["kernels"][str(level.name)] = kernels_of(level, probe, tools.device)
+    with _told(report, "the hash of the results"):
+        report.content["results_hash"] = ladder.results_hash()
+    report.write()
+
+
+@contextmanager
+def _told(report: Report, title: str) -> Iterator[None]:
+    """What fails in the block is written with its reason, and nothing else is lost by it."""
+    try:
+        yield
+    except Exception as error:
+        first, *_ = [*str(error).strip().splitlines(), ""]
+        report.add("left_out", f"{title}: {type(error).__name__}: {first}")
+
+
+@contextmanager
+def _kept_log(report: Report) -> Iterator[None]:
+    """What the engine logs in the block is part of the result: there it says why, with the place in the code."""
+    engine, kept = logging.getLogger("flux_endpoint.engine"), _Kept(report)
+    before = engine.level
+    engine.setLevel(logging.DEBUG)
+    engine.addHandler(kept)
+    try:
+        yield
+    finally:
+        engine.removeHandler(kept)
+        engine.setLevel(before)
+
+
+class _Kept(logging.Handler):
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._report.add("log", self.format(record)[-LONGEST_ENTRY:])
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -131,15 +180,6 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file; without it benchmarks/results, but nothing with --tiny")
     parser.add_argument("--tiny", action="store_true", help="small modules on the CPU")
     return parser.parse_args(words)
-
-
-def _add_kernels(report: Report, levels: Iterable[Level], probe: Probe, device: torch.device) -> None:
-    """A profiler that a driver does not let in must not cost what the lease is for."""
-    try:
-        report.content["kernels"] = {str(level.name): kernels_of(level, probe, device) for level in levels}
-    except RuntimeError as error:
-        report.add("left_out", f"kernels: {str(error).partition(chr(10))[0]}")
-    report.write()
 
 
 def _has_room() -> bool:
@@ -196,16 +236,14 @@ def _draw(contest: Contest, name: str, case: Case, report: Report, drawn: Drawn,
     if process_age_s() + (known[-1].wall_s if known else 3 * slowest_s) > deadline_s:
         report.add("left_out", f"{title}: no time was left")
         return
-    try:
+    with _told(report, title):
         if not known:
             contest.draw(name, case)
-        picture = contest.draw(name, case)
-    except Exception as error:
-        first, *_ = [*str(error).strip().splitlines(), ""]
-        report.add("left_out", f"{title}: {type(error).__name__}: {first}")
-        return
-    known.append(picture)
-    print(f"{process_age_s():6.1f} s  {title}: {picture.wall_s:.3f} s", flush=True)
+        known.append(contest.draw(name, case))
+        print(f"{process_age_s():6.1f} s  {title}: {known[-1].wall_s:.3f} s", flush=True)
+        others = [row for row in report.content["rows"] if row["case"] != str(case)]
+        report.content["rows"] = [*others, *rows_of(contest, case, drawn)]
+        report.write()
 
 
 def rows_of(contest: Contest, case: Case, drawn: Drawn) -> Iterator[dict[str, Any]]:
@@ -225,10 +263,15 @@ def rows_of(contest: Contest, case: Case, drawn: Drawn) -> Iterator[dict[str, An
         row["are_bytes_the_same_again"] = len({picture.file for picture in pictures}) == 1
         if theirs:
             row["by_pipeline"] = round(wall_s / median(picture.wall_s for picture in theirs), 3)
-            row["psnr_to_pipeline_db"] = psnr_db(pixels_of(pictures[0].file), pixels_of(theirs[0].file))
+            row["psnr_to_pipeline_db"] = _psnr_db(pictures[0].file, theirs[0].file)
         if exact:
-            row["psnr_to_none_db"] = psnr_db(pixels_of(pictures[0].file), pixels_of(exact[0].file))
+            row["psnr_to_none_db"] = _psnr_db(pictures[0].file, exact[0].file)
         yield row
+
+
+@functools.cache
+def _psnr_db(file: bytes, other: bytes) -> float | None:
+    return psnr_db(pixels_of(file), pixels_of(other))
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ def kernels_of(level: Level, probe: Probe, device: torch.device) -> dict[str, An
     velocity = probe.velocity(level.passes)
     with (
         torch.inference_mode(),
-        profile(activities=[ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU]) as made,
+        profile(activities=[ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU], acc_events=True) as made,
     ):
         probe.ask(velocity)
         if is_cuda:

@@ -1,12 +1,15 @@
 """`make bench-gpu` with small modules on the CPU: the code is the GPU's."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import engine_gpu
+from flux_endpoint.engine.gpu.ladder import Rung
 
 
 def test_the_ladder_is_measured_and_written_with_its_machine(tmp_path: Path) -> None:
@@ -15,7 +18,7 @@ def test_the_ladder_is_measured_and_written_with_its_machine(tmp_path: Path) -> 
     written = json.loads(out.read_text())
     assert written["machine"]["device"] == "cpu"
     assert written["machine"]["versions"]["torch"] == torch.__version__
-    assert [rung["name"] for rung in written["rungs"]] == ["attention", "fused", "compiled", "graphs", "decoder", "fp8"]
+    assert [rung["name"] for rung in written["rungs"]] == ["attention", "fused", "compiled", "graphs", "fp8", "decoder"]
     assert written["rungs"][1]["is_kept"], written["rungs"]
     assert written["left_out"] == []
     for kernels in written["kernels"].values():
@@ -48,11 +51,24 @@ def test_a_picture_that_fails_or_comes_too_late_is_written_with_its_reason(
         raise torch.OutOfMemoryError("CUDA out of memory\nmore")
 
     monkeypatch.setattr(engine_gpu.Contest, "draw", fails)
-    monkeypatch.setattr(engine_gpu.Ladder, "climb", lambda _: iter(()))
-    monkeypatch.setattr(engine_gpu.Ladder, "results_hash", lambda _: "")
-    out = tmp_path / "results.json"
-    for seconds, reason in (("10000", "OutOfMemoryError: CUDA out of memory"), ("0", "no time was left")):
+
+    def climb(_: object) -> Iterator[Rung]:
+        for name in ("attention", "fused"):
+            logging.getLogger("flux_endpoint.engine.gpu.graphs").warning("it gives other bits")
+            yield Rung(is_kept=True, name=name)
+
+    monkeypatch.setattr(engine_gpu.Ladder, "climb", climb)
+    monkeypatch.setattr(engine_gpu.Ladder, "results_hash", fails)
+    monkeypatch.setattr(engine_gpu, "kernels_of", fails)
+    out, reason = tmp_path / "results.json", "OutOfMemoryError: CUDA out of memory"
+    for seconds, reason_of_picture, rungs in (("10000", reason, 2), ("0", "no time was left", 1)):
         assert engine_gpu.main(["--tiny", "--repeats", "1", "--seconds", seconds, "--out", str(out)]) == 0
-        left_out = json.loads(out.read_text())["left_out"]
-        assert left_out[0] == f"dev 64x64 10 steps by pipeline: {reason}"
-        assert len(left_out) == 8
+        written = json.loads(out.read_text())
+        first, *others = written["left_out"]
+        assert first == f"dev 64x64 10 steps by pipeline: {reason_of_picture}"
+        assert others[-3:] == [
+            f"{of}: {reason}" for of in ("kernels of none", "kernels of high", "the hash of the results")
+        ]
+        assert len(others) == 10 + 2 - rungs
+        assert len(written["rungs"]) == len(written["log"]) == rungs
+        assert "it gives other bits" in written["log"][0]

@@ -25,7 +25,15 @@ from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu import ladder as ladder_module
 from flux_endpoint.engine.gpu.attention import attention_of_torch, choose_attention, flash_3, known_attentions
 from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
-from flux_endpoint.engine.gpu.fp8 import FP8, Fp8Linear, can_be_fp8, device_product, plain_product, quantise_rows
+from flux_endpoint.engine.gpu.fp8 import (
+    FP8,
+    Fp8Linear,
+    can_be_fp8,
+    device_product,
+    plain_product,
+    product_that_adds,
+    quantise_rows,
+)
 from flux_endpoint.engine.gpu.graphs import GraphedPass
 from flux_endpoint.engine.gpu.ladder import Ladder, Rung
 from flux_endpoint.engine.gpu.tools import Tools
@@ -107,7 +115,7 @@ def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Modu
     ladder = ladder_of(parts)
     rungs = climbed(ladder)
     assert {name: rung.is_kept for name, rung in rungs.items()} == dict.fromkeys(
-        ("attention", "fused", "compiled", "graphs", "decoder", "fp8"), True
+        ("attention", "fused", "compiled", "graphs", "fp8", "decoder"), True
     ), rungs
     # No further from float32 than diffusers is, and fp8 further than bfloat16.
     assert rungs["fused"].distance == rungs["compiled"].distance == rungs["graphs"].distance < 1e-2
@@ -132,9 +140,24 @@ def test_each_rung_that_fails_is_left_out_and_says_why(parts: tuple[torch.nn.Mod
     assert "nonsense" in rungs["compiled"].words
     assert "nonsense" in rungs["decoder"].words
     assert list(ladder.levels()) == [NONE, HIGH]
+    # What the compiler does not take, fp8 need not be: it is made without one.
+    uncompiled = climbed(ladder_of(parts, backend="nonsense"))
+    assert [name for name, rung in uncompiled.items() if rung.is_kept] == ["attention", "fused", "graphs", "fp8"]
     lacking = climbed(ladder_of(parts, backend=None, recorder=None, product=None))
     assert [name for name, rung in lacking.items() if rung.is_kept] == ["attention", "fused"]
     assert "does not multiply fp8" in lacking["fp8"].words
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_products_in_fp8_that_fail_are_no_fault_of_the_attention(
+    parts: tuple[torch.nn.Module, torch.nn.Module],
+) -> None:
+    def wrong(*numbers: Tensor) -> Tensor:
+        return plain_product(*numbers) * 1.5
+
+    ladder = ladder_of(parts, product=wrong)
+    assert "in fp8" in climbed(ladder)["fp8"].words
+    assert ladder.attention == "flash"
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -304,6 +327,23 @@ def test_a_wrong_product_in_fp8_is_found() -> None:
     Fp8Linear(weight, None, device_product).check()
     with pytest.raises(ValueError, match="products in fp8 with 64 columns are 5e-02 off here"):
         Fp8Linear(weight, None, lambda *numbers: plain_product(*numbers) * 1.05).check()
+
+
+def test_where_the_devices_product_adds_no_bias_it_is_added_afterwards() -> None:
+    random = torch.Generator().manual_seed(0)
+    weight, bias, rows = (torch.randn(*shape, generator=random).bfloat16() for shape in ((32, 64), (32,), (5, 64)))
+
+    def refusing(*numbers: Tensor | None) -> Tensor:
+        if numbers[-1] is not None:
+            raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+        return plain_product(*numbers)
+
+    assert product_that_adds(plain_product, weight, bias) is plain_product
+    product = product_that_adds(refusing, weight, bias)
+    for added in (bias, None):
+        layer, expected = Fp8Linear(weight, added, product), Fp8Linear(weight, added, plain_product)
+        layer.check()
+        assert distance(layer(rows), expected(rows)) < 1e-2
 
 
 def test_the_first_attention_that_none_is_clearly_faster_than_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

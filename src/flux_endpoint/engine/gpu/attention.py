@@ -77,8 +77,9 @@ def choose_attention(
         clearly: the share of the time of the one that is preferred which another must stay under.
     """
     random = torch.Generator().manual_seed(0)
-    shape = (1, heads, tokens, head_size)
-    query, key, value = (torch.randn(shape, generator=random).to(device, dtype) for _ in range(3))
+    # They lie as in a pass: token by token.
+    shape = (1, tokens, heads, head_size)
+    query, key, value = (torch.randn(shape, generator=random).to(device, dtype).transpose(1, 2) for _ in range(3))
     exact = functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
     chosen, tried = Attention("torch", sdpa), []
     for name, attend in candidates.items():

@@ -1,6 +1,7 @@
 """The GPU ladder: one thing on top of another that makes a model faster, each kept where it is right and pays."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,7 +19,7 @@ from flux_endpoint.engine.forward import Build, FusedTransformer
 from flux_endpoint.engine.gpu.attention import Attention, choose_attention
 from flux_endpoint.engine.gpu.compiled import as_compiled, compile_blocks
 from flux_endpoint.engine.gpu.decoder import CompiledDecoder
-from flux_endpoint.engine.gpu.fp8 import Fp8Linear, can_be_fp8
+from flux_endpoint.engine.gpu.fp8 import Fp8Linear, can_be_fp8, product_that_adds
 from flux_endpoint.engine.gpu.graphs import GraphedPass
 from flux_endpoint.engine.gpu.tools import Tools
 from flux_endpoint.engine.joined import join_weights
@@ -26,6 +27,8 @@ from flux_endpoint.engine.level import Level
 from flux_endpoint.engine.linear import Float32Linear, Layer, Linear, MakeLayer
 from flux_endpoint.engine.probe import Probe, distance, make_probe, seconds_of
 from flux_endpoint.engine.text import PromptEmbeds
+
+_LOG = logging.getLogger(__name__)
 
 # A pass counts as faithful if it is no further from the same sums in float32 than diffusers' own pass, and a little.
 _FAITHFUL: Final = 1.1
@@ -48,7 +51,7 @@ class Rung:
         words: what was chosen, or why it is not kept.
         distance: of its result: of passes from the same sums in float32, of pixels from the exact decoder's.
         seconds: that a pass takes with it, or decoding the pixels.
-        name: `attention`, `fused`, `compiled`, `graphs`, `decoder`, `fp8`.
+        name: `attention`, `fused`, `compiled`, `graphs`, `fp8`, `decoder`.
     """
 
     is_kept: bool
@@ -88,6 +91,8 @@ class Ladder:
         self._exact = exact
         self._tools = tools
         self._attention = Attention("torch", sdpa)
+        # Of the compiler for blocks; None once it has failed at them.
+        self._backend = tools.backend
         self._probe: Probe = make_probe(transformer, tools.probe, tools.text_tokens)
         self._truth: Tensor | None = None
         self._exact_distance = 0.0
@@ -104,14 +109,15 @@ class Ladder:
             ("fused", self._fuse),
             ("compiled", self._compile),
             ("graphs", self._record),
-            ("decoder", self._compile_decoder),
             ("fp8", self._quantise),
+            ("decoder", self._compile_decoder),
         )
         for name, rung in rungs:
             try:
                 yield replace(rung(), name=name)
             except Exception as error:
                 # Compilers, drivers and kernels fail in any way they like, and a card without this rung still draws.
+                _LOG.debug("the rung %s failed", name, exc_info=True)
                 first, *_ = [*str(error).strip().splitlines(), ""]
                 yield Rung(is_kept=False, words=f"{type(error).__name__}: {first}", name=name)
 
@@ -172,15 +178,19 @@ class Ladder:
         self._exact_distance = distance(expected, self._truth)
         if self._exact_distance > _FARTHEST_EXACT:
             raise ValueError(f"diffusers' own pass is {self._exact_distance:.0e} off")
-        fused = self._fused(self._plain)
+        fused = self._fused(self._plain, self._attention)
         return self._judge(fused, fused.run)
 
     def _compile(self) -> Rung:
-        if self._tools.backend is None:
+        if self._backend is None:
             return _left_out("there is no compiler for this device")
         if not self._faithful:
             return _left_out("what it would compile is not right")
-        compiled = self._compiled(self._plain)
+        try:
+            compiled = self._compiled(self._plain)
+        except Exception:
+            self._backend = None
+            raise
         return self._judge(compiled, _as_compiled(compiled))
 
     def _record(self) -> Rung:
@@ -214,7 +224,9 @@ class Ladder:
         needed = sum(parameter.numel() for parameter in _block_weights(self._transformer)) + _ROOM_BYTES
         if (free := tools.free_bytes()) < needed:
             return _left_out(f"its weights need {needed >> 20} MiB and {free >> 20} are free")
-        product, checked = tools.product, set[tuple[int, ...]]()
+        checked: set[tuple[int, ...]] = set()
+        some = self._transformer.transformer_blocks[0].attn.to_out[0]
+        product = product_that_adds(tools.product, some.weight, some.bias)
 
         def make(weight: Tensor, bias: Tensor | None) -> Layer:
             if not can_be_fp8(weight):
@@ -225,8 +237,8 @@ class Ladder:
                 layer.check()
             return layer
 
-        fused = self._fused(make) if tools.backend is None else self._compiled(make)
-        run = fused.run if tools.backend is None else _as_compiled(fused)
+        fused = self._fused(make, self._attention) if self._backend is None else self._compiled(make)
+        run = fused.run if self._backend is None else _as_compiled(fused)
         if tools.recorder is not None:
             run = GraphedPass(run, tools.recorder)
         made, off = self._measured(fused, run)
@@ -255,31 +267,36 @@ class Ladder:
     def _plain(self, weight: Tensor, bias: Tensor | None) -> Layer:
         return Linear(weight, bias, self._transformer.dtype, is_packed=False)
 
-    def _fused(self, make: MakeLayer) -> FusedTransformer:
+    def _fused(self, make: MakeLayer, attention: Attention) -> FusedTransformer:
         build = Build(
             self._transformer.dtype,
             make_layer=make,
             make_outer=self._plain,
-            attend=self._attention.attend,
+            attend=attention.attend,
             table_dtype=torch.float32,
             is_in_place=True,
         )
         return FusedTransformer(self._transformer, build)
 
     def _compiled(self, make: MakeLayer) -> FusedTransformer:
+        fused = self._fused(make, self._attention)
         try:
-            return self._compiled_once(make)
-        except Exception:
+            return self._with_compiled_blocks(fused)
+        except Exception as error:
             if self._attention.attend is sdpa:
                 raise
-            # The compiler may not take an attention that runs well by itself; torch's own choice it always takes.
-            self._attention = Attention("torch", sdpa)
-            return self._compiled_once(make)
+            problem = str(error).strip().partition("\n")[0]
+            _LOG.debug("the compiler failed", exc_info=True)
+        # It may not take an attention that runs well by itself; torch's own choice it always takes.
+        torchs = Attention("torch", sdpa)
+        fused = self._with_compiled_blocks(self._fused(make, torchs))
+        _LOG.warning("the compiler does not take %s attention: %s", self._attention.name, problem)
+        self._attention = torchs
+        return fused
 
-    def _compiled_once(self, make: MakeLayer) -> FusedTransformer:
-        fused = self._fused(make)
+    def _with_compiled_blocks(self, fused: FusedTransformer) -> FusedTransformer:
         velocity = self._probe.velocity(_Pass(fused, fused.run, 0.0).passes)
-        compile_blocks(fused, str(self._tools.backend), lambda: self._probe.ask(velocity))
+        compile_blocks(fused, str(self._backend), lambda: self._probe.ask(velocity))
         return fused
 
     def _probe_latents(self) -> Tensor:
