@@ -21,6 +21,7 @@ from flux_endpoint.core.generation import parse_input
 from flux_endpoint.core.job import Completed, Failed, Job, JobStatus
 from flux_endpoint.core.raw_json import RawJson, raw_if_big
 
+PICTURE = "https://x.example/a.png"
 DEV: EndpointSpec = FluxEndpoint(FLUX_DEV)
 IMAGE_KEY = "a" * 43 + ".png"
 JOB = Job("job", DEV.endpoint_id, JobStatus.IN_PROGRESS, DEV.accept({"prompt": "a"}).input, "key", Decimal(1), 1, 1)
@@ -111,6 +112,39 @@ def test_a_picture_that_a_model_does_not_read_is_told(spec: ModelSpec, sent: dic
     accepted = FluxEndpoint(spec).accept({"prompt": "a lake"} | needed | sent)
     assert accepted.warnings == (warning,)
     assert list(accepted.sent.pictures if accepted.sent else ()) == list(needed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sent", "warnings"),
+    [
+        # Replicate's default, of which diffusers' pipelines draw all four steps, too
+        # (findings/diffusers_flux_rounds_strength_up.sh).
+        (
+            FLUX_SCHNELL,
+            {"image_url": PICTURE, "prompt_strength": 0.8},
+            ("prompt_strength 0.8 draws all 4 steps, as 1 does: nothing of image_url is kept (0.75 keeps some)",),
+        ),
+        (
+            FLUX_DEV,
+            {"image": PICTURE, "num_inference_steps": 3, "strength": 0.7},
+            ("strength 0.7 draws all 3 steps, as 1 does: nothing of image is kept (0.66 keeps some)",),
+        ),
+        (
+            FLUX_DEV,
+            {"image": PICTURE, "num_inference_steps": 1},
+            ("strength 0.6 draws the only step, as 1 does: nothing of image is kept",),
+        ),
+        (FLUX_SCHNELL, {"image": PICTURE, "strength": 0.75}, ()),
+        (FLUX_SCHNELL, {"image": PICTURE, "strength": 1.0}, ()),
+        (FLUX_SCHNELL, {}, ()),
+        # It reads the picture in every step.
+        (FLUX_FILL, {"image": PICTURE, "mask": PICTURE, "strength": 0.99}, ()),
+    ],
+)
+def test_a_strength_that_keeps_nothing_is_told(
+    spec: ModelSpec, sent: dict[str, Any], warnings: tuple[str, ...]
+) -> None:
+    assert FluxEndpoint(spec).accept({"prompt": "a lake"} | sent).warnings == warnings
 
 
 @pytest.mark.parametrize("spec", FLUX_ENDPOINTS.values(), ids=FLUX_ENDPOINTS)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from flux_endpoint.core import readmes
-from flux_endpoint.core.catalog import CATALOG, ModelSpec
+from flux_endpoint.core.catalog import CATALOG, ModelFamily, ModelSpec
 from flux_endpoint.core.controlnet import ControlNetKind
 from flux_endpoint.core.drafts import KEPT_LATENTS, Draft, kept_in
 from flux_endpoint.core.errors import InvalidParameter
@@ -246,6 +246,8 @@ class FluxEndpoint:
         if not inputs.keys().isdisjoint(not_taken(self.model)):
             accepted = replace(accepted, warnings=accepted.warnings + self._not_heeded(inputs, sent_as))
         pictures = self._pictures_in(inputs, sent_as) if any(map(inputs.get, PICTURES)) else {}
+        if inputs.get("image"):
+            accepted = replace(accepted, warnings=accepted.warnings + self._nothing_kept(request, sent_as))
         for name, (picture, words) in NEED_A_PICTURE.items():
             if inputs.get(name) is not None and not inputs.get(picture) and name not in not_taken(self.model):
                 told = f"{sent_as.get(name, name)} has no effect without {words}"
@@ -259,6 +261,18 @@ class FluxEndpoint:
         """A sentence for each input of other models that was sent."""
         idle = (name for name in not_taken(self.model) if inputs.get(name) is not None)
         return tuple(f"{sent_as.get(name, name)} has no effect on {self.display_name}" for name in idle)
+
+    def _nothing_kept(self, request: GenerationRequest, sent_as: Mapping[str, str]) -> tuple[str, ...]:
+        """A sentence where few steps make of a strength below 1 as much as 1, which starts from noise alone."""
+        steps, family = request.num_inference_steps, self.model.family
+        has_all = request.strength < 1 and request.whole_steps == steps
+        if not has_all or "strength" in not_taken(self.model) or family is ModelFamily.FILL:
+            return ()
+        strength, image = (sent_as.get(name, name) for name in ("strength", "image"))
+        drawn = f"all {steps} steps" if steps > 1 else "the only step"
+        advice = f" ({(steps - 1) * 100 // steps / 100:g} keeps some)" if steps > 1 else ""
+        told = f"{strength} {request.strength:g} draws {drawn}, as 1 does: nothing of {image} is kept{advice}"
+        return (told,)
 
     def _cost_usd(self, request: GenerationRequest) -> Decimal:
         """Of one picture; of a draft its share, so that with what finishes it, it costs as much as in one go."""

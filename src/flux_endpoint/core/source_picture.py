@@ -79,7 +79,8 @@ class SentFiles:
 def steps_left(steps: int, strength: float) -> int:
     """How many of the last steps are drawn of a picture that starts from another: at least one.
 
-    As diffusers counts them for FLUX, down to the last bit of a product such as 50 x 0.14.
+    As diffusers counts them for FLUX, rounded up, down to the last bit of a product such as 25 x 0.56
+    (findings/diffusers_flux_rounds_strength_up.sh).
 
     Args:
         steps: from noise alone.
