@@ -90,6 +90,13 @@ def test_the_list_shows_what_the_workers_do(run, url):
     assert re.search(r"│ pod-4 +│ throttled: its step takes 3.0 ms, 1.0 ms is usual for its kind +│", out)
 
 
+def test_a_narrow_screen_leaves_nothing_out(run, url, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run("list", "--database-url", url)
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_the_list_is_there_for_programs(run, url):
     run("create", "lab", "--database-url", url)
     listed = json.loads(run("list", "--json", "--database-url", url)[1])

@@ -42,21 +42,18 @@ def list_deliveries(
         return
     if paused:
         _show_paused(paused)
-    table = Table()
-    # Whole on a narrow screen too: it is what replay wants.
-    table.add_column("id", no_wrap=True)
-    for name in ("time", "job", "ended", "url", "state", "attempts", "answer"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("ended", "state"))
+    # A few lines each: in one, a narrow screen has room for none of them.
+    table = Table(show_lines=True)
+    # The id is whole there too: it is what replay wants.
+    table.add_column("id, job", width=max((len(record.id) for record in deliveries), default=None), overflow="fold")
+    table.add_column("made, ended, state", no_wrap=True)
+    table.add_column("url, answer", overflow="fold")
     for record in deliveries:
+        attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
         table.add_row(
-            record.id,
-            day(record.created_ms),
-            record.job_id,
-            record.status.value,
-            record.shown_url,
-            record.state.value,
-            str(record.attempts),
-            _answer_in(record),
+            f"{record.id}\n{record.job_id}",
+            f"{day(record.created_ms)}\n{record.status.value}\n{record.state.value}, {attempts}",
+            f"{record.shown_url}\n{_answer_in(record)}",
         )
     Console().print(table, markup=False)
 

@@ -68,13 +68,12 @@ def list_workers(*, settings: Settings, as_json: AsJson = False) -> None:
     if as_json:
         print_json(overview.content())
         return
-    tokens = Table("token", "name", "endpoints", "made", "revoked", title="Worker tokens", title_justify="left")
+    tokens = _table("Worker tokens", "token", "name", "endpoints", "made", "revoked")
     for token in overview.tokens:
         endpoints = "all" if token.endpoint_ids is None else ", ".join(sorted(token.endpoint_ids))
         revoked = day(token.revoked_ms) if token.revoked_ms else ""
         tokens.add_row(token.id, token.name, endpoints, day(token.created_ms), revoked)
-    columns = ("worker", "state", "last seen", "running jobs", "endpoints", "fingerprint")
-    seen = Table(*columns, title="Workers", title_justify="left")
+    seen = _table("Workers", "worker", "state", "last seen", "running jobs", "endpoints", "fingerprint")
     for worker in overview.workers:
         state, reason = overview.state(worker)
         jobs = str(overview.running_jobs.get(worker.id, 0))
@@ -84,6 +83,14 @@ def list_workers(*, settings: Settings, as_json: AsJson = False) -> None:
     console = Console()
     console.print(tokens, markup=False)
     console.print(seen, markup=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    """One that leaves nothing out where the screen is narrow."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name in ("token", "last seen", "fingerprint"))
+    return table
 
 
 @app.command("revoke")

@@ -22,7 +22,7 @@ class WorkerMemory:
         """A worker tells how it keeps its models."""
         worker = self._registry.get(worker_id)
         if worker is not None and worker.memory != memory:
-            logger.info("worker %s: memory %s", worker_id, memory)
+            logger.info("worker %s: memory mode %s", worker_id, memory)
             worker.memory = memory
 
     def unload(self, endpoint_ids: Collection[str] | None) -> list[str]:
