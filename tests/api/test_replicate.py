@@ -103,6 +103,8 @@ async def test_a_version_is_known_by_id_and_by_name(gateway: Gateway) -> None:
         ({"input": LAKE | {"output_format": "tiff"}}, "output_format must be"),
         ({"input": LAKE | {"num_inference_steps": 51}}, "num_inference_steps must be between"),
         ({"input": LAKE, "webhook": "ftp://x"}, "webhook"),
+        ({"input": LAKE, "webhook_events_filter": ["end"]}, "webhook_events_filter must be a list of 'start'"),
+        ({"input": LAKE, "webhook_events_filter": "completed"}, "webhook_events_filter must be a list of 'start'"),
     ],
 )
 async def test_what_is_wrong_is_422_and_nothing_is_repeated(
@@ -147,10 +149,13 @@ async def test_a_webhook_is_told_a_prediction(gateway: Gateway, worker: HandWork
     assert (sent.json["id"], sent.json["status"]) == (made["id"], "succeeded")
     assert sent.json["output"][0].startswith(f"{PUBLIC_URL}/images/")
     assert sent.headers["webhook-signature"].startswith("v1,")
-    await gateway.post(CREATE, body | {"webhook_events_filter": ["start"]})
-    await worker.finish(await worker.take_next())
+    reply = await gateway.post(CREATE, body | {"webhook_events_filter": ["start"]})
+    assert reply.headers["x-warning"] == "webhook_events_filter: of the events only 'completed' is told here"
+    await gateway.post(CREATE, body | {"webhook_events_filter": ["completed"]})
+    for _ in range(2):
+        await worker.finish(await worker.take_next())
     await gateway.deliverer.send_due()
-    assert len(gateway.sender.sent) == 1
+    assert len(gateway.sender.sent) == 2
 
 
 async def test_a_stream_needs_no_key_and_ends(gateway: Gateway, worker: HandWorker) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import ipaddress
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -153,7 +154,7 @@ class HttpConnection:
             ) as response:
                 return Reply(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            raise NoAnswer(_why(error)) from error
 
     async def save(self, path: str, query: QueryPairs, file: Path, patience: Patience) -> Reply:
         """See `Connection.save`."""
@@ -169,7 +170,23 @@ class HttpConnection:
                         await asyncio.to_thread(stream.write, piece)
                     return Reply(response.status, b"")
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-                raise NoAnswer(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+                raise NoAnswer(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """A few words for people; what the client says of itself is long, and of TLS where there is none."""
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {error.host} was not found"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {error.host} is not valid: {error.certificate_error}"
+        case aiohttp.ClientConnectorError():
+            number = error.os_error.errno
+            return os.strerror(number).lower() if number else str(error.os_error) or type(error.os_error).__name__
+        case _:
+            return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def _is_loopback(url: str) -> bool:

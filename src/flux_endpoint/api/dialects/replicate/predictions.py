@@ -2,8 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ from flux_endpoint.api.operations import Call
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownJob
-from flux_endpoint.core.image_formats import WEBP
+from flux_endpoint.core.image_formats import WEBP, either
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.outbound import OutboundRules, require_url
 from flux_endpoint.core.raw_json import decode_json, write_json
@@ -34,6 +34,9 @@ _PIXELS: Final[Mapping[object, int]] = {"1": MEGAPIXEL, "0.25": MEGAPIXEL // 4}
 # Of `prompt_strength`, where Replicate's FLUX starts from a picture.
 _STRENGTH: Final = 0.8
 _PAGE: Final = 100
+# What Replicate tells webhooks of; here it is the end alone.
+_END: Final = "completed"
+_EVENTS: Final = ("start", "output", "logs", _END)
 _STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -45,11 +48,13 @@ class PredictionRequest:
         version: the id of a version, or the name of a model; None where the path has the model.
         inputs: what is for FLUX.
         webhook: who is told the end; None for nobody.
+        warnings: what of the body is not heeded, a sentence each.
     """
 
     version: str | None
     inputs: Mapping[str, Any]
     webhook: str | None
+    warnings: Sequence[str]
 
 
 async def create(call: Call, key: ApiKey) -> Response:
@@ -128,7 +133,7 @@ def read_request(data: bytes, outbound: OutboundRules) -> PredictionRequest:
     inputs = inputs_in(fields, WEBP, but_for=["megapixels"]) | _sides(fields)
     if inputs.get("image") and inputs.keys().isdisjoint(("strength", "prompt_strength")):
         inputs["strength"] = _STRENGTH
-    return PredictionRequest(asked_version, inputs, _webhook(body, outbound))
+    return PredictionRequest(asked_version, inputs, *_webhook(body, outbound))
 
 
 def _sides(fields: Mapping[str, Any]) -> dict[str, int]:
@@ -143,14 +148,19 @@ def _sides(fields: Mapping[str, Any]) -> dict[str, int]:
     return {"width": width, "height": height}
 
 
-def _webhook(body: Mapping[str, Any], outbound: OutboundRules) -> str | None:
+def _webhook(body: Mapping[str, Any], outbound: OutboundRules) -> tuple[str | None, Sequence[str]]:
+    """Who is told the end, and warnings."""
     url, events = body.get("webhook"), body.get("webhook_events_filter")
+    if events is not None and not (isinstance(events, list) and all(event in _EVENTS for event in events)):
+        raise InvalidParameter("webhook_events_filter", f"must be a list of {either([*map(repr, _EVENTS)])}")
     if url is None or url == "":
-        return None
+        return None, ()
     checked = require_url("webhook", url)
     outbound.check_literal("webhook", checked)
-    # Of the events there is one that is told here: the end.
-    return checked if not isinstance(events, list) or not events or "completed" in events else None
+    if not events or set(events) == {_END}:
+        return checked, ()
+    warning = f"webhook_events_filter: of the events only '{_END}' is told here"
+    return checked if _END in events else None, (warning,)
 
 
 async def _read(call: Call) -> PredictionRequest:
@@ -161,6 +171,7 @@ async def _read(call: Call) -> PredictionRequest:
 async def _create(call: Call, key: ApiKey, model: str, asked: PredictionRequest) -> Response:
     endpoint = endpoint_of(call.services.endpoints, key, model)
     submission = submission_of(endpoint.spec, asked.inputs, webhook=asked.webhook)
+    submission = replace(submission, warnings=(*asked.warnings, *submission.warnings))
     wait_s = _wait_s(call.headers.get("prefer", ""))
     with contextlib.ExitStack() as waits:
         ends = []
