@@ -214,7 +214,7 @@ async def test_an_answer_that_is_none_is_told_without_the_url(answer, problem):
 
 async def test_who_is_not_there_is_told_without_the_url(unused_port):
     for url, problem in (
-        (f"http://127.0.0.1:{unused_port}/?token=geheim", "127.0.0.1 cannot be reached: "),
+        (f"http://127.0.0.1:{unused_port}/?token=geheim", "127.0.0.1 cannot be reached: Connection refused"),
         ("http://nobody.example/?token=geheim", "the name nobody.example was not found"),
     ):
         with pytest.raises(OutboundFailed) as caught:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import socket
 import ssl
 import threading
@@ -283,7 +284,9 @@ def _why(error: Exception, host: str, timeout_s: float) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate of {host} is not valid"
         case aiohttp.ClientConnectorError():
-            return f"{host} cannot be reached: {error.os_error.strerror or type(error.os_error).__name__}"
+            # Its own text is of the call that failed.
+            number = error.os_error.errno
+            return f"{host} cannot be reached: {os.strerror(number) if number else type(error.os_error).__name__}"
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed before the answer"
         case aiohttp.ClientResponseError():

@@ -183,8 +183,11 @@ def _why(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate of {error.host} is not valid: {error.certificate_error}"
         case aiohttp.ClientConnectorError():
+            # Its own text is of the call that failed.
             number = error.os_error.errno
-            return os.strerror(number).lower() if number else str(error.os_error) or type(error.os_error).__name__
+            return os.strerror(number) if number else type(error.os_error).__name__
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return "it is no http:// or https:// URL"
         case _:
             return f"{type(error).__name__}: {error}".rstrip(": ")
 
