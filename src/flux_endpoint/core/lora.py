@@ -113,7 +113,7 @@ NO_LORAS: Final = NoLoras()
 
 @dataclass(frozen=True, slots=True)
 class LoraList:
-    """Which LoRAs act, and how strongly. Implements `inputs.Kind`."""
+    """Which LoRAs act, and how strongly. Implements `input_kinds.Kind`."""
 
     default: tuple[Lora, ...] = ()
 

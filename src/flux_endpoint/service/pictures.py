@@ -47,7 +47,7 @@ class Pictures:
             job: as the worker got it.
             fields: its input; nothing for one of an endpoint with inputs of its own, which has one picture at most.
             worker_id: who has drawn it.
-            token: see `JobStore.finish`.
+            token: see `ClaimStore.finish`.
             files: all of them, in order; behind the drafts of a job their latents.
             said: of the pictures, for the client; see `EncodedImage`.
 

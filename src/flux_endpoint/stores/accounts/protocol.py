@@ -7,7 +7,7 @@ from flux_endpoint.core.account import ApiKey, ChargeSum, KeyLimits, LedgerEntry
 
 
 class AccountStore(Protocol):
-    """Keys and charges. Charges are written by `JobStore.finish` only."""
+    """Keys and charges. Charges are written by `ClaimStore.finish` only."""
 
     async def add_key(self, key: ApiKey, secret_hash: str) -> None:
         """Keep a new key by the hash of its secret.
