@@ -19,6 +19,12 @@ def json_response(description: str, schema: JsonObject) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+def object_schema(properties: JsonObject, *optional: str) -> JsonObject:
+    """JSON schema of an object that has all of its properties but, perhaps, the optional ones."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
 def too_many_response() -> dict[str, Any]:
     """OpenAPI response of a limit on how much may be asked in a time."""
     seconds = {"description": "Whole seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}

@@ -56,20 +56,3 @@ class WorkerSettings(EngineSettings):
     threads: int | None = setting(
         None, "CPU threads of the model; when unset, one for each core.", "a whole number from 1 to 1024", ge=1, le=1024
     )
-
-
-def is_fake(source: str) -> bool:
-    """Whether a model source names the engine without a model, for tests and benchmarks."""
-    return source == "fake" or source.startswith("fake:")
-
-
-def is_wildcard(host: str) -> bool:
-    """Whether a listening address means all addresses of this machine."""
-    return host in ("0.0.0.0", "::", "")
-
-
-def url_host(host: str) -> str:
-    """A listening address as it stands in a URL that this machine can open."""
-    if is_wildcard(host):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

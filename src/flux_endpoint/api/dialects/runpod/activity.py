@@ -30,33 +30,30 @@ _TIME: Final[JsonObject] = _COUNT | {"description": "Milliseconds since 1970-01-
 _STRING: Final[JsonObject] = {"type": "string"}
 
 
-def _object(properties: JsonObject, *optional: str) -> JsonObject:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
 def _array(items: JsonObject, description: str) -> JsonObject:
     return {"type": "array", "items": items, "description": description}
 
 
 _counts = dict.fromkeys(_OUTCOMES.values(), _COUNT)
-_percentiles = _object(dict.fromkeys(("p70", "p90", "p98"), _MS))
+_percentiles = schemas.object_schema(dict.fromkeys(("p70", "p90", "p98"), _MS))
 _JOB_SCHEMA: Final = REQUEST_SCHEMA | {
     "required": [*REQUEST_SCHEMA["required"], "endpointId"],
     "properties": REQUEST_SCHEMA["properties"] | {"endpointId": _STRING},
 }
-_SCHEMA: Final = _object(
+_SCHEMA: Final = schemas.object_schema(
     {
         "range": {"type": "string", "enum": list(ActivityRange)},
         "startTime": _TIME,
         "endTime": _TIME,
         "bucketSize": _MS,
         "endpoints": _array(_STRING, "Ids of the endpoints that the figures are of."),
-        "requests": _object(
+        "requests": schemas.object_schema(
             _counts | {"retried": _COUNT | {"description": "How often lost workers sent these jobs back to the queue."}}
         )
         | {"description": "Jobs that ended in the range; requests refused with 400 are none."},
-        "buckets": _array(_object({"startTime": _TIME} | _counts), "The same by time, oldest first, without gaps."),
+        "buckets": _array(
+            schemas.object_schema({"startTime": _TIME} | _counts), "The same by time, oldest first, without gaps."
+        ),
         "executionTime": _percentiles
         | {"description": "Of jobs completed in the range, by nearest rank; absent if none."},
         "delayTime": _percentiles | {"description": "Of the same jobs: how long they waited."},
@@ -64,11 +61,11 @@ _SCHEMA: Final = _object(
         | {"description": "Workers that started in the range and told how long it took: ours do, Runpod's SDK cannot."},
         "coldStartTime": _percentiles
         | {"description": "Of these: from the start of the process to its first free slot; absent if none."},
-        "queue": _object({"inQueue": _COUNT, "inProgress": _COUNT}) | {"description": "Now."},
-        "workers": _object(dict.fromkeys(WorkerCounts.__dataclass_fields__, _COUNT))
+        "queue": schemas.object_schema({"inQueue": _COUNT, "inProgress": _COUNT}) | {"description": "Now."},
+        "workers": schemas.object_schema(dict.fromkeys(WorkerCounts.__dataclass_fields__, _COUNT))
         | {"description": "Now; each worker once, however many endpoints it serves. `ready` are idle or running."},
         "spend": _array(
-            _object(
+            schemas.object_schema(
                 {
                     "day": {"type": "string", "format": "date"},
                     "keyId": _STRING,
@@ -79,10 +76,10 @@ _SCHEMA: Final = _object(
             ),
             "What keys were charged, by whole days (UTC), oldest first.",
         ),
-        "webhooks": _object(
+        "webhooks": schemas.object_schema(
             {
                 "paused": _array(
-                    _object(
+                    schemas.object_schema(
                         {
                             "receiver": _STRING | {"description": "Scheme, host and port."},
                             "keyId": _STRING,

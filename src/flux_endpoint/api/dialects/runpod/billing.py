@@ -44,17 +44,14 @@ def _bill_schema(*amounts: str, of_endpoints: bool = False) -> dict[str, Any]:
     period = {"startTime": _TIME_SCHEMA, "endTime": _TIME_SCHEMA}
     query = period | {"bucketSize": {"type": "string", "enum": list(Period)}}
     metadata = {
-        "query": _object(query) | {"description": "What was answered: the times are snapped to whole buckets."},
+        "query": schemas.object_schema(query)
+        | {"description": "What was answered: the times are snapped to whole buckets."},
         "recordCount": {"type": "integer"},
-        "totals": _object(usd),
+        "totals": schemas.object_schema(usd),
     }
     whose: JsonObject = {"serverlessId": {"type": "string", "description": "An endpoint."}} if of_endpoints else {}
-    records = {"type": "array", "items": _object(period | usd | whose)}
-    return _object({"records": records, "metadata": _object(metadata)})
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    records = {"type": "array", "items": schemas.object_schema(period | usd | whose)}
+    return schemas.object_schema({"records": records, "metadata": schemas.object_schema(metadata)})
 
 
 def replies(*amounts: str, of_endpoints: bool = False) -> dict[int | str, JsonObject]:

@@ -127,18 +127,13 @@ _TEXT: Final[JsonObject] = {"type": "string"}
 _COUNT: Final[JsonObject] = {"type": "integer", "minimum": 0}
 
 
-def _object(properties: JsonObject, *optional: str) -> JsonObject:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
-
-
-_ENDPOINT: Final = _object(
+_ENDPOINT: Final = schemas.object_schema(
     {
         "id": _TEXT,
         "name": _TEXT,
         "type": {"const": "QUEUE"},
-        "requestUrls": _object(dict.fromkeys(_REQUEST_URLS, _TEXT)),
-        "workers": _object({"min": _COUNT, "max": _COUNT}) | {"description": "How many there are now."},
+        "requestUrls": schemas.object_schema(dict.fromkeys(_REQUEST_URLS, _TEXT)),
+        "workers": schemas.object_schema({"min": _COUNT, "max": _COUNT}) | {"description": "How many there are now."},
         "dataCenterIds": {"type": "array", "items": _TEXT},
         "networkVolumes": {"type": "array", "items": _TEXT},
         "timeout": _COUNT
@@ -146,7 +141,7 @@ _ENDPOINT: Final = _object(
         "flashboot": {"const": "OFF"},
     }
 )
-_WORKER: Final = _object(
+_WORKER: Final = schemas.object_schema(
     {
         "id": _TEXT,
         "status": {"enum": ["RUNNING", "IDLE", "INITIALIZING", "THROTTLED", "UNHEALTHY"]},
@@ -155,10 +150,10 @@ _WORKER: Final = _object(
     },
     "reason",
 )
-_WORKERS: Final = _object(
+_WORKERS: Final = schemas.object_schema(
     {
         "workers": {"type": "array", "items": _WORKER},
-        "summary": _object(
+        "summary": schemas.object_schema(
             dict.fromkeys(("running", "idle", "initializing", "throttled", "unhealthy", "total"), _COUNT)
         ),
     }
@@ -189,7 +184,7 @@ ROUTES: Final[Sequence[Route]] = (
         "",
         endpoints,
         "The endpoints",
-        _object({"endpoints": {"type": "array", "items": _ENDPOINT}}),
+        schemas.object_schema({"endpoints": {"type": "array", "items": _ENDPOINT}}),
         of_one=False,
     ),
     _route("endpoint", "/{endpoint_id}", endpoint, "One endpoint", _ENDPOINT, of_one=True),
