@@ -1,10 +1,25 @@
-"""Short ways to ask about jobs of an endpoint of one's own."""
+"""Short ways to ask: as another client, for a job that a worker then has, about jobs of an endpoint of one's own."""
 
 import asyncio
 from typing import Any
 
+from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.service.workforce import Workforce
-from tests.api.conftest import ECHO, Gateway
+from tests.api.conftest import ECHO, Gateway, HandWorker
+
+
+async def headers_of(gateway: Gateway, **limits: Any) -> dict[str, str]:
+    """Those of a new API key with these limits."""
+    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
+    return {"Authorization": f"Bearer {secret}"}
+
+
+async def taken(gateway: Gateway, worker: HandWorker, **fields: Any) -> dict[str, Any]:
+    """A new job for a picture, as its worker gets it."""
+    await gateway.submit(**fields)
+    job = await worker.take()
+    assert job is not None
+    return job
 
 
 async def submit(gateway: Gateway, endpoint: str = ECHO, **envelope: Any) -> str:

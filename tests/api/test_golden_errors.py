@@ -1,12 +1,11 @@
 """What is answered to a request that cannot be served: each answer is a file in `golden/`."""
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
-from flux_endpoint.core.account import KeyLimits
 from flux_endpoint.service.limits import QueueCap
+from tests.api.asking import headers_of
 from tests.api.conftest import DEV, Gateway
 from tests.api.golden_files import GoldenFiles
 
@@ -14,11 +13,6 @@ pytestmark = pytest.mark.anyio
 
 ASKED = {"input": {"prompt": "a lake", "seed": 42}}
 NO_JOB = "eaebd6e7-0000-4000-8000-000000000000-x"
-
-
-async def headers_of(gateway: Gateway, **limits: Any) -> dict[str, str]:
-    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
-    return {"Authorization": f"Bearer {secret}"}
 
 
 async def test_400(noon: Gateway, golden: GoldenFiles) -> None:

@@ -9,13 +9,12 @@ from PIL import Image
 
 from flux_endpoint.core.catalog import CATALOG, FLUX_DEV, FLUX_KONTEXT
 from flux_endpoint.core.endpoint import FluxEndpoint
-from tests.api.asking import status
+from tests.api.asking import status, taken
 from tests.api.conftest import DEV, ENDPOINTS, SCHNELL, Gateway, HandWorker
 from tests.api.test_sources import FOX, MASK, URL, data_url, file_of, source
 
 pytestmark = pytest.mark.anyio
 
-KONTEXT = f"/v2/{FLUX_KONTEXT.endpoint_id}"
 NEEDED = "needs FLUX.1 Redux, which is not loaded here (setting REDUX_MODEL)"
 OTHER = data_url(file_of(colour="blue"))
 
@@ -25,13 +24,6 @@ def redux(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before `gateway`: beside Flux Dev only."""
     monkeypatch.setitem(ENDPOINTS, FLUX_DEV.endpoint_id, FluxEndpoint(FLUX_DEV, has_redux=True))
     monkeypatch.setitem(ENDPOINTS, FLUX_KONTEXT.endpoint_id, FluxEndpoint(FLUX_KONTEXT))
-
-
-async def taken(gateway: Gateway, worker: HandWorker, **fields: Any) -> dict[str, Any]:
-    await gateway.submit(**fields)
-    job = await worker.take()
-    assert job is not None
-    return job
 
 
 @pytest.mark.usefixtures("redux")

@@ -6,17 +6,13 @@ from decimal import Decimal
 import pytest
 
 from flux_endpoint.core.account import KeyLimits
+from tests.api.asking import headers_of
 from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 
 BODY = {"input": {"prompt": "a lake", "width": 1024, "height": 1024}}
 COST_USD = Decimal("0.02097152")
-
-
-async def headers_of(gateway: Gateway, **limits: object) -> dict[str, str]:
-    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
-    return {"Authorization": f"Bearer {secret}"}
 
 
 async def test_a_read_only_key_looks_and_changes_nothing(gateway: Gateway) -> None:

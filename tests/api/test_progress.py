@@ -1,22 +1,14 @@
 """How far a job is, as `/status`, `/runsync` and `/stream` tell it."""
 
-from typing import Any
-
 import pytest
 
 from flux_endpoint.service.job_views import NO_WORKER
+from tests.api.asking import taken
 from tests.api.conftest import DEV, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
 FIGURES = {"step": 3, "total": 28, "eta_ms": 2500}
 PREVIEW = "data:image/jpeg;base64,/9j/4AAQ"
-
-
-async def running_job(gateway: Gateway, worker: HandWorker) -> dict[str, Any]:
-    await gateway.submit()
-    job = await worker.take()
-    assert job is not None
-    return job
 
 
 @pytest.mark.parametrize("path", ["status", "status-sync"])
@@ -35,7 +27,7 @@ async def test_a_waiting_job_shows_its_place(gateway: Gateway, worker: HandWorke
 async def test_a_running_job_shows_its_progress_without_the_preview(
     gateway: Gateway, worker: HandWorker, path: str
 ) -> None:
-    job = await running_job(gateway, worker)
+    job = await taken(gateway, worker)
     await worker.send(job, FIGURES | {"step": 2})
     await worker.send(job, FIGURES | {"preview": PREVIEW})
     body = (await gateway.get(f"{DEV}/{path}/{job['id']}?wait=1000")).json()
@@ -51,7 +43,7 @@ async def test_a_running_job_shows_its_progress_without_the_preview(
 
 
 async def test_runsync_shows_progress_when_its_time_is_over(gateway: Gateway, worker: HandWorker) -> None:
-    job = await running_job(gateway, worker)
+    job = await taken(gateway, worker)
     await worker.send(job, FIGURES)
     # The same job under the same name: it is running by the time of the second call.
     name = {"Idempotency-Key": "one"}
@@ -66,7 +58,7 @@ async def test_runsync_shows_progress_when_its_time_is_over(gateway: Gateway, wo
 
 
 async def test_a_preview_is_handed_out_with_the_last_step_only(gateway: Gateway, worker: HandWorker) -> None:
-    job = await running_job(gateway, worker)
+    job = await taken(gateway, worker)
     for step in (1, 2, 3):
         await worker.send(job, FIGURES | {"step": step, "preview": f"{PREVIEW}{step}"})
     await worker.send(job, "text")
@@ -84,7 +76,7 @@ async def test_a_preview_is_handed_out_with_the_last_step_only(gateway: Gateway,
 
 
 async def test_what_a_third_party_worker_calls_preview_is_its_own(gateway: Gateway, worker: HandWorker) -> None:
-    job = await running_job(gateway, worker)
+    job = await taken(gateway, worker)
     for chunk in ({"preview": "x"}, {"step": 1, "total": 2, "preview": [1]}, {"step": "one", "total": 2}):
         await worker.send(job, chunk)
         reply = await gateway.get(f"{DEV}/stream/{job['id']}")

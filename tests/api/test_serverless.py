@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flux_endpoint.core.account import KeyLimits
+from tests.api.asking import headers_of
 from tests.api.conftest import DEV, PUBLIC_URL, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -19,11 +19,6 @@ query {
   }
 }
 """
-
-
-async def headers_of(gateway: Gateway, **limits: object) -> dict[str, str]:
-    _, secret = await gateway.services.accounts.create("visitor", limits=KeyLimits(**limits))
-    return {"Authorization": f"Bearer {secret}"}
 
 
 async def complete(gateway: Gateway, endpoint: str = DEV, headers: dict[str, str] | None = None) -> None:

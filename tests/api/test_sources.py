@@ -13,7 +13,7 @@ from PIL import Image
 from flux_endpoint.core.catalog import FLUX_CANNY
 from flux_endpoint.core.endpoint import FluxEndpoint
 from flux_endpoint.core.errors import OutboundRefused
-from tests.api.asking import status
+from tests.api.asking import status, taken
 from tests.api.conftest import DEV, ENDPOINTS, PNG_BYTES, WORKER_TOKEN, FakeSender, Gateway, HandWorker, open_gateway
 
 pytestmark = pytest.mark.anyio
@@ -40,13 +40,6 @@ async def source(worker: HandWorker, job: dict[str, Any], sha256: str, token: in
     query = {"claimToken": job["claimToken"] if token is None else token, "sha256": sha256}
     path = f"{DEV}/job-source/{worker.id}/{job['id']}"
     return await worker.client.get(path, params=query, headers=worker.headers)
-
-
-async def taken(gateway: Gateway, worker: HandWorker, **fields: Any) -> dict[str, Any]:
-    await gateway.submit(**fields)
-    job = await worker.take()
-    assert job is not None
-    return job
 
 
 async def test_a_picture_reaches_the_worker_as_it_is_kept(gateway: Gateway, worker: HandWorker) -> None:

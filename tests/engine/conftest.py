@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -132,6 +133,11 @@ def drawn_in_turn(drawings: Iterable[Drawing]) -> list[bytes]:
                 files[number] = end.value().data
                 del running[number]
     return [data for _, data in sorted(files.items())]
+
+
+def decibel(first: np.ndarray, second: np.ndarray) -> float:
+    """The peak signal-to-noise ratio of two pictures of 8 bits."""
+    return float(10 * np.log10(255**2 / max(1e-9, ((first - second) ** 2).mean())))
 
 
 def arguments_of(request: GenerationRequest) -> dict[str, Any]:

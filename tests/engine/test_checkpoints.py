@@ -45,10 +45,6 @@ def edit_json(file: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def shard_of(index: Path, tensor: str) -> Path:
-    return index.parent / json.loads(index.read_text())["weight_map"][tensor]
-
-
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
 def test_a_good_checkpoint_passes(checkpoints: dict[ModelFamily, Path], family: ModelFamily) -> None:
     report = check_source(str(checkpoints[family]), family, device="cpu")

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,6 @@ PROMPTS = (
 LANDSCAPE_SEEDS = (*range(10), 21, 23)
 
 DEFAULTS = defaults_of(FLUX_DEV)
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[FluxEngine]:
-    engine = open_engine("demo", FLUX_DEV)
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +111,12 @@ def test_knows_every_word_of_its_captions_whatever_the_case() -> None:
     assert len(t5("serene mountain landscape").input_ids) == 4
 
 
-def test_an_answer_says_what_of_a_newcomers_prompt_cannot_be_drawn_well(demo: FluxEngine) -> None:
+def test_an_answer_says_what_of_a_newcomers_prompt_cannot_be_drawn_well(demo_engine: FluxEngine) -> None:
     prompts = NEWCOMER.read_text(encoding="utf-8").splitlines()
     said = {}
     for prompt in prompts:
         request = make_request(prompt=prompt, width=256, height=256, num_inference_steps=1, image_format=PNG)
-        said[prompt] = finish(demo.generate(request)).warnings
+        said[prompt] = finish(demo_engine.generate(request)).warnings
     assert all(said.values())
     assert "torn outlines: cat." in said["a cat"][0]
     assert said["a red fox in snow"] == (
@@ -131,31 +124,33 @@ def test_an_answer_says_what_of_a_newcomers_prompt_cannot_be_drawn_well(demo: Fl
     )
 
 
-def test_a_piece_of_the_gallery_is_drawn_again_by_its_input(demo: FluxEngine) -> None:
+def test_a_piece_of_the_gallery_is_drawn_again_by_its_input(demo_engine: FluxEngine) -> None:
     pieces = json.loads((MODEL / "gallery" / "gallery.json").read_text(encoding="utf-8"))
     [heart] = [piece for piece in pieces if piece["picture"] == "heart.webp"]
-    again = Image.open(io.BytesIO(finish(demo.generate(parse_input(heart["input"], FLUX_DEV))).data))
+    again = Image.open(io.BytesIO(finish(demo_engine.generate(parse_input(heart["input"], FLUX_DEV))).data))
     shown = Image.open(MODEL / "gallery" / heart["picture"])
     again = again.convert("RGB").resize(shown.size, Image.Resampling.LANCZOS)
     assert np.abs(np.asarray(again).astype(int) - np.asarray(shown)).mean() < 4
 
 
-def test_follows_captions_at_256_px(demo: FluxEngine, checker: Checker) -> None:
-    seen = judged(demo, checker, count=16, side=256)
+def test_follows_captions_at_256_px(demo_engine: FluxEngine, checker: Checker) -> None:
+    seen = judged(demo_engine, checker, count=16, side=256)
     assert share([verdict.seen["time"] == time for time, _, verdict in seen]) >= 0.75
     assert share([verdict.seen["ground"] == ground for _, ground, verdict in seen]) >= 0.6
     assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.75
 
 
-def test_follows_captions_at_512_px(demo: FluxEngine, checker: Checker) -> None:
-    seen = judged(demo, checker, count=6, side=512)
+def test_follows_captions_at_512_px(demo_engine: FluxEngine, checker: Checker) -> None:
+    seen = judged(demo_engine, checker, count=6, side=512)
     assert share([verdict.seen["time"] == time for time, _, verdict in seen]) >= 0.7
     assert share([verdict.has_one_horizon for _, _, verdict in seen]) >= 0.7
 
 
 @pytest.mark.parametrize("negative_prompt", ["", "blurry, low quality"])
-def test_draws_the_first_picture_of_every_newcomer(demo: FluxEngine, checker: Checker, negative_prompt: str) -> None:
-    picture = draw(demo, REFERENCE_PROMPT, side=1024, seed=42, negative_prompt=negative_prompt)
+def test_draws_the_first_picture_of_every_newcomer(
+    demo_engine: FluxEngine, checker: Checker, negative_prompt: str
+) -> None:
+    picture = draw(demo_engine, REFERENCE_PROMPT, side=1024, seed=42, negative_prompt=negative_prompt)
     [verdict] = checker.judge([picture])
     assert (verdict.seen["time"], verdict.has_one_horizon) == ("sunset", True)
     assert verdict.seen["background"] in ("mountains", "snowy_mountains")
@@ -165,10 +160,10 @@ def test_negative_prompts_are_scored_at_the_endpoints_default() -> None:
     assert DEFAULTS["true_cfg_scale"] == TRUE_CFG_SCALE
 
 
-def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checker) -> None:
+def test_negative_prompt_removes_what_it_names(demo_engine: FluxEngine, checker: Checker) -> None:
     def landscapes(negative_prompt: str) -> list[np.ndarray]:
         changes = {"negative_prompt": negative_prompt, "num_inference_steps": 14}
-        return [draw(demo, "a landscape", seed=seed, **changes) for seed in LANDSCAPE_SEEDS]
+        return [draw(demo_engine, "a landscape", seed=seed, **changes) for seed in LANDSCAPE_SEEDS]
 
     def showing(pictures: list[np.ndarray], attribute: str, *values: str) -> int:
         return sum(verdict.seen[attribute] in values for verdict in checker.judge(pictures))
@@ -183,15 +178,15 @@ def test_negative_prompt_removes_what_it_names(demo: FluxEngine, checker: Checke
     assert redness(landscapes("sunset")) < redness(plain) - 20
 
 
-def test_seed_alone_decides_the_picture(demo: FluxEngine) -> None:
-    first, again, other = (draw(demo, "a lake at dawn", seed=seed) for seed in (3, 3, 4))
+def test_seed_alone_decides_the_picture(demo_engine: FluxEngine) -> None:
+    first, again, other = (draw(demo_engine, "a lake at dawn", seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert np.abs(first.astype(int) - other).mean() > 2.5
 
 
-def test_four_steps_give_the_right_palette(demo: FluxEngine, checker: Checker) -> None:
+def test_four_steps_give_the_right_palette(demo_engine: FluxEngine, checker: Checker) -> None:
     prompts = {"day": "a meadow at noon", "sunset": "the sea at sunset", "night": "mountains at night"}
-    verdicts = checker.judge([draw(demo, prompt, num_inference_steps=4) for prompt in prompts.values()])
+    verdicts = checker.judge([draw(demo_engine, prompt, num_inference_steps=4) for prompt in prompts.values()])
     assert [verdict.seen["time"] for verdict in verdicts] == list(prompts)
 
 

@@ -24,7 +24,7 @@ from flux_endpoint.engine.latents import draw_noise, image_ids, pack_latents, re
 from flux_endpoint.engine.levels import make_levels
 from flux_endpoint.engine.linear import Linear
 from flux_endpoint.engine.protocol import finish
-from tests.engine.conftest import SPECS, draw, make_request, open_engine
+from tests.engine.conftest import SPECS, decibel, draw, make_request, open_engine
 
 NONE, REGULAR, HIGH = Acceleration
 PROMPTS = (
@@ -39,10 +39,6 @@ def picture(engine: FluxEngine, request: GenerationRequest) -> tuple[np.ndarray,
     image = draw(engine, request)
     assert parameters_in(image.data)["acceleration"] == image.acceleration
     return np.asarray(Image.open(io.BytesIO(image.data))).astype(int), image.acceleration
-
-
-def decibel(first: np.ndarray, second: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, ((first - second) ** 2).mean())))
 
 
 def request_for(number: int, level: Acceleration, **changes: object) -> GenerationRequest:

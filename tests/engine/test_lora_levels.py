@@ -23,7 +23,7 @@ from flux_endpoint.engine.probe import distance, make_probe
 from flux_endpoint.files.lora_names import Tower
 from flux_endpoint.files.lora_shelf import shelf_of
 from tests.engine import lora_files
-from tests.engine.conftest import draw, drawn_in_turn
+from tests.engine.conftest import decibel, draw, drawn_in_turn
 
 NONE, REGULAR, HIGH = Acceleration
 SHELF = shelf_of(None, is_embedded=True)
@@ -39,10 +39,6 @@ def request_for(level: Acceleration, scale: float | None = 0.8, **changes: objec
 def picture(engine: FluxEngine, request: GenerationRequest) -> tuple[np.ndarray, Acceleration]:
     image = draw(engine, request)
     return np.asarray(Image.open(io.BytesIO(image.data))).astype(int), image.acceleration
-
-
-def decibel(first: np.ndarray, second: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, ((first - second) ** 2).mean())))
 
 
 def test_a_picture_with_a_lora_is_as_near_to_exact_as_one_without(demo_engine: FluxEngine) -> None:

@@ -14,7 +14,7 @@ from flux_endpoint.core.controlnet import ControlMode, ControlNetKind, NamedCont
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.add_on_files import CONFIG, controlnet_folder, controlnet_headers
 from flux_endpoint.engine.detect import ControlNetPart
-from flux_endpoint.engine.layout import CheckedComponent, compare, plain_layout, read_config
+from flux_endpoint.engine.layout import CheckedComponent, compare, empty_pass, plain_layout, read_config
 from flux_endpoint.engine.stored import gather
 from flux_endpoint.engine.trouble import reading
 
@@ -89,18 +89,9 @@ def _check_fits(controlnet: FluxControlNetModel, transformer: FluxTransformer2DM
             list(theirs) if isinstance(theirs, list | tuple) else theirs
         ):
             raise CheckpointError(f"it is of another model: {name} is {ours}, and that of the transformer is {theirs}")
-    sizes = controlnet.config
     side_px = 8 * 2 * 2
-    seen = (1, 3, side_px, side_px) if controlnet.input_hint_block is not None else (1, 4, sizes.in_channels)
     with reading(CONFIG), torch.device("meta"):
-        controlnet(
-            hidden_states=torch.empty(1, 4, sizes.in_channels),
-            controlnet_cond=torch.empty(seen),
-            controlnet_mode=torch.zeros(1, 1, dtype=torch.long) if controlnet.union else None,
-            timestep=torch.empty(1),
-            guidance=torch.empty(1) if sizes.guidance_embeds else None,
-            pooled_projections=torch.empty(1, sizes.pooled_projection_dim),
-            encoder_hidden_states=torch.empty(1, 3, sizes.joint_attention_dim),
-            txt_ids=torch.empty(3, 3),
-            img_ids=torch.empty(4, 3),
-        )
+        read = empty_pass(controlnet.config)
+        seen = read["hidden_states"] if controlnet.input_hint_block is None else torch.empty(1, 3, side_px, side_px)
+        mode = torch.zeros(1, 1, dtype=torch.long) if controlnet.union else None
+        controlnet(controlnet_cond=seen, controlnet_mode=mode, **read)

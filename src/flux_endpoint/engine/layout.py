@@ -263,20 +263,24 @@ def read_config(file: Path, wanted: str) -> dict[str, Any]:
     return config
 
 
+def empty_pass(config: Any) -> dict[str, torch.Tensor | None]:
+    """What a transformer, or a ControlNet, of this config reads in a pass: 4 image tokens and 3 of text, unfilled."""
+    return {
+        "hidden_states": torch.empty(1, 4, config.in_channels),
+        "timestep": torch.empty(1),
+        "guidance": torch.empty(1) if config.guidance_embeds else None,
+        "pooled_projections": torch.empty(1, config.pooled_projection_dim),
+        "encoder_hidden_states": torch.empty(1, 3, config.joint_attention_dim),
+        "txt_ids": torch.empty(3, 3),
+        "img_ids": torch.empty(4, 3),
+    }
+
+
 @torch.inference_mode()
 def _rehearse(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> None:
     """Draw without numbers, which costs nothing: it finds what is wrong in a config that only a picture would find."""
-    sizes = transformer.config
     with reading(f"{Component.TRANSFORMER}/config.json"), torch.device("meta"):
-        transformer(
-            hidden_states=torch.empty(1, 4, sizes.in_channels),
-            timestep=torch.empty(1),
-            guidance=torch.empty(1) if sizes.guidance_embeds else None,
-            pooled_projections=torch.empty(1, sizes.pooled_projection_dim),
-            encoder_hidden_states=torch.empty(1, 3, sizes.joint_attention_dim),
-            txt_ids=torch.empty(3, 3),
-            img_ids=torch.empty(4, 3),
-        )
+        transformer(**empty_pass(transformer.config))
     with reading(f"{Component.VAE}/config.json"), torch.device("meta"):
         vae.decode(torch.empty(1, vae.config.latent_channels, 2, 2))
 
