@@ -20,32 +20,14 @@ from tests.unit.test_lora_shelf import PAIR, write
 
 pytestmark = pytest.mark.usefixtures("empty_place")
 
-COMMANDS = [
-    [],
-    ["serve"],
-    ["worker"],
-    ["generate"],
-    ["finish"],
-    ["keys"],
-    ["keys", "create"],
-    ["keys", "list"],
-    ["keys", "update"],
-    ["keys", "revoke"],
-    ["usage"],
-    ["verify"],
-    ["webhooks"],
-    ["webhooks", "list"],
-    ["webhooks", "replay"],
-    ["webhooks", "secret"],
-    ["models"],
-    ["models", "list"],
-    ["models", "check"],
-    ["db"],
-    ["db", "upgrade"],
-]
+
+def commands_below(command, names=()):
+    """The names of a command and of all below it."""
+    below = getattr(command, "commands", {})
+    return [[*names], *(found for name in below for found in commands_below(below[name], (*names, name)))]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", commands_below(typer.main.get_command(app)), ids=" ".join)
 def test_every_command_has_a_help(run, command):
     code, out, err = run(*command, "--help")
     assert (code, err) == (0, "")
