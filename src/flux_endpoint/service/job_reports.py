@@ -72,7 +72,7 @@ class JobReports:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
             worker_id: who reports.
             job_id: the claimed job.
-            token: see `JobStore.finish`.
+            token: see `ClaimStore.finish`.
             files: all of them, in order.
             said: of the pictures, for the client.
 
@@ -99,7 +99,7 @@ class JobReports:
             endpoint_ids: endpoints the worker serves; the job is of one of them.
             worker_id: who reports.
             job_id: the claimed job.
-            token: see `JobStore.finish`.
+            token: see `ClaimStore.finish`.
             outcome: as the worker sees it; whether what it returned is a result, the endpoint says.
 
         Raises:
