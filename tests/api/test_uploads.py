@@ -177,6 +177,26 @@ async def test_handed_in_twice_it_is_uploaded_once(gateway: Gateway, worker: Han
     assert await charged(gateway) == [job_id]
 
 
+async def test_who_carries_nothing_asks_for_no_stops(
+    gateway: Gateway, worker: HandWorker, silent: SilentSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    store = gateway.stores.claims
+    wait_for_stops = store.wait_for_stops
+
+    async def counted(worker_id: str, timeout_s: float) -> list[str]:
+        asked.append(worker_id)
+        return await wait_for_stops(worker_id, timeout_s)
+
+    monkeypatch.setattr(store, "wait_for_stops", counted)
+    async with carrying(gateway):
+        await submit(gateway)
+        assert asked == []
+        await hand_in(worker)
+        await silent.wait_for(1)
+        assert len(asked) == 1
+
+
 @pytest.mark.parametrize("end", ["CANCELLED", "TIMED_OUT", "GONE"])
 async def test_an_upload_ends_with_its_job(
     gateway: Gateway, worker: HandWorker, silent: SilentSender, end: str

@@ -77,6 +77,8 @@ class Uploads:
         self._slots = Slots(_MAX_AT_ONCE)
         self._uploads: dict[str, _Upload] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Set while there is any upload: nobody else has to be told to stop.
+        self._has_any = asyncio.Event()
         self._is_closing = False
 
     async def take(
@@ -110,6 +112,7 @@ class Uploads:
             await self._end(held, Failed(f"{_bucket_of(held).field}: {reason}"))
             return
         self._uploads[held.id] = upload
+        self._has_any.set()
         task = self._tasks[held.id] = asyncio.create_task(self._carry(upload))
         task.add_done_callback(lambda _: self._forget(held.id, task))
 
@@ -174,6 +177,8 @@ class Uploads:
         # The job may have been drawn again and be here a second time.
         if self._tasks.get(job_id) is task:
             del self._tasks[job_id], self._uploads[job_id]
+        if not self._uploads:
+            self._has_any.clear()
 
     def _cancel(self, job_id: str) -> None:
         if (task := self._tasks.get(job_id)) is not None:
@@ -189,6 +194,7 @@ class Uploads:
 
     async def _listen_for_stops(self) -> None:
         while True:
+            await self._has_any.wait()
             with _logged("uploads cannot be told to stop"):
                 for job_id in await self._store.wait_for_stops(self._holder, _LONGEST_WAIT_S):
                     self._cancel(job_id)
