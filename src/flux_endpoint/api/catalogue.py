@@ -7,7 +7,8 @@ from starlette.responses import Response
 from flux_endpoint.api import embedded, schemas
 from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject, Route
+from flux_endpoint.api.operations import Call, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.pricing import PriceUnit

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from flux_endpoint import __version__
 from flux_endpoint.api import schemas
-from flux_endpoint.api.operations import Body, JsonObject, Route
+from flux_endpoint.api.operations import Body, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 
 _DESCRIPTION: Final = (

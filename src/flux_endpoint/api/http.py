@@ -1,14 +1,16 @@
-"""What the routes share: reading bodies and keys, answering JSON, noticing that a client has left."""
+"""What the routes share: reading keys, queries and packed bodies, answering JSON, noticing that a client has left."""
 
 import asyncio
 import base64
 import zlib
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, overload
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from flux_endpoint.api.schemas import JsonObject, query_parameter
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.raw_json import write_json
 
@@ -16,6 +18,8 @@ Result = TypeVar("Result")
 
 # Where a request keeps whether its body has been read to the end; missing while nobody has read from it.
 BODY_IS_OVER: Final = "flux_endpoint.body_is_over"
+# Of a number in a query; the limits themselves are far below.
+_MAX_DIGITS: Final = 12
 
 
 class ClientLeft(Exception):
@@ -67,6 +71,65 @@ def _password_in(credentials: str) -> str:
     except ValueError:
         return ""
     return text.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """A query parameter that is a whole number; both limits included."""
+
+    name: str
+    minimum: int
+    maximum: int
+    description: str
+
+    @overload
+    def read(self, request: Request, default: int) -> int: ...
+    @overload
+    def read(self, request: Request) -> int | None: ...
+    def read(self, request: Request, default: int | None = None) -> int | None:
+        """The value a request has; `default` when it has none.
+
+        Raises:
+            InvalidRequest: it is no such number; the text names the parameter and its limits.
+        """
+        text = request.query_params.get(self.name)
+        if text is None:
+            return default
+        is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+        if not is_number or not self.minimum <= int(text) <= self.maximum:
+            # The real service's words for `wait`.
+            raise InvalidRequest(f"{self.name} is invalid; must be between {self.minimum} and {self.maximum}")
+        return int(text)
+
+    def parameter(self, default: int | None = None) -> JsonObject:
+        """Its entry in the OpenAPI document."""
+        schema: JsonObject = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        if default is not None:
+            schema["default"] = default
+        return query_parameter(self.name, schema, self.description)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A query parameter that is `true` or `false`; absent is false."""
+
+    name: str
+    description: str
+
+    def read(self, request: Request) -> bool:
+        """The value a request has.
+
+        Raises:
+            InvalidRequest: it is neither.
+        """
+        text = request.query_params.get(self.name, "false")
+        if text not in ("true", "false"):
+            raise InvalidRequest(f"{self.name} is invalid; must be true or false")
+        return text == "true"
+
+    def parameter(self) -> JsonObject:
+        """Its entry in the OpenAPI document."""
+        return query_parameter(self.name, {"type": "boolean", "default": False}, self.description)
 
 
 class Gunzip:

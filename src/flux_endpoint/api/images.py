@@ -7,7 +7,8 @@ from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import Everybody
-from flux_endpoint.api.operations import Call, JsonObject, Route
+from flux_endpoint.api.operations import Call, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 
 _KEY_HEADERS: Final = ("authorization", "x-key", "cookie")

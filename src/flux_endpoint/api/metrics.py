@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from flux_endpoint import __version__
 from flux_endpoint.api.admission import KeyHolders
-from flux_endpoint.api.operations import Call, JsonObject, Route
-from flux_endpoint.api.parameters import ERRORS
+from flux_endpoint.api.operations import Call, Route
+from flux_endpoint.api.schemas import ERRORS, JsonObject
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.activity import DURATION_BOUNDS_MS
 from flux_endpoint.core.errors import Forbidden

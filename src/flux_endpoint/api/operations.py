@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flux_endpoint.api.http import BODY_IS_OVER, ClientLeft, Gunzip, error_object, is_strict
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest, UnsupportedEncoding
 
-JsonObject = dict[str, Any]
 # Takes the call, what admission found out, and the parts of the path that are left.
 Handler = Callable[..., Awaitable[Response]]
 # Of one path by method: what is asked for most is found with two look-ups.

@@ -7,7 +7,8 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject, Route
+from flux_endpoint.api.operations import Call, Route
+from flux_endpoint.api.schemas import JsonObject
 
 _SCHEMA: Final[JsonObject] = {
     "type": "object",

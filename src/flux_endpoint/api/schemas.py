@@ -12,6 +12,13 @@ ERROR_SCHEMA: Final[JsonObject] = {
     "properties": {"error": {"type": "string"}},
     "required": ["error"],
 }
+IDEMPOTENCY_PARAMETER: Final[JsonObject] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "For 24 hours the same key and body get the same job; with another body, 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
 
 
 def json_response(description: str, schema: JsonObject) -> dict[str, Any]:
@@ -30,3 +37,18 @@ def too_many_response() -> dict[str, Any]:
     seconds = {"description": "Whole seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
     response = json_response("A rate limit is reached; nothing was done.", ERROR_SCHEMA)
     return response | {"headers": {"Retry-After": seconds}}
+
+
+def query_parameter(name: str, schema: JsonObject, description: str) -> JsonObject:
+    """One entry of an OpenAPI `parameters` list: a query that the route checks by hand."""
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+# Of operations that want an API key.
+ERRORS: Final[dict[int | str, JsonObject]] = {
+    401: json_response("The API key is missing, unknown or revoked.", ERROR_SCHEMA),
+    403: json_response("The API key does not open this operation or endpoint.", ERROR_SCHEMA),
+    404: json_response("No such endpoint or job.", ERROR_SCHEMA),
+    429: too_many_response(),
+    503: json_response("The database did not answer.", ERROR_SCHEMA),
+}

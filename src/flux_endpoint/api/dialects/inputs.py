@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from flux_endpoint.api.operations import JsonObject
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flux_endpoint.api.operations import JsonObject, Route
+from flux_endpoint.api.operations import Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.job import Job
 

@@ -12,7 +12,7 @@ from flux_endpoint.api.dialects.openai.dialect import OPENAI
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.replicate.dialect import REPLICATE
 from flux_endpoint.api.dialects.runpod.dialect import RUNPOD
-from flux_endpoint.api.operations import JsonObject
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import SettingsError
 from flux_endpoint.core.job import Job

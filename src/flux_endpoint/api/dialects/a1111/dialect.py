@@ -8,8 +8,8 @@ from flux_endpoint.api.dialects.a1111.requests import DEFAULT_SIDE, MODEL_OPTION
 from flux_endpoint.api.dialects.a1111.words import DIALECT, error_body
 from flux_endpoint.api.dialects.inputs import ANY_SIDE, PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
-from flux_endpoint.api.schemas import json_response
+from flux_endpoint.api.operations import Body, Handler, Route
+from flux_endpoint.api.schemas import JsonObject, json_response
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.inputs import or_null
 

@@ -13,7 +13,8 @@ from flux_endpoint.api.dialects.a1111.words import DIALECT
 from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.infotext import SAMPLER, infotext

@@ -18,9 +18,8 @@ from flux_endpoint.api.dialects.inputs import (
 from flux_endpoint.api.dialects.models import endpoint_of, job_of
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Body, Call, JsonObject, Route
-from flux_endpoint.api.parameters import query_parameter
-from flux_endpoint.api.schemas import json_response
+from flux_endpoint.api.operations import Body, Call, Route
+from flux_endpoint.api.schemas import JsonObject, json_response, query_parameter
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest, UnknownJob
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, JPEG

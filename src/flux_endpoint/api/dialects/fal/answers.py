@@ -11,7 +11,8 @@ from flux_endpoint.api.dialects.drawing import bytes_of, link_to, problem_of
 from flux_endpoint.api.dialects.fal.words import ERROR_TYPE, told
 from flux_endpoint.api.dialects.models import model_name
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.job import Job, JobStatus

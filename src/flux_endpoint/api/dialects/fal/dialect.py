@@ -10,9 +10,8 @@ from flux_endpoint.api.dialects.fal.requests import DEFAULT_FORMAT, DEFAULT_SIZE
 from flux_endpoint.api.dialects.fal.words import DIALECT, REQUEST_ID, error_body
 from flux_endpoint.api.dialects.inputs import ANY_SIDE, PICTURES_LIMIT_BYTES, inputs_schema, prompt_schema
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
-from flux_endpoint.api.parameters import query_parameter
-from flux_endpoint.api.schemas import json_response
+from flux_endpoint.api.operations import Body, Handler, Route
+from flux_endpoint.api.schemas import JsonObject, json_response, query_parameter
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.inputs import or_null

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from flux_endpoint.api.operations import JsonObject
+from flux_endpoint.api.schemas import JsonObject
 
 DIALECT: Final = "fal"
 # In every answer that is about a request; clients show it, and take a 503 with it for ours and not a proxy's.

@@ -18,9 +18,8 @@ from flux_endpoint.api.dialects.inputs import (
 )
 from flux_endpoint.api.dialects.models import endpoint_of
 from flux_endpoint.api.dialects.protocol import Dialect
-from flux_endpoint.api.operations import Body, Call, JsonObject, Route
-from flux_endpoint.api.parameters import ERRORS
-from flux_endpoint.api.schemas import ERROR_SCHEMA, json_response
+from flux_endpoint.api.operations import Body, Call, Route
+from flux_endpoint.api.schemas import ERROR_SCHEMA, ERRORS, JsonObject, json_response
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
 from flux_endpoint.core.image_formats import IMAGE_FORMATS, PNG, ImageFormat

@@ -11,7 +11,8 @@ import anyio
 from flux_endpoint.api.dialects.inputs import inputs_in, submission_of
 from flux_endpoint.api.dialects.models import endpoint_of, job_of, new_job_id
 from flux_endpoint.api.dialects.runpod.submissions import fingerprint
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.errors import Conflict, InvalidParameter, ResultErased
 from flux_endpoint.core.image_formats import JPEG

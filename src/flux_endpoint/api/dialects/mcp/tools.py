@@ -11,7 +11,8 @@ from flux_endpoint.api.dialects.drawing import bytes_of, link_to, problem_of
 from flux_endpoint.api.dialects.inputs import ANY_SIDE
 from flux_endpoint.api.dialects.mcp import pictures
 from flux_endpoint.api.dialects.models import model_name, picture_models
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.catalog import FLUX_DEV
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter

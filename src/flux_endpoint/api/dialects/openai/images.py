@@ -16,7 +16,8 @@ from flux_endpoint.api.dialects.openai.requests import ImagesRequest, read_reque
 from flux_endpoint.api.dialects.openai.words import DIALECT, error_body
 from flux_endpoint.api.errors import http_status_of
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import FluxEndpointError, NotFound
 from flux_endpoint.core.job import Job, JobStatus

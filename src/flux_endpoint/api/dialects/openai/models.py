@@ -4,7 +4,8 @@ from starlette.responses import Response
 
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.endpoint import EndpointSpec
 

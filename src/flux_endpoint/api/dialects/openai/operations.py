@@ -13,8 +13,8 @@ from flux_endpoint.api.dialects.openai.requests import (
     RESPONSE_FORMATS,
 )
 from flux_endpoint.api.dialects.openai.words import ERROR_SCHEMA, error_body
-from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
-from flux_endpoint.api.schemas import json_response
+from flux_endpoint.api.operations import Body, Handler, Route
+from flux_endpoint.api.schemas import JsonObject, json_response
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
 from flux_endpoint.core.inputs import or_null

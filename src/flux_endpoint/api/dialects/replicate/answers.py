@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from flux_endpoint.api.dialects.drawing import bytes_of, link_to, problem_of
 from flux_endpoint.api.dialects.models import model_name
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.image_formats import IMAGE_FORMATS

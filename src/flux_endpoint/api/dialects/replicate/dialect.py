@@ -7,8 +7,8 @@ from flux_endpoint.api.dialects.inputs import PICTURES_LIMIT_BYTES, inputs_schem
 from flux_endpoint.api.dialects.protocol import Dialect
 from flux_endpoint.api.dialects.replicate import predictions
 from flux_endpoint.api.dialects.replicate.answers import body_with_links, error_body
-from flux_endpoint.api.operations import Access, Body, Handler, JsonObject, Route
-from flux_endpoint.api.schemas import json_response
+from flux_endpoint.api.operations import Access, Body, Handler, Route
+from flux_endpoint.api.schemas import JsonObject, json_response
 from flux_endpoint.core.account import Operation
 
 _STATUSES: Final = {400: 422}

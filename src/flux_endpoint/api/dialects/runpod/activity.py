@@ -8,8 +8,8 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod.requests import REQUEST_SCHEMA, STATUS_PARAMETER, request_line, statuses_in
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.api.parameters import ERRORS, query_parameter
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.activity import Percentiles
 from flux_endpoint.core.errors import InvalidRequest
@@ -103,17 +103,17 @@ _SCHEMA: Final = schemas.object_schema(
     "delayTime",
     "coldStartTime",
 )
-ANSWERS: Final = ERRORS | {
+ANSWERS: Final = schemas.ERRORS | {
     200: schemas.json_response("The figures.", _SCHEMA),
     400: schemas.json_response("The range is none of those.", schemas.ERROR_SCHEMA),
 }
 PARAMETERS: Final = (
-    query_parameter(
+    schemas.query_parameter(
         "range",
         {"type": "string", "enum": list(ActivityRange), "default": ActivityRange.DAY.value},
         "How far back, in whole buckets: 60 of a minute, 48 of half an hour, 56 of three hours or 30 of a day.",
     ),
-    query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
+    schemas.query_parameter("endpoint", _STRING, "Only this endpoint; without it, all that the key opens."),
     STATUS_PARAMETER | {"description": "Of `jobs`, only those in these states, joined by commas."},
 )
 

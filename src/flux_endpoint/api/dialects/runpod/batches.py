@@ -11,9 +11,9 @@ from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod import answers, job_schemas
 from flux_endpoint.api.dialects.runpod.jobs import DIALECT
 from flux_endpoint.api.dialects.runpod.submissions import read_requests, read_webhook
-from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.api.parameters import ERRORS, WholeNumber
+from flux_endpoint.api.http import WholeNumber, json_reply
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.batch import MAX_BATCH_REQUESTS, MAX_NAME_CHARS, Batch, BatchRequest, BatchStatus
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidParameter, InvalidRequest
@@ -104,7 +104,7 @@ def replies(schema: JsonObject, others: dict[int, str] | None = None) -> dict[in
         404: "No such endpoint, batch or request.",
     }
     errors = {code: schemas.json_response(text, schemas.ERROR_SCHEMA) for code, text in (told | (others or {})).items()}
-    return ERRORS | errors | {200: schemas.json_response("Done.", schema)}
+    return schemas.ERRORS | errors | {200: schemas.json_response("Done.", schema)}
 
 
 NO_DRAFT: Final = "The batch is no DRAFT any more."

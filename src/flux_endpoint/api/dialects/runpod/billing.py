@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidQuery
 from flux_endpoint.core.periods import Period

@@ -9,7 +9,6 @@ from flux_endpoint.api.dialects.runpod import job_schemas
 from flux_endpoint.api.dialects.runpod.jobs import receipt_of, submission_in
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
-from flux_endpoint.api.parameters import ERRORS
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.prompt_tokens import PromptTokens
@@ -41,7 +40,7 @@ _SCHEMA: Final[dict[str, Any]] = {
     },
     "required": ["cost", "jobsAhead", "workers"],
 }
-ANSWERS: Final = ERRORS | {
+ANSWERS: Final = schemas.ERRORS | {
     200: schemas.json_response("What to expect.", _SCHEMA),
     400: schemas.json_response("The input is wrong: the error names the field and its limit.", schemas.ERROR_SCHEMA),
 }

@@ -8,8 +8,8 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from flux_endpoint.api.dialects.runpod import answers, job_schemas
-from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.api.parameters import ERRORS
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import ERRORS, JsonObject
 from flux_endpoint.api.services import Services
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import StoreUnavailable, UnknownJob

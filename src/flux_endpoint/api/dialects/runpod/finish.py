@@ -10,8 +10,8 @@ from flux_endpoint.api.dialects.runpod import answers, job_schemas
 from flux_endpoint.api.dialects.runpod.jobs import receipt_of
 from flux_endpoint.api.dialects.runpod.submissions import PICTURE, read_finish
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Body, Call, JsonObject, Route
-from flux_endpoint.api.parameters import ERRORS, IDEMPOTENCY_PARAMETER
+from flux_endpoint.api.operations import Body, Call, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import Operation
 from flux_endpoint.core.inputs import or_null
 from flux_endpoint.core.submission import Submission
@@ -23,7 +23,7 @@ _SCHEMA: Final[JsonObject] = {
     "properties": {"picture": or_null(PICTURE.schema("Which of the draft's pictures, 1 for the first."))}
     | job_schemas.ENVELOPE,
 }
-_ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
+_ANSWERS: Final[dict[int | str, JsonObject]] = schemas.ERRORS | {
     200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA),
     400: schemas.json_response("A field of the body is wrong, and the error names it.", schemas.ERROR_SCHEMA),
     402: schemas.json_response(
@@ -76,7 +76,7 @@ ROUTE: Final = Route(
     handler=finish,
     summary="Finish a draft",
     tag="jobs",
-    parameters=(IDEMPOTENCY_PARAMETER,),
+    parameters=(schemas.IDEMPOTENCY_PARAMETER,),
     body=Body(_LIMIT_BYTES, _SCHEMA, {}),
     answers=_ANSWERS,
 )

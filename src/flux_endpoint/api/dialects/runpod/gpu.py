@@ -7,8 +7,8 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject, Route
-from flux_endpoint.api.parameters import ERRORS
+from flux_endpoint.api.operations import Call, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey, Operation
 
 _SCHEMA: Final[JsonObject] = {
@@ -38,5 +38,5 @@ ROUTE: Final = Route(
     handler=release,
     summary="Give the GPU back until the next job",
     tag="usage",
-    answers=ERRORS | {200: schemas.json_response("Who is asked.", _SCHEMA)},
+    answers=schemas.ERRORS | {200: schemas.json_response("Who is asked.", _SCHEMA)},
 )

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import Everybody
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Body, Call, JsonObject, Route
+from flux_endpoint.api.operations import Body, Call, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.pricing import PriceUnit

@@ -5,9 +5,9 @@ from typing import Final
 from starlette.responses import Response
 
 from flux_endpoint.api import schemas
-from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.api.parameters import ERRORS, Flag
+from flux_endpoint.api.http import Flag, json_reply
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.job import JobCounts
 from flux_endpoint.service.endpoint import Endpoint
 from flux_endpoint.service.known_worker import Condition
@@ -44,7 +44,7 @@ _SCHEMA: Final[JsonObject] = {
     },
     "required": ["jobs", "workers"],
 }
-ANSWERS: Final = ERRORS | {
+ANSWERS: Final = schemas.ERRORS | {
     200: schemas.json_response("Counts.", _SCHEMA),
     400: schemas.json_response("`details` is neither true nor false.", schemas.ERROR_SCHEMA),
 }

@@ -8,18 +8,23 @@ from starlette.responses import Response
 from flux_endpoint.api.admission import REPEAT_HEADER
 from flux_endpoint.api.dialects.runpod import answers
 from flux_endpoint.api.dialects.runpod.submissions import read_submission
-from flux_endpoint.api.http import json_reply, unless_client_leaves
+from flux_endpoint.api.http import WholeNumber, json_reply, unless_client_leaves
 from flux_endpoint.api.operations import Call
-from flux_endpoint.api.parameters import POSITION, TTL_MS, WAIT_MS
 from flux_endpoint.core.errors import InvalidRequest
-from flux_endpoint.core.job import Job
+from flux_endpoint.core.job import READ_TTL_MS, Job
 from flux_endpoint.core.submission import Receipt, Submission
 from flux_endpoint.service.endpoint import Endpoint, check_idempotency_key
 
 DIALECT: Final = "runpod"
 # Ids end in a cluster.
 _CLUSTER_SUFFIX: Final = "u1"
-# Contract section 1.2: how long /runsync holds.
+# Contract section 1.2.
+WAIT_MS: Final = WholeNumber("wait", 1_000, 300_000, "How long the call is held at most, milliseconds.")
+TTL_MS: Final = WholeNumber("ttl", *READ_TTL_MS, "Let the job vanish this many milliseconds from now.")
+POSITION: Final = WholeNumber(
+    "position", 0, 10**12 - 1, "Only what came after it: 0, and then the `position` of the answer before."
+)
+# How long /runsync holds by default.
 WAIT_MS_DEFAULT: Final = 90_000
 # Shorter than the 10 s after which Runpod's Python client gives up reading.
 STREAM_WAIT_MS_DEFAULT: Final = 8_000

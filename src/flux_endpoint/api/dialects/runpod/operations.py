@@ -20,8 +20,8 @@ from flux_endpoint.api.dialects.runpod import (
     serverless,
     workers,
 )
-from flux_endpoint.api.operations import Body, Handler, JsonObject, Route
-from flux_endpoint.api.parameters import ERRORS, IDEMPOTENCY_PARAMETER, POSITION, TTL_MS, WAIT_MS
+from flux_endpoint.api.operations import Body, Handler, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import Operation
 
 _Answers = dict[int | str, JsonObject]
@@ -38,7 +38,7 @@ _CHUNK_BODY: Final = Body(2**20, {})
 _BUDGET: Final = schemas.json_response(
     "The job is beyond the API key's monthly budget; it was not queued.", schemas.ERROR_SCHEMA
 )
-_SUBMIT_ANSWERS: Final[_Answers] = ERRORS | {
+_SUBMIT_ANSWERS: Final[_Answers] = schemas.ERRORS | {
     200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA),
     400: schemas.json_response(
         "The input is wrong: a FAILED job whose error names the field and its limit.",
@@ -51,7 +51,7 @@ _SUBMIT_ANSWERS: Final[_Answers] = ERRORS | {
         job_schemas.JOB_SCHEMA,
     ),
 }
-_JOB_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA)}
+_JOB_ANSWERS: Final[_Answers] = schemas.ERRORS | {200: schemas.json_response("The job.", job_schemas.JOB_SCHEMA)}
 _BAD_QUERY: Final[_Answers] = {
     400: schemas.json_response("A number in the query is out of range.", schemas.ERROR_SCHEMA)
 }
@@ -60,9 +60,9 @@ _RETRY_ANSWERS: Final[_Answers] = _JOB_ANSWERS | {
     402: _BUDGET,
     409: schemas.json_response("The job is in a state that cannot be retried.", schemas.ERROR_SCHEMA),
 }
-_PURGE_ANSWERS: Final[_Answers] = ERRORS | {200: schemas.json_response("How many.", job_schemas.PURGE_SCHEMA)}
+_PURGE_ANSWERS: Final[_Answers] = schemas.ERRORS | {200: schemas.json_response("How many.", job_schemas.PURGE_SCHEMA)}
 _STREAM_ANSWERS: Final[_Answers] = (
-    ERRORS | _BAD_QUERY | {200: schemas.json_response("The news.", job_schemas.STREAM_SCHEMA)}
+    schemas.ERRORS | _BAD_QUERY | {200: schemas.json_response("The news.", job_schemas.STREAM_SCHEMA)}
 )
 
 _FOLLOW_UPS: Final = tuple(f"runpod_{name}" for name in ("status", "status_sync", "stream", "cancel", "retry"))
@@ -157,7 +157,7 @@ _JOB_ROUTES: Final = (
         jobs.runsync,
         "Make a picture and wait",
         access=KeyHolders(Operation.RUNSYNC, may_repeat=True),
-        parameters=(WAIT_MS.parameter(jobs.WAIT_MS_DEFAULT), IDEMPOTENCY_PARAMETER),
+        parameters=(jobs.WAIT_MS.parameter(jobs.WAIT_MS_DEFAULT), schemas.IDEMPOTENCY_PARAMETER),
         body=_RUNSYNC_BODY,
         answers=_SUBMIT_ANSWERS,
         follow_ups=_FOLLOW_UPS,
@@ -170,7 +170,7 @@ _JOB_ROUTES: Final = (
         jobs.run,
         "Queue a picture",
         access=KeyHolders(Operation.RUN, may_repeat=True),
-        parameters=(IDEMPOTENCY_PARAMETER,),
+        parameters=(schemas.IDEMPOTENCY_PARAMETER,),
         body=_RUN_BODY,
         answers=_SUBMIT_ANSWERS,
         follow_ups=_FOLLOW_UPS,
@@ -182,7 +182,7 @@ _JOB_ROUTES: Final = (
         Operation.STATUS,
         jobs.status,
         "Read a job",
-        parameters=(TTL_MS.parameter(),),
+        parameters=(jobs.TTL_MS.parameter(),),
         answers=_READ_ANSWERS,
     ),
     _of_jobs(
@@ -192,7 +192,7 @@ _JOB_ROUTES: Final = (
         Operation.STATUS,
         jobs.status_sync,
         "Wait for a job",
-        parameters=(WAIT_MS.parameter(jobs.WAIT_MS_DEFAULT),),
+        parameters=(jobs.WAIT_MS.parameter(jobs.WAIT_MS_DEFAULT),),
         answers=_READ_ANSWERS,
     ),
     _of_jobs(
@@ -202,7 +202,7 @@ _JOB_ROUTES: Final = (
         Operation.STATUS,
         jobs.stream,
         "Follow a job",
-        parameters=(WAIT_MS.parameter(jobs.STREAM_WAIT_MS_DEFAULT), POSITION.parameter()),
+        parameters=(jobs.WAIT_MS.parameter(jobs.STREAM_WAIT_MS_DEFAULT), jobs.POSITION.parameter()),
         answers=_STREAM_ANSWERS,
     ),
     _of_jobs(
@@ -268,7 +268,7 @@ _JOB_ROUTES: Final = (
         Operation.ESTIMATE,
         estimate.estimate,
         "Estimate cost and time",
-        parameters=(IDEMPOTENCY_PARAMETER,),
+        parameters=(schemas.IDEMPOTENCY_PARAMETER,),
         body=_RUN_BODY,
         answers=estimate.ANSWERS,
     ),

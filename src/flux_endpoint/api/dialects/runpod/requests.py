@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from flux_endpoint.api import schemas
 from flux_endpoint.api.dialects.runpod import answers
-from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, JsonObject
-from flux_endpoint.api.parameters import ERRORS, WholeNumber, query_parameter
+from flux_endpoint.api.http import WholeNumber, json_reply
+from flux_endpoint.api.operations import Call
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.errors import InvalidRequest
 from flux_endpoint.core.job import Cursor, Job, JobStatus
 from flux_endpoint.service.endpoint import Endpoint
@@ -49,12 +49,12 @@ _PAGE_SCHEMA: JsonObject = {
         "nextCursor": {"type": "string", "description": "`cursor` of the next page; absent on the last."},
     },
 }
-ANSWERS: Final[dict[int | str, JsonObject]] = ERRORS | {
+ANSWERS: Final[dict[int | str, JsonObject]] = schemas.ERRORS | {
     200: schemas.json_response("The newest jobs.", _PAGE_SCHEMA),
     400: schemas.json_response("A query parameter is wrong.", schemas.ERROR_SCHEMA),
 }
 _ANY: Final = "|".join(status.value for status in JobStatus)
-STATUS_PARAMETER: Final = query_parameter(
+STATUS_PARAMETER: Final = schemas.query_parameter(
     "status",
     {"type": "string", "pattern": f"^({_ANY})(,({_ANY}))*$", "example": "FAILED,TIMED_OUT"},
     "Only jobs in these states, joined by commas.",
@@ -62,7 +62,7 @@ STATUS_PARAMETER: Final = query_parameter(
 PARAMETERS: Final = (
     STATUS_PARAMETER,
     _LIMIT.parameter(_DEFAULT_LIMIT),
-    query_parameter(
+    schemas.query_parameter(
         "cursor",
         {"type": "string", "pattern": f"^{_CURSOR.pattern}$"},
         "`nextCursor` of the page before; without it, the newest jobs.",

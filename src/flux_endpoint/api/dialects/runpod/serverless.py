@@ -13,7 +13,8 @@ from flux_endpoint.api import schemas
 from flux_endpoint.api.admission import KeyHolders
 from flux_endpoint.api.dialects.runpod import billing
 from flux_endpoint.api.http import json_reply
-from flux_endpoint.api.operations import Call, Handler, JsonObject, Route
+from flux_endpoint.api.operations import Call, Handler, Route
+from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.job import Policy
