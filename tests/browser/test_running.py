@@ -108,8 +108,12 @@ def test_escape_cancels(page: Page) -> None:
     expect(page.locator("#cancel")).to_be_visible()
     badge(page, "busy")
     expect(page.locator("#badge-text")).to_have_text(re.compile("queue|Running|Step"))
+    page.route("**/cancel/*", lambda route: route.abort(), times=1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#form-error")).to_have_text("The server does not answer. Is it running?")
     page.keyboard.press("Escape")
     expect(page.locator("#badge-text")).to_have_text("Cancelled")
+    expect(page.locator("#form-error")).to_be_empty()
     expect(page.locator(".frame .words")).to_have_text("Cancelled. Nothing was charged.")
     expect(page.locator("#cancel")).to_be_hidden()
 

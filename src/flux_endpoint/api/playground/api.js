@@ -17,6 +17,7 @@ export class ApiError extends Error {
 }
 
 async function request(path, { method = "GET", headers: more = {}, body, signal, withKey = true } = {}) {
+  if (withKey && !key.get() && !more.Authorization) throw new ApiError(401, "You are not signed in.");
   const headers = withKey ? { Authorization: `Bearer ${key.get()}`, ...more } : { ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let reply;

@@ -43,7 +43,7 @@ class Playground {
       showAll: (runs) => this.show(runs),
       compare: (run) => this.compare(run),
       copyLink: (run, button) => copyFrom(button, this.address.linkTo(run.record)),
-      finish: (run) => this.runs.finish(run).then((rest) => this.look([rest]), ({ message }) => this.complain(message)),
+      finish: (run) => this.finish(run),
       source: (run) => this.startFrom(run),
       favourite: (run) => this.favour(run),
       remove: (run) => this.remove(run),
@@ -67,7 +67,7 @@ class Playground {
     this.runs.addEventListener("progress", () => this.showState());
     this.runs.addEventListener("change", ({ detail }) => this.runChanged(detail));
     this.runs.addEventListener("split", ({ detail }) => detail.includes(this.stage.runs[0]) && this.show(detail));
-    this.stage.addEventListener("gone", ({ detail }) => this.expired(detail.record));
+    this.stage.addEventListener("gone", ({ detail }) => this.runs.expire(detail.record));
     this.#listen();
   }
 
@@ -127,7 +127,7 @@ class Playground {
     this.welcome();
     this.runs.resume();
     this.showAgain(shown);
-    this.completeEarlier();
+    this.runs.addThumbnails();
     byId("prompt").focus({ preventScroll: true });
   }
 
@@ -216,6 +216,11 @@ class Playground {
     this.rememberShown();
   }
 
+  async finish(run) {
+    this.complain("");
+    await this.runs.finish(run).then((rest) => this.look([rest]), (error) => this.refused(error, () => this.finish(run)));
+  }
+
   openSheet() {
     if (!key.get()) return this.signIn.open("", () => this.openSheet());
     const { num_images: _, ...input } = this.form.input;
@@ -234,8 +239,14 @@ class Playground {
   }
 
   async cancel() {
-    await this.runs.cancel(this.busy).catch(({ message }) => this.complain(message));
+    this.complain("");
+    await this.runs.cancel(this.busy).catch((error) => this.refused(error, () => this.cancel()));
     this.showState();
+  }
+
+  refused({ status, message }, again) {
+    if (status === 401) this.signIn.open(message, again);
+    else this.complain(message);
   }
 
   complain(words) {
@@ -355,12 +366,6 @@ class Playground {
     byId("thumbnails").querySelector("button:not(:disabled)")?.focus();
   }
 
-  expired(record) {
-    const picture = pictureOf(record);
-    if (record.isExpired || !picture || !api.isOwnPicture(picture)) return;
-    this.earlier.save(Object.assign(record, { isExpired: true }));
-  }
-
   // The next picture starts from one that was drawn.
   async startFrom({ record }) {
     try {
@@ -374,13 +379,6 @@ class Playground {
   favour({ record }) {
     this.earlier.save(Object.assign(record, { isFavourite: !record.isFavourite }));
     this.stage.update();
-  }
-
-  // A page that was left too early has made no thumbnail.
-  async completeEarlier() {
-    for (const record of [...this.earlier.records]) {
-      if (record.thumbnail === undefined && !record.isExpired) await this.runs.addThumbnail(record);
-    }
   }
 }
 

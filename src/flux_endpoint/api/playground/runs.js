@@ -196,6 +196,20 @@ export class Runs extends EventTarget {
     return this.#history.remove(records.map(({ id }) => id));
   }
 
+  // The server no longer has its picture.
+  expire(record) {
+    const picture = pictureOf(record);
+    if (record.isExpired || !picture || !api.isOwnPicture(picture) || !this.#history.get(record.id)) return;
+    this.#history.save(Object.assign(record, { isExpired: true }));
+  }
+
+  // A page that was left too early has made none.
+  async addThumbnails() {
+    for (const record of [...this.#history.records]) {
+      if (record.thumbnail === undefined && !record.isExpired) await this.addThumbnail(record);
+    }
+  }
+
   async addThumbnail(record) {
     const picture = pictureOf(record);
     if (!picture || !api.isOwnPicture(picture)) return;
