@@ -74,7 +74,7 @@ async def test_the_whole_of_a_finished_job_is_one_message(gateway: Gateway, work
     assert stale.text == reply.text
 
 
-async def test_whoever_comes_back_is_told_only_what_is_new(gateway: Gateway, worker: HandWorker) -> None:
+async def test_whoever_comes_back_is_told_only_what_is_new(gateway: Gateway) -> None:
     job_id = await gateway.submit()
     onlooker = await onlooker_of(gateway, job_id)
     seen = (await onlooker.block()).split("\n")[0].removeprefix("id: ")

@@ -213,7 +213,7 @@ async def test_a_hash_opens_no_file_that_was_never_at_the_place(gateway, worker,
     assert told.startswith("loras[0].sha256 is another file at 'https://other.example/a.safetensors' now")
 
 
-async def test_a_repository_is_pinned_to_its_commit(gateway, worker, sender, hub, tmp_path):
+async def test_a_repository_is_pinned_to_its_commit(gateway, worker, hub, tmp_path):
     first, second = lora(tmp_path, "first"), lora(tmp_path, "second")
     hub.commit(ONE, **{"film.safetensors": first})
     await taken(gateway, worker, {"path": "owner/film"})

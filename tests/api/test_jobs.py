@@ -232,7 +232,7 @@ async def test_a_failed_job_can_be_retried_and_is_charged_once(gateway: Gateway,
     assert len(await gateway.stores.accounts.entries()) == 1
 
 
-async def test_only_failed_jobs_that_ran_can_be_retried(gateway: Gateway, worker: HandWorker) -> None:
+async def test_only_failed_jobs_that_ran_can_be_retried(gateway: Gateway) -> None:
     waiting = await gateway.submit()
     reply = await gateway.post(f"{DEV}/retry/{waiting}")
     assert reply.status_code == 409

@@ -190,9 +190,7 @@ async def test_a_ping_for_a_job_that_was_ended_unreported_tells_two_processes(
     assert (await status(gateway, first))["status"] == "IN_PROGRESS"
 
 
-async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(
-    gateway: Gateway, third_party: ThirdPartyWorker
-) -> None:
+async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(gateway: Gateway) -> None:
     job_id = await submit(gateway)
     for pod, retries in (("pod-1", 0), ("pod-2", 0), ("pod-3", 1)):
         leaving = ThirdPartyWorker(gateway, pod)

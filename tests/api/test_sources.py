@@ -178,7 +178,7 @@ async def test_the_requests_of_a_batch_have_their_pictures_and_one_is_fetched_on
     assert (reply.status_code, reply.json()["error"]) == (400, problem)
 
 
-async def test_an_endpoint_of_ones_own_gets_its_fields_as_they_are(gateway: Gateway) -> None:
+def test_an_endpoint_of_ones_own_gets_its_fields_as_they_are() -> None:
     accepted = ENDPOINTS["echo"].accept({"image": FOX})
     assert accepted.sent is None
     assert accepted.input == {"image": FOX}

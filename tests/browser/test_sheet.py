@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ def open_sheet(page: Page, **fields: Any) -> None:
     expect(page.locator("#sheet-dialog")).to_be_visible()
 
 
-def test_a_sheet_fills_in_is_saved_and_gives_a_cell_back(page: Page, tmp_path: Path) -> None:
+def test_a_sheet_fills_in_is_saved_and_gives_a_cell_back(page: Page) -> None:
     open_sheet(page, seed=5)
     expect(page.locator("#sheet-plan")).to_contain_text("12 pictures, $0.0157")
     page.select_option("#sheet-across", "num_inference_steps")

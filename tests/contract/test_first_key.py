@@ -80,7 +80,7 @@ async def test_keys_that_people_make_are_never_replaced_whatever_their_name(acco
     assert good == ["by hand", "of the shop", "secret-2"]
 
 
-async def test_the_key_of_an_early_version_is_known_from_its_next_start_on(accounts, stores):
+async def test_the_key_of_an_early_version_is_known_from_its_next_start_on(accounts):
     key, _ = await accounts.create("default", "old")
     assert (await start(accounts, "old", is_setting=False)).key.id == key.id
     replaced = (await start(accounts, "new", is_setting=False)).replaced

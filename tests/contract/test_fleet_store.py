@@ -94,7 +94,7 @@ async def until_mine(leadership):
             await asyncio.sleep(0)
 
 
-async def test_whoever_cannot_ask_does_not_decide(postgres_proxy, clock):
+async def test_whoever_cannot_ask_does_not_decide(postgres_proxy):
     url = f"postgresql://postgres@127.0.0.1:{postgres_proxy.port}/postgres"
 
     async def connect():

@@ -334,7 +334,7 @@ async def test_a_folder_signs_nothing(tmp_path):
         await open_image_store(str(tmp_path)).sign(new_image_key("png"), 60)
 
 
-async def test_signing_for_google_and_azure_asks_nobody(monkeypatch, tmp_path):
+async def test_signing_for_google_and_azure_asks_nobody(monkeypatch):
     # Keys of no account: whether the vendors take such a URL cannot be tried here.
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", base64.b64encode(b"key").decode())

@@ -107,7 +107,7 @@ async def test_a_store_is_left_in_time_though_nobody_answers(far_store: Stores, 
     assert time.monotonic() - began_s < 8
 
 
-async def test_a_healthy_database_may_take_its_time(far_store: Stores, clock) -> None:
+async def test_a_healthy_database_may_take_its_time(far_store: Stores) -> None:
     """Long work is not cut off while the server shows that it lives."""
     from sqlalchemy import text
 

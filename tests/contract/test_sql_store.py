@@ -192,7 +192,7 @@ async def test_errors_of_the_database_are_translated(stores, clock):
     await stores.accounts.add_key(ApiKey("key-1", "one", created_ms=1), "hash-1")
 
 
-async def test_a_transaction_that_fails_half_way_changes_nothing(stores, open_another, clock):
+async def test_a_transaction_that_fails_half_way_changes_nothing(stores, clock):
     job = sample_job(clock)
     await stores.jobs.enqueue(job)
     (claim,) = await stores.claims.claim("w", [DEV], 1, LEASE_S)

@@ -256,7 +256,7 @@ def draw(engine: Engine, *loras: Lora) -> bytes:
     return finish(engine.generate(make_request(loras=loras))).data
 
 
-def test_a_picture_is_that_of_the_summed_weights(engine, checkpoints, lora, lora_dir, transformer, tmp_path):
+def test_a_picture_is_that_of_the_summed_weights(engine, checkpoints, lora, transformer, tmp_path):
     """W + scale * up @ down, written into a checkpoint of its own."""
     folder = Path(shutil.copytree(checkpoints[DEV], tmp_path / "summed"))
     summed = type(transformer).from_pretrained(folder / "transformer")

@@ -118,7 +118,7 @@ def test_a_packed_transformer_takes_less_of_a_gpu(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_weights_that_come_block_by_block(checkpoints: dict[ModelFamily, Path], demo_engine: FluxEngine) -> None:
+def test_weights_that_come_block_by_block(demo_engine: FluxEngine) -> None:
     engine = open_engine("demo", FLUX_DEV)
     model = engine._loaded()[0]
     for module in (model.transformer, model.text._t5, model.text._clip):

@@ -59,7 +59,7 @@ def test_a_file_declares_endpoints(tmp_path: Path) -> None:
     assert anything.input_schema == {"type": "object"}
 
 
-def test_what_a_client_sends_reaches_the_worker_as_it_is(upper: CustomEndpoint, tmp_path: Path) -> None:
+def test_what_a_client_sends_reaches_the_worker_as_it_is(upper: CustomEndpoint) -> None:
     accepted = upper.accept({"text": "hello", "times": 2})
     assert (accepted.input, accepted.cost_usd) == ({"text": "hello", "times": 2}, Decimal("0.001"))
     without_schema = CustomEndpoint("x", "x")

@@ -23,7 +23,7 @@ def draw_signed(run, authority):
     assert run(*DRAW, "--c2pa-cert", str(certificate), "--c2pa-key", str(key))[0] == 0
 
 
-def test_a_signed_picture(run, authority, tmp_path):
+def test_a_signed_picture(run, authority):
     draw_signed(run, authority)
     code, out, _ = run("verify", "lake.png")
     assert code == 0
