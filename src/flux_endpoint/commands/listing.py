@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flux_endpoint.core.periods import as_text
+
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of tables; times in UTC, ISO 8601.")]
 
 
@@ -23,7 +25,7 @@ def time_of(time_ms: int | None) -> str | None:
     """A time of ours (milliseconds since 1970-01-01 UTC) for programs: `2026-11-01T12:00:00Z`; None stays None."""
     if time_ms is None:
         return None
-    return datetime.fromtimestamp(time_ms // 1_000, UTC).isoformat().replace("+00:00", "Z")
+    return as_text(datetime.fromtimestamp(time_ms // 1_000, UTC))
 
 
 def _plain(value: Any) -> Any:

@@ -11,13 +11,13 @@ from rich.table import Table
 from flux_endpoint.commands.listing import AsJson, print_json
 from flux_endpoint.commands.model_choice import MODEL_SETTINGS, add_ons_of, model_of
 from flux_endpoint.commands.options import with_settings
-from flux_endpoint.core.catalog import ModelFamily
+from flux_endpoint.core.catalog import ModelFamily, is_fake
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.factory import check_source, list_local_models, name_component
 from flux_endpoint.files.lora_outline import outline
 from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.settings import WorkerSettings
-from flux_endpoint.settings.engine import EMBEDDED, is_fake
+from flux_endpoint.settings.engine import EMBEDDED
 
 app = typer.Typer(no_args_is_help=True, help="See which models are here, and whether one would run.")
 

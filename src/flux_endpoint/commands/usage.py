@@ -15,7 +15,7 @@ from flux_endpoint.commands.admin import Admin, ask
 from flux_endpoint.commands.listing import AsJson, print_json
 from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.errors import SettingsError
-from flux_endpoint.core.periods import Period
+from flux_endpoint.core.periods import Period, as_text
 from flux_endpoint.core.pricing import show_usd
 from flux_endpoint.service.billing import UsageRecord
 from flux_endpoint.settings import Settings
@@ -88,8 +88,4 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 def _row(record: UsageRecord) -> tuple[Any, ...]:
     names = (record.key_id, record.key_name, record.endpoint_id)
-    return (_show(record.start), _show(record.end), *names, record.jobs, record.amount_usd)
-
-
-def _show(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
+    return (as_text(record.start), as_text(record.end), *names, record.jobs, record.amount_usd)

@@ -123,3 +123,8 @@ FLUX_DEPTH: Final = ModelSpec(
 CATALOG: Final[Mapping[str, ModelSpec]] = {
     spec.endpoint_id: spec for spec in (FLUX_DEV, FLUX_SCHNELL, FLUX_KONTEXT, FLUX_FILL, FLUX_CANNY, FLUX_DEPTH)
 }
+
+
+def is_fake(source: str) -> bool:
+    """Whether a model source names the engine without a model, for tests and benchmarks."""
+    return source == "fake" or source.startswith("fake:")

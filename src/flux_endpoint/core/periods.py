@@ -70,3 +70,8 @@ def from_ms(time_ms: int) -> datetime:
 def to_ms(time: datetime) -> int:
     """The inverse of `from_ms`; exact."""
     return (time - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+
+
+def as_text(time: datetime) -> str:
+    """A time (UTC) for programs: `2026-11-01T12:00:00Z`."""
+    return time.isoformat().replace("+00:00", "Z")

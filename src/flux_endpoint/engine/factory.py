@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from flux_endpoint.core.catalog import ModelFamily, ModelSpec
+from flux_endpoint.core.catalog import ModelFamily, ModelSpec, is_fake
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.add_ons import NO_ADD_ONS, AddOns
 from flux_endpoint.engine.fake import FakeEngine
@@ -15,8 +15,6 @@ from flux_endpoint.engine.parameters import DEFAULT_RULES, FileRules
 from flux_endpoint.engine.protocol import Engine
 from flux_endpoint.engine.report import CheckReport, LocalModel
 from flux_endpoint.files.kept_loras import KeptLoras
-
-_FAKE = "fake"
 
 
 def build_engines(
@@ -52,11 +50,11 @@ def build_engines(
     Raises:
         CheckpointError: a source or the device does not exist.
     """
-    real = {endpoint_id: source for endpoint_id, source in sources.items() if not _is_fake(source)}
+    real = {endpoint_id: source for endpoint_id, source in sources.items() if not is_fake(source)}
     engines: dict[str, Engine] = {
         endpoint_id: FakeEngine(catalog[endpoint_id], _step_s(source), rules)
         for endpoint_id, source in sources.items()
-        if _is_fake(source)
+        if is_fake(source)
     }
     if real:
         engines |= _torch_side().build_flux_engines(
@@ -112,7 +110,7 @@ def refuse_unloadable(source: str, family: ModelFamily) -> None:
     Raises:
         CheckpointError: it could not be loaded; the text is one line that says what it is.
     """
-    if not _is_fake(source):
+    if not is_fake(source):
         _header_side().refuse_unloadable(source, family)
 
 
@@ -127,7 +125,7 @@ def refuse_unloadable_add_ons(add_ons: AddOns, source: str, family: ModelFamily)
     Raises:
         CheckpointError: one that is on this machine could not be loaded; the text is one line that says what it is.
     """
-    if not _is_fake(source) and add_ons != NO_ADD_ONS:
+    if not is_fake(source) and add_ons != NO_ADD_ONS:
         _header_side("add_on_files").refuse_unloadable_add_ons(add_ons, source, family)
 
 
@@ -167,10 +165,6 @@ def _torch_side() -> ModuleType:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _is_fake(source: str) -> bool:
-    return source == _FAKE or source.startswith(f"{_FAKE}:")
 
 
 def _step_s(source: str) -> float:

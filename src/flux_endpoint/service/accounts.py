@@ -1,13 +1,12 @@
 """Who may call: API keys, kept by the hash of their secret."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
 from flux_endpoint.core import ids
-from flux_endpoint.core.account import API_KEY_SETTING, NO_LIMITS, ApiKey, KeyLimits, Operation
+from flux_endpoint.core.account import API_KEY_SETTING, NO_LIMITS, ApiKey, KeyLimits, Operation, hash_of_secret
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import NotFound, Unauthenticated
 from flux_endpoint.core.limits import DEFAULT_RULES, RateRule
@@ -76,7 +75,7 @@ class Accounts:
         """
         if not secret:
             raise Unauthenticated("missing API key: send the header 'Authorization: Bearer <key>'")
-        secret_hash = _hash(secret)
+        secret_hash = hash_of_secret(secret)
         now_ms = self._clock.monotonic_ms()
         key, read_ms = self._cache.get(secret_hash, (None, 0))
         if key is not None and now_ms - read_ms < self._cache_ms:
@@ -143,7 +142,7 @@ class Accounts:
         """
         secret = secret or ids.new_api_key()
         key = ApiKey(id=ids.new_key_id(), name=name, created_ms=self._clock.now_ms(), limits=limits)
-        await self._ledger.add_key(key, _hash(secret))
+        await self._ledger.add_key(key, hash_of_secret(secret))
         return key, secret
 
     async def ensure_first(self, secret: str, node: str, *, is_setting: bool) -> FirstKey:
@@ -160,15 +159,15 @@ class Accounts:
         """
         place = API_KEY_SETTING if is_setting else node
         places = {node, place}
-        key = await self._ledger.find_key(_hash(secret))
+        key = await self._ledger.find_key(hash_of_secret(secret))
         replaced: Sequence[ApiKey] = []
         if key is None:
             key = ApiKey(ids.new_key_id(), FIRST_KEY_NAME, self._clock.now_ms(), made_for=place)
             try:
-                replaced = await self._ledger.replace_keys(key, _hash(secret), places)
+                replaced = await self._ledger.replace_keys(key, hash_of_secret(secret), places)
             except ValueError:
                 # Another gateway that starts with the same setting was sooner.
-                if (sooner := await self._ledger.find_key(_hash(secret))) is None:
+                if (sooner := await self._ledger.find_key(hash_of_secret(secret))) is None:
                     raise
                 key = sooner
         elif key.made_for is None and key.name == FIRST_KEY_NAME:
@@ -223,8 +222,3 @@ class Accounts:
         is_known = await self._ledger.revoke_key(key_id, self._clock.now_ms())
         self._cache.clear()
         return is_known
-
-
-def _hash(secret: str) -> str:
-    # Secrets are 256 random bits: a plain fast hash is as good as a slow one, which only protects guessable ones.
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,12 +1,12 @@
 """Who may work: worker tokens, kept by the hash of their secret."""
 
-import hashlib
 import hmac
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final
 
 from flux_endpoint.core import ids
+from flux_endpoint.core.account import hash_of_secret
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import InvalidRequest, Unauthenticated
 from flux_endpoint.core.worker import WorkerToken
@@ -45,7 +45,7 @@ class WorkerTokens:
         """
         if self._own_secret is not None and hmac.compare_digest(secret.encode(), self._own_secret):
             return self._own
-        token = await self._find(_hash(secret))
+        token = await self._find(hash_of_secret(secret))
         if token is None:
             raise Unauthenticated("missing or wrong worker token: check FLUX_ENDPOINT_WORKER_TOKEN of the worker")
         if token.revoked_ms is not None:
@@ -69,7 +69,7 @@ class WorkerTokens:
             endpoint_ids=None if endpoint_ids is None else frozenset(endpoint_ids),
             created_ms=self._clock.now_ms(),
         )
-        await self._store.add_worker_token(token, _hash(secret))
+        await self._store.add_worker_token(token, hash_of_secret(secret))
         return token, secret
 
     async def list(self) -> Sequence[WorkerToken]:
@@ -109,8 +109,3 @@ def worker_name(token_id: str, worker_id: str) -> str:
     if ":" in worker_id:
         raise InvalidRequest("Invalid request: a worker id must not contain ':'")
     return worker_id
-
-
-def _hash(secret: str) -> str:
-    # As for API keys: the secrets are random, so a fast hash is as good as a slow one.
-    return hashlib.sha256(secret.encode()).hexdigest()

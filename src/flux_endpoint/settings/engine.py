@@ -13,6 +13,7 @@ from flux_endpoint.core.catalog import (
     FLUX_KONTEXT,
     FLUX_SCHNELL,
     ModelSpec,
+    is_fake,
 )
 from flux_endpoint.core.controlnet import ControlNetKind, NamedControlNet
 from flux_endpoint.core.inputs import reads_image_prompts
@@ -247,8 +248,3 @@ class EngineSettings(PrefixedSettings):
     def controlnet_of(self, spec: ModelSpec) -> ControlNetKind | None:
         """Which ControlNet an endpoint that is offered draws with; None for none."""
         return self.controlnet.kind if self.controlnet and spec.family.takes_controlnet else None
-
-
-def is_fake(source: str) -> bool:
-    """Whether a model source names the engine without a model, for tests and benchmarks."""
-    return source == "fake" or source.startswith("fake:")

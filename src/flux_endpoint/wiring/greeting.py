@@ -9,9 +9,10 @@ from urllib.parse import quote, urlsplit
 
 from flux_endpoint import __version__
 from flux_endpoint.core.account import ApiKey
+from flux_endpoint.core.catalog import is_fake
 from flux_endpoint.service.accounts import FirstKey
 from flux_endpoint.settings import Settings
-from flux_endpoint.settings.engine import EMBEDDED, is_fake
+from flux_endpoint.settings.engine import EMBEDDED
 from flux_endpoint.settings.http import url_host
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Final
 
-from flux_endpoint.core.catalog import CATALOG
+from flux_endpoint.core.catalog import CATALOG, is_fake
 from flux_endpoint.core.prompt_tokens import CountTokens, PromptTokens
 from flux_endpoint.settings import Settings
-from flux_endpoint.settings.engine import EMBEDDED, is_fake
+from flux_endpoint.settings.engine import EMBEDDED
 
 _FLUX1: Final = "flux1"
 

@@ -15,7 +15,7 @@ from flux_endpoint.api.operations import Call
 from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
 from flux_endpoint.core.errors import InvalidQuery
-from flux_endpoint.core.periods import Period
+from flux_endpoint.core.periods import Period, as_text
 from flux_endpoint.service.billing import BillRange, BillRecord
 
 # RFC 3339; a leap second is read as the second before it.
@@ -119,7 +119,7 @@ def _bill_body(records: list[BillRecord], wanted: BillRange, amounts: tuple[str,
     total_usd = sum((record.amount_usd for record in records), Decimal(0))
     return {
         "records": [
-            {"startTime": show(record.start), "endTime": show(record.end)}
+            {"startTime": as_text(record.start), "endTime": as_text(record.end)}
             | dict.fromkeys(amounts, float(record.amount_usd))
             for record in records
         ],
@@ -133,7 +133,7 @@ def _bill_body(records: list[BillRecord], wanted: BillRange, amounts: tuple[str,
 
 def query_body(wanted: BillRange) -> JsonObject:
     """What was asked, its times snapped to whole buckets."""
-    return {"startTime": show(wanted.start), "endTime": show(wanted.end), "bucketSize": wanted.period.value}
+    return {"startTime": as_text(wanted.start), "endTime": as_text(wanted.end), "bucketSize": wanted.period.value}
 
 
 def range_in(call: Call) -> BillRange:
@@ -178,8 +178,3 @@ def _time(name: str, text: str, problems: list[str]) -> datetime | None:
             pass
     problems.append(f"{name} must be a time such as 2026-11-22T00:00:00Z (RFC 3339; write + as %2B)")
     return None
-
-
-def show(time: datetime) -> str:
-    """A time as bills tell it."""
-    return time.isoformat().replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey, Operation
 from flux_endpoint.core.endpoint import EndpointSpec
 from flux_endpoint.core.job import Policy
+from flux_endpoint.core.periods import as_text
 from flux_endpoint.service.endpoint import Endpoint
 from flux_endpoint.service.worker_registry import WorkerCounts, WorkerView, count_workers
 
@@ -71,7 +72,7 @@ async def bill(call: Call, key: ApiKey) -> Response:
         if endpoint_id in (None, charge.endpoint_id)
     ]
     records = [
-        {"startTime": billing.show(charge.start), "endTime": billing.show(charge.end)}
+        {"startTime": as_text(charge.start), "endTime": as_text(charge.end)}
         | _amounts(charge.amount_usd)
         | {"serverlessId": charge.endpoint_id}
         for charge in charges
