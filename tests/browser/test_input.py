@@ -45,6 +45,15 @@ def test_defaults_ranges_and_prices_are_those_of_the_server(page: Page) -> None:
     # What is charged, to the last decimal.
     expect(page.locator("#cost")).to_have_attribute("title", "$0.00062915")
     expect(page.locator("#cost-rule")).to_have_text("0.26 MP \u00d7 $0.0024 \u00b7 nobody is billed")
+    for half_written in ("-64", "0"):
+        fill(page, height=half_written)
+        expect(page.locator("#cost")).to_have_text("\u2013")
+        expect(page.locator("#cost-rule")).to_have_text("$0.0024 per megapixel")
+    # The server fills in what is empty.
+    fill(page, height="")
+    expect(page.locator("#cost")).to_have_text("$0.0013")
+    written = "async () => (await import('./playground/format.js')).seconds(119_600)"
+    assert page.evaluate(written) == "2 min 0 s"
 
 
 def test_all_that_a_picture_usually_needs_is_seen_at_once(page: Page) -> None:

@@ -31,9 +31,11 @@ export function showEndpoint(endpoint) {
 export function showCost({ price }, size, draft, count) {
   const each = cost(price, size, draft);
   const amount = each * count;
-  byId("cost").textContent = Number.isFinite(amount) ? usd(amount) : "–";
-  byId("cost").title = Number.isFinite(amount) ? exactUsd(amount) : "";
-  byId("cost-rule").textContent = calculation(price, size, draft, count);
+  // Not while a side is half written.
+  const isKnown = price.usdPerMegapixel === undefined ? amount >= 0 : size.width > 0 && size.height > 0 && amount >= 0;
+  byId("cost").textContent = isKnown ? usd(amount) : "–";
+  byId("cost").title = isKnown ? exactUsd(amount) : "";
+  byId("cost-rule").textContent = isKnown ? calculation(price, size, draft, count) : rule(price);
   byId("cost-rule").title = "Counted for the limits of keys. Nobody is billed.";
   byId("variations").title = `The same input with ${SEVERAL} seeds: ${usd(SEVERAL * each)}`;
 }

@@ -12,8 +12,8 @@ export const exactUsd = (amount) => `$${amount.toFixed(8).replace(/0{1,6}$/, "")
 export function seconds(ms) {
   const s = ms / 1_000;
   if (s < 9.95) return `${s.toFixed(1)} s`;
-  if (s < 90) return `${Math.round(s)} s`;
-  return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
+  const whole = Math.round(s);
+  return whole < 90 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 export function timeLeft(ms) {

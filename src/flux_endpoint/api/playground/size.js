@@ -5,6 +5,7 @@ import { presets } from "./sizes.js";
 
 export class Size {
   #onChange;
+  #preset = { width: 1, height: 1 };
 
   constructor(onChange) {
     this.#onChange = onChange;
@@ -12,6 +13,7 @@ export class Size {
   }
 
   setSchema(properties) {
+    this.#preset = { width: properties.width.default, height: properties.height.default };
     const buttons = presets(properties).map(({ label, width, height }) => {
       const title = `${width} × ${height}`;
       const button = el("button", { type: "button", title, "aria-label": `${label}, ${title}` }, label);
@@ -23,15 +25,16 @@ export class Size {
     byId("aspects").replaceChildren(...buttons);
   }
 
-  // {width, height}; the shape of a field that holds no number is that of a square.
+  // {width, height}; of an empty field what the server fills in.
   get value() {
-    return { width: Number(byId("width").value) || 1, height: Number(byId("height").value) || 1 };
+    const side = (name) => Number(byId(name).value || this.#preset[name]);
+    return { width: side("width"), height: side("height") };
   }
 
   show() {
     const { width, height } = this.value;
-    byId("shape").style.setProperty("--w", width);
-    byId("shape").style.setProperty("--h", height);
+    byId("shape").style.setProperty("--w", Math.max(1, width));
+    byId("shape").style.setProperty("--h", Math.max(1, height));
     for (const button of byId("aspects").children) {
       const { size, across, down } = button.dataset;
       // Also another size of exactly this ratio.
