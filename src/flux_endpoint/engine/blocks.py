@@ -90,14 +90,22 @@ class Heads:
     def attended(self, qkv: Tensor, tables: Pair) -> Tensor:
         """(tokens, 3 * width) to (tokens, width)."""
         tokens = qkv.shape[0]
-        straight, exchanged = tables
-        both = qkv[:, : 2 * self.width].reshape(tokens, 2, self.count, self.size).to(straight.dtype)
-        both = functional.rms_norm(both, (self.size,), None, _EPS)
-        other = self._exchanged(both)
-        both = both.mul_(straight).addcmul_(other, exchanged).to(qkv.dtype)
+        both = qkv[:, : 2 * self.width].reshape(tokens, 2, self.count, self.size)
+        if self.are_pairs_apart:
+            query, key = self._turned(both, tables).unbind(1)
+        else:
+            # One by one: a compiler then writes each where the attention reads it, with nothing between.
+            straight, exchanged = (table.unbind(1) for table in tables)
+            query, key = map(self._turned, both.unbind(1), zip(straight, exchanged, strict=True))
         value = qkv[:, 2 * self.width :].reshape(tokens, self.count, self.size)
-        query, key, value = (part.transpose(0, 1)[None] for part in (both[:, 0], both[:, 1], value))
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
         return self.attend(query, key, value)[0].transpose(0, 1).reshape(tokens, self.width)
+
+    def _turned(self, numbers: Tensor, tables: Pair) -> Tensor:
+        straight, exchanged = tables
+        turned = functional.rms_norm(numbers.to(straight.dtype), (self.size,), None, _EPS)
+        other = self._exchanged(turned)
+        return turned.mul_(straight).addcmul_(other, exchanged).to(numbers.dtype)
 
     def _merged(self, real: Tensor, imaginary: Tensor) -> Tensor:
         if self.are_pairs_apart:
