@@ -18,6 +18,13 @@ PASTE = DROP.replace('["dragover", "drop"]', '["paste"]').replace(
     "new ClipboardEvent(kind, { clipboardData: dataTransfer, bubbles: true, cancelable: true })",
 )
 
+SLOWLY = """() => {
+  const read = createImageBitmap;
+  globalThis.createImageBitmap = (file) => new Promise((resolve) => {
+    globalThis.go = async () => resolve(await read(file));
+  });
+}"""
+
 
 def a_photo(width: int, height: int) -> bytes:
     file = io.BytesIO()
@@ -91,3 +98,14 @@ def test_a_picture_that_is_too_large_for_a_request_is_made_smaller(page: Page, t
     expect(page.locator("#source-picture")).to_have_js_property("naturalWidth", 1_024)
     # Of its shape, as nearly as sizes are allowed.
     assert values(page, "width", "height") == {"width": "1536", "height": "512"}
+    page.click("#source-remove")
+    # What browsers read and the server does not is sent as what it reads.
+    Image.new("RGB", (64, 64)).save(file.with_suffix(".gif"))
+    page.set_input_files("#source-file", file.with_suffix(".gif"))
+    expect(page.locator("#source-picture")).to_have_attribute("src", re.compile("^data:image/png"))
+    # One that is read slowly, and is not wanted any more when it is.
+    page.evaluate(SLOWLY)
+    page.set_input_files("#source-file", file)
+    page.click("#reset")
+    page.evaluate("go().then(() => new Promise((resolve) => setTimeout(resolve, 100)))")
+    expect(page.locator("#source-field")).to_be_hidden()

@@ -7,6 +7,8 @@ import { sizeOf } from "./sizes.js";
 // A request has room for more; larger files are drawn smaller first, as the server would.
 const MOST_BYTES = 5_000_000;
 const MOST_PX = 2_048;
+// What the server reads; browsers read more.
+const TYPES = ["image/jpeg", "image/png", "image/webp"];
 
 export class Source {
   #id;
@@ -14,6 +16,7 @@ export class Source {
   #onChange;
   #properties = {};
   #data = null; // data: URI
+  #asked = null; // the file that is to be taken
 
   // `field`: its name on the wire; `id`: what the ids of its elements begin with; `words`: what is said when there is one.
   // `onChange` gets the size {width, height} that fits a new picture; null when it is taken away.
@@ -61,10 +64,14 @@ export class Source {
 
   // Takes a file. False when the browser cannot read it as a picture.
   async take(file, name) {
+    const asked = (this.#asked = {});
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture || !this.isOffered) return false;
-    const isLarge = file.size > MOST_BYTES || Math.max(picture.width, picture.height) > MOST_PX;
-    this.set(await (isLarge ? shrunk(picture) : dataUri(file)), name ?? "a picture");
+    const isFit = TYPES.includes(file.type) && file.size <= MOST_BYTES && Math.max(picture.width, picture.height) <= MOST_PX;
+    const data = await (isFit ? dataUri(file) : drawnAnew(picture));
+    // It was taken away meanwhile, or another one is to be taken.
+    if (this.#asked !== asked) return true;
+    this.set(data, name ?? "a picture");
     this.#onChange(sizeOf(this.#properties, picture));
     announce(this.#words);
     return true;
@@ -79,6 +86,7 @@ export class Source {
   }
 
   clear() {
+    this.#asked = null;
     if (this.#data === null) return;
     this.#data = null;
     this.#part("picture").removeAttribute("src");
@@ -100,7 +108,8 @@ function dataUri(file) {
   });
 }
 
-function shrunk(picture) {
+// As a PNG, smaller where it is large.
+function drawnAnew(picture) {
   const scale = Math.min(1, MOST_PX / 2 / Math.max(picture.width, picture.height));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
