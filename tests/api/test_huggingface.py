@@ -45,6 +45,8 @@ async def test_the_answer_is_the_bytes_in_the_format_that_is_accepted(
         ([], "the key 'inputs'"),
         ({}, "the key 'inputs'"),
         ({"inputs": 1}, "inputs must be a string"),
+        ({"inputs": "x" * 10_001}, "inputs must be at most 10000 characters"),
+        ({"inputs": "AAAA", "parameters": {"prompt": "a lake"}}, "inputs is no jpeg, png or webp file"),
         (LAKE | {"parameters": 1}, "parameters must be a JSON object"),
         (LAKE | {"parameters": {"num_inference_steps": 99}}, "num_inference_steps must be between 1 and 50"),
         (LAKE | {"parameters": {"output_format": "gif"}}, "output_format must be"),

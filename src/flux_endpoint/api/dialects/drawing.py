@@ -1,8 +1,8 @@
 """What dialects have in common that hold a request until its pictures are drawn."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from anyio import CancelScope
@@ -10,6 +10,7 @@ from anyio import CancelScope
 from flux_endpoint.api.dialects.models import new_job_id
 from flux_endpoint.api.http import unless_client_leaves
 from flux_endpoint.api.operations import Call
+from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.image_formats import is_image_key
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.submission import Receipt, Submission
@@ -84,6 +85,19 @@ async def drawn(
     if not all(job.status.is_terminal for job in ended):
         await cancel(endpoint, jobs)
     return ended
+
+
+@contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Have errors name fields as a dialect's clients send them.
+
+    Args:
+        names: how they do, by the names of the inputs.
+    """
+    try:
+        yield
+    except InvalidParameter as error:
+        raise InvalidParameter(names.get(error.field, error.field), error.problem) from None
 
 
 async def cancel(endpoint: Endpoint, jobs: Sequence[Job]) -> None:

@@ -10,13 +10,12 @@ from starlette.responses import Response
 from flux_endpoint import __version__
 from flux_endpoint.api.dialects.a1111.requests import PicturesRequest, read_request
 from flux_endpoint.api.dialects.a1111.words import DIALECT
-from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, problem_of
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, naming, problem_of
 from flux_endpoint.api.dialects.models import endpoint_of, model_name, picture_models
 from flux_endpoint.api.http import json_reply
 from flux_endpoint.api.operations import Call
 from flux_endpoint.api.schemas import JsonObject
 from flux_endpoint.core.account import ApiKey
-from flux_endpoint.core.errors import InvalidParameter
 from flux_endpoint.core.infotext import SAMPLER, infotext
 from flux_endpoint.core.job import Job, JobStatus
 from flux_endpoint.core.progress import PREVIEW, read_progress
@@ -53,10 +52,8 @@ async def _draw(call: Call, key: ApiKey, *, from_picture: bool) -> Response:
     data = await call.read_body()
     asked = await call.services.bodies.read(data, read_request, from_picture)
     endpoint = endpoint_of(call.services.endpoints, key, asked.model or key.chosen_model)
-    try:
+    with naming({"image": "init_images"}):
         ended = await drawn(call, endpoint, DIALECT, asked.submissions(endpoint.spec), _LONGEST_S)
-    except InvalidParameter as error:
-        raise InvalidParameter("init_images", error.problem) if error.field == "image" else error from None
     if not all(job.status.is_terminal for job in ended):
         raise HTTPException(503, TOO_LATE)
     done = [job for job in ended if job.status is JobStatus.COMPLETED]

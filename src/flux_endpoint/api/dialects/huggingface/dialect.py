@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from flux_endpoint.api.admission import KeyHolders
-from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, problem_of
+from flux_endpoint.api.dialects.drawing import TOO_LATE, bytes_of, drawn, link_to, naming, problem_of
 from flux_endpoint.api.dialects.inputs import (
     PICTURES_LIMIT_BYTES,
     inputs_in,
@@ -41,8 +41,9 @@ async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     """
     endpoint = endpoint_of(call.services.endpoints, key, model)
     data = await call.read_body()
-    inputs = await call.services.bodies.read(data, read_inputs, _accepted(call))
-    [job] = await drawn(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], _LONGEST_S)
+    inputs, own = await call.services.bodies.read(data, read_inputs, _accepted(call))
+    with naming({own: "inputs"}):
+        [job] = await drawn(call, endpoint, DIALECT, [submission_of(endpoint.spec, inputs)], _LONGEST_S)
     if not job.status.is_terminal:
         raise HTTPException(504, TOO_LATE)
     if job.status is not JobStatus.COMPLETED:
@@ -56,8 +57,8 @@ async def text_to_image(call: Call, key: ApiKey, model: str) -> Response:
     return Response(picture, media_type=IMAGE_FORMATS[made["image_format"]].media_type)
 
 
-def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
-    """What a body asks for.
+def read_inputs(data: bytes, default_format: ImageFormat) -> tuple[dict[str, Any], str]:
+    """What a body asks for, and which of it stood in `inputs`.
 
     Raises:
         InvalidRequest: it is wrong; the text names the field.
@@ -73,14 +74,14 @@ def read_inputs(data: bytes, default_format: ImageFormat) -> dict[str, Any]:
     if not isinstance(body["inputs"], str):
         raise InvalidParameter("inputs", "must be a string: the prompt, or a picture beside parameters.prompt")
     if parameters.get("prompt") is None:
-        return inputs_in(parameters, default_format) | {"prompt": body["inputs"]}
+        return inputs_in(parameters, default_format) | {"prompt": body["inputs"]}, "prompt"
     size = parameters.get("target_size")
     if size is not None and not isinstance(size, Mapping):
         raise InvalidParameter("target_size", "must be an object with width and height")
     sides = {side: size[side] for side in ("width", "height") if size.get(side) is not None} if size else {}
     inputs = inputs_in(parameters, default_format, but_for=["target_size"])
     mask = {"mask": picture_url(inputs["mask"])} if "mask" in inputs else {}
-    return sides | inputs | mask | {"image": picture_url(body["inputs"])}
+    return sides | inputs | mask | {"image": picture_url(body["inputs"])}, "image"
 
 
 def _accepted(call: Call) -> ImageFormat:
