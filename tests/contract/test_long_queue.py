@@ -27,7 +27,7 @@ Work = Callable[[], Awaitable[object]]
 Cost = Callable[[Work], Awaitable[int]]
 
 
-async def fill(stores: Stores, clock: ManualClock) -> None:
+async def fill(stores: Stores, clock: ManualClock, low_priority: int = 0) -> None:
     """A long queue on three endpoints, most of it on the first; behind it much that has ended."""
     fields = {"width": 64, "height": 64, "num_inference_steps": 4}
     template = sample_job(clock, endpoint_id="template", input=fields)
@@ -35,9 +35,9 @@ async def fill(stores: Stores, clock: ManualClock) -> None:
     columns = "input, key_id, cost_units, queued_ms, claim_token, retries"
     statement = text(
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {WAITING}) "
-        f"INSERT INTO jobs (id, endpoint_id, status, created_ms, {columns}) "
+        f"INSERT INTO jobs (id, endpoint_id, status, low_priority, created_ms, {columns}) "
         f"SELECT s.status || '-' || n.i, CASE n.i % 10 WHEN 0 THEN '{SCHNELL}' WHEN 1 THEN '{OTHER}' ELSE '{DEV}' END, "
-        f"s.status, created_ms + n.i, {columns} "
+        f"s.status, {low_priority}, created_ms + n.i, {columns} "
         f"FROM jobs, n, (SELECT 'COMPLETED' AS status UNION ALL SELECT 'IN_QUEUE') AS s WHERE id = '{template.id}'"
     )
     await stores.database.write(lambda transaction: transaction.connection.execute(statement))
@@ -97,6 +97,26 @@ async def test_a_worker_of_several_endpoints_reads_no_more_than_the_front_of_the
     assert max(costs.values()) < WAITING / 4, costs
     left = [(await stores.jobs.counts(endpoint)).in_queue for endpoint in ENDPOINTS]
     assert WAITING - sum(left) == 2 * 2 * (1 + 2 + 1 + 1)
+
+
+async def test_jobs_of_low_priority_are_not_read_by_who_leaves_them(stores, clock, cost):
+    await fill(stores, clock, low_priority=1)
+    job = sample_job(clock, input={"width": 64, "height": 64, "num_inference_steps": 4})
+    claims, costs = stores.claims, {}
+    for statistics in ("none", "fresh"):
+        for endpoints in (ENDPOINTS[:1], ENDPOINTS):
+            works = {
+                "wait": lambda of=endpoints: claims.wait_for_jobs(of, 0, 2**40),
+                "claim": lambda of=endpoints: claims.claim("w", of, 1, LEASE_S, 2**40),
+            }
+            for name, work in works.items():
+                costs[statistics, len(endpoints), name] = await cost(work)
+        await stores.database.write(lambda transaction: transaction.connection.execute(text("ANALYZE jobs")))
+    costs["whoever decides how many workers there are"] = await cost(lambda: stores.fleets.work(ENDPOINTS, 0, 1_000))
+    assert max(costs.values()) < WAITING / 10, costs
+    await stores.jobs.enqueue(job)
+    assert (await stores.fleets.work(ENDPOINTS, 0, 1_000)).waiting == 1
+    assert [claim.job.id for claim in await claims.claim("w", ENDPOINTS, 1, LEASE_S, 2**40)] == [job.id]
 
 
 async def test_what_waits_on_several_endpoints_is_claimed_in_the_order_in_which_it_came(stores, clock):

@@ -9,7 +9,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.fleets.protocol import Pool, Work
 from flux_endpoint.stores.sql.database import Connection, Database, Transaction
-from flux_endpoint.stores.sql.schema import jobs, pools
+from flux_endpoint.stores.sql.schema import is_pressing, jobs, pools
 
 _of_endpoints = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _now_ms = bindparam("now_ms", type_=BigInteger)
@@ -18,8 +18,7 @@ _waiting = (
     select(jobs.c.queued_ms)
     .where(
         _of_endpoints,
-        jobs.c.status == JobStatus.IN_QUEUE.value,
-        jobs.c.low_priority == 0,
+        is_pressing,
         or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms),
     )
     .order_by(jobs.c.created_ms, jobs.c.seq)

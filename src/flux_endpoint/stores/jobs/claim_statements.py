@@ -23,7 +23,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.jobs.statements import may_become, unexpired
-from flux_endpoint.stores.sql.schema import jobs
+from flux_endpoint.stores.sql.schema import is_pressing, jobs
 
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _waits: ColumnElement[Any] = may_become(JobStatus.IN_PROGRESS)
@@ -31,7 +31,6 @@ _waits: ColumnElement[Any] = may_become(JobStatus.IN_PROGRESS)
 _KNOWN: Final = (jobs.c.seq, jobs.c.created_ms, jobs.c.endpoint_id, jobs.c.input)
 _claim_order = (jobs.c.created_ms, jobs.c.seq)
 _max_jobs: BindParameter[Any] = bindparam("max_jobs", type_=Integer)
-_of_priority: ColumnElement[Any] = jobs.c.low_priority <= bindparam("lowest", type_=Integer)
 _named: ColumnElement[Any] = jobs.c.seq.in_(bindparam("seqs", expanding=True))
 # Of the oldest jobs of several endpoints so many more are looked at than claimed: others may have locked the first.
 _MORE: Final = 16
@@ -45,11 +44,13 @@ class _Statements:
         is_waiting: any job that waits.
         claim: IN_QUEUE -> IN_PROGRESS, the oldest.
         first: what is to be known of the first that wait, to choose from. They may be a few of very many.
+        pressing: the same, of those that are not of low priority.
     """
 
     is_waiting: Select[Any]
     claim: ReturningUpdate[Any]
     first: Select[Any]
+    pressing: Select[Any]
 
 
 # PostgreSQL runs claimers side by side: each skips the rows another one has locked. The rows are chosen in a CTE
@@ -75,6 +76,12 @@ def _claim(waiting: Select[Any]) -> ReturningUpdate[Any]:
 # read its queue when it has no statistics.
 CLAIM_OF: Final = _claim(select(jobs.c.seq).where(_waits, _named, unexpired))
 
+
+def _known(waiting: Select[Any]) -> Select[Any]:
+    first = waiting.order_by(*_claim_order).limit(_max_jobs)
+    return select(*_KNOWN).where(jobs.c.seq.in_(first)).order_by(*_claim_order)
+
+
 # One queue comes in the order of its index. Of several, SQLite reads each only until it is younger than what was found.
 _waiting = select(jobs.c.seq).where(_waits, _of_endpoints, unexpired)
 IN_ORDER: Final = _Statements(
@@ -82,9 +89,8 @@ IN_ORDER: Final = _Statements(
     # which waiting jobs may be few among all that have ended.
     is_waiting=_waiting.order_by(jobs.c.endpoint_id, jobs.c.status, *_claim_order).limit(1),
     claim=_claim(_waiting),
-    first=select(*_KNOWN)
-    .where(jobs.c.seq.in_(_waiting.where(_of_priority).order_by(*_claim_order).limit(_max_jobs)))
-    .order_by(*_claim_order),
+    first=_known(_waiting),
+    pressing=_known(select(jobs.c.seq).where(is_pressing, _of_endpoints, unexpired)),
 )
 
 # For a database that reads several queues to their ends, to sort them: the front of each is asked for by itself.
@@ -95,16 +101,20 @@ _served = (
 )
 
 
-def _oldest(names: Collection[str], length: ColumnElement[Any] | int, *conditions: ColumnElement[Any]) -> Select[Any]:
+def _oldest(
+    names: Collection[str], length: ColumnElement[Any] | int, waits: ColumnElement[Any] = _waits
+) -> Select[Any]:
     """These columns of the oldest that wait on any of the endpoints."""
-    of_one = select(*_KNOWN).where(_waits, jobs.c.endpoint_id == _served.c.id, unexpired, *conditions)
+    of_one = select(*_KNOWN).where(waits, jobs.c.endpoint_id == _served.c.id, unexpired)
     front = of_one.order_by(*_claim_order).limit(length).lateral("front")
     fronts = select(*(front.c[name] for name in names)).select_from(_served.join(front, true()))
     return fronts.order_by(front.c.created_ms, front.c.seq).limit(length)
 
 
+_NAMES = [known.name for known in _KNOWN]
 SIDE_BY_SIDE: Final = _Statements(
     is_waiting=_oldest(["seq"], 1),
     claim=_claim(select(jobs.c.seq).where(_waits, jobs.c.seq.in_(_oldest(["seq"], _max_jobs + _MORE)), unexpired)),
-    first=_oldest([column.name for column in _KNOWN], _max_jobs, _of_priority),
+    first=_oldest(_NAMES, _max_jobs),
+    pressing=_oldest(_NAMES, _max_jobs, is_pressing),
 )

@@ -64,12 +64,14 @@ class SqlClaims:
 
         takes_oldest = at_most is None and affinity is None
         queue = SIDE_BY_SIDE if self._database.sorts_queues and len(values["endpoints"]) > 1 else IN_ORDER
+        # Jobs of low priority are none for a worker that is busy with another.
+        first = queue.first if at_most is None else queue.pressing
 
         def claim(transaction: Transaction) -> Sequence[Row]:
             if takes_oldest:
                 claimed: Sequence[Row] = transaction.connection.execute(queue.claim, values)
             else:
-                claimed = _claim_chosen(transaction.connection, queue.first, values, at_most, affinity)
+                claimed = _claim_chosen(transaction.connection, first, values, at_most, affinity)
             for row in claimed:
                 transaction.news[channels.move_of(row.id)] = None
             return claimed
@@ -80,7 +82,7 @@ class SqlClaims:
             if rows:
                 break
             waiting = {"endpoints": values["endpoints"], "now_ms": now_ms}
-            choose = partial(_chosen, first=queue.first, values=waiting, at_most=at_most, affinity=affinity)
+            choose = partial(_chosen, first=first, values=waiting, at_most=at_most, affinity=affinity)
             look = methodcaller("execute", queue.is_waiting, waiting) if takes_oldest else choose
             if not await self._database.read(look):
                 break
@@ -108,7 +110,9 @@ class SqlClaims:
         # A job whose time ends during the wait may count as one that waits: it cannot be claimed.
         values: dict[str, Any] = {"endpoints": sorted(set(endpoint_ids)), "now_ms": self._clock.now_ms()}
         queue = SIDE_BY_SIDE if self._database.sorts_queues and len(values["endpoints"]) > 1 else IN_ORDER
-        choose = partial(_chosen, first=queue.first, values=values, at_most=at_most, affinity=None)
+        # Jobs of low priority are none for a worker that is busy with another.
+        first = queue.first if at_most is None else queue.pressing
+        choose = partial(_chosen, first=first, values=values, at_most=at_most, affinity=None)
         look = methodcaller("execute", queue.is_waiting, values) if at_most is None else choose
         with self._database.signals.listen(*map(channels.jobs_on, endpoint_ids), timeout_s=timeout_s) as listener:
             while not await self._database.read(look):
@@ -306,8 +310,7 @@ def _chosen(
 ) -> list[int]:
     """Of the first few jobs that wait, the sequence numbers of those that a worker may be handed, best first."""
     few = {"endpoints": values["endpoints"], "now_ms": values["now_ms"], "max_jobs": _FIRST_FEW}
-    # Jobs of low priority are none for a worker that is busy with another.
-    rows: Sequence[Row] = connection.execute(first, few | {"lowest": int(at_most is None)})
+    rows: Sequence[Row] = connection.execute(first, few)
     if at_most is not None:
         works = ((row, picture_work(row.input)) for row in rows)
         rows = [row for row, work in works if work is not None and work <= at_most]

@@ -97,6 +97,20 @@ Index(
     sqlite_where=is_refused,
     postgresql_where=is_refused,
 )
+# Waiting jobs that are not of low priority: what starts a worker, and what a busy one takes. They may stand behind very
+# many that are.
+is_pressing: Final = and_(jobs.c.status == literal_column("'IN_QUEUE'"), jobs.c.low_priority == literal_column("0"))
+Index(
+    "jobs_pressing",
+    jobs.c.endpoint_id,
+    # The same in every row, as in `jobs_refused`.
+    jobs.c.status,
+    jobs.c.low_priority,
+    jobs.c.created_ms,
+    jobs.c.seq,
+    sqlite_where=is_pressing,
+    postgresql_where=is_pressing,
+)
 # What a key has promised to pay.
 _unfinished = jobs.c.finished_ms.is_(None)
 Index("jobs_promised", jobs.c.key_id, jobs.c.cost_units, sqlite_where=_unfinished, postgresql_where=_unfinished)
