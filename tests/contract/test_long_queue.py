@@ -94,6 +94,7 @@ async def test_a_worker_of_several_endpoints_reads_no_more_than_the_front_of_the
             for name, work in works.items():
                 costs[statistics, len(endpoints), name] = await cost(work)
         await stores.database.write(lambda transaction: transaction.connection.execute(text("ANALYZE jobs")))
+    costs["whoever decides how many workers there are"] = await cost(lambda: stores.fleets.work(ENDPOINTS, 0, 100))
     assert max(costs.values()) < WAITING / 4, costs
     left = [(await stores.jobs.counts(endpoint)).in_queue for endpoint in ENDPOINTS]
     assert WAITING - sum(left) == 2 * 2 * (1 + 2 + 1 + 1)

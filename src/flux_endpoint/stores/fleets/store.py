@@ -3,31 +3,35 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Integer, bindparam, case, delete, func, or_, select, text, update
+from sqlalchemy import BigInteger, Executable, Integer, Select, bindparam, case, delete, func, or_, select, text, update
 
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.fleets.protocol import Pool, Work
+from flux_endpoint.stores.jobs.claim_statements import oldest
 from flux_endpoint.stores.sql.database import Connection, Database, Transaction
 from flux_endpoint.stores.sql.schema import is_pressing, jobs, pools
 
 _of_endpoints = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _now_ms = bindparam("now_ms", type_=BigInteger)
 _since_ms = bindparam("since_ms", type_=BigInteger)
-_waiting = (
+_max_jobs = bindparam("max_jobs", type_=Integer)
+
+
+def _counted(waiting: Select[Any]) -> Executable:
+    few = waiting.subquery("waiting")
+    is_overdue = case((few.c.queued_ms <= _since_ms, 1))
+    return select(func.count().label("jobs"), func.count(is_overdue).label("overdue"))
+
+
+WAITING: Final = _counted(
     select(jobs.c.queued_ms)
-    .where(
-        _of_endpoints,
-        is_pressing,
-        or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms),
-    )
+    .where(_of_endpoints, is_pressing, or_(jobs.c.expires_ms.is_(None), jobs.c.expires_ms > _now_ms))
     .order_by(jobs.c.created_ms, jobs.c.seq)
-    .limit(bindparam("max_jobs", type_=Integer))
-    .subquery("waiting")
+    .limit(_max_jobs)
 )
-WAITING: Final = select(
-    func.count().label("jobs"), func.count(case((_waiting.c.queued_ms <= _since_ms, 1))).label("overdue")
-)
+# For a database that would read several queues to their ends, to sort them.
+WAITING_SIDE_BY_SIDE: Final = _counted(oldest([jobs.c.queued_ms], _max_jobs, is_pressing))
 # The first condition is implied by the second; it lets the database use the small index of what is in flight.
 RUNNING: Final = (
     select(jobs.c.worker_id, func.count(case((jobs.c.low_priority == 0, 1))).label("jobs"))
@@ -69,8 +73,10 @@ class SqlFleets:
             "max_jobs": limit,
         }
 
+        statement = WAITING_SIDE_BY_SIDE if self._database.sorts_queues else WAITING
+
         def work(connection: Connection) -> Work:
-            waiting = connection.execute(WAITING, values).first
+            waiting = connection.execute(statement, values).first
             running = {row.worker_id: row.jobs for row in connection.execute(RUNNING)}
             return Work(waiting.jobs, waiting.overdue, running)
 

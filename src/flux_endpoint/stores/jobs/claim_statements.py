@@ -8,6 +8,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     BindParameter,
+    Column,
     ColumnElement,
     Integer,
     Select,
@@ -101,20 +102,20 @@ _served = (
 )
 
 
-def _oldest(
-    names: Collection[str], length: ColumnElement[Any] | int, waits: ColumnElement[Any] = _waits
+def oldest(
+    columns: Collection[Column[Any]], length: ColumnElement[Any] | int, waits: ColumnElement[Any] = _waits
 ) -> Select[Any]:
-    """These columns of the oldest that wait on any of the endpoints."""
-    of_one = select(*_KNOWN).where(waits, jobs.c.endpoint_id == _served.c.id, unexpired)
+    """These columns of the oldest that wait on any of the `endpoints`, so many of them."""
+    of_one = select(*dict.fromkeys((*columns, *_claim_order)))
+    of_one = of_one.where(waits, jobs.c.endpoint_id == _served.c.id, unexpired)
     front = of_one.order_by(*_claim_order).limit(length).lateral("front")
-    fronts = select(*(front.c[name] for name in names)).select_from(_served.join(front, true()))
+    fronts = select(*(front.c[known.name] for known in columns)).select_from(_served.join(front, true()))
     return fronts.order_by(front.c.created_ms, front.c.seq).limit(length)
 
 
-_NAMES = [known.name for known in _KNOWN]
 SIDE_BY_SIDE: Final = _Statements(
-    is_waiting=_oldest(["seq"], 1),
-    claim=_claim(select(jobs.c.seq).where(_waits, jobs.c.seq.in_(_oldest(["seq"], _max_jobs + _MORE)), unexpired)),
-    first=_oldest(_NAMES, _max_jobs),
-    pressing=_oldest(_NAMES, _max_jobs, is_pressing),
+    is_waiting=oldest([jobs.c.seq], 1),
+    claim=_claim(select(jobs.c.seq).where(_waits, jobs.c.seq.in_(oldest([jobs.c.seq], _max_jobs + _MORE)), unexpired)),
+    first=oldest(_KNOWN, _max_jobs),
+    pressing=oldest(_KNOWN, _max_jobs, is_pressing),
 )
