@@ -162,3 +162,14 @@ def test_a_connection_that_has_fallen_silent_is_left(page: Page) -> None:
     }"""
     with pytest.raises(Error, match="the server is silent"):
         page.evaluate(program)
+
+
+def test_a_tab_that_is_not_looked_at_holds_no_connection(visitor: Visitor) -> None:
+    behind, worker = visitor.visit(BY_HAND_FORM), HandWorker(visitor.server)
+    with behind.expect_response("**/events/*"):
+        behind.click("#run")
+    behind.evaluate("() => Object.defineProperty(document, 'hidden', { get: () => true })")
+    with behind.expect_event("requestfailed", lambda request: "/events/" in request.url):
+        visitor.visit()
+    worker.finish(worker.take(), text="done")
+    badge(behind, "done")

@@ -1,5 +1,6 @@
 // What happens to jobs. A browser opens six connections to a server, for all its tabs together: so one job of those that are
-// followed has a connection of its own, and the others are asked for one after the other.
+// followed has a connection of its own, and the others are asked for one after the other. A tab that nobody sees gives its
+// connection up as soon as another one is looked at.
 
 import * as api from "./api.js";
 
@@ -8,6 +9,25 @@ const LOOK_MS = 10_000;
 
 const followed = new Set();
 let turn = Promise.resolve();
+
+const tabs = new BroadcastChannel("flux-endpoint.news");
+let isBehind = false; // another tab is looked at, and this one is not
+let others = new AbortController();
+tabs.onmessage = () => {
+  if (!document.hidden) return;
+  isBehind = true;
+  others.abort();
+};
+
+function seen() {
+  if (document.hidden) return;
+  isBehind = false;
+  others = new AbortController();
+  tabs.postMessage("seen");
+}
+
+document.addEventListener("visibilitychange", seen);
+seen();
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -18,7 +38,13 @@ export async function* newsOf(endpoint, id) {
   try {
     for (;;) {
       const [first] = followed;
-      if (first === follower) return yield* api.events(endpoint, id);
+      if (first === follower && !isBehind) {
+        try {
+          return yield* api.events(endpoint, id, others.signal);
+        } catch (error) {
+          if (!isBehind) throw error;
+        }
+      }
       const body = await inTurn(() => look(endpoint, id));
       if (!body) return;
       yield body;
