@@ -178,7 +178,7 @@ async def test_a_leaving_worker_that_drops_its_call_has_ended(gateway: Gateway, 
 
 async def test_several_gateways_agree_on_the_workers(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
     first = gateway.services.workforce
-    second = Workforce(first._store, gateway.stores.workers, first._pictures, first._catalog, gateway.clock)
+    second = Workforce(first._store, gateway.stores.workers, first.reports._pictures, first._catalog, gateway.clock)
     await third_party.get("job-take")
     assert (await second.counts("echo")).idle == 1
     assert await second.take("pod-2", ["echo"], 0) == []
@@ -215,7 +215,7 @@ async def test_an_idle_worker_comes_before_a_busy_one(gateway: Gateway) -> None:
         assert not busy.done()
         second = await submit(gateway)
         assert [claim.job.id for claim in await busy] == [second], number
-        await workforce.done(["echo"], "idle", first, None, Completed(1))
+        await workforce.reports.done(["echo"], "idle", first, None, Completed(1))
 
 
 async def test_a_throttled_worker_is_counted_and_served_last(gateway: Gateway) -> None:
@@ -240,7 +240,7 @@ async def test_a_throttled_worker_is_counted_and_served_last(gateway: Gateway) -
         assert [claim.job.id for claim in await slow] == [second], number
         assert await workers(gateway) == {"idle": 1, "ready": 2, "running": 1, "throttled": 1}
         for name, job_id in (("quick-1", first), ("slow", second)):
-            await workforce.done(["echo"], name, job_id, None, Completed(1))
+            await workforce.reports.done(["echo"], name, job_id, None, Completed(1))
     # It has cooled down.
     await workforce.note_step("slow", 22_000)
     assert await workers(gateway) == {"idle": 1, "ready": 3, "running": 2}
