@@ -7,8 +7,6 @@ import { sizeOf } from "./sizes.js";
 // A request has room for more; larger files are drawn smaller first, as the server would.
 const MOST_BYTES = 5_000_000;
 const MOST_PX = 2_048;
-// What the server reads; browsers read more.
-const TYPES = ["image/jpeg", "image/png", "image/webp"];
 
 export class Source {
   #id;
@@ -67,7 +65,7 @@ export class Source {
     const asked = (this.#asked = {});
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture || !this.isOffered) return false;
-    const isFit = TYPES.includes(file.type) && file.size <= MOST_BYTES && Math.max(picture.width, picture.height) <= MOST_PX;
+    const isFit = this.#isRead(file) && file.size <= MOST_BYTES && Math.max(picture.width, picture.height) <= MOST_PX;
     const data = await (isFit ? dataUri(file) : drawnAnew(picture));
     // It was taken away meanwhile, or another one is to be taken.
     if (this.#asked !== asked) return true;
@@ -75,6 +73,11 @@ export class Source {
     this.#onChange(sizeOf(this.#properties, picture));
     announce(this.#words);
     return true;
+  }
+
+  // The server reads the formats that it writes; browsers read more.
+  #isRead({ type }) {
+    return this.#properties.image_format?.enum.some((name) => type === `image/${name}`) ?? false;
   }
 
   set(data, name) {
@@ -108,7 +111,7 @@ function dataUri(file) {
   });
 }
 
-// As a PNG, smaller where it is large.
+// As what canvases write of themselves, smaller where it is large.
 function drawnAnew(picture) {
   const scale = Math.min(1, MOST_PX / 2 / Math.max(picture.width, picture.height));
   const canvas = document.createElement("canvas");
