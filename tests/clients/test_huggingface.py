@@ -49,5 +49,5 @@ def test_a_picture_is_drawn_from_one(server: Server) -> None:
         file.getvalue(), prompt="a lake", target_size=ImageToImageTargetSize(width=256, height=256)
     )
     assert drawn.size == (256, 256)
-    with pytest.raises(HfHubHTTPError, match="image is no jpeg, png or webp file"):
+    with pytest.raises(HfHubHTTPError, match="inputs is no jpeg, png or webp file"):
         client.image_to_image(b"GIF89a", prompt="a lake")
