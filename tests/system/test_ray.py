@@ -28,6 +28,13 @@ def nodes() -> Iterator[Nodes]:
         yield nodes
 
 
+def two(nodes: Nodes) -> list[object]:
+    """Two machines and no more: those that another test has left, and new ones."""
+    while len(nodes.all) < 2:
+        nodes.add()
+    return nodes.all[:]
+
+
 def counted(server: Server) -> int:
     """How many workers ask for jobs."""
     workers = server.health()["workers"]
@@ -42,18 +49,25 @@ def wait_counted(server: Server, count: int) -> None:
         raise AssertionError(f"{what}: {server.health()}; the log:\n{server.log.read_text()[-6_000:]}") from None
 
 
-def wait_one_each(nodes: Nodes, *places: object) -> None:
+def wait_one_each(nodes: Nodes, server: Server, *places: object) -> None:
     """Seen on the machines themselves: a gateway counts a worker that is lost for some seconds more."""
-    wait_until(lambda: [len(nodes.workers(node)) for node in places] == [1] * len(places), "each has one", PATIENCE_S)
+
+    def workers() -> list[list[int]]:
+        return [[worker.pid for worker in nodes.workers(place)] for place in places]
+
+    try:
+        wait_until(lambda: [len(one) for one in workers()] == [1] * len(places), "each has one", PATIENCE_S)
+    except AssertionError:
+        raise AssertionError(f"one each: {workers()}; the log:\n{server.log.read_text()[-6_000:]}") from None
 
 
 def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(nodes, servers):
-    first, second = nodes.add(), nodes.add()
+    first, second = two(nodes)
     settings = {"fleet": "ray", "ray_address": nodes.address, "workers": 2, "lease_s": 3, "model": "fake:0.2"}
     server = servers.start(**settings)
     # 1. They come up, one on each node, and draw.
     wait_counted(server, 2)
-    wait_one_each(nodes, first, second)
+    wait_one_each(nodes, server, first, second)
     jobs = [server.submit(num_inference_steps=2) for _ in range(4)]
     for job_id in jobs:
         server.wait_status(job_id, "COMPLETED")
@@ -66,7 +80,7 @@ def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(node
     assert sorted(job.get("retries", 0) for job in ends) == [0, 1]
     # 3. Another machine joins: the lost node's worker comes up there.
     third = nodes.add()
-    wait_one_each(nodes, second, third)
+    wait_one_each(nodes, server, second, third)
     there = {node: nodes.workers(node) for node in (second, third)}
     wait_counted(server, 2)
     # 4. The gateway is killed. Its workers stay, its successor finds them, and needs one only: the other gives back
@@ -91,8 +105,7 @@ def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(node
 
 
 def test_two_drivers_that_want_the_same_do_no_harm(nodes):
-    while len(nodes.all) < 2:
-        nodes.add()
+    two(nodes)
     # Workers that refuse at once, and are tried again for as long as they are wanted.
     settings = DriverSettings(
         nodes.address, "two-drivers", "http://127.0.0.1:9", "cpu", {"FLUX_ENDPOINT_MODEL": "fake"}
