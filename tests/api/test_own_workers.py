@@ -22,13 +22,19 @@ def ended(gateway: Gateway) -> list[tuple[str, str]]:
     return told
 
 
-async def test_a_worker_of_this_machine_that_loses_its_lease_is_ended(
-    gateway: Gateway, ended: list[tuple[str, str]]
-) -> None:
+async def job_of_own_worker(gateway: Gateway) -> str:
+    """The id of a job that `w-1` of this machine has taken."""
     workforce = gateway.services.workforce
     await workforce.own.expect("w-1", ["echo"])
     job_id = await submit(gateway)
     assert len(await workforce.take("w-1", ["echo"], 0)) == 1
+    return job_id
+
+
+async def test_a_worker_of_this_machine_that_loses_its_lease_is_ended(
+    gateway: Gateway, ended: list[tuple[str, str]]
+) -> None:
+    job_id = await job_of_own_worker(gateway)
     gateway.clock.advance(s=31)
     await gateway.janitor.sweep()
     assert ended == [("w-1", f"it lost the lease of job {job_id}")]
@@ -118,9 +124,7 @@ async def test_a_worker_of_this_machine_whose_device_fails_is_ended_unless_it_en
     gateway: Gateway, ended: list[tuple[str, str]]
 ) -> None:
     workforce = gateway.services.workforce
-    await workforce.own.expect("w-1", ["echo"])
-    job_id = await submit(gateway)
-    assert len(await workforce.take("w-1", ["echo"], 0)) == 1
+    job_id = await job_of_own_worker(gateway)
     await workforce.ping_unhealthy("w-1", ["echo"], "cuda:0 has failed: CUDA error: unspecified launch failure")
     # Its job is free at once, and nothing more is given to it.
     assert (await status(gateway, job_id))["status"] == "IN_QUEUE"

@@ -39,6 +39,14 @@ _WATCH_PREVIEWS = """() => {
 }"""
 
 
+# Another tab takes a note back after its name was read.
+_DROPPED_MEANWHILE = """
+  localStorage.setItem("flux-endpoint.jotted.gone", "{}");
+  const read = Storage.prototype.getItem;
+  Storage.prototype.getItem = function (name) { return name.endsWith(".gone") ? null : read.call(this, name); };
+"""
+
+
 def test_the_picture_appears_while_it_is_made_and_nothing_jumps(page: Page) -> None:
     fill(page, **LONG)
     page.evaluate(_WATCH_PREVIEWS)
@@ -248,6 +256,7 @@ def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
 
 def test_a_run_goes_on_when_the_page_is_left_before_the_browser_has_kept_it(page: Page) -> None:
     page.evaluate("IDBObjectStore.prototype.put = () => ({})")  # not yet, and a reload ends what is under way
+    page.add_init_script(_DROPPED_MEANWHILE)
     fill(page, **SMALL)
     page.click("#run")
     expect(thumbnails(page)).to_have_count(1)

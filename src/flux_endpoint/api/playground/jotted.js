@@ -26,6 +26,8 @@ export const jotted = {
 
   get all() {
     const names = Object.keys(localStorage).filter((name) => name.startsWith(PREFIX));
-    return names.map((name) => JSON.parse(localStorage.getItem(name))).sort((a, b) => a.createdMs - b.createdMs);
+    // Another tab may have dropped one meanwhile.
+    const records = names.map((name) => JSON.parse(localStorage.getItem(name))).filter(Boolean);
+    return records.sort((a, b) => a.createdMs - b.createdMs);
   },
 };
