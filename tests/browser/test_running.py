@@ -257,11 +257,13 @@ def test_a_run_goes_on_when_the_page_is_left(visitor: Visitor) -> None:
 def test_a_run_goes_on_when_the_page_is_left_before_the_browser_has_kept_it(page: Page) -> None:
     page.evaluate("IDBObjectStore.prototype.put = () => ({})")  # not yet, and a reload ends what is under way
     page.add_init_script(_DROPPED_MEANWHILE)
+    page.evaluate("addEventListener('beforeunload', () => history.replaceState(history.state, '', '#late'))")
     fill(page, **SMALL)
     page.click("#run")
     expect(thumbnails(page)).to_have_count(1)
     page.reload()
     badge(page, "done")
+    expect(page.locator("#prompt")).to_have_value(SMALL["prompt"])
     expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
     expect(thumbnails(page).locator("img")).to_be_visible()
     page.once("dialog", lambda dialog: dialog.accept())

@@ -1,10 +1,12 @@
 // The page's address, which holds the input; and what is on the stage, which is kept with the tab and not in the address:
-// a reload shows it again, a copied link does not.
+// a reload shows it again, a copied link does not. Not in the state of the tab's history either: Chromium comes back from a
+// reload without it when the address was written while the reload was under way.
 
 import { BASE } from "./api.js";
 import { fromFragment, toFragment } from "./link.js";
 import { seedOf } from "./run.js";
 
+const SHOWN = "flux-endpoint.shown";
 const PAUSE_MS = 250; // browsers allow about a hundred changes of the address in half a minute
 
 export class Address {
@@ -26,10 +28,11 @@ export class Address {
 
   writeSoon() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#write(), PAUSE_MS);
+    this.#timer = setTimeout(() => this.write(), PAUSE_MS);
   }
 
-  #write() {
+  write() {
+    clearTimeout(this.#timer);
     // Somebody has opened a link, and the page is about to be told.
     if (location.hash !== this.#known) return;
     let input;
@@ -38,7 +41,7 @@ export class Address {
     } catch {
       return; // half-written JSON
     }
-    history.replaceState(history.state, "", `#${toFragment(this.#form.endpoint, input)}`);
+    history.replaceState(null, "", `#${toFragment(this.#form.endpoint, input)}`);
     this.#known = location.hash;
   }
 
@@ -48,12 +51,13 @@ export class Address {
     return `${BASE}#${toFragment(endpoint, { ...record.input, seed: seedOf(record) })}`;
   }
 
-  // The names of the runs on the stage.
+  // The names of the runs on the stage; after a link was followed there are none yet.
   get shown() {
-    return history.state?.shown ?? [];
+    const [{ type }] = performance.getEntriesByType("navigation");
+    return type === "navigate" ? [] : JSON.parse(sessionStorage.getItem(SHOWN) ?? "[]");
   }
 
   set shown(names) {
-    history.replaceState({ shown: names }, "");
+    sessionStorage.setItem(SHOWN, JSON.stringify(names));
   }
 }

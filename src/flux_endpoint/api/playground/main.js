@@ -194,6 +194,7 @@ class Playground {
     const { num_images: _, ...alone } = input;
     const inputs = count === 1 ? [input] : this.form.seed.several(count).map((seed) => ({ ...alone, seed }));
     const runs = newSet(this.form.endpoint, inputs);
+    this.address.write();
     // What is looked at while it is drawn stays; what is sent now waits its turn in the queue.
     const isNext = this.busy.length > 0;
     this.wanted = null;
