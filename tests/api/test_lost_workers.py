@@ -204,6 +204,42 @@ async def test_a_job_of_a_worker_that_left_in_good_order_is_not_blamed(gateway: 
         assert (job.status, job.retries) == ("IN_QUEUE", retries), pod
 
 
+async def test_a_worker_that_says_goodbye_counts_no_longer(gateway: Gateway, third_party: ThirdPartyWorker) -> None:
+    neighbour = ThirdPartyWorker(gateway, f"{third_party.id}0")
+    assert (await neighbour.get("job-take")).status_code == 204
+    job_id = await submit(gateway)
+    await third_party.take()
+    workforce = gateway.services.workforce
+    async with hanging_up(workforce, "take", third_party.id):
+        assert (await third_party.get("ping", "&status=leaving")).status_code == 200
+        job = await gateway.stores.jobs.get("echo", job_id)
+        # Its call that is held gets nothing any more.
+        assert (job.status, job.retries) == ("IN_QUEUE", 0)
+        assert await workers(gateway) == IDLE
+    assert (await neighbour.take())["id"] == job_id
+    assert await workers(gateway) == BUSY
+    # One of its name comes again.
+    other_id = await submit(gateway)
+    assert (await third_party.take())["id"] == other_id
+    assert await workers(gateway) == {"ready": 2, "running": 2}
+    # It is not known here any more, but to another gateway.
+    workforce._registry._workers.clear()
+    await third_party.get("ping", "&status=leaving")
+    assert await workers(gateway) == BUSY
+
+
+async def test_a_worker_without_a_job_that_has_fallen_silent_does_not_run(
+    gateway: Gateway, third_party: ThirdPartyWorker
+) -> None:
+    await third_party.get("job-take")
+    gateway.clock.advance(s=31)
+    told = (await gateway.get(f"{ECHO}/health?details=true")).json()["details"]
+    assert told == [{"id": "pod-1", "state": "unhealthy", "reason": "nothing was heard of it for 31 s"}]
+    await third_party.get("ping")
+    gateway.clock.advance(s=5)
+    assert await workers(gateway) == BUSY
+
+
 async def test_a_gateway_that_was_away_for_longer_than_a_lease_waits_for_those_that_drew_meanwhile(
     gateway: Gateway, third_party: ThirdPartyWorker
 ) -> None:

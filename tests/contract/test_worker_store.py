@@ -144,6 +144,9 @@ async def test_workers_are_listed_and_forgotten_by_time_and_name(stores):
     assert {worker.id for worker in await stores.workers.list_workers(0)} == {"n1-b", "n10-a", "N1-a"}
     await stores.workers.forget_workers("", 31)
     assert {worker.id for worker in await stores.workers.list_workers(0)} == {"N1-a"}
+    for worker_id in ("N1-", "N1-a", "unknown"):
+        await stores.workers.forget_worker(worker_id)
+        assert bool(await stores.workers.list_workers(0)) == (worker_id == "N1-")
 
 
 async def test_running_jobs_are_counted_by_worker(stores, clock):

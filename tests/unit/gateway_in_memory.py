@@ -49,6 +49,7 @@ class GatewayInMemory:
         self.troubles = {}
         self.not_held = []
         self.last_words = []
+        self.goodbyes = 0
         self.image_gate = asyncio.Event()
         self.image_gate.set()
         self.images_came = asyncio.Queue()
@@ -129,6 +130,9 @@ class GatewayInMemory:
         await self.next(self.stop_questions)
 
     async def on_ping(self, query):
+        if query.get("status") == "leaving":
+            self.goodbyes += 1
+            return reply(200, {})
         if query.get("status") == "unhealthy":
             self.last_words.append(query["reason"])
             return reply(200, {})

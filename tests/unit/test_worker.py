@@ -184,6 +184,15 @@ async def test_a_leaving_worker_gives_its_job_back_without_waiting_for_a_step():
         # No permit was given: the step still runs.
         await asyncio.wait_for(task, DEADLINE_S)
         assert not engine.closed.is_set()
+    assert gateway.goodbyes == 1
+
+
+async def test_a_gateway_that_is_gone_is_told_no_goodbye():
+    gateway, sleeps = GatewayInMemory(), []
+    async with working(gateway, SteppedEngine(), sleeps):
+        await gateway.next(gateway.takes)
+        gateway.trouble("ping", *[NoAnswer("refused")] * 10)
+    assert (gateway.goodbyes, len(gateway.troubles["ping"]), sleeps) == (0, 9, [])
 
 
 async def test_a_leaving_worker_hands_in_the_picture_that_is_on_its_way():

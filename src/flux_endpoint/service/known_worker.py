@@ -26,6 +26,8 @@ _LEFT_AT_ONCE_MS: Final = 21_000
 _MAX_UNBLAMED: Final = 2
 # So many sets of LoRAs count as what it has: how many it keeps hangs on their size, and on `LORA_CACHE_MB` there.
 _MAX_LORA_SETS: Final = 4
+# All workers ping every 10 s, job or none; a busy machine may keep one waiting, and other gateways hear 5 s later.
+_SILENT_MS: Final = 25_000
 # A ping that was sent before the worker asked for its next job has arrived by then.
 _PING_MS: Final = 5_000
 
@@ -203,9 +205,7 @@ def condition_of(
         # Also silent ones: a large model takes minutes to load. But whoever can ping has nothing left to load.
         only_pings = worker is not None and not worker.is_ours and now_ms - record.since_ms > patience_ms
         return Condition.UNHEALTHY if only_pings and record.state is WorkerState.STARTING else Condition.INITIALIZING
-    silent_ms = now_ms - record.seen_ms
-    if worker is not None:
-        silent_ms = min(silent_ms, worker.silent_ms(passed_ms))
+    silent_ms = _silent_ms(record, worker, now_ms, passed_ms)
     if record.state in (WorkerState.UNHEALTHY, WorkerState.LOST) or silent_ms > patience_ms:
         return Condition.UNHEALTHY
     if running_jobs:
@@ -220,6 +220,20 @@ def condition_of(
         _LATELY_MS if is_ours_to_know else _LATELY_ELSEWHERE_MS
     ):
         return Condition.IDLE
-    # Busy with something it was told to stop, or about to ask.
+    # Busy with something it was told to stop, or about to ask; whoever is pings.
     free_ms = passed_ms - worker.free_since_ms if worker is not None else unasked_ms
-    return Condition.UNHEALTHY if min(unasked_ms, free_ms) > patience_ms else Condition.RUNNING
+    is_over = min(unasked_ms, free_ms) > patience_ms or silent_ms > max(_SILENT_MS, patience_ms // 2)
+    return Condition.UNHEALTHY if is_over else Condition.RUNNING
+
+
+def why_unhealthy(record: WorkerRecord, worker: KnownWorker | None, now_ms: int, passed_ms: int) -> str:
+    """What there is to say of an unhealthy worker that has said nothing itself."""
+    silent_ms = _silent_ms(record, worker, now_ms, passed_ms)
+    if silent_ms > _SILENT_MS:
+        return f"nothing was heard of it for {silent_ms // 1_000} s"
+    return "it pings, and neither works nor asks for jobs"
+
+
+def _silent_ms(record: WorkerRecord, worker: KnownWorker | None, now_ms: int, passed_ms: int) -> int:
+    silent_ms = now_ms - record.seen_ms
+    return silent_ms if worker is None else min(silent_ms, worker.silent_ms(passed_ms))

@@ -12,7 +12,7 @@ from flux_endpoint.core.affinity import Affinity, lora_set
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import Job
 from flux_endpoint.core.worker import WorkerRecord, WorkerState
-from flux_endpoint.service.known_worker import RESTART_MS, Condition, KnownWorker, condition_of
+from flux_endpoint.service.known_worker import RESTART_MS, Condition, KnownWorker, condition_of, why_unhealthy
 from flux_endpoint.service.worker_speed import throttled
 from flux_endpoint.stores.workers.protocol import WorkerStore
 
@@ -234,6 +234,18 @@ class WorkerRegistry:
             await self._write(worker)
             await self._compare()
 
+    async def part(self, worker_id: str) -> KnownWorker | None:
+        """Forget a worker that leaves by its own account; what a call of it that is still held claims is given back.
+
+        Returns:
+            What was known of it here; None for one that this gateway has not heard of.
+        """
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None:
+            worker.set_state(WorkerState.DISMISSED, "")
+        await self._store.forget_worker(worker_id)
+        return worker
+
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""
         for worker_id in [worker_id for worker_id in self._workers if worker_id.startswith(worker_id_prefix)]:
@@ -310,6 +322,8 @@ class WorkerRegistry:
             reason = slow.get(record.id) or record.reason
             if record.id in slow and condition in (Condition.IDLE, Condition.RUNNING):
                 condition = Condition.THROTTLED
+            if condition is Condition.UNHEALTHY and not reason:
+                reason = why_unhealthy(record, worker, now_ms, passed_ms)
             views.append(WorkerView(record.id, condition, reason, record.fingerprint, *own))
         return views
 

@@ -173,6 +173,11 @@ class Workforce:
         worker.jobs.clear()
         await self._losses.release(worker_id)
 
+    async def part(self, worker_id: str) -> None:
+        """A worker says that it leaves for good: it counts no longer. One of its name may come at any time."""
+        logger.info("worker %s leaves", worker_id)
+        await self._losses.part(worker_id)
+
     async def stops(
         self, worker_id: str, endpoint_ids: Collection[str], hold_s: float, can_unload: bool = False
     ) -> list[str]:

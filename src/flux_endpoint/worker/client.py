@@ -1,6 +1,7 @@
 """The gateway as a worker sees it: Runpod's worker protocol, whose `job-done` may also be the picture itself."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -244,6 +245,12 @@ class Gateway:
         """Tell that this worker cannot work, and why."""
         query = [("status", "unhealthy"), ("reason", reason)]
         await self._ask("GET", f"/v2/{self._all}/ping/{self._worker_id}", _PING, query=query, is_last_word=True)
+
+    async def leaving(self) -> None:
+        """Tell that this worker ends, once: if nobody hears it, the gateway will notice."""
+        with contextlib.suppress(NoAnswer):
+            path, query = f"/v2/{self._all}/ping/{self._worker_id}", [("status", "leaving")]
+            await self._connection.request("GET", path, query, None, None, _PING)
 
     def _path_of(self, job: TakenJob, operation: str) -> str:
         return f"/v2/{job.endpoint_id}/{operation}/{self._worker_id}/{job.id}"

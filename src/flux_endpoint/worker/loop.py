@@ -43,6 +43,8 @@ _FREE_REPORTS: Final = 1
 _EARLY_STOP_S: Final = 5.0
 # Of the 5 s in which everything must be gone after a signal.
 _LEAVE_S: Final = 2.0
+# For the goodbye, where nothing is left of these.
+_GOODBYE_S: Final = 0.3
 _MAX_ERROR_CHARS: Final = 500
 
 
@@ -262,6 +264,7 @@ class Worker:
 
     async def _leave_when(self, leave: asyncio.Event, taking: "asyncio.Task[None]") -> None:
         await leave.wait()
+        ends_s = asyncio.get_running_loop().time() + _LEAVE_S
         # 1. No more jobs, and no more steps of those that run.
         taking.cancel()
         drawn = [held.task for held in self._held.values() if held.is_drawn and held.task]
@@ -273,6 +276,10 @@ class Worker:
         # 3. Pictures that are already on their way still arrive, unless the gateway is gone as well.
         if reports := drawn + given_back:
             await asyncio.wait(reports, timeout=_LEAVE_S)
+        # 4. Nobody need wonder what has become of this worker.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_s + _GOODBYE_S):
+                await self._gateway.leaving()
         raise _Left
 
     async def _tell_unwell(self, reason: str) -> None:

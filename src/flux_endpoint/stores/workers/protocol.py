@@ -54,6 +54,10 @@ class WorkerStore(Protocol):
         """How many jobs each worker holds, by worker id; without those that hold none."""
         ...
 
+    async def forget_worker(self, worker_id: str) -> None:
+        """Delete one worker, if anybody has noted it."""
+        ...
+
     async def forget_workers(self, id_prefix: str, seen_before_ms: int) -> None:
         """Delete the workers whose id starts so and that were not seen since a time."""
         ...

@@ -59,6 +59,7 @@ COUNT_RUNNING: Final = (
     .where(jobs.c.lease_expires_ms.is_not(None), jobs.c.status == JobStatus.IN_PROGRESS.value)
     .group_by(jobs.c.worker_id)
 )
+FORGET_WORKER: Final = delete(workers).where(_of_id)
 # substr and not LIKE: see `statements.py`.
 FORGET_WORKERS: Final = delete(workers).where(
     and_(

@@ -74,6 +74,14 @@ class SqlWorkers:
         rows = await self._database.read(lambda connection: connection.execute(sql.COUNT_RUNNING))
         return {row.worker_id: row.jobs for row in rows}
 
+    async def forget_worker(self, worker_id: str) -> None:
+        """See `WorkerStore.forget_worker`."""
+
+        def forget_worker(transaction: Transaction) -> None:
+            transaction.connection.execute(sql.FORGET_WORKER, {"worker": worker_id})
+
+        await self._database.write(forget_worker)
+
     async def forget_workers(self, id_prefix: str, seen_before_ms: int) -> None:
         """See `WorkerStore.forget_workers`."""
         prefix = id_prefix

@@ -108,9 +108,13 @@ async def ping(call: Call, worker: Worker) -> Response:
 
     Our own workers add how they keep their models, and how fast they are.
 
-    With `status=unhealthy`, the worker says that it cannot work, and in `check` and `reason` why.
+    With `status=unhealthy`, the worker says that it cannot work, and in `check` and `reason` why. With
+    `status=leaving`, our own say that they end, so that nobody takes them for dead.
     """
     query = call.query_params
+    if query.get("status") == "leaving":
+        await worker.workforce.part(worker.id)
+        return _noted()
     if query.get("status") == "unhealthy":
         reason = ": ".join(text for text in (query.get("check"), query.get("reason")) if text) or "no reason given"
         await worker.workforce.ping_unhealthy(worker.id, worker.endpoint_ids, reason[:_MAX_REASON_CHARS])
