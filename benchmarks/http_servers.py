@@ -41,11 +41,11 @@ async def app(scope, receive, send):
 WITH_LIMITS = """
 import asyncio, sys, uvloop
 from no_op import app
-from flux_endpoint.wiring.http_server import listen, serving
+from flux_endpoint.wiring.http_server import Listener, listen, serving
 async def main():
-    with listen("127.0.0.1", int(sys.argv[1])) as listener:
-        async with serving(app, listener, 75) as task:
-            await task
+    with listen("127.0.0.1", int(sys.argv[1])) as socket:
+        async with serving(app, [Listener(socket)], 75) as (tasks, _):
+            await asyncio.wait(tasks)
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     runner.run(main())
 """
