@@ -113,6 +113,9 @@ def test_ctrl_c_tells_a_waiting_client_where_its_job_stands(servers):
     # The worker has given the job back; the client can ask for it after the restart.
     assert reply.json() == {"id": reply.json()["id"], "status": "IN_QUEUE"}
     server.wait_exit()
+    said = [line.partition("gateway: ")[2] for line in server.log.read_text().splitlines()]
+    begun = said.index("stopping: waits for workers (1) and requests of clients (1), 5 s at most")
+    assert "stopped" in said[begun:]
     again = servers.restart(server, model="fake")
     again.wait_status(reply.json()["id"], "COMPLETED")
 

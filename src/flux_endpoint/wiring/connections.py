@@ -121,6 +121,14 @@ class Connections:
         """Whether a request may be served: some places are for those of workers. Who is silent takes none."""
         if len(self.open) - len(self.awaited) < self.limits.connections - self.limits.kept_for_workers:
             return True
+        return self._is_of_worker(url)
+
+    @property
+    def clients(self) -> int:
+        """How many connections wait for an answer, those of workers not counted."""
+        return sum(not self._is_of_worker(one.url) for one in self.open if one not in self.awaited)
+
+    def _is_of_worker(self, url: bytes) -> bool:
         parts = url.split(b"/", _OPERATION + 1)
         return len(parts) > _OPERATION and parts[_OPERATION] in self._worker_operations
 

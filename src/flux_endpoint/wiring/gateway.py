@@ -38,6 +38,7 @@ from flux_endpoint.settings import Settings
 from flux_endpoint.settings.engine import EMBEDDED
 from flux_endpoint.settings.http import is_wildcard
 from flux_endpoint.stores.connect import Stores, open_stores
+from flux_endpoint.wiring.connections import Connections
 from flux_endpoint.wiring.data_dir import hold_data_dir, keep_secret
 from flux_endpoint.wiring.fleet import make_fleet
 from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
@@ -78,7 +79,9 @@ def serve(settings: Settings) -> int:
         listen_all(settings) as listeners,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_serve(settings, listeners))
+        exit_code = runner.run(_serve(settings, listeners))
+    logger.info("stopped")
+    return exit_code
 
 
 async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
@@ -143,7 +146,7 @@ async def _require_place(images: ImageService, outbound: OutboundRules) -> None:
 async def _run(
     fleet: Fleet,
     workforce: Workforce,
-    serving_requests: AbstractAsyncContextManager["set[asyncio.Task[None]]"],
+    serving_requests: AbstractAsyncContextManager[tuple["set[asyncio.Task[None]]", Connections]],
     background: Sequence[_Background],
     words: str,
     stores: Stores,
@@ -156,7 +159,7 @@ async def _run(
     """
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, leave.set)
-    async with _running_fleet(fleet), serving_requests as servers, _running_beside(background) as beside:
+    async with _running_fleet(fleet), serving_requests as (servers, connections), _running_beside(background) as beside:
         # All that is loaded by now stays to the end; searching it for garbage would hold requests up.
         gc.freeze()
         try:
@@ -164,6 +167,12 @@ async def _run(
             return await _until_the_end(leave, _watch_workers(fleet, workforce), {*servers, *beside})
         finally:
             leave.set()
+            # Those that Ray has placed stay, unless the cluster is this server's own.
+            workers = 0 if fleet.is_shared else sum(one.pid is not None for one in await fleet.list())
+            logger.info(
+                "stopping: waits for workers (%d) and requests of clients (%d), 5 s at most",
+                *(workers, connections.clients),
+            )
             stores.hurry(_DATABASE_S)
             await fleet.stop()
             await _end(beside)

@@ -105,8 +105,10 @@ def _check_certificate(cert: Path, key: Path | None) -> None:
 @contextlib.asynccontextmanager
 async def serving(
     app: ASGIApp, listeners: Sequence[Listener], keep_alive_s: int
-) -> AsyncIterator["set[asyncio.Task[None]]"]:
+) -> AsyncIterator[tuple["set[asyncio.Task[None]]", Connections]]:
     """Serve an application for as long as the block lasts; it begins once requests are taken.
+
+    Gives one task for each listener, of which one that ends has failed, and all connections.
 
     Args:
         app: what is served.
@@ -122,7 +124,7 @@ async def serving(
     ready = asyncio.create_task(_until_ready(servers))
     await asyncio.wait({*tasks, ready}, return_when=asyncio.FIRST_COMPLETED)
     try:
-        yield tasks
+        yield tasks, connections
     finally:
         ready.cancel()
         sweep.cancel()
