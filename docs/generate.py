@@ -19,12 +19,24 @@ from flux_endpoint.core.errors import FluxEndpointError
 from flux_endpoint.core.input_kinds import Kind
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.other_names import other_schemas
+from flux_endpoint.core.worker import EXIT_DEVICE_FAILED
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.fields import PREFIX
 from flux_endpoint.settings.reader import list_settings
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by `make reference` from the code; change it there. -->"
+
+_EXITS = {
+    0: "All is done; of `serve` and `worker`: stopped by SIGTERM or Ctrl-C.",
+    1: "Anything but what is below. Trying again may help: the database or the image store did not answer at the "
+    "start of `serve`, or a gateway did not. Of `verify`: see [marks](../guides/marks.md#check-a-picture).",
+    2: "A mistake on the command line, in a setting or in an input; an image store that has no such bucket or folder, "
+    "or refuses access. Trying again does not help.",
+    EXIT_DEVICE_FAILED: "Of `worker`: its device failed. Another process may use it.",
+    78: "A model that cannot be loaded, a secret that is refused, or something named that is not there. Trying again "
+    "does not help.",
+}
 
 
 def pages() -> dict[str, str]:
@@ -83,6 +95,8 @@ def _commands() -> Iterator[str]:
     root = typer.main.get_command(cli)
     yield from ("", inspect.cleandoc(root.help or ""))
     yield from _command(root, "flux-endpoint")
+    yield from ("", "## Exit codes", "", "What went wrong is told in one line on standard error.")
+    yield from ("", "| code | when |", "| --- | --- |", *(f"| {code} | {when} |" for code, when in _EXITS.items()))
     yield ""
 
 

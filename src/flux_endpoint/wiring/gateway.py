@@ -22,7 +22,7 @@ from flux_endpoint.core import ids
 from flux_endpoint.core.catalog import CATALOG
 from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.endpoint import FLUX_ENDPOINTS, EndpointSpec, FluxEndpoint
-from flux_endpoint.core.errors import InvalidParameter, SettingsError, StoreUnavailable
+from flux_endpoint.core.errors import ImagesRefused, InvalidParameter, SettingsError
 from flux_endpoint.core.front import Front
 from flux_endpoint.core.outbound import OutboundRules
 from flux_endpoint.core.tracing import Tracer
@@ -71,7 +71,7 @@ def serve(settings: Settings) -> int:
 
     Raises:
         SettingsError: a setting cannot be used on this machine: the port is taken, the folder not writable.
-        StoreUnavailable: the database does not answer.
+        StoreUnavailable: the database or the image store does not answer.
     """
     set_up_logging(settings.log_level, settings.log_format, "gateway")
     with (
@@ -121,7 +121,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
             background.append(scaler.run)
         # What must be true before anybody asks: pictures can be kept, the key works, and what a killed predecessor held
         # waits again.
-        await _require_place(services.routes.images, settings.outbound_rules)
+        await require_place(services.routes.images, settings.outbound_rules)
         first = await _ensure_first_key(services.routes.accounts, settings, secrets, node)
         await workforce.own.recover(f"{node}-")
         server = serving(create_app(replace(services.routes, tracer=tracer), front), listeners, settings.keep_alive_s)
@@ -129,10 +129,16 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         return await _run(fleet, workforce, server, background, words, stores, services.routes.leaving)
 
 
-async def _require_place(images: ImageService, outbound: OutboundRules) -> None:
+async def require_place(images: ImageService, outbound: OutboundRules) -> None:
+    """Return when pictures can be kept, and links to them may be given to clients.
+
+    Raises:
+        SettingsError: the image store refuses, or clients could not be sent to it.
+        StoreUnavailable: it does not answer, which may pass.
+    """
     try:
         await images.check()
-    except StoreUnavailable as error:
+    except ImagesRefused as error:
         raise SettingsError(f"IMAGE_STORE_URL names a place where no picture can be kept: {error}") from None
     if images.signs:
         # Clients of the AI SDK refuse such places, and others cannot reach them.
