@@ -157,7 +157,8 @@ def all_in_one(components: Mapping[Component, Tensors]) -> Tensors:
             else components[component]
         )
         tensors |= {prefix + name: tensor for name, tensor in named.items()}
-    return tensors | {"text_encoders.clip_l.logit_scale": torch.tensor(4.6)}
+    # ComfyUI gives both text encoders what only CLIP has.
+    return tensors | {f"text_encoders.{name}.logit_scale": torch.tensor(4.6) for name in ("clip_l", "t5xxl")}
 
 
 def save(tensors: Tensors, file: Path) -> Path:

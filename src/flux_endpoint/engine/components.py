@@ -36,9 +36,11 @@ _UNUSED: Final[Mapping[Component, tuple[str, ...]]] = {
         "vision_model.",
         "visual_projection.",
     ),
-    Component.T5: ("decoder.", "lm_head.", "spiece_model"),
+    # ComfyUI keeps the two numbers of CLIP for every text encoder.
+    Component.T5: ("decoder.", "lm_head.", "spiece_model", "logit_scale", "text_projection."),
 }
-_WORDS, _WORDS_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
+# T5's words have two names, of which a file may have either, or both.
+_WORDS, _WORDS_AGAIN = "shared.", "encoder.embed_tokens."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,8 @@ def read_component(located: Located, component: Component) -> tuple[FileKind, di
         names = diffusers_names(plain)
         plain = {names[name]: header for name, header in plain.items()}
     if component is Component.T5:
-        again = plain.pop(_WORDS_AGAIN, None)
-        if again is not None:
-            plain.setdefault(_WORDS, again)
+        for name in [name for name in plain if name.startswith(_WORDS_AGAIN)]:
+            plain.setdefault(name.replace(_WORDS_AGAIN, _WORDS), plain.pop(name))
     return kind, {name: header for name, header in plain.items() if not name.startswith(_UNUSED[component])}
 
 
