@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,16 @@ def test_the_embedded_model_without_its_text_encoders_in_memory(demo_engine: Flu
 def test_weights_in_bfloat16_on_the_cpu_stay_in_the_mapped_file(checkpoints: dict[ModelFamily, Path]) -> None:
     model = open_engine(checkpoints[DEV], FLUX_DEV, memory="low")._loaded()[0]
     assert model.dtype == torch.bfloat16
-    files = [str(file) for file in checkpoints[DEV].rglob("*.safetensors")]
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    spans = [line.split()[0].split("-") for line in maps if line.endswith(tuple(files))]
     for module in (model.transformer, model.text._t5, model.text._clip):
-        for parameter in module.parameters():
-            assert any(int(begin, 16) <= parameter.data_ptr() < int(end, 16) for begin, end in spans)
+        assert not out_of_files(module.parameters(), checkpoints[DEV].rglob("*.safetensors"))
+
+
+def out_of_files(tensors: Iterable[torch.Tensor], files: Iterable[Path]) -> list[torch.Tensor]:
+    """Those that are copies: not where a file is mapped."""
+    ends = tuple(map(str, files))
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(ends)]
+    spans = [[int(place, 16) for place in line.split()[0].split("-")] for line in lines]
+    return [tensor for tensor in tensors if not any(begin <= tensor.data_ptr() < end for begin, end in spans)]
 
 
 def stored_layers_of(source: str) -> tuple[dict[str, StoredLinear], nn.Module]:
@@ -102,6 +107,22 @@ def test_layers_keep_the_blocks_of_gguf(tmp_path: Path, kind: str) -> None:
     assert len(packed) > 10
     for name, layer in layers.items():
         assert torch.equal(layer.plain_weight(), plain.get_submodule(name).weight)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_plain_numbers_of_gguf_stay_in_the_mapped_file(tmp_path: Path, kind: str) -> None:
+    components = single_files.random_components(DEV)
+    write_single_files(tmp_path, components, {c: name for c, name in COMFY.items() if c is not Component.TRANSFORMER})
+    original = in_original_names(Component.TRANSFORMER, components[Component.TRANSFORMER])
+    file = tmp_path / "unet/flux1-dev.gguf"
+    single_files.write_gguf(file, original, kind)
+    checked = check_checkpoint(parse_source(str(tmp_path)), DEV, download=False).components[Component.TRANSFORMER]
+    size = size_of(checked, CPU, torch.bfloat16)
+    module = load_component(checked, CPU, placements_on("cpu")[-1])
+    # The last modulation is turned round, whatever stores it.
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    copied = out_of_files([tensor for name, tensor in tensors if not name.startswith("norm_out.")], [file])
+    assert sum(tensor.nbytes for tensor in copied) <= size.stored < 0.02 * size.plain
 
 
 def test_a_packed_transformer_takes_less_of_a_gpu(tmp_path: Path) -> None:

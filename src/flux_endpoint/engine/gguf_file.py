@@ -53,11 +53,9 @@ class GgufFile:
         return int(tensor.data_offset), int(tensor.n_bytes)
 
     def get_tensor(self, name: str) -> NDArray[np.float32]:
-        """The numbers of one tensor, in its shape."""
+        """The numbers of one tensor that is stored in blocks, in its shape."""
         tensor = self._tensors[name]
-        # Writeable: plain numbers would still be the mapped file's.
-        numbers = np.require(dequantize(tensor.data, tensor.tensor_type), np.float32, "W")
-        return numbers.reshape(tuple(reversed(tensor.shape)))
+        return dequantize(tensor.data, tensor.tensor_type).reshape(tuple(reversed(tensor.shape)))
 
 
 def _name(name: str) -> str:

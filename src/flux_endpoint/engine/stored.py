@@ -56,18 +56,23 @@ class TensorReader:
         self._files: dict[Path, Any] = {}
 
     def read(self, header: TensorHeader) -> Tensor:
-        """The tensor as the file has it, blocks of GGUF as float32."""
+        """The tensor as the file has it, blocks of GGUF as float32; the rest is mapped, where the device is the CPU."""
+        if header.dtype not in GGUF_BLOCKS and is_gguf(header.file):
+            return self._mapped(header)
         return torch.as_tensor(self._opened(header.file).get_tensor(header.name)).to(self._device)
 
     def read_packed(self, header: TensorHeader) -> Tensor:
         """The tensor as the file has it, blocks of GGUF as rows of bytes; mapped, where the device is the CPU."""
-        if header.dtype not in GGUF_BLOCKS:
-            return self.read(header)
+        return self._mapped(header) if header.dtype in GGUF_BLOCKS else self.read(header)
+
+    def _mapped(self, header: TensorHeader) -> Tensor:
         # Who has no such file need not wait for the import.
-        from flux_endpoint.engine.gguf_blocks import map_blocks
+        from flux_endpoint.engine.gguf_blocks import map_blocks, map_plain
 
         begin, count = self._opened(header.file).place_of(header.name)
-        return map_blocks(header.file, begin, count, header.shape[0]).to(self._device)
+        if header.dtype in GGUF_BLOCKS:
+            return map_blocks(header.file, begin, count, header.shape[0]).to(self._device)
+        return map_plain(header.file, begin, count, header.dtype, header.shape).to(self._device)
 
     def read_json(self, header: TensorHeader) -> dict[str, Any]:
         """A small table of text that some tools keep in a tensor of bytes.
