@@ -172,6 +172,18 @@ async def test_a_stream_needs_no_key_and_ends(gateway: Gateway, worker: HandWork
     assert await client.piece() == ""
 
 
+async def test_events_have_no_character_that_clients_take_for_the_end_of_a_line(
+    gateway: Gateway, worker: HandWorker
+) -> None:
+    made = await created(gateway)
+    client = Onlooker(gateway, f"/v1/predictions/{made['id']}/stream", authorization="")
+    await worker.done(await worker.take_next(), {"error": "no\u2028paint\x85left"})
+    error = await client.block()
+    assert error.startswith("event: error\nid: ")
+    assert error.isascii()
+    assert "no\\u2028paint\\u0085left" in error
+
+
 async def test_only_what_came_by_it_can_be_read(gateway: Gateway) -> None:
     other = (await gateway.post("/v1/flux-dev", LAKE)).json()["id"]
     for path in (f"/v1/predictions/{other}", f"/v1/predictions/{other}/stream", "/v1/predictions/no-such"):
