@@ -15,7 +15,7 @@ from obstore.store import S3Store
 from flux_endpoint.core.clock import ManualClock
 from flux_endpoint.images.object_store import ObjectImageStore, open_image_store
 from flux_endpoint.stores.connect import Stores, open_stores
-from tests.contract.samples import until
+from tests.contract.samples import NEVER_S, until
 from tests.databases import copy_empty_database
 
 OpenStore = Callable[[], Awaitable[Stores]]
@@ -57,6 +57,8 @@ async def stores(open_another: OpenStore) -> Stores:
     stores = await open_another()
     # When notifications come for the first time, everybody who waits is woken: not in the middle of a test.
     await until(stores, lambda recheck_s: recheck_s > 1)
+    # And then nobody looks by themselves: what wakes a sleeper is what it was told.
+    stores.database.signals.recheck_s = NEVER_S
     return stores
 
 

@@ -13,6 +13,8 @@ from flux_endpoint.stores.connect import Stores
 DEV = "black-forest-labs-flux-1-dev"
 SCHNELL = "black-forest-labs-flux-1-schnell"
 LEASE_S = 30.0
+# Longer than any test may take.
+NEVER_S = 3_600.0
 COST_USD = Decimal("0.02097152")
 OUTPUT = {"image": "key.png", "cost": 0.02097152, "extra": [{"a": None}, "ø"]}
 

@@ -23,7 +23,7 @@ async def test_work_that_waits_already_is_found_at_once(stores, clock):
 
 @pytest.mark.parametrize("yields", range(8))
 async def test_no_wake_up_is_lost_however_enqueue_and_wait_interleave(stores, clock, yields):
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         waiters = [asyncio.create_task(stores.claims.wait_for_jobs([DEV, SCHNELL], timeout_s=60)) for _ in range(5)]
         for _ in range(yields):
             await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_job_that_comes_back_wakes_the_workers(stores, clock):
 
     for come_back in (give_back, lose, expire):
         claim = await claim_one(stores)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(20):
             waiter = asyncio.create_task(stores.claims.wait_for_jobs([DEV], timeout_s=60))
             await asyncio.wait({waiter}, timeout=0.02)
             assert not waiter.done()
@@ -88,7 +88,7 @@ async def test_waiting_for_a_job_ends_when_patience_does(stores, clock):
 async def test_whoever_waits_for_a_job_sees_its_end(stores, clock, end, yields):
     (job,) = await enqueue_some(stores, clock, 1)
     claim = await claim_one(stores)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(20):
         waiters = [asyncio.create_task(stores.jobs.wait(DEV, job.id, timeout_s=60)) for _ in range(3)]
         for _ in range(yields):
             await asyncio.sleep(0)

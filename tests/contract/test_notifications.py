@@ -10,11 +10,9 @@ import pytest
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.stores.sql import notifications
-from tests.contract.samples import DEV, LEASE_S, sample_job, until
+from tests.contract.samples import DEV, LEASE_S, NEVER_S, sample_job, until
 
 pytestmark = pytest.mark.anyio
-
-NEVER_S = 3_600
 
 
 async def hear_only(stores: Stores) -> None:
