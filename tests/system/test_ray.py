@@ -63,7 +63,7 @@ def wait_one_each(nodes: Nodes, server: Server, *places: object) -> None:
 
 def test_workers_live_on_the_cluster_whatever_happens_to_nodes_and_gateways(nodes, servers):
     first, second = two(nodes)
-    settings = {"fleet": "ray", "ray_address": nodes.address, "workers": 2, "lease_s": 3, "model": "fake:0.2"}
+    settings = {"fleet": "ray", "ray_address": nodes.address, "workers": 2, "lease_s": 6, "model": "fake:0.2"}
     server = servers.start(**settings)
     # 1. They come up, one on each node, and draw.
     wait_counted(server, 2)

@@ -49,7 +49,7 @@ def test_servers_share_what_one_decides_and_another_takes_over_when_it_is_killed
         "idle_timeout_s": 1,
         "scale_by": "request-count",
         "scale_threshold": 1,
-        "lease_s": 2,
+        "lease_s": 5,
     }
     one, two = [servers.start(tmp_path / name, **settings) for name in ("one", "two")]
     wait_until(lambda: "this server decides" in one.log.read_text() + two.log.read_text(), "somebody decides")
