@@ -2,7 +2,6 @@
 
 import gc
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy import Proxy, proxy_to
+from tests.proxy import Proxy, held_port, proxy_to
 from tests.servers import Server, Servers, wait_until
 
 
@@ -106,11 +105,8 @@ def postgres_proxy(postgres_server, postgres_url: str) -> Iterator[Proxy]:
 @pytest.fixture
 def pgbouncer_url(postgres_proxy: Proxy) -> Iterator[str]:
     """PgBouncer in front of an empty PostgreSQL, in transaction mode, with fewer connections than anybody asks for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Of the machine's: it refuses to run as root, and its other user must be able to read the folder.
-    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder, held_port() as port:
         Path(folder).chmod(0o755)
         settings, log = Path(folder) / "pgbouncer.ini", Path(folder) / "log"
         settings.write_text(

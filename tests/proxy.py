@@ -119,11 +119,16 @@ class Proxy:
                     return
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """A port of this machine that the system gives to nobody else meanwhile, also while its server is restarted.
+
+    It is bound and not listened on: a server that may reuse addresses, as ours and PostgreSQL may, can take it.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.proxy import held_port
+
 DEV = "black-forest-labs-flux-1-dev"
 SCHNELL = "black-forest-labs-flux-1-schnell"
 COMMAND = [sys.executable, "-m", "flux_endpoint"]
@@ -162,6 +164,8 @@ class Servers:
         self._tmp_path = tmp_path
         self._started: list[Server] = []
         self._workers: list[subprocess.Popen[bytes]] = []
+        # To the end: one that is started again finds its port as it left it.
+        self._ports = contextlib.ExitStack()
 
     def start(
         self,
@@ -181,7 +185,9 @@ class Servers:
         folder = folder or self._tmp_path
         number = len(self._started)
         output, log = folder / f"output-{number}", folder / f"log-{number}"
-        settings = {"port": 0, "model": "fake:0.02", "log_level": "debug", "data_dir": folder / "data"} | settings
+        settings = {"model": "fake:0.02", "log_level": "debug", "data_dir": folder / "data"} | settings
+        if "port" not in settings:
+            settings["port"] = self._ports.enter_context(held_port())
         with output.open("wb") as stdout, log.open("wb") as stderr:
             process = subprocess.Popen(
                 [*(["prlimit", f"--nofile={open_files}"] if open_files else []), *COMMAND, "serve"],
@@ -225,3 +231,4 @@ class Servers:
         for server in self._started:
             if hasattr(server, "client"):
                 server.client.close()
+        self._ports.close()

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.proxy import held_port
 from tests.servers import DEADLINE_S, DEV, Server, Servers
 
 HERE = Path(__file__).parent
@@ -54,20 +54,15 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 def failing_server(tmp_path_factory: pytest.TempPathFactory, tls_files: Mapping[str, Path]) -> Iterator[Server]:
     """One whose only worker has no paint."""
     servers = Servers(tmp_path_factory.mktemp("failing"))
-    server = servers.start(model="fake", workers=0, tls_port=free_port(), **tls_files)
-    is_over = threading.Event()
-    worker = threading.Thread(target=fail_all, args=(server, is_over))
-    worker.start()
-    yield server
-    is_over.set()
-    worker.join()
-    servers.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with held_port() as tls_port:
+        server = servers.start(model="fake", workers=0, tls_port=tls_port, **tls_files)
+        is_over = threading.Event()
+        worker = threading.Thread(target=fail_all, args=(server, is_over))
+        worker.start()
+        yield server
+        is_over.set()
+        worker.join()
+        servers.close()
 
 
 def fail_all(server: Server, is_over: threading.Event) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import free_port
+from tests.proxy import held_port
 from tests.servers import DEADLINE_S, Server, Servers
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "fal.md").read_text()
@@ -26,8 +26,9 @@ SMALL = '{"prompt": "a lake", "image_size": {"width": 256, "height": 256}, "seed
 def tls_server(tmp_path_factory: pytest.TempPathFactory, tls_files: Mapping[str, Path]) -> Iterator[Server]:
     """A server as in the guide, whose steps take long enough to be interrupted."""
     servers = Servers(tmp_path_factory.mktemp("server"))
-    yield servers.start(model="fake:0.2", tls_port=free_port(), **tls_files)
-    servers.close()
+    with held_port() as tls_port:
+        yield servers.start(model="fake:0.2", tls_port=tls_port, **tls_files)
+        servers.close()
 
 
 def run(server: Server, program: str) -> str:

@@ -13,7 +13,7 @@ from flux_endpoint.core.errors import StoreUnavailable
 from flux_endpoint.core.job import Completed, JobStatus
 from flux_endpoint.stores.connect import open_stores
 from tests.contract.samples import DEV, LEASE_S, sample_job, until
-from tests.proxy import free_port
+from tests.proxy import held_port
 
 pytestmark = pytest.mark.anyio
 
@@ -26,9 +26,9 @@ USER = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
 class Cluster:
     """A primary and its standby, which has all that was committed before the commit is answered."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *ports: int) -> None:
         self.primary, self.standby = folder / "primary", folder / "standby"
-        self.ports = [free_port(), free_port()]
+        self.ports = ports
         self._run("initdb", "-D", self.primary, "-U", "postgres", "--auth=trust", "--no-sync")
         self._configure(self.primary, self.ports[0])
         self._control(self.primary, "start")
@@ -75,12 +75,12 @@ class Cluster:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="failover-") as name:
+    with tempfile.TemporaryDirectory(prefix="failover-") as name, held_port() as first, held_port() as second:
         folder = Path(name)
         if USER:
             subprocess.run(["chown", f"{USER['user']}:{USER['group']}", folder], check=True)
         folder.chmod(0o755)
-        cluster = Cluster(folder)
+        cluster = Cluster(folder, first, second)
         try:
             yield cluster
         finally:
