@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.actions import LONG, badge, draw, fill, has_said, record, thumbnails, values
 from tests.browser.conftest import Visitor
@@ -83,23 +83,38 @@ def test_scrolling_paints_only_what_comes_into_view(visitor: Visitor, browser: B
     assert 0 < pieces < 6 * frames
 
 
+def press_while_another_tab_forgets(page: Page, button: Locator, forgotten: str, then: Locator, words: str) -> None:
+    """Press a button, and let go when the list that it stands in has become another."""
+    button.hover()
+    page.mouse.down()
+    page.evaluate("(id) => new BroadcastChannel('flux-endpoint').postMessage({ removed: [id] })", forgotten)
+    expect(then).to_have_text(words)
+    page.mouse.up()
+
+
 def test_favourites_and_several_at_once(visitor: Visitor) -> None:
-    page = with_many(visitor, 200)
+    page = with_many(visitor, 202)
+    opener, count = page.locator("#gallery-open"), page.locator("#gallery-count")
+    press_while_another_tab_forgets(page, thumbnails(page).nth(2), "kept-2", opener, "Show all 201")
+    expect(page.locator("#prompt")).to_have_value("a lake, number 199")
+    page.click("#gallery-open")
+    press_while_another_tab_forgets(page, page.locator(TILES).nth(3), "kept-1", count, "200 of 200 pictures")
+    expect(page.locator("#prompt")).to_have_value("a lake, number 198")
     page.click("#gallery-open")
     check_access(page)
     page.click("#gallery-favourites")
-    expect(page.locator(TILES)).to_have_count(2)
+    expect(page.locator(TILES)).to_have_count(3)
     page.click("#gallery-favourites")
     page.locator(".star").first.click()
     page.click("#gallery-favourites")
-    expect(page.locator(TILES)).to_have_count(3)
+    expect(page.locator(TILES)).to_have_count(4)
     page.click("#gallery-choose")
     page.locator(TILES).nth(0).click()
     page.locator(TILES).nth(2).click()
     check_access(page)
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("text=Delete 2")
-    expect(page.locator("#gallery-count")).to_have_text("1 of 198 pictures")
+    expect(page.locator("#gallery-count")).to_have_text("2 of 198 pictures")
     expect(page.locator("#gallery-choose")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#gallery-open")).to_have_text("Show all 198")

@@ -24,6 +24,17 @@ export function icon(name) {
   return svg;
 }
 
+// Makes the children of a list those that `entries` [[name, make]] stand for, in their order. One that was there before
+// under its name stays the very element, and where it is: it keeps the focus, and a click that is half done.
+export function arrange(list, entries) {
+  const before = new Map([...list.children].map((child) => [child.dataset.entry, child]));
+  const children = entries.map(([name, make]) => before.get(name) ?? make());
+  for (const [index, [name]] of entries.entries()) children[index].dataset.entry = name;
+  const kept = new Set(children);
+  for (const child of before.values()) if (!kept.has(child)) child.remove();
+  for (const [index, child] of children.entries()) if (list.children[index] !== child) list.insertBefore(child, list.children[index] ?? null);
+}
+
 // Copies a text and says so on the button for a moment.
 export async function copyFrom(button, text) {
   const label = button.querySelector("span") ?? button;

@@ -1,8 +1,8 @@
 // All earlier pictures as a grid: searched by prompt, marked as favourites, chosen and deleted several at once.
 
-import { byId, el, icon } from "./dom.js";
+import { arrange, byId, el, icon } from "./dom.js";
 import { seedOf } from "./run.js";
-import { markOf } from "./thumbnails.js";
+import { showRecord } from "./thumbnails.js";
 
 // As many as fill a large screen twice; more are added while the visitor scrolls.
 const PORTION = 120;
@@ -27,7 +27,7 @@ export class Gallery {
     });
     byId("gallery-choose").addEventListener("click", () => this.#choose(!this.#isChoosing));
     byId("gallery-delete").addEventListener("click", () => this.#delete());
-    history.addEventListener("change", () => byId("gallery-dialog").open && this.#refresh());
+    history.addEventListener("change", () => byId("gallery-dialog").open && this.#show(byId("gallery-grid").children.length));
     new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && this.#more(), { rootMargin: "800px" }).observe(byId("gallery-end"));
   }
 
@@ -41,48 +41,48 @@ export class Gallery {
     return byId("gallery-favourites").getAttribute("aria-pressed") === "true";
   }
 
-  #show() {
+  // At least as many as are seen already where nothing else is searched for, so that nothing jumps away from under the visitor.
+  #show(count = 0) {
     const words = byId("gallery-search").value.toLowerCase().split(/\s+/).filter(Boolean);
     this.#found = this.#history.records.filter((record) => {
       const text = `${record.input.prompt ?? ""} ${record.endpointName} ${seedOf(record) ?? ""}`.toLowerCase();
       return (!this.#isFavouritesOnly || record.isFavourite) && words.every((word) => text.includes(word));
     });
-    byId("gallery-grid").replaceChildren();
-    this.#more();
+    this.#fill(Math.max(count, PORTION));
     byId("gallery-count").textContent = `${this.#found.length.toLocaleString("en")} of ${this.#history.records.length.toLocaleString("en")} pictures`;
   }
 
-  // As many as are seen already, so that nothing jumps away from under the visitor.
-  #refresh() {
-    const seen = byId("gallery-grid").children.length;
-    const focused = document.activeElement?.dataset?.run;
-    this.#show();
-    while (byId("gallery-grid").children.length < Math.min(seen, this.#found.length)) this.#more();
-    if (focused) byId("gallery-grid").querySelector(`[data-run="${focused}"]`)?.focus();
-  }
-
   #more() {
-    const start = byId("gallery-grid").children.length;
-    byId("gallery-grid").append(...this.#found.slice(start, start + PORTION).map((record) => this.#tile(record)));
+    this.#fill(byId("gallery-grid").children.length + PORTION);
   }
 
-  #tile(record) {
-    const mark = markOf(record);
-    const label = [record.input.prompt ?? record.endpointName, `seed ${seedOf(record) ?? "not known"}`, mark].filter(Boolean).join(", ");
-    const open = el("button", { type: "button", className: "tile", title: label, "aria-label": label });
-    open.dataset.run = record.id;
-    if (record.thumbnail) open.append(el("img", { src: record.thumbnail, alt: "", loading: "lazy", decoding: "async" }));
-    if (mark) open.append(el("span", { className: "mark" }, mark));
-    open.classList.toggle("expired", Boolean(record.isExpired));
+  #fill(count) {
+    const shown = this.#found.slice(0, count);
+    arrange(byId("gallery-grid"), shown.map(({ id }) => [id, () => this.#tile(id)]));
+    for (const [index, record] of shown.entries()) this.#showTile(byId("gallery-grid").children[index], record);
+  }
+
+  #tile(id) {
+    const open = el("button", { type: "button", className: "tile" });
+    open.dataset.run = id;
+    open.addEventListener("click", () => this.#clicked(this.#history.get(id), open));
+    const star = el("button", { type: "button", className: "star", title: "Favourite" }, icon("star"));
+    star.addEventListener("click", () => {
+      const record = this.#history.get(id);
+      this.#history.save(Object.assign(record, { isFavourite: !record.isFavourite }));
+    });
+    return el("li", {}, open, star);
+  }
+
+  #showTile(tile, record) {
+    const [open, star] = tile.children;
+    const label = showRecord(open, record, { loading: "lazy", decoding: "async" });
     if (this.#isChoosing) open.setAttribute("aria-pressed", String(this.#chosen.has(record.id)));
-    open.addEventListener("click", () => this.#clicked(record, open));
-    const star = el("button", { type: "button", className: "star", title: "Favourite", "aria-label": `Favourite: ${label}` }, icon("star"));
+    else open.removeAttribute("aria-pressed");
+    star.setAttribute("aria-label", `Favourite: ${label}`);
     star.setAttribute("aria-pressed", String(Boolean(record.isFavourite)));
-    star.addEventListener("click", () => this.#history.save(Object.assign(record, { isFavourite: !record.isFavourite })));
-    const tile = el("li", {}, open, star);
     // What was sent together stands together.
     tile.classList.toggle("set", Boolean(record.set));
-    return tile;
   }
 
   #clicked(record, tile) {

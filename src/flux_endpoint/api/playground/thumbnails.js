@@ -1,6 +1,6 @@
 // The thumbnails of the latest pictures; all of them are in the gallery.
 
-import { byId, el } from "./dom.js";
+import { arrange, byId, el } from "./dom.js";
 import { seedOf } from "./run.js";
 import { pictureOf } from "./stage.js";
 
@@ -9,9 +9,26 @@ const MARKS = { SENDING: "waiting", IN_QUEUE: "waiting", FAILED: "failed", CANCE
 const SHOWN = 40;
 
 // What stands across a thumbnail; empty for a picture that is there.
-export function markOf({ status, isExpired }) {
+function markOf({ status, isExpired }) {
   if (isExpired) return "expired";
   return MARKS[status] ?? (status === "COMPLETED" ? "" : "running");
+}
+
+// Fills the button that stands for a record: its small picture, an <img> with `properties`, and what is to be said of it.
+// Returns that. What is the same already stays.
+export function showRecord(button, record, properties = {}) {
+  const mark = markOf(record);
+  const label = [record.input.prompt ?? record.endpointName, `seed ${seedOf(record) ?? "not known"}`, mark].filter(Boolean).join(", ");
+  button.title = label;
+  button.setAttribute("aria-label", label);
+  button.classList.toggle("expired", Boolean(record.isExpired));
+  const image = record.thumbnail ? (button.querySelector("img") ?? el("img", { alt: "", ...properties })) : null;
+  if (image && image.getAttribute("src") !== record.thumbnail) image.src = record.thumbnail;
+  const words = mark ? (button.querySelector(".mark") ?? el("span", { className: "mark" })) : null;
+  if (words && words.textContent !== mark) words.textContent = mark;
+  const parts = [image, words].filter(Boolean);
+  if (parts.length !== button.children.length || parts.some((part, index) => part !== button.children[index])) button.replaceChildren(...parts);
+  return label;
 }
 
 export class Thumbnails {
@@ -53,9 +70,9 @@ export class Thumbnails {
 
   show() {
     const records = this.#history.records;
-    const focused = document.activeElement?.dataset?.run;
-    byId("thumbnails").replaceChildren(...records.slice(0, SHOWN).map((record) => el("li", {}, this.#button(record))));
-    if (focused) byId("thumbnails").querySelector(`[data-run="${focused}"]`)?.focus();
+    const shown = records.slice(0, SHOWN);
+    arrange(byId("thumbnails"), shown.map(({ id }) => [id, () => el("li", {}, this.#button(id))]));
+    for (const [index, record] of shown.entries()) this.#fill(byId("thumbnails").children[index].firstChild, record);
     byId("clear").hidden = byId("gallery-open").hidden = records.length === 0;
     byId("gallery-open").textContent = records.length > 1 ? `Show all ${records.length.toLocaleString("en")}` : "Show all";
     byId("earlier-note").textContent = this.#note(records.length);
@@ -67,22 +84,23 @@ export class Thumbnails {
     return count ? "" : "They are kept in this browser.";
   }
 
-  #button(record) {
-    const mark = markOf(record);
-    const label = [record.input.prompt ?? record.endpointName, `seed ${seedOf(record) ?? "not known"}`, mark].filter(Boolean).join(", ");
-    const button = el("button", { type: "button", title: label, "aria-label": label, disabled: this.#picking !== null && !pictureOf(record) });
-    button.dataset.run = record.id;
-    button.setAttribute("aria-current", String(record.id === this.#current));
-    button.classList.toggle("expired", Boolean(record.isExpired));
-    if (record.thumbnail) button.append(el("img", { src: record.thumbnail, alt: "" }));
-    if (mark) button.append(el("span", { className: "mark" }, mark));
+  #button(id) {
+    const button = el("button", { type: "button" });
+    button.dataset.run = id;
     button.addEventListener("click", () => {
       const picking = this.#picking;
+      const record = this.#history.get(id);
       if (!picking) return this.#onOpen(record);
       this.pick(null);
       picking(record);
     });
     return button;
+  }
+
+  #fill(button, record) {
+    button.disabled = this.#picking !== null && !pictureOf(record);
+    button.setAttribute("aria-current", String(record.id === this.#current));
+    showRecord(button, record);
   }
 
   // Arrow keys walk along the thumbnails, Home and End go to the first and the last.

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { bars } from "./charts.js";
-import { byId, el } from "./dom.js";
+import { arrange, byId, el } from "./dom.js";
 import { seconds, usd } from "./format.js";
 import { key, takeKeyFromAddress } from "./key.js";
 import { SignIn } from "./signin.js";
@@ -112,9 +112,9 @@ class Usage {
     );
     showPaused(report.webhooks.paused);
     this.#showSpend(report);
-    byId("jobs").replaceChildren(
-      ...orNone(report.jobs.map((job) => this.#jobRow(job)), 9, byId("state").value ? "No job is in this state." : "No job was made yet, or all have been forgotten."),
-    );
+    const none = byId("state").value ? "No job is in this state." : "No job was made yet, or all have been forgotten.";
+    const rows = report.jobs.map((job) => [JSON.stringify(job), () => this.#jobRow(job)]);
+    arrange(byId("jobs"), rows.length ? rows : [[none, () => noRow(9, none)]]);
   }
 
   #showSpend({ spend, startTime, endTime }) {
@@ -123,7 +123,7 @@ class Usage {
     const rows = spend.toReversed().map(({ day, keyId, keyName, jobs, cost }) =>
       row(el("th", { scope: "row" }, day), cell(keyName || keyId), number(jobs), number(usd(cost))),
     );
-    byId("spend").replaceChildren(...orNone(rows, 4, "Nothing was charged."));
+    byId("spend").replaceChildren(...(rows.length ? rows : [noRow(4, "Nothing was charged.")]));
   }
 
   // To the playground, which shows the picture of one that was drawn.
@@ -153,7 +153,7 @@ const row = (...cells) => el("tr", {}, ...cells);
 const cell = (text) => el("td", {}, text);
 const number = (text) => el("td", { className: "number" }, String(text));
 const dot = (kind) => el("span", { className: `dot ${kind}` });
-const orNone = (rows, columns, words) => (rows.length ? rows : [row(el("td", { colSpan: columns, className: "note" }, words))]);
+const noRow = (columns, words) => row(el("td", { colSpan: columns, className: "note" }, words));
 const figures = (id, pairs) => byId(id).replaceChildren(...pairs);
 
 function figure(name, value, kind) {
