@@ -74,7 +74,19 @@ def test_a_transformer_whatever_wraps_its_names(family: ModelFamily, original: b
         (["distilled_guidance_layer.in_proj.weight", "double_blocks.0.img_attn.qkv.weight"], "a Chroma transformer"),
         (["single_stream_modulation.lin.weight", "double_blocks.0.img_attn.qkv.weight"], "a FLUX.2 transformer"),
         (["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"], "a Stable Diffusion 3 transformer"),
+        (["pos_embed.proj.weight", "time_text_embed.timestep_embedder.linear_1.weight"], "a Stable Diffusion 3"),
+        (
+            ["transformer_blocks.0.img_mod.1.weight", "time_text_embed.timestep_embedder.linear_1.weight"],
+            "a Qwen-Image",
+        ),
+        (["txt_in.individual_token_refiner.x.weight", "double_blocks.0.x.weight", "time_in.x"], "a HunyuanVideo"),
+        (["transformer_blocks.0.attn1.to_q.weight", "adaln_single.linear.weight"], "a PixArt or LTX transformer"),
+        (["encoder.down.0.block.0.conv1.weight", "quant_conv.weight"], "the autoencoder of another model"),
+        (["encoder.downsamples.0.residual.0.gamma", "decoder.upsamples.0.residual.0.gamma"], "of a kind unknown"),
+        ([f"encoder.block.{n}.layer.0.SelfAttention.relative_attention_bias.weight" for n in range(2)], "a UMT5"),
+        ([f"text_model.encoder.layers.{n}.mlp.fc1.weight" for n in range(32)], "a CLIP text encoder of another size"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "the U-Net of a Stable Diffusion model"),
+        (["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.decoder.conv_in.weight"], "the U-Net of"),
         (["double_blocks.0.img_attn.qkv.weight", "img_in.weight"], "a part of a FLUX.1 transformer"),
         (["early_stream_modulations.image.lin.weight", "double_blocks.0.x.weight"], "a FLUX.3 transformer"),
         (["transformer_blocks.0.ff.weight._data", "transformer_blocks.0.ff.weight._scale"], "transformer in quanto"),
@@ -99,7 +111,7 @@ def test_everything_else_is_called_by_its_name(names: list[str], text: str) -> N
         ((), "Q4_K", "GGUF Q4_K"),
         (("scaled_fp8", "img_in.scale_weight"), "F8_E4M3", "scaled fp8"),
         (("img_in.weight_scale", "img_in.comfy_quant"), "F8_E4M3", "scaled fp8"),
-        (("img_in.weight.absmax",), "U8", "4-bit bitsandbytes"),
+        (("txt_in.weight.absmax",), "U8", "4-bit bitsandbytes"),
         (("img_in.SCB",), "I8", "8-bit bitsandbytes"),
         (("img_in._weight_qdata",), "I8", "torchao"),
     ],
@@ -114,6 +126,34 @@ def test_an_all_in_one_checkpoint_holds_all_components() -> None:
     kind = detect(header(*names, *ENCODERS))
     assert (kind.family, kind.components) == (SCHNELL, set(Component))
     assert kind.text.startswith("an all-in-one checkpoint")
+
+
+@pytest.mark.parametrize("absent", [ENCODERS[:2], ENCODERS[2:]])
+def test_a_checkpoint_holds_what_its_names_say(absent: tuple[str, ...]) -> None:
+    names = transformer_names(DEV, original=True, wrapping="model.diffusion_model.")
+    kind = detect(header(*names, *(name for name in ENCODERS if name not in absent)))
+    encoders = {Component.CLIP, Component.T5}
+    assert kind.components == set(Component) - (encoders if len(absent) == 2 else {Component.VAE})
+    without = "a CLIP text encoder, a T5 text encoder" if len(absent) == 2 else "an autoencoder"
+    assert (kind.family, kind.text) == (DEV, f"an all-in-one checkpoint without {without}")
+    kind = detect(header(*ENCODERS[:2]))
+    assert (kind.family, kind.components, kind.text) == (None, encoders, "a CLIP text encoder, a T5 text encoder")
+
+
+@pytest.mark.parametrize(("inputs", "family"), [(64, DEV), (384, ModelFamily.FILL), (128, ModelFamily.CANNY)])
+@pytest.mark.parametrize("way", ["4-bit bitsandbytes", "torchao"])
+def test_packed_inputs_tell_as_much_as_plain_ones(inputs: int, family: ModelFamily, way: str) -> None:
+    names = transformer_names(DEV, original=False)
+    sizes = {"x_embedder_weight": (3072, inputs), "proj_out_weight": (64, 3072)}
+    if way == "torchao":
+        names = [name.replace("x_embedder.weight", "x_embedder._weight_qdata") for name in names]
+        sizes["x_embedder__weight_qdata"] = (3072, inputs)
+    else:
+        names += ["x_embedder.weight.absmax", "proj_out.weight.absmax"]
+        sizes |= {"x_embedder_bias": (3072,), "proj_out_bias": (64,)}
+        sizes |= {"x_embedder_weight": (3072 * inputs // 2, 1), "proj_out_weight": (64 * 3072 // 2, 1)}
+    kind = detect(header(*names, **sizes))
+    assert (kind.family, kind.details[1]) == (family, way)
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,19 @@ def test_a_component_in_place_of_a_folders(tmp_path: Path, components: Component
 
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
 def test_an_all_in_one_checkpoint(tmp_path: Path, components: Components, family: ModelFamily) -> None:
-    file = save(single_files.all_in_one(components[family]), tmp_path / "checkpoints/flux-all.safetensors")
+    tensors = single_files.all_in_one(components[family])
+    file = save(tensors, tmp_path / "checkpoints/flux-all.safetensors")
     assert_loads(file, family, components[family])
+    # Some lack the text encoders, which are a file each.
+    save({name: tensor for name, tensor in tensors.items() if not name.startswith("text_encoders.")}, file)
+    write_single_files(tmp_path, components[family], {part: COMFY[part] for part in (Component.CLIP, Component.T5)})
     assert_loads(tmp_path, family, components[family])
+    reports = check_source(str(tmp_path), family, device="cpu").components
+    assert [report.kind.split(",")[0] for report in reports[:2]] == [f"a FLUX.1 {family} transformer", "an autoencoder"]
+    with pytest.raises(CheckpointError, match="vae is a CLIP text encoder, not an autoencoder"):
+        check_source(f"{tmp_path} vae={tmp_path / COMFY[Component.CLIP]}", family, device="cpu")
+    with pytest.raises(CheckpointError, match=r"text_encoder is an all-in-one checkpoint without .*, not a CLIP"):
+        check_source(f"{tmp_path} clip={file}", family, device="cpu")
 
 
 @pytest.mark.parametrize(

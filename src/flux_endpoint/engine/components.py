@@ -122,8 +122,9 @@ def read_component(located: Located, component: Component) -> tuple[FileKind, di
     place = located.places[component]
     headers = read_folder(place) if place.is_dir() else read_header(place)
     kind = detect(headers)
-    if len(kind.components) > 1:
+    if len(kind.components) > 1 and component in kind.components:
         headers = split_components(headers)[component]
+        kind = detect(headers)
     plain = {unwrapped(name): header for name, header in headers.items()}
     if component is Component.CLIP:
         plain = {name.removeprefix("text_model."): header for name, header in plain.items()}

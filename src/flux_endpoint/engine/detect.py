@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
-from flux_endpoint.files.safetensors_header import TensorHeader
+from flux_endpoint.core.text import listing
+from flux_endpoint.files.safetensors_header import Shape, TensorHeader
 
 
 class Component(StrEnum):
@@ -88,8 +89,16 @@ _OTHERS: Final = (
     ("single_stream_modulation.", "a FLUX.2 transformer"),
     ("double_stream_modulation", "a FLUX.2 transformer"),
     ("joint_blocks.", "a Stable Diffusion 3 transformer"),
+    ("pos_embed.proj.", "a Stable Diffusion 3 transformer"),
+    ("transformer_blocks.0.img_mod.", "a Qwen-Image transformer"),
+    ("txt_in.individual_token_refiner.", "a HunyuanVideo transformer"),
+    ("adaln_single.", "a PixArt or LTX transformer"),
     ("input_blocks.", "the U-Net of a Stable Diffusion model"),
     ("down_blocks.", "the U-Net of a Stable Diffusion model"),
+    ("quant_conv.", "the autoencoder of another model"),
+    ("encoder.block.1.layer.0.SelfAttention.relative_attention_bias.", "a UMT5 text encoder"),
+    # FLUX.1's has 12 layers.
+    ("text_model.encoder.layers.12.", "a CLIP text encoder of another size"),
 )
 _NUNCHAKU: Final = (".qweight", ".wscales")
 _QUANTISED: Final = (
@@ -111,7 +120,7 @@ class FileKind:
 
     Attributes:
         text: for people, with its article: `an autoencoder`.
-        components: of FLUX.1 that it holds and that can be loaded; none, one, or all four.
+        components: of FLUX.1 that it holds and that can be loaded.
         family: that a transformer's tensors tell (see `ModelFamily.by_tensors`); None for everything else.
         details: more about a component: names, numbers, how many blocks.
     """
@@ -132,12 +141,8 @@ def detect(tensors: Mapping[str, TensorHeader]) -> FileKind:
     if 2 * len(adapting) > len(tensors):
         return FileKind(next((kind for mark, kind in _ADAPTERS.items() if any(mark in n for n in tensors)), "a LoRA"))
     by_component = split_components(tensors)
-    if len(by_component) == len(Component):
-        transformer = _kind_of(by_component[Component.TRANSFORMER])
-        if transformer.components:
-            text = "an all-in-one checkpoint: transformer, text encoders and autoencoder in one file"
-            return FileKind(text, frozenset(Component), transformer.family, (transformer.text, *transformer.details))
-        return FileKind(f"an all-in-one checkpoint with {transformer.text}")
+    if len(by_component) > 1:
+        return _several(by_component)
     return _kind_of({unwrapped(name): tensor for name, tensor in tensors.items()})
 
 
@@ -161,6 +166,24 @@ def split_components(tensors: Mapping[str, TensorHeader]) -> dict[Component, dic
     return components
 
 
+def _several(by_component: Mapping[Component, Mapping[str, TensorHeader]]) -> FileKind:
+    """What a file is whose names say which component a tensor belongs to; any of them may be there."""
+    components = frozenset(by_component)
+    if Component.TRANSFORMER not in components:
+        return FileKind(
+            listing([KIND_TEXTS[component] for component in Component if component in components]), components
+        )
+    transformer = _kind_of(by_component[Component.TRANSFORMER])
+    if not transformer.components:
+        return FileKind(f"an all-in-one checkpoint with {transformer.text}")
+    if len(components) == len(Component):
+        text = "an all-in-one checkpoint: transformer, text encoders and autoencoder in one file"
+    else:
+        absent = listing([KIND_TEXTS[component] for component in Component if component not in components])
+        text = f"an all-in-one checkpoint without {absent}"
+    return FileKind(text, components, transformer.family, (transformer.text, *transformer.details))
+
+
 def _kind_of(plain: Mapping[str, TensorHeader]) -> FileKind:
     other = next((text for mark, text in _OTHERS if _has(plain, mark)), None)
     if other is not None:
@@ -169,7 +192,7 @@ def _kind_of(plain: Mapping[str, TensorHeader]) -> FileKind:
     if doubles or singles:
         return _transformer(plain, f"{len(doubles)} double and {len(singles)} single blocks")
     numbers = numbers_of(plain)
-    if _has(plain, "encoder.down", "decoder.up"):
+    if _has(plain, "encoder.down.", "encoder.down_blocks.", "decoder.up.", "decoder.up_blocks."):
         names = "BFL names" if _has(plain, "encoder.down.") else "diffusers names"
         return _component(Component.VAE, names, numbers)
     if _has(plain, *_T5):
@@ -233,11 +256,23 @@ def family_of(read: int, drawn: int, *, has_guidance: bool) -> ModelFamily:
 
 def _widths(tensors: Mapping[str, TensorHeader]) -> tuple[int, int]:
     """How many numbers are read and drawn for a token; the same where the header does not tell."""
-    read, drawn = (
-        next((tensors[name].shape for name in names if name in tensors and len(tensors[name].shape) == 2), None)
-        for names in (("img_in.weight", "x_embedder.weight"), ("final_layer.linear.weight", "proj_out.weight"))
-    )
+    read, drawn = _shape(tensors, "img_in", "x_embedder"), _shape(tensors, "final_layer.linear", "proj_out")
     return (read[1], drawn[0]) if read and drawn else (0, 0)
+
+
+def _shape(tensors: Mapping[str, TensorHeader], *modules: str) -> Shape | None:
+    """Of the product that has one of some names, by rows and columns; None where the header does not tell."""
+    for module in modules:
+        weight = tensors.get(f"{module}.weight", tensors.get(f"{module}._weight_qdata"))
+        bias = tensors.get(f"{module}.bias")
+        if weight is None:
+            continue
+        if f"{module}.weight.absmax" not in tensors:
+            return weight.shape if len(weight.shape) == 2 else None
+        # Two numbers a byte, in one column.
+        rows = bias.shape[0] if bias is not None and bias.shape else 0
+        return (rows, 2 * weight.parameters // rows) if rows else None
+    return None
 
 
 def _has(names: Iterable[str], *starts: str) -> bool:

@@ -92,8 +92,8 @@ def _vae(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "layers_per_block": _count(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
         "latent_channels": _shape(shapes, "decoder.conv_in.weight")[1],
-        "use_quant_conv": "quant_conv.weight" in shapes,
-        "use_post_quant_conv": "post_quant_conv.weight" in shapes,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
         **_VAE,
     }
 
