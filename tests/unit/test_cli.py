@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -9,9 +10,11 @@ from PIL import Image
 
 from flux_endpoint import __version__
 from flux_endpoint.commands.app import app
+from flux_endpoint.commands.models import _row
 from flux_endpoint.core.image_formats import WEBP, format_of
 from flux_endpoint.core.inputs import INPUTS
 from flux_endpoint.core.marks import infotext_in, parameters_in
+from flux_endpoint.engine.report import ComponentReport
 from flux_endpoint.images.decoding import decode_sent
 from flux_endpoint.settings import Settings, WorkerSettings
 from flux_endpoint.settings.reader import list_settings
@@ -220,6 +223,20 @@ def test_check_tells_what_a_model_is(run):
     code, out, _ = run("models", "check", "fake")
     assert code == 0
     assert out.endswith("ok: this model runs here\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (["flux/vae/ae.sft"], "vae/ae.sft"),
+        (["other/ae.sft"], "/other/ae.sft"),
+        (["flux/vae/1.sft", "flux/vae/2.sft"], "2 files in vae"),
+    ],
+)
+def test_check_tells_in_which_files_a_component_is(files, text):
+    places = tuple(Path("/") / file for file in files)
+    report = ComponentReport("vae", places, 244, 83_819_683, 1, ("BF16",), "an autoencoder, bf16", ())
+    assert _row(report, Path("/flux")) == f"an autoencoder, bf16; 83.8 M parameters, BF16; {text}"
 
 
 def test_check_looks_at_each_of_several_and_names_what_is_wrong(run, tmp_path):

@@ -14,6 +14,7 @@ from flux_endpoint.commands.options import with_settings
 from flux_endpoint.core.catalog import ModelFamily, is_fake
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.factory import check_source, list_local_models, name_component
+from flux_endpoint.engine.report import ComponentReport
 from flux_endpoint.files.lora_outline import outline
 from flux_endpoint.files.lora_shelf import shelf_of
 from flux_endpoint.settings import WorkerSettings
@@ -104,6 +105,9 @@ def _check(source: str, family: ModelFamily, settings: WorkerSettings) -> None:
         print(f"ok: {source} is {component}")
         return
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    # Links and paths that are wider than the terminal go on in the next line, and not behind three dots.
+    table.add_column(overflow="fold")
     for name, value in _rows(source, family, settings):
         table.add_row(name, value)
     Console().print(table, markup=False)
@@ -127,8 +131,13 @@ def _rows(source: str, family: ModelFamily, settings: WorkerSettings) -> list[tu
     if report.operations_per_s is not None:
         seconds = report.step_operations / report.operations_per_s
         rows.append(("a step", f"about {seconds:.2g} s at 1024 x 1024: an estimate, from the speed of products here"))
-    for component in report.components:
-        size = f"{component.parameters / 1e6:.1f} M parameters, {component.files} files"
-        stored = ", ".join(component.ways or component.dtypes)
-        rows.append((component.name, f"{component.kind}; {size}, {stored}"))
+    rows += [(component.name, _row(component, Path(report.location))) for component in report.components]
     return [*rows, ("note", report.notice)] if report.notice else rows
+
+
+def _row(component: ComponentReport, folder: Path) -> str:
+    stored = ", ".join(component.ways or component.dtypes)
+    first, *more = component.files
+    place = first.relative_to(folder) if first.is_relative_to(folder) else first
+    files = f"{1 + len(more)} files in {place.parent}" if more else str(place)
+    return f"{component.kind}; {component.parameters / 1e6:,.1f} M parameters, {stored}; {files}"

@@ -86,7 +86,7 @@ class CheckedComponent:
         headers = {header for tensor in self.tensors.values() for header in tensor.headers}
         return ComponentReport(
             name=self.component,
-            files=len({header.file for header in headers}),
+            files=tuple(sorted({header.file for header in headers})),
             tensors=len(self.tensors),
             parameters=self.parameters,
             size_bytes=sum(header.size_bytes for header in headers),

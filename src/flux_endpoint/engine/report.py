@@ -1,6 +1,7 @@
 """What is known of a checkpoint before its weights are read."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.engine.memory_plan import MemoryPlan
@@ -12,7 +13,7 @@ class ComponentReport:
 
     Attributes:
         name: transformer, vae, text_encoder or text_encoder_2.
-        files: number of weight files.
+        files: of weights.
         parameters: number of elements of all its tensors.
         size_bytes: on the disk.
         dtypes: in the files, as safetensors or GGUF writes them.
@@ -21,7 +22,7 @@ class ComponentReport:
     """
 
     name: str
-    files: int
+    files: tuple[Path, ...]
     tensors: int
     parameters: int
     size_bytes: int
