@@ -36,6 +36,9 @@ async def draw(gateway: Gateway, worker: HandWorker) -> None:
 async def test_a_job_moves_through_the_figures(gateway: Gateway, worker: HandWorker) -> None:
     before = await scrape(gateway)
     assert before["flux_endpoint_delay_seconds_count", DEV_ID] == 0
+    # What begins with its first event has no rate then.
+    for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"):
+        assert before["flux_endpoint_jobs_ended_total", SCHNELL_ID, status] == 0
     await gateway.submit()
     gateway.clock.advance(ms=4_000)
     await gateway.submit()

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from flux_endpoint.core.job import Completed, Job, JobStatus, Policy
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.service.images import ImageService
 from flux_endpoint.service.janitor import Janitor
+from flux_endpoint.service.metrics import MetricsService
+from flux_endpoint.service.pictures import Pictures
 from flux_endpoint.service.workforce import Workforce
 from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.stores.jobs import statements as sql
@@ -26,6 +29,7 @@ from tests.contract.samples import DEV
 pytestmark = pytest.mark.anyio
 
 LEASE_S = 30.0
+NO_WEBHOOKS = SimpleNamespace(outcomes={})
 HOUR_S = 3_600
 # What a test itself may take.
 SLACK_MS = 5_000
@@ -84,6 +88,7 @@ class Gateway:
     clock: SystemClock
     workforce: Workforce
     janitor: Janitor
+    metrics: MetricsService
 
     async def claim(self, **changes: Any) -> Job:
         """A job in the hands of the worker `w`, its lease begun."""
@@ -133,9 +138,12 @@ async def open_gateway(request: pytest.FixtureRequest, database_url: str, day: T
                 images = ImageService(open_image_store(str(tmp_path / "images")), clock)
                 # No picture is handed in here.
                 workforce = Workforce(stores.claims, stores.workers, None, FLUX_ENDPOINTS, clock, LEASE_S)
-                janitor = Janitor(stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper)
+                counted = stores.activity, stores.accounts, workforce, Pictures(None, None, None, None), NO_WEBHOOKS
+                metrics = MetricsService(*counted, [DEV], clock, "open")
+                kept = stores.retention, stores.pictures, workforce, images, clock, stores.timekeeper
+                janitor = Janitor(*kept, on_clock_moved=metrics.clock_moved)
                 await janitor.sweep()
-                return Gateway(stores, clock, workforce, janitor)
+                return Gateway(stores, clock, workforce, janitor, metrics)
 
             yield open_one
 
@@ -190,6 +198,27 @@ async def test_a_clock_that_is_set_prolongs_nothing(open_gateway: OpenGateway, d
     await gateway.janitor.sweep()
     with pytest.raises(UnknownJob):
         await gateway.stores.jobs.get(DEV, ended.id)
+
+
+@pytest.mark.parametrize("jump_s", [HOUR_S, -HOUR_S])
+async def test_a_clock_that_is_set_counts_no_job_twice_and_forgets_none(
+    open_gateway: OpenGateway, day: TimeOfDay, jump_s: int
+) -> None:
+    gateway = await open_gateway()
+
+    async def figures() -> tuple[int, Decimal]:
+        day.pass_s(6)
+        await gateway.janitor.sweep()
+        seen = await gateway.metrics.read()
+        return seen.ended[DEV, JobStatus.COMPLETED], seen.spent_usd[DEV]
+
+    assert await figures() == (0, 0)
+    for number in range(1, 4):
+        job = await gateway.claim(retention_ms=86_400_000)
+        await gateway.stores.claims.finish(job.id, "w", None, Completed({"n": 1}))
+        assert await figures() == (number, number * Decimal("0.01"))
+        day.jump_s(jump_s)
+        assert await figures() == (number, number * Decimal("0.01"))
 
 
 async def test_a_machine_that_slips_by_less_than_a_second_is_followed_silently(

@@ -99,7 +99,7 @@ class _Figures:
         for endpoint_id, number in figures.retried.items():
             retries.add_metric([endpoint_id], number)
         spend = CounterMetricFamily(
-            "flux_endpoint_spend_dollars", "What keys were charged since the start.", labels=_ENDPOINT
+            "flux_endpoint_spend_dollars", "What keys were charged since this was first asked for.", labels=_ENDPOINT
         )
         for endpoint_id, spent_usd in figures.spent_usd.items():
             spend.add_metric([endpoint_id], float(spent_usd))

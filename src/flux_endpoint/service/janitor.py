@@ -39,6 +39,7 @@ class Janitor:
         timekeeper: sets the clock, once each round; None for a clock that needs nobody to.
         history_days: how long the figures of a job that nobody can read any more, and the log of webhooks, are kept.
         sleep: waits between sweeps; tests hand in their own.
+        on_clock_moved: told by how many milliseconds the clock was set, after the workforce was.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Janitor:
         timekeeper: Timekeeper | None = None,
         history_days: float = 30,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_clock_moved: Callable[[int], None] = lambda by_ms: None,
     ) -> None:
         self._retention = retention
         self._pictures = pictures
@@ -60,6 +62,7 @@ class Janitor:
         self._timekeeper = timekeeper
         self._history_ms = round(history_days * MS_PER_DAY)
         self._sleep = sleep
+        self._on_clock_moved = on_clock_moved
         self._next_erasure_ms = 0
         self._next_retention_ms = 0
 
@@ -81,6 +84,7 @@ class Janitor:
         """One round: clock and leases always; expired jobs every ten seconds; pictures and history once an hour."""
         if self._timekeeper is not None and (moved_ms := await self._timekeeper.keep()):
             self._workforce.clock_moved(moved_ms)
+            self._on_clock_moved(moved_ms)
         await self._workforce.sweep()
         passed_ms = self._clock.monotonic_ms()
         if passed_ms >= self._next_erasure_ms:

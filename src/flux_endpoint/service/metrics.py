@@ -10,9 +10,9 @@ from typing import Final, Literal
 from flux_endpoint.core.activity import DURATION_BOUNDS_MS, EndedJobs, QueueFigures
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.core.periods import MS_PER_HOUR
 from flux_endpoint.core.webhook import DeliveryState
 from flux_endpoint.service.pictures import Pictures
+from flux_endpoint.service.spend_counter import SpendCounter
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_registry import WorkerView, count_workers
 from flux_endpoint.service.workforce import Workforce
@@ -23,7 +23,6 @@ from flux_endpoint.stores.activity.protocol import ActivityStore
 _KEEP_MS: Final = 1_000
 # A job's end is stamped before it is committed: what ended later than this ago may not be visible yet.
 _COMMIT_MS: Final = 5_000
-_FOR_EVER_MS: Final = 100 * 366 * 24 * MS_PER_HOUR
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class Metrics:
         retried: by endpoint, how often lost workers sent these back to the queue.
         delays: by endpoint, of those that were completed.
         executions: the same.
-        spent_usd: by endpoint, what was charged since then.
+        spent_usd: by endpoint, what was charged since these figures were first read.
         workers: all that are known, at all gateways.
         worker_counts: how many of these are in each state.
         lost_jobs: what became of jobs whose worker or lease was lost here.
@@ -103,19 +102,20 @@ class MetricsService:
         readers: Literal["key", "open"],
     ) -> None:
         self._activity = activity
-        self._accounts = accounts
         self._workforce = workforce
         self._pictures = pictures
         self._deliverer = deliverer
         self._endpoint_ids = endpoint_ids
         self._clock = clock
         self.is_open = readers == "open"
-        self._counted_to_ms = self._since_ms = clock.now_ms()
-        self._ended: Counter[tuple[str, JobStatus]] = Counter()
+        self._counted_to_ms = clock.now_ms()
+        # All that there may be: of a counter that comes with its first event, Prometheus sees no increase.
+        ends = [(endpoint_id, status) for endpoint_id in endpoint_ids for status in JobStatus if status.is_terminal]
+        self._ended = Counter(dict.fromkeys(ends, 0))
         self._retried = Counter(dict.fromkeys(endpoint_ids, 0))
         self._delays = {endpoint_id: Histogram() for endpoint_id in endpoint_ids}
         self._executions = {endpoint_id: Histogram() for endpoint_id in endpoint_ids}
-        self._spent_before: Mapping[str, Decimal] | None = None
+        self._spend = SpendCounter(accounts, endpoint_ids)
         self._latest: Metrics | None = None
         self._read_ms = 0
         # Two that ask at once must not count the same jobs twice.
@@ -129,6 +129,14 @@ class MetricsService:
                 self._latest, self._read_ms = await self._read(), asked_ms
             return self._latest
 
+    def clock_moved(self, by_ms: int) -> None:
+        """The clock was set forward, or back (below 0), and with it the ends of all jobs that can still be read.
+
+        Those that cannot keep theirs: of a clock that is set back by more than jobs can be read, some count twice.
+        """
+        self._counted_to_ms += by_ms
+        self._spend.clock_moved(by_ms)
+
     async def _read(self) -> Metrics:
         now_ms = self._clock.now_ms()
         await self._count_ended(now_ms - _COMMIT_MS)
@@ -141,7 +149,7 @@ class MetricsService:
             self._retried,
             self._delays,
             self._executions,
-            await self._spent_usd(now_ms),
+            await self._spend.read(now_ms),
             views,
             {name: getattr(counts, name) for name in counts.__slots__ if name != "ready"},
             self._workforce.lost_jobs,
@@ -150,7 +158,7 @@ class MetricsService:
         )
 
     async def _count_ended(self, until_ms: int) -> None:
-        # Not after the clock was set back, until it is where it was.
+        # Not between a jump of the clock back and `clock_moved`.
         if until_ms <= self._counted_to_ms:
             return
         for part in await self._activity.ended(self._endpoint_ids, self._counted_to_ms, until_ms):
@@ -163,15 +171,3 @@ class MetricsService:
         if part.status is JobStatus.COMPLETED and part.delay is not None and part.execution is not None:
             self._delays[part.endpoint_id].add(part.delay, part.jobs, part.delay_ms)
             self._executions[part.endpoint_id].add(part.execution, part.jobs, part.execution_ms)
-
-    async def _spent_usd(self, now_ms: int) -> Mapping[str, Decimal]:
-        # The database keeps sums by the hour: what the first one held before is taken off.
-        since_ms = self._since_ms - self._since_ms % MS_PER_HOUR
-        until_ms = now_ms - now_ms % MS_PER_HOUR + 2 * MS_PER_HOUR
-        sums = dict.fromkeys(self._endpoint_ids, Decimal(0))
-        for charge in await self._accounts.usage(since_ms, until_ms, _FOR_EVER_MS):
-            if charge.endpoint_id in sums:
-                sums[charge.endpoint_id] += charge.amount_usd
-        if self._spent_before is None:
-            self._spent_before = sums
-        return {endpoint_id: spent - self._spent_before[endpoint_id] for endpoint_id, spent in sums.items()}

@@ -113,12 +113,15 @@ def build_services(
         drafts=Drafts(images, workforce),
         worker_tokens=WorkerTokens(stores.workers, clock, worker_token),
     )
-    return GatewayServices(routes, _janitor(settings, stores, workforce, images), deliverer, uploads)
+    return GatewayServices(routes, _janitor(settings, stores, workforce, images, routes.metrics), deliverer, uploads)
 
 
-def _janitor(settings: Settings, stores: Stores, workforce: Workforce, images: ImageService) -> Janitor:
-    kept = stores.retention, stores.pictures
-    return Janitor(*kept, workforce, images, stores.clock, stores.timekeeper, settings.job_history_days)
+def _janitor(
+    settings: Settings, stores: Stores, workforce: Workforce, images: ImageService, metrics: MetricsService
+) -> Janitor:
+    kept, time = (stores.retention, stores.pictures), (stores.clock, stores.timekeeper)
+    days = settings.job_history_days
+    return Janitor(*kept, workforce, images, *time, days, on_clock_moved=metrics.clock_moved)
 
 
 def _sources(settings: Settings, stores: Stores, images: ImageService, sender: Sender) -> Sources:
