@@ -59,7 +59,20 @@ def built(folder: Path) -> dict[tuple[str, str], Manifest]:
     for patch in plan.get("patches", ()):
         change = yaml.safe_load((folder / patch["path"]).read_text())
         sent[identity(change)] = merged(sent[identity(change)], change)
-    return sent
+    images = {image["name"]: f"{image['newName']}:{image['newTag']}" for image in plan.get("images", ())}
+    return {which: renamed(manifest, images) for which, manifest in sent.items()}
+
+
+def renamed(value: Any, images: Mapping[str, str]) -> Any:
+    """With the images of containers called otherwise."""
+    if isinstance(value, list):
+        return [renamed(item, images) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: images.get(inner.rpartition(":")[0] or inner, inner) if key == "image" else renamed(inner, images)
+        for key, inner in value.items()
+    }
 
 
 BUILT = {name: built(FOLDER / name) for name in ROOTS}
@@ -162,6 +175,26 @@ def test_a_soft_pod_is_found() -> None:
     )
     for name, value in changes:
         assert softness({"spec": template["spec"] | {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("root", "names"), [("gateway", {"gateway"}), ("workers", {"gateway", "worker"}), ("ray", {"ray"})]
+)
+def test_images_are_those_of_the_registry(root: str, names: set[str]) -> None:
+    used = {
+        container["image"]
+        for one in BUILT[root].values()
+        for pod in templates(one)
+        for container in pod["spec"]["containers"]
+    }
+    assert used == {f"registry.example.org/flux-endpoint-{name}:0.1.0" for name in names}
+
+
+def test_an_outage_ends_no_worker() -> None:
+    spec = BUILT["workers"]["ScaledObject", "worker"]["spec"]
+    # Without it KEDA takes what Prometheus does not know for 0.
+    assert spec["triggers"][0]["metadata"]["ignoreNullValues"] == "false"
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
 
 
 # What names another manifest, and of which kind that is.
