@@ -24,10 +24,12 @@ from flux_endpoint.core.clock import SystemClock
 from flux_endpoint.core.errors import SettingsError, StoreUnavailable
 from flux_endpoint.core.job import Completed
 from flux_endpoint.stores.connect import open_stores
+from flux_endpoint.stores.fleets.store import RUNNING
 from flux_endpoint.stores.jobs import statements as sql
 from flux_endpoint.stores.jobs.claim_statements import IN_ORDER
 from flux_endpoint.stores.sql import sqlite as sqlite_module
 from flux_endpoint.stores.sql.schema import metadata
+from flux_endpoint.stores.workers.statements import COUNT_RUNNING
 from tests.contract.samples import DEV, LEASE_S, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -284,13 +286,21 @@ async def test_the_queue_is_read_through_its_indexes(sqlite_url, clock):
 
 
 @pytest.mark.parametrize(
-    "statement", [sql.FIND_SWEPT, sql.LOCK_SWEPT, sql.END_OUTLIVED, sql.TIME_OUT_RUNNING, sql.TAKE_BACK_EXPIRED]
+    "statement",
+    [
+        sql.FIND_SWEPT,
+        sql.LOCK_SWEPT,
+        sql.END_OUTLIVED,
+        sql.TIME_OUT_RUNNING,
+        sql.TAKE_BACK_EXPIRED,
+        sql.TAKE_BACK_FROM,
+    ],
 )
 async def test_a_sweep_reads_no_more_than_the_work_in_flight(sqlite_url, clock, statement):
     stores = await open_stores(sqlite_url, clock)
     await stores.close()
     compiled = statement.compile(dialect=sqlite_dialect.dialect(paramstyle="named"))
-    values = {**compiled.params, "now_ms": 1, "retry": 1, "max_retries": 1}
+    values = {**compiled.params, "now_ms": 1, "retry": 1, "max_retries": 1, "worker": "w"}
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {compiled}", values)]
     assert "SCAN jobs" not in plan
@@ -314,16 +324,23 @@ async def test_postgres_looks_for_work_without_a_look_at_what_has_ended(postgres
     copied = "'x' || n, endpoint_id, status, input, key_id, cost_units, created_ms, queued_ms, claim_token, retries"
     columns = "id, endpoint_id, status, input, key_id, cost_units, created_ms, queued_ms, claim_token, retries"
     fill = f"INSERT INTO jobs ({columns}) SELECT {copied} FROM jobs, generate_series(1, 3000) AS n"
+    await stores.jobs.enqueue(sample_job(clock))
+    await stores.database.write(lambda transaction: transaction.connection.execute(text(fill)))
+
+    async def plan(statement):
+        words = statement.params(endpoints=[DEV], now_ms=clock.now_ms())
+        words = words.compile(dialect=postgres_dialect.dialect(), compile_kwargs={"literal_binds": True})
+        return " ".join(await stores.database.read(lambda connection: connection.scalars(text(f"EXPLAIN {words}"))))
+
+    # Before there are any statistics.
+    in_flight = [await plan(statement) for statement in (RUNNING, COUNT_RUNNING, sql.FIND_SWEPT, sql.LOCK_SWEPT)]
+    assert ["jobs_leased" in each and "Seq Scan on jobs" not in each for each in in_flight] == [True] * 4
 
     def fall_behind(transaction):
         # The statistics are of a time when all jobs waited.
-        for statement in (fill, "ANALYZE jobs", "UPDATE jobs SET status = 'COMPLETED'"):
+        for statement in ("ANALYZE jobs", "UPDATE jobs SET status = 'COMPLETED'"):
             transaction.connection.execute(text(statement))
 
-    await stores.jobs.enqueue(sample_job(clock))
     await stores.database.write(fall_behind)
-    looked = IN_ORDER.is_waiting.params(endpoints=[DEV], now_ms=clock.now_ms())
-    words = looked.compile(dialect=postgres_dialect.dialect(), compile_kwargs={"literal_binds": True})
-    plan = await stores.database.read(lambda connection: connection.scalars(text(f"EXPLAIN {words}")))
-    assert "jobs_by_place" in " ".join(plan)
+    assert "jobs_by_place" in await plan(IN_ORDER.is_waiting)
     await stores.close()

@@ -10,7 +10,7 @@ from flux_endpoint.core.job import JobStatus
 from flux_endpoint.stores.fleets.protocol import Pool, Work
 from flux_endpoint.stores.jobs.claim_statements import oldest
 from flux_endpoint.stores.sql.database import Connection, Database, Transaction
-from flux_endpoint.stores.sql.schema import is_pressing, jobs, pools
+from flux_endpoint.stores.sql.schema import is_leased, is_pressing, jobs, pools
 
 _of_endpoints = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _now_ms = bindparam("now_ms", type_=BigInteger)
@@ -35,7 +35,7 @@ WAITING_SIDE_BY_SIDE: Final = _counted(oldest([jobs.c.queued_ms], _max_jobs, is_
 # The first condition is implied by the second; it lets the database use the small index of what is in flight.
 RUNNING: Final = (
     select(jobs.c.worker_id, func.count(case((jobs.c.low_priority == 0, 1))).label("jobs"))
-    .where(jobs.c.lease_expires_ms.is_not(None), jobs.c.status == JobStatus.IN_PROGRESS.value)
+    .where(is_leased, jobs.c.status == JobStatus.IN_PROGRESS.value)
     .group_by(jobs.c.worker_id)
 )
 # Text, because SQLAlchemy spells it differently for each database; they agree. `wanted` is for others to say.

@@ -29,16 +29,14 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from flux_endpoint.core.job import ALLOWED_MOVES, DEFAULT_TTL_MS, JobStatus
-from flux_endpoint.stores.sql.schema import api_keys, jobs
+from flux_endpoint.stores.sql.schema import api_keys, is_leased, jobs
 
 _job: ColumnElement[Any] = jobs.c.id == bindparam("job")
 _of_endpoint: ColumnElement[Any] = jobs.c.endpoint_id == bindparam("endpoint")
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 _of_worker: ColumnElement[Any] = jobs.c.worker_id == bindparam("worker")
 _running: ColumnElement[Any] = jobs.c.status == JobStatus.IN_PROGRESS.value
-_untold: ColumnElement[Any] = and_(
-    jobs.c.status.in_([JobStatus.CANCELLED.value, JobStatus.TIMED_OUT.value]), jobs.c.lease_expires_ms.is_not(None)
-)
+_untold: ColumnElement[Any] = and_(jobs.c.status.in_([JobStatus.CANCELLED.value, JobStatus.TIMED_OUT.value]), is_leased)
 # Typed, because PostgreSQL asks the type of every parameter before it sees a value.
 _now_ms = bindparam("now_ms", type_=BigInteger)
 _expires_ms = bindparam("until_ms", type_=BigInteger)
@@ -226,11 +224,10 @@ TAKE_STOPS: Final = update(jobs).where(_of_worker, _untold).values(lease_expires
 
 # substr and not LIKE: SQLite's LIKE takes "W1" for "w1", and ids may hold its wildcards.
 _of_gone_workers: ColumnElement[Any] = and_(
-    jobs.c.lease_expires_ms.is_not(None),
+    is_leased,
     func.substr(jobs.c.worker_id, 1, bindparam("prefix_chars", type_=Integer)) == bindparam("prefix"),
 )
-_is_leased: ColumnElement[Any] = jobs.c.lease_expires_ms.is_not(None)
-_expired: ColumnElement[Any] = and_(_is_leased, jobs.c.lease_expires_ms <= _now_ms)
+_expired: ColumnElement[Any] = and_(is_leased, jobs.c.lease_expires_ms <= _now_ms)
 
 # IN_PROGRESS -> FAILED | IN_QUEUE, because the worker is lost. `retry` is 1, or 0 when the loss is not the job's fault.
 _too_often: ColumnElement[Any] = and_(_retry == 1, jobs.c.retries >= bindparam("max_retries", type_=Integer))
@@ -257,7 +254,7 @@ def _take_back(whose: ColumnElement[Any], error: ColumnElement[Any] = _timed_out
 
 
 TAKE_BACK_EXPIRED: Final = _take_back(_expired)
-TAKE_BACK_FROM: Final = _take_back(_of_worker)
+TAKE_BACK_FROM: Final = _take_back(and_(is_leased, _of_worker))
 TAKE_BACK_JOBS: Final = _take_back(
     and_(_of_worker, jobs.c.id.in_(bindparam("job_ids", expanding=True))), bindparam("reason", type_=Text)
 )
@@ -267,7 +264,7 @@ FORGET_STOPS_OF_GONE: Final = update(jobs).where(_untold, _of_gone_workers).valu
 
 # IN_PROGRESS -> TIMED_OUT. `lease_expires_ms` stays: the mark that the worker has yet to be told.
 _runs_too_long: ColumnElement[Any] = jobs.c.started_ms + jobs.c.execution_timeout_ms <= _now_ms
-_overdue = locked(and_(_running, _is_leased, _runs_too_long), "overdue")
+_overdue = locked(and_(_running, is_leased, _runs_too_long), "overdue")
 TIME_OUT_RUNNING: Final = (
     update(jobs)
     .where(jobs.c.seq.in_(select(_overdue.c.seq)))
@@ -305,7 +302,7 @@ END_OUTLIVED: Final = (
 # Two lists in one, because each has an index of its own.
 _swept = union_all(
     select(jobs.c.seq).where(_past_unended),
-    select(jobs.c.seq).where(_running, _is_leased, or_(_runs_too_long, jobs.c.lease_expires_ms <= _now_ms)),
+    select(jobs.c.seq).where(_running, is_leased, or_(_runs_too_long, jobs.c.lease_expires_ms <= _now_ms)),
 )
 FIND_SWEPT: Final = select(jobs.c.seq).where(jobs.c.seq.in_(_swept)).limit(1)
 LOCK_SWEPT: Final = (

@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Integer, TextualSelect, and_, bindparam, delete, func, insert, select, text, update
 
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.sql.schema import jobs, worker_tokens, workers
+from flux_endpoint.stores.sql.schema import is_leased, jobs, worker_tokens, workers
 
 _seen_at = bindparam("seen_at", type_=BigInteger)
 _of_id = workers.c.id == bindparam("worker")
@@ -56,7 +56,7 @@ LIST_WORKERS: Final = select(workers).where(workers.c.seen_ms >= _seen_at).order
 # The first condition is implied by the second; it lets the database use the small index of what is in flight.
 COUNT_RUNNING: Final = (
     select(jobs.c.worker_id, func.count().label("jobs"))
-    .where(jobs.c.lease_expires_ms.is_not(None), jobs.c.status == JobStatus.IN_PROGRESS.value)
+    .where(is_leased, jobs.c.status == JobStatus.IN_PROGRESS.value)
     .group_by(jobs.c.worker_id)
 )
 FORGET_WORKER: Final = delete(workers).where(_of_id)
