@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.engine.detect import Component, detect
-from flux_endpoint.engine.factory import check_source
+from flux_endpoint.engine.factory import check_source, refuse_unloadable
 from flux_endpoint.engine.original_layout import original_tensors
 from flux_endpoint.files.safetensors_header import TensorHeader
 from tests.engine.checkpoints import TRANSFORMER_CONFIG
@@ -182,7 +182,12 @@ def lone_file(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("component", "text"), [("vae", "an autoencoder"), ("text_encoder", "a CLIP text encoder"), ("lora", "a LoRA")]
+    ("component", "text"),
+    [
+        ("vae", "an autoencoder"),
+        ("text_encoder", "a CLIP text encoder"),
+        ("lora", "a LoRA (FLUX_ENDPOINT_LORA_DIR takes it)"),
+    ],
 )
 @pytest.mark.parametrize("family", [DEV, SCHNELL])
 def test_the_message_says_what_the_file_is(
@@ -199,6 +204,50 @@ def test_the_message_says_what_the_file_is(
         check_source(str(file), family, device="cpu")
     needed = f"the endpoint needs a FLUX.1 {family} transformer"
     assert str(refused.value) == f"Model {file}: {file} is {text}; {needed}"
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({}, "model_index.json is missing, and {} has no files that end in .safetensors, .sft, .gguf"),
+        ({"flux.ckpt": []}, "model_index.json is missing, and {} has no files that end in .safetensors, .sft, .gguf"),
+        (
+            {"loras/a.safetensors": [], "b.sft": [f"{LORA}.lora_down.weight"], "vae/c.sft": ["decoder.up.0.x"]},
+            "there is no file in {} that is a FLUX.1 dev transformer; name one: transformer=FILE "
+            "(b.sft is a LoRA; vae/c.sft is an autoencoder)",
+        ),
+        (
+            {"config.json": [], "diffusion_pytorch_model.safetensors": ["controlnet_x_embedder.weight"]},
+            "{} is a ControlNet (FLUX_ENDPOINT_CONTROLNET_MODEL takes it); the endpoint needs a FLUX.1 dev transformer",
+        ),
+        (
+            {"config.json": [], "diffusion_pytorch_model.safetensors": transformer_names(DEV, original=False)},
+            "{} is a FLUX.1 dev transformer alone: use it as transformer={}",
+        ),
+    ],
+    ids=["empty", "PyTorch", "no transformer", "ControlNet", "transformer's folder"],
+)
+def test_the_message_says_what_is_in_a_folder(tmp_path: Path, files: dict[str, list[str]], text: str) -> None:
+    for name, tensors in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_file({tensor: torch.zeros(2, 2) for tensor in tensors}, tmp_path / name)
+    with pytest.raises(CheckpointError) as refused:
+        refuse_unloadable(str(tmp_path), DEV)
+    assert str(refused.value).endswith(text.replace("{}", str(tmp_path)))
+
+
+def test_one_of_several_files_is_no_model(copy_checkpoint: Copy) -> None:
+    folder = copy_checkpoint(DEV) / "transformer"
+    first = min(folder.glob("*.safetensors"))
+    with pytest.raises(CheckpointError, match="is one of several files that hold one component: name their folder"):
+        refuse_unloadable(str(first), DEV)
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": ["y"]}}')
+    with pytest.raises(CheckpointError, match=f"{index} is damaged: it has no weight_map of tensors and files"):
+        refuse_unloadable(str(folder.parent), DEV)
+    index.unlink()
+    with pytest.raises(CheckpointError, match=rf"{folder} lacks its weights: .*; it has {first.name}, .* more$"):
+        refuse_unloadable(str(folder.parent), DEV)
 
 
 @pytest.mark.parametrize("wrapping", ["diffusion_model.", "transformer.", "model.diffusion_model."])

@@ -74,6 +74,9 @@ def test_a_folder_of_single_files(
     below: str,
 ) -> None:
     write_single_files(tmp_path / below, components[family], places)
+    if not below:
+        # What lies beside them in the repository of Black Forest Labs.
+        (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     assert_loads(tmp_path, family, components[family])
 
 

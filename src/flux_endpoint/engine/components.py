@@ -8,8 +8,17 @@ from typing import Final
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
 from flux_endpoint.core.text import listing
-from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect, split_components, unwrapped
-from flux_endpoint.engine.headers import WEIGHT_ENDINGS, read_folder, read_header
+from flux_endpoint.engine.detect import (
+    KIND_TEXTS,
+    Component,
+    ControlNetPart,
+    FileKind,
+    ReduxPart,
+    detect,
+    split_components,
+    unwrapped,
+)
+from flux_endpoint.engine.headers import WEIGHT_ENDINGS, is_component_folder, is_shard, read_folder, read_header
 from flux_endpoint.engine.original_vae import diffusers_names
 from flux_endpoint.files.safetensors_header import TensorHeader
 
@@ -24,6 +33,13 @@ COMPONENT_WORDS: Final[Mapping[str, Component]] = {
     "t5": Component.T5,
 }
 _WORD_OF: Final = {component: word for word, component in COMPONENT_WORDS.items()}
+# Where an operator names what is loaded beside a model.
+_SETTINGS: Final[Mapping[str, str]] = {
+    "a LoRA": "FLUX_ENDPOINT_LORA_DIR",
+    KIND_TEXTS[ControlNetPart.CONTROLNET]: "FLUX_ENDPOINT_CONTROLNET_MODEL",
+    KIND_TEXTS[ReduxPart.IMAGE_EMBEDDER]: "FLUX_ENDPOINT_REDUX_MODEL",
+}
+_OTHERS_SHOWN: Final = 3
 _COMFY_FOLDERS: Final = ("unet", "diffusion_models", "checkpoints", "vae", "clip", "text_encoders")
 # Written by other versions or for other uses of the same encoder, and of no use here.
 _UNUSED: Final[Mapping[Component, tuple[str, ...]]] = {
@@ -72,8 +88,15 @@ def locate_folder(folder: Path, family: ModelFamily, given: Mapping[Component, P
     Raises:
         CheckpointError: a component is missing, or there are two for one place.
     """
-    if is_diffusers(folder) or not _weight_files(folder):
+    if is_diffusers(folder):
         return _merged(_diffusers(folder, transformer), given)
+    if not _weight_files(folder):
+        raise CheckpointError(
+            f"{folder / INDEX_FILE} is missing, and {folder} has no files that end in {', '.join(WEIGHT_ENDINGS)}"
+        )
+    if is_component_folder(folder):
+        kind = detect(read_folder(folder))
+        raise CheckpointError(no_transformer(kind, folder, family))
     return _merged(_single_files(folder, [folder], family, given), given)
 
 
@@ -84,8 +107,10 @@ def locate_file(file: Path, family: ModelFamily, given: Mapping[Component, Path]
         CheckpointError: the file is something else, or the rest cannot be found.
     """
     kind = detect(read_header(file))
+    if is_shard(file):
+        raise CheckpointError(f"{file} is one of several files that hold one component: name their folder")
     if Component.TRANSFORMER not in kind.components:
-        raise CheckpointError(f"{file} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer")
+        raise CheckpointError(no_transformer(kind, file, family))
     given = {**dict.fromkeys(kind.components, file), **given}
     if len(given) == len(Component):
         return _merged(Located(file.parent, {}, {}, {}), given)
@@ -139,7 +164,23 @@ def read_component(located: Located, component: Component) -> tuple[FileKind, di
 
 def is_diffusers(folder: Path) -> bool:
     """Whether a folder is in the layout of diffusers, perhaps not whole."""
-    return (folder / INDEX_FILE).is_file() or (folder / Component.T5).is_dir()
+    has_folders = any((folder / component).is_dir() for component in Component if component is not Component.VAE)
+    # Who fetched single files of a repository may have got this one, too.
+    has_index = (folder / INDEX_FILE).is_file() and (has_folders or not _weight_files(folder))
+    return has_index or (folder / Component.T5).is_dir()
+
+
+def use_of(kind: FileKind, place: Path | str) -> str:
+    """How to name what holds components but is not the whole model: `vae=ae.safetensors`."""
+    return " ".join(f"{word}={place}" for word, component in COMPONENT_WORDS.items() if component in kind.components)
+
+
+def no_transformer(kind: FileKind, place: Path, family: ModelFamily) -> str:
+    """Why a place does not name a model, and what it is instead."""
+    if Component.TRANSFORMER in kind.components:
+        return f"{place} is {kind.text} alone: use it as {use_of(kind, place)}"
+    setting = f" ({_SETTINGS[kind.text]} takes it)" if kind.text in _SETTINGS else ""
+    return f"{place} is {kind.text}{setting}; the endpoint needs a FLUX.1 {family} transformer"
 
 
 def _merged(located: Located, given: Mapping[Component, Path]) -> Located:
@@ -186,10 +227,11 @@ def _single_files(root: Path, near: Iterable[Path], family: ModelFamily, given: 
     """Look for one file for each component that is not given."""
     wanted = [component for component in Component if component not in given]
     found: dict[Component, list[Path]] = {component: [] for component in wanted}
+    kinds: dict[Path, FileKind] = {}
     unreadable = []
     for file in dict.fromkeys(file for folder in near for file in _weight_files(folder)):
         try:
-            kind = detect(read_header(file))
+            kind = kinds[file] = detect(read_header(file))
         except CheckpointError as error:
             unreadable.append(str(error))
             continue
@@ -200,13 +242,18 @@ def _single_files(root: Path, near: Iterable[Path], family: ModelFamily, given: 
         # A file of its own is meant to be used instead of what an all-in-one checkpoint has.
         whole = set(found.get(Component.TRANSFORMER, ())) if component is not Component.TRANSFORMER else set()
         alone = [file for file in files if file not in whole] or files
-        _check_one(root, component, alone, family, unreadable)
+        others = [
+            f"{file.relative_to(root) if file.is_relative_to(root) else file} is {kind.text}"
+            for file, kind in kinds.items()
+            if component is Component.TRANSFORMER or not kind.components
+        ]
+        _check_one(root, component, alone, family, unreadable + others)
         found[component] = alone
     tokenizers = {name: root / name for name in TOKENIZERS if (root / name).is_dir()}
     return Located(root, {component: files[0] for component, files in found.items()}, {}, tokenizers)
 
 
-def _check_one(root: Path, component: Component, files: list[Path], family: ModelFamily, unreadable: list[str]) -> None:
+def _check_one(root: Path, component: Component, files: list[Path], family: ModelFamily, others: list[str]) -> None:
     text = KIND_TEXTS[component].replace("FLUX.1", f"FLUX.1 {family}")
     if len(files) > 1:
         names = listing([str(file) for file in files])
@@ -214,7 +261,7 @@ def _check_one(root: Path, component: Component, files: list[Path], family: Mode
             f"there are {len(files)} files that are {text}: {names}; name one: {_WORD_OF[component]}=FILE"
         )
     if not files:
-        also = f"; {unreadable[0]}" if unreadable else ""
+        also = f" ({'; '.join(others[:_OTHERS_SHOWN])})" if others else ""
         raise CheckpointError(f"there is no file in {root} that is {text}; name one: {_WORD_OF[component]}=FILE{also}")
 
 

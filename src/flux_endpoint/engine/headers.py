@@ -75,7 +75,7 @@ def read_folder(folder: Path) -> dict[str, TensorHeader]:
     for stem in _STEMS:
         single, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
         variants = sorted({*folder.glob(f"{stem}.*.safetensors"), *folder.glob(f"{stem}.safetensors.index.*.json")})
-        variants = [file for file in variants if file.name != index and not _SHARD.search(file.name)]
+        variants = [file for file in variants if file.name != index and not is_shard(file)]
         if (folder / single).is_file():
             return read_header(folder / single)
         if (folder / index).is_file():
@@ -85,13 +85,25 @@ def read_folder(folder: Path) -> dict[str, TensorHeader]:
         if variants:
             return _read_shards(variants[0]) if variants[0].suffix == ".json" else read_header(variants[0])
     names = " or ".join(f"{stem}.safetensors, {stem}.safetensors.index.json" for stem in _STEMS)
-    raise CheckpointError(f"{folder} lacks its weights: {names}")
+    others = sorted(file.name for stem in _STEMS for file in folder.glob(f"{stem}*"))
+    raise CheckpointError(f"{folder} lacks its weights: {names}" + (f"; it has {listing(others)}" if others else ""))
+
+
+def is_component_folder(folder: Path) -> bool:
+    """Whether a folder is that of one component, whose weights have the names of diffusers or transformers."""
+    files = [file for ending in WEIGHT_ENDINGS for file in folder.glob(f"*{ending}")]
+    return (folder / "config.json").is_file() and bool(files) and all(file.name.startswith(_STEMS) for file in files)
+
+
+def is_shard(file: Path) -> bool:
+    """Whether a file is one of several that hold one component, by its name."""
+    return _SHARD.search(file.name) is not None
 
 
 def _read_shards(index: Path) -> dict[str, TensorHeader]:
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} is damaged: it has no weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
+        raise CheckpointError(f"{index} is damaged: it has no weight_map of tensors and files")
     shards = sorted(set(weight_map.values()))
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if absent:

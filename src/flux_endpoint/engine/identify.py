@@ -7,7 +7,7 @@ from typing import Final
 
 from flux_endpoint.core.catalog import ModelFamily
 from flux_endpoint.core.errors import CheckpointError
-from flux_endpoint.engine.components import COMPONENT_WORDS, INDEX_FILE, SCHEDULER, Located, read_component
+from flux_endpoint.engine.components import INDEX_FILE, SCHEDULER, Located, no_transformer, read_component, use_of
 from flux_endpoint.engine.detect import KIND_TEXTS, Component, FileKind, detect, family_of
 from flux_endpoint.engine.headers import read_header, read_json
 from flux_endpoint.engine.sources import TRANSFORMER_CONFIG, Source, SourceKind, locate, naming, parse_source
@@ -56,7 +56,7 @@ def refuse_unloadable(text: str, family: ModelFamily) -> None:
 
 
 def name_component(text: str) -> str | None:
-    """What a file is that holds one component and no transformer, and how to use it; None for all else.
+    """What a file is that holds components and no transformer, and how to use it; None for all else.
 
     Raises:
         CheckpointError: it is a file, and damaged.
@@ -65,8 +65,7 @@ def name_component(text: str) -> str | None:
     kind = detect(read_header(file)) if file.is_file() else FileKind("")
     if not kind.components or Component.TRANSFORMER in kind.components:
         return None
-    words = " ".join(f"{word}={text}" for word, component in COMPONENT_WORDS.items() if component in kind.components)
-    return f"{', '.join((kind.text, *kind.details))}: use it as {words}"
+    return f"{', '.join((kind.text, *kind.details))}: use it as {use_of(kind, text)}"
 
 
 def identify(source: Source, located: Located, family: ModelFamily) -> Identified:
@@ -80,7 +79,7 @@ def identify(source: Source, located: Located, family: ModelFamily) -> Identifie
     found = {component: read_component(located, component) for component in Component}
     place, (kind, _) = located.places[Component.TRANSFORMER], found[Component.TRANSFORMER]
     if kind.family is None:
-        raise CheckpointError(f"{place} is {kind.text}; the endpoint needs a FLUX.1 {family} transformer")
+        raise CheckpointError(no_transformer(kind, place, family))
     check_family(source, family, kind.family)
     for component, (kind, _) in found.items():
         # Another part of FLUX.1 in this place; what is of no known kind may be this one with tensors missing.
