@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flux_endpoint.core.image_formats import IMAGE_FORMATS
-from tests.api.conftest import API_KEY, DEADLINE_S, PUBLIC_URL, Gateway, HandWorker, picture_in
+from tests.api.conftest import API_KEY, DEADLINE_S, DEV, PUBLIC_URL, Gateway, HandWorker, picture_in
 from tests.api.onlooker import Onlooker
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +87,14 @@ async def test_the_sync_route_answers_with_pictures(gateway: Gateway, worker: Ha
     reply = await asyncio.wait_for(asking, DEADLINE_S)
     assert (reply.status_code, reply.json()["seed"]) == (200, 6)
     assert [image["url"] for image in reply.json()["images"]] == [JPEG_URI] * 2
+
+
+async def test_a_client_that_hangs_up_cancels_its_pictures(gateway: Gateway, worker: HandWorker) -> None:
+    client = Onlooker(gateway, SYNC, LAKE)
+    job = await worker.take_next()
+    client.leave()
+    await asyncio.wait_for(client.task, DEADLINE_S)
+    assert (await gateway.get(f"{DEV}/status/{job['id']}")).json()["status"] == "CANCELLED"
 
 
 async def test_what_failed_is_completed_and_its_result_an_error(gateway: Gateway, worker: HandWorker) -> None:
