@@ -5,11 +5,14 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
+
+from tests.servers import wait_until
 
 
 class Nodes:
@@ -51,6 +54,19 @@ def is_worker(process: psutil.Process) -> bool:
     return False
 
 
+def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray's question whether a machine has come up, which it gives up after 30 s: little on a busy machine."""
+
+    def get(*names: object) -> Any:
+        def answer() -> Any:
+            with contextlib.suppress(RuntimeError):
+                return get_node(*names)
+
+        return wait_until(answer, "a machine of the cluster has come up")
+
+    return get
+
+
 @contextlib.contextmanager
 def ray_nodes() -> Iterator[Nodes]:
     """A head; everything that it starts has ended at the end. The environment is changed meanwhile."""
@@ -63,14 +79,16 @@ def ray_nodes() -> Iterator[Nodes]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            from ray._private import services
             from ray.cluster_utils import Cluster
 
-            head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": home}
-            cluster = Cluster(initialize_head=True, head_node_args=head)
-            try:
-                yield Nodes(cluster)
-            finally:
-                cluster.shutdown()
+            with mock.patch.object(services, "get_node", patient(services.get_node)):
+                head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": home}
+                cluster = Cluster(initialize_head=True, head_node_args=head)
+                try:
+                    yield Nodes(cluster)
+                finally:
+                    cluster.shutdown()
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -139,9 +139,8 @@ def test_a_key_with_many_slow_receivers_does_not_delay_another_keys_webhook(serv
         job_id = server.client.post("/run", json=BODY | {"webhook": receiver.url}, headers=quick).json()["id"]
         server.client.post(f"/cancel/{job_id}", headers=quick)
         wait_until(lambda: receiver.answered, "the quick one is told")
-        # Nobody had to wait for the end of a slow one.
+        # That no more than 32 are sent at once, `tests/contract/test_deliverer.py` holds: here they are given up late.
         assert slow.answered == 0
-        assert len(slow.got) == 32
     finally:
         slow.may_answer.set()
         slow.shutdown()
