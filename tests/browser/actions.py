@@ -38,9 +38,19 @@ def has_said(page: Page, selector: str, word: str) -> None:
     page.wait_for_function(_HAS_SAID, arg=[selector, word])
 
 
-def hold(page: Page, address: str) -> list[Route]:
-    """Let requests to an address wait; they are put into the list, to be let through by hand."""
-    held: list[Route] = []
+class Held(list[Route]):
+    """Requests that wait until they are let through by hand."""
+
+    def first(self, page: Page) -> Route:
+        """The first of them, waited for: a page tells of a request before it is held."""
+        while not self:
+            page.wait_for_timeout(10)
+        return self[0]
+
+
+def hold(page: Page, address: str) -> Held:
+    """Let requests to an address wait."""
+    held = Held()
     page.route(address, lambda route: held.append(route))
     return held
 

@@ -176,7 +176,7 @@ def test_without_a_key_it_is_asked_for_and_a_wrong_one_refused(visitor: Visitor,
         page.click("#key-save")
     # A page that is left now has not lost the key it had.
     assert page.evaluate("localStorage.getItem('flux-endpoint.key')") is None
-    held[0].continue_()
+    held.first(page).continue_()
     page.unroute("**/v2/usage?*")
     expect(page.locator("#key-error")).to_have_text("unknown API key: check the Authorization header")
     page.fill("#key-input", api_key)

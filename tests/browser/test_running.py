@@ -136,7 +136,7 @@ def test_what_is_cancelled_while_it_is_sent_is_not_drawn(visitor: Visitor) -> No
     expect(page.locator("#cancel")).to_be_hidden()
     expect(page.locator(".frame .words")).to_have_text(["Cancelled. Nothing was charged."] * 4)
     with page.expect_response("**/cancel/*") as cancelled:
-        held[0].continue_()
+        held.first(page).continue_()
     assert cancelled.value.json()["status"] == "CANCELLED"
     # The other three are not sent.
     expect(thumbnails(page)).to_have_count(1)
@@ -155,7 +155,7 @@ def test_what_is_cancelled_in_the_queue_is_not_sent_anew(visitor: Visitor) -> No
     with page.expect_request("**/run"):
         page.get_by_role("button", name="Draw earlier second").click()
     page.get_by_role("button", name="Cancel first").click()
-    held[0].continue_()
+    held.first(page).continue_()
     expect(page.locator("#queue")).not_to_have_attribute("aria-busy", "true")
     expect(page.locator("#queue .title")).to_have_text(["second"])
     headers = {"Authorization": f"Bearer {visitor.api_key}"}

@@ -127,7 +127,7 @@ def test_a_sheet_that_is_cancelled_while_it_is_sent_draws_nothing(page: Page, he
     with page.expect_request(held_back):
         page.click("#sheet-draw")
     page.click("#sheet-cancel")
-    held[0].continue_()
+    held.first(page).continue_()
     expect(page.locator("#sheet-cancel")).to_be_hidden()
     expect(page.locator(CELLS)).to_have_text(["cancelled"] * 4)
     # What was made of it is cancelled, and no more is made: one batch of two, or two of which one was queued.
