@@ -1,5 +1,7 @@
 """What a full or slow browser, a lost connection, a late answer or another tab must not lose."""
 
+import re
+
 import httpx
 import pytest
 from playwright.sync_api import Error, Page, Route, expect
@@ -75,13 +77,18 @@ def test_a_run_waits_until_somebody_is_signed_in_again(visitor: Visitor) -> None
 
 def test_a_picture_that_does_not_arrive_has_not_expired(page: Page) -> None:
     draw(page)
-    page.route("**/images/*", lambda route: route.abort())
+    lost = re.compile(r"/(images|embedded)/")
+    page.route(lost, lambda route: route.abort())
     page.reload()
     expect(page.locator(".frame .words")).to_have_text("The picture does not arrive. Trying again.")
-    page.unroute("**/images/*")
+    page.unroute(lost)
     expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
     expect(page.locator(".frame .words")).to_be_hidden()
     expect(thumbnails(page).locator(".mark")).to_have_count(0)
+    # Nor are the words lost that the model knows.
+    page.click("text=Flux Schnell")
+    fill(page, prompt="a robot")
+    expect(page.locator("#unknown")).to_contain_text("Does not know: robot")
 
 
 def test_a_run_of_another_tab_is_followed(visitor: Visitor) -> None:
@@ -124,7 +131,7 @@ def test_a_run_whose_answer_was_lost_is_drawn_once(visitor: Visitor) -> None:
     held = hold(page, "**/run")
     page.click("#run")
     page.wait_for_function("() => document.querySelector('#badge-text').textContent === 'Sending'")
-    held[0].fetch()
+    held.first(page).fetch()
     page.unroute("**/run")
     page.reload()
     job = worker.take()
@@ -150,7 +157,7 @@ def test_a_late_answer_takes_nothing_away(visitor: Visitor) -> None:
     worker.finish(worker.take(), text="mine")
     badge(page, "done")
     with page.expect_response("**/status/*"):
-        held[0].continue_()
+        held.first(page).continue_()
     page.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")
     expect(page.locator("#json-output")).to_contain_text("mine")
 

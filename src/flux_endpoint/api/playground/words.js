@@ -59,11 +59,11 @@ export class Words {
   }
 
   async #load(address) {
-    // At the page's own origin, as pictures are.
-    const reply = await fetch(`${BASE}embedded/${address.split("/").pop()}`);
-    if (!reply.ok || address !== this.#address) return;
-    const { words, nearest } = await reply.json();
-    this.#vocabulary = { words: new Set(words), nearest };
+    // At the page's own origin, as pictures are. Where it does not arrive, it is asked for again at the next choice.
+    const known = await fetch(`${BASE}embedded/${address.split("/").pop()}`).then((reply) => (reply.ok ? reply.json() : null)).catch(() => null);
+    if (address !== this.#address) return;
+    if (known) this.#vocabulary = { words: new Set(known.words), nearest: known.nearest };
+    else this.#address = null;
   }
 
   show(pauseMs = PAUSE_MS) {
