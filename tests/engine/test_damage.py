@@ -135,7 +135,9 @@ def test_whatever_a_library_raises_is_one_line(error: BaseException) -> None:
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_ends_a_program_ends_it(error: type[BaseException]) -> None:
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit, GeneratorExit, torch.OutOfMemoryError, torch.AcceleratorError]
+)
+def test_what_ends_a_program_or_comes_of_a_device_is_no_files_fault(error: type[BaseException]) -> None:
     with pytest.raises(error), reading("vae"):
         raise error

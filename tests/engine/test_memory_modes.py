@@ -3,7 +3,9 @@
 import gc
 import weakref
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional
 
 from flux_endpoint.core.catalog import FLUX_DEV, ModelFamily
 from flux_endpoint.core.errors import OutOfMemory
+from flux_endpoint.engine import engine as engine_module
 from flux_endpoint.engine.detect import Component
 from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.memory_plan import MemoryMode, Placement, placements_on
@@ -230,7 +233,33 @@ def test_weights_go_when_the_last_picture_is_done(checkpoints: dict[ModelFamily,
     engine.release()
     first.close()
     assert transformer() is not None
+    assert engine.info.memory.startswith("full")
     assert finish(second).data == expected
     del second
     gc.collect()
     assert transformer() is None
+    assert engine.info.memory.startswith("unloaded")
+
+
+@pytest.mark.parametrize("at", ["reload", "thriftier"])
+def test_a_model_whose_levels_find_no_memory_is_loaded_by_the_next_picture(
+    checkpoints: dict[ModelFamily, Path], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    engine = open_engine(checkpoints[DEV], FLUX_DEV)
+    expected = draw(engine, make_request()).data
+
+    def no_room(*_: object) -> NoReturn:
+        raise torch.OutOfMemoryError("no room for copies")
+
+    with monkeypatch.context() as patch, ExitStack() as stack:
+        patch.setattr(engine_module, "make_levels", no_room)
+        if at == "reload":
+            engine.release()
+        else:
+            # As on a GPU whose levels hold the weights.
+            patch.setattr(engine_module, "can_join", lambda *_: False)
+            stack.enter_context(Shortage(engine, "full"))
+        with pytest.raises(OutOfMemory, match="cpu has too little memory left for the model"):
+            draw(engine, make_request())
+    assert draw(engine, make_request()).data == expected
+    assert engine.info.memory.startswith("full")

@@ -3,7 +3,8 @@
 import gc
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -111,8 +112,11 @@ class FluxEngine:
 
     def load(self) -> None:
         """See `Engine.load`."""
-        if self._model is not None:
-            return
+        if self._model is None:
+            with watching(self._device), self._with_room_for("the model"):
+                self._load()
+
+    def _load(self) -> None:
         checkpoint = check_checkpoint(self._source, self._spec.family, download=True)
         needs = needs_of(checkpoint, self._device, self._shared)
         plan = plan_memory(checkpoint, needs, self._device, self._memory, self._available_bytes)
@@ -122,10 +126,11 @@ class FluxEngine:
         if self._device.type == "cpu" and plan.placement.mode is not MemoryMode.LOW:
             keep_freed_memory()
         with naming(self._source):
-            self._model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
-        self._residence = Residence(checkpoint, needs, plan)
+            model = load_checkpoint(checkpoint, self._device, self._shared, plan.placement)
+        self._offer_levels(model, plan)
+        # Only now: what has failed halfway is loaded anew by the next picture.
+        self._model, self._residence = model, Residence(checkpoint, needs, plan)
         self._is_released, self._idle_since_s = False, time.monotonic()
-        self._offer_levels(self._model, plan)
 
     def generate(self, request: GenerationRequest, sources: Mapping[str, bytes] = NO_SOURCES) -> Drawing:
         """See `Engine.generate`."""
@@ -133,11 +138,11 @@ class FluxEngine:
             return (yield from self._generate(request, sources))
 
     def _generate(self, request: GenerationRequest, sources: Mapping[str, bytes]) -> Drawing:
-        if self._is_released:
-            self.load()
         is_retry = False
         self._drawing += 1
         try:
+            if self._is_released:
+                self.load()
             while True:
                 model, levels = self._loaded()
                 try:
@@ -156,7 +161,7 @@ class FluxEngine:
         finally:
             self._drawing -= 1
             self._idle_since_s = time.monotonic()
-            if self._is_released:
+            if self._is_released and not self._drawing:
                 self._free()
 
     def _draw(
@@ -283,7 +288,6 @@ class FluxEngine:
         if self._drawing and idle_s:
             return
         self._is_released = True
-        self._info = replace(self._info, memory="unloaded: the next picture loads it again")
         if not self._drawing:
             _LOG.info("%s is unloaded until the next picture", self._source.name)
             self._free()
@@ -299,18 +303,35 @@ class FluxEngine:
 
     def _be_thriftier(self) -> bool:
         """Keep less of the model on the device, until it is loaded anew; False where no thriftier way is left."""
-        if self._residence is None or self._model is None:
+        model, residence = self._model, self._residence
+        if residence is None or model is None:
             return False
-        if not self._residence.be_thriftier(self._model, self._device):
-            return False
-        if can_join(self._model.transformer, self._device):
-            self._info = replace(self._info, memory=str(self._residence.plan))
-        else:
-            # Levels hold the weights that had no room, where they lay.
-            self._levels = None
-            self._offer_levels(self._model, self._residence.plan)
+        try:
+            with self._with_room_for("the model, moved halfway"):
+                if not residence.be_thriftier(model, self._device):
+                    return False
+                if can_join(model.transformer, self._device):
+                    self._info = replace(self._info, memory=str(residence.plan))
+                else:
+                    # Levels hold the weights that had no room, where they lay.
+                    self._levels = None
+                    self._offer_levels(model, residence.plan)
+        except Exception:
+            # No picture is drawn with half of it: the next one loads it anew.
+            self._is_released = True
+            self._free()
+            raise
         self._collect()
         return True
+
+    @contextmanager
+    def _with_room_for(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(f"{self._device} has too little memory left for {what}") from error
 
     def _offer_levels(self, model: LoadedModel, plan: MemoryPlan) -> None:
         self._levels = make_levels(model.transformer, model.vae, self._device)
@@ -319,6 +340,7 @@ class FluxEngine:
 
     def _free(self) -> None:
         self._model = self._residence = self._levels = None
+        self._info = replace(self._info, memory="unloaded: the next picture loads it again")
         self._loras.clear()
         self._collect()
 
