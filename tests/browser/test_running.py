@@ -177,6 +177,17 @@ def test_wrong_input_is_marked_at_its_field_in_the_servers_words(page: Page) -> 
     expect(page.locator("#badge-text")).to_have_text(state)
     expect(page.locator(".frame img[data-kind=picture]")).to_be_visible()
     expect(thumbnails(page)).to_have_count(1)
+    # What is looked at when the refusal comes is looked at still.
+    page.click("#reset")
+    fill(page, **SMALL | {"width": 1000})
+    held = hold(page, "**/run")
+    page.click("#run")
+    thumbnails(page).click()
+    with page.expect_response("**/run"):
+        held.first(page).continue_()
+    expect(page.locator("#width-error")).not_to_be_empty()
+    page.unroute("**/run")
+    expect(thumbnails(page)).to_have_attribute("aria-current", "true")
     page.fill("#width", "256")
     expect(page.locator("#width-error")).to_be_empty()
     page.fill("#prompt", "")

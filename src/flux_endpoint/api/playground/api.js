@@ -49,8 +49,8 @@ export const tryKey = (value) => json("v2/usage?range=1h", { headers: { Authoriz
 export const submit = (endpoint, input, token) => json(`v2/${endpoint}/run`, { method: "POST", headers: { "Idempotency-Key": token }, body: { input } });
 export const status = (endpoint, id) => json(`v2/${endpoint}/status/${encodeURIComponent(id)}`);
 export const estimate = (endpoint, input, signal) => json(`v2/${endpoint}/estimate`, { method: "POST", body: { input }, signal });
-// `picture`: which of the job's, 1 for the first; undefined where there is but one.
-export const finish = (endpoint, id, picture) => json(`v2/${endpoint}/finish/${encodeURIComponent(id)}`, { method: "POST", body: { picture } });
+// `picture`: which of the job's, 1 for the first; undefined where there is but one. Of `token` as above.
+export const finish = (endpoint, id, picture, token) => json(`v2/${endpoint}/finish/${encodeURIComponent(id)}`, { method: "POST", headers: { "Idempotency-Key": token }, body: { picture } });
 export const cancel = (endpoint, id) => json(`v2/${endpoint}/cancel/${id}`, { method: "POST" });
 
 const batch = (endpoint, rest = "") => `v2/${endpoint}/batch${rest}`;

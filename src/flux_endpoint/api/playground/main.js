@@ -169,7 +169,6 @@ class Playground {
   reset() {
     byId("taken").textContent = "";
     this.form.reset();
-    this.show([]);
     this.welcome();
     byId("prompt").focus();
   }
@@ -207,7 +206,8 @@ class Playground {
         else if (IS_NARROW.matches) document.querySelector(".stage").scrollIntoView({ block: "start" });
       });
     } catch (error) {
-      if (!isNext) {
+      // Unless something else is looked at by now.
+      if ([this.stage.runs, this.stage.all].includes(runs)) {
         this.show(...(error.sent.length ? [error.sent] : before));
         if (!this.stage.runs.length) this.welcome();
       }
@@ -219,7 +219,9 @@ class Playground {
 
   async finish(run) {
     this.complain("");
-    await this.runs.finish(run).then((rest) => this.look([rest]), (error) => this.refused(error, () => this.finish(run)));
+    const before = this.stage.runs;
+    const show = (rest) => this.stage.runs === before && this.look([rest]); // unless something else is looked at by now
+    await this.runs.finish(run).then(show, (error) => this.refused(error, () => this.finish(run)));
   }
 
   openSheet() {
@@ -349,11 +351,10 @@ class Playground {
     }
   }
 
-  async remove(run) {
-    await this.earlier.remove([run.record.id]);
-    this.show([]);
+  remove(run) {
     this.welcome();
     byId("prompt").focus();
+    return this.earlier.remove([run.record.id]);
   }
 
   async forget() {

@@ -47,10 +47,11 @@ export class Run extends EventTarget {
     return run;
   }
 
-  // The job that finishes a draft, which the server has just queued: the same input without the stop.
-  static async finishing({ endpoint, endpointName, id, job = id, picture, input: { stop_after: _, ...whole }, output }) {
-    const made = await api.finish(endpoint, job, picture);
-    return new Run({ ...made, endpoint, endpointName, input: { ...whole, seed: output.seed }, createdMs: Date.now() });
+  // The job that finishes a draft: the same input without the stop, sent as what is left of that draft.
+  static finishing({ endpoint, endpointName, id, job = id, picture, input: { stop_after: _, ...rest }, output }) {
+    const run = Run.create({ id: endpoint, name: endpointName }, { ...rest, seed: output.seed });
+    run.record.draft = { job, picture };
+    return run;
   }
 
   // A job that this page did not send, by the server's answer to a question for it.
@@ -62,8 +63,9 @@ export class Run extends EventTarget {
 
   // The same input once more, not yet sent.
   copy() {
-    const { set, endpoint, endpointName, input } = this.record;
-    return Run.create({ id: endpoint, name: endpointName }, { ...input, ...this.pictures }, set);
+    const { set, endpoint, endpointName, input, draft } = this.record;
+    const run = Run.create({ id: endpoint, name: endpointName }, { ...input, ...this.pictures }, set);
+    return Object.assign(run, { record: { ...run.record, draft } });
   }
 
   // Whether it waits, and all of its input is here: that of a run of another visit lacks the pictures that it is drawn from.
@@ -91,12 +93,13 @@ export class Run extends EventTarget {
   // before is not sent; what is cancelled meanwhile is taken back as soon as its id is known.
   async submit() {
     if (this.isOver) return;
-    const { endpoint, input, token } = this.record;
+    const { endpoint, input, token, draft } = this.record;
     const whole = { ...input, ...this.pictures };
-    const { id, status } = await api.submit(endpoint, whole, token).catch(async (error) => {
+    const sending = draft ? api.finish(endpoint, draft.job, draft.picture, token) : api.submit(endpoint, whole, token);
+    const { id, status } = await sending.catch(async (error) => {
       // A page that is being left hears this too, and gets no further.
       if (!error.status) await sleep(LEAVING_MS);
-      if (!error.status || error.status >= 500) unanswered.set(JSON.stringify([endpoint, whole]), token);
+      if (!draft && (!error.status || error.status >= 500)) unanswered.set(JSON.stringify([endpoint, whole]), token);
       throw error;
     });
     Object.assign(this.record, { id, status });

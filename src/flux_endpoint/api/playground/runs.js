@@ -136,8 +136,8 @@ export class Runs extends EventTarget {
 
   // Has the server draw what a draft has left out; it is a run of its own. Throws ApiError.
   async finish({ record }) {
-    const run = await Run.finishing(record);
-    this.follow(run);
+    const run = Run.finishing(record);
+    await this.send([run]);
     return run;
   }
 
