@@ -222,10 +222,12 @@ async def test_a_worker_that_says_goodbye_counts_no_longer(gateway: Gateway, thi
     other_id = await submit(gateway)
     assert (await third_party.take())["id"] == other_id
     assert await workers(gateway) == {"ready": 2, "running": 2}
-    # It is not known here any more, but to another gateway.
+    # Another gateway handed it that.
     workforce._registry._workers.clear()
     await third_party.get("ping", "&status=leaving")
     assert await workers(gateway) == BUSY
+    job = await gateway.stores.jobs.get("echo", other_id)
+    assert (job.status, job.retries) == ("IN_QUEUE", 0)
 
 
 async def test_a_worker_without_a_job_that_has_fallen_silent_does_not_run(

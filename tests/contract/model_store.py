@@ -287,9 +287,9 @@ class ModelStore:
             kept.must_stop = False
         return self.lose([k for k in of_gone if k.job.status is RUNNING], counts_as_retry, max_retries)
 
-    def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
+    def release_worker(self, worker_id: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
         lost = [kept for kept in self.those(RUNNING) if kept.job.worker_id == worker_id]
-        return self.lose(lost, True, max_retries)
+        return self.lose(lost, counts_as_retry, max_retries)
 
     def sweep(self, max_retries: int) -> SweepResult:
         timed_out = []

@@ -53,6 +53,26 @@ async def test_whoever_sleeps_is_woken_by_another_gateway_also_after_a_lost_conn
     await there.close()
 
 
+async def test_what_was_being_told_when_the_connection_broke_is_told_on_the_next(postgres_url, clock, monkeypatch):
+    broken: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def break_once(connection, query, *told, **options):
+        if query == notifications._NOTIFY and not broken and any("|jobs on endpoint|" in each for each in told[0]):
+            broken.extend(told[0])
+            connection.terminate()
+            raise ConnectionResetError
+        return await execute(connection, query, *told, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", break_once)
+    here, there = [await open_stores(postgres_url, clock) for _ in range(2)]
+    await hear_only(there)
+    await assert_woken(here, there, clock, "broken")
+    assert broken
+    await here.close()
+    await there.close()
+
+
 async def test_whoever_is_alone_tells_nobody_until_another_gateway_comes(postgres_url, clock):
     heard: asyncio.Queue[str] = asyncio.Queue()
     onlooker = await asyncpg.connect(postgres_url)

@@ -149,7 +149,7 @@ async def test_a_job_in_other_hands_is_held_by_them_alone(stores, clock):
             await stores.claims.finish(held.id, WORKER, claimed.token, outcome)
     assert await stores.claims.renew(WORKER, [held.id], LEASE_S) == {held.id}
     assert (await stores.claims.release(WORKER, counts_as_retry=True, max_retries=1)).requeued == ()
-    assert (await stores.claims.release_worker(WORKER, max_retries=1)).requeued == ()
+    assert (await stores.claims.release_worker(WORKER, counts_as_retry=True, max_retries=1)).requeued == ()
     assert await stores.workers.count_running_jobs() == {HOLDER: 1}
     clock.advance(s=LEASE_S - 1)
     assert await stores.claims.renew(HOLDER, [held.id], LEASE_S) == frozenset()

@@ -270,9 +270,10 @@ class JobHistories(History):
         options = {"counts_as_retry": counts_as_retry, "max_retries": MAX_RETRIES}
         self.step(call("claims.release", self.worker(prefix), **options))
 
-    @rule(worker=WORKER)
-    def release_worker(self, worker):
-        self.step(call("claims.release_worker", self.worker(worker), max_retries=MAX_RETRIES))
+    @rule(worker=WORKER, counts_as_retry=st.booleans())
+    def release_worker(self, worker, counts_as_retry):
+        options = {"counts_as_retry": counts_as_retry, "max_retries": MAX_RETRIES}
+        self.step(call("claims.release_worker", self.worker(worker), **options))
 
     @rule(number=NUMBERS)
     def ask_for_the_place(self, number):

@@ -192,10 +192,14 @@ async def test_an_output_is_any_json_value(stores, clock, output):
 
 async def test_a_worker_that_cannot_work_gives_back_its_own_jobs_only(stores, clock):
     mine, other = await claimed(stores, clock, "w1"), await claimed(stores, clock, "w10")
-    assert (await stores.claims.release_worker("w1", max_retries=1)).requeued == (mine.job.id,)
+    assert (await stores.claims.release_worker("w1", counts_as_retry=True, max_retries=1)).requeued == (mine.job.id,)
     job = await stores.jobs.get(DEV, mine.job.id)
     assert (job.status, job.retries) == (JobStatus.IN_QUEUE, 1)
     assert (await stores.jobs.get(DEV, other.job.id)).status is JobStatus.IN_PROGRESS
     await stores.claims.claim("w1", [DEV], 1, LEASE_S)
-    assert (await stores.claims.release_worker("w1", max_retries=1)).failed == (mine.job.id,)
+    assert (await stores.claims.release_worker("w1", counts_as_retry=True, max_retries=1)).failed == (mine.job.id,)
     assert (await stores.jobs.get(DEV, mine.job.id)).error == "job timed out after 1 retries"
+    # One that leaves is not blamed, however often.
+    for _ in range(3):
+        assert (await stores.claims.release_worker("w10", counts_as_retry=False, max_retries=1)).failed == ()
+        await stores.claims.claim("w10", [DEV], 1, LEASE_S)

@@ -56,13 +56,12 @@ class Losses:
 
     async def release(self, worker_id: str) -> SweepResult:
         """Take back the jobs of a worker that lives but cannot work, as for a dead one."""
-        return self._log(await self._store.release_worker(worker_id, max_retries=_MAX_RETRIES))
+        return self._log(await self._store.release_worker(worker_id, counts_as_retry=True, max_retries=_MAX_RETRIES))
 
     async def part(self, worker_id: str) -> None:
         """A worker leaves by its own account: what it still holds waits again, unblamed."""
-        worker = await self._registry.part(worker_id)
-        if worker is not None and worker.jobs:
-            await self._take_back(worker, list(worker.jobs), counts_as_retry=False)
+        await self._registry.part(worker_id)
+        self._log(await self._store.release_worker(worker_id, counts_as_retry=False, max_retries=_MAX_RETRIES))
 
     async def take_back_unreported(self, worker: KnownWorker, job_ids: Collection[str]) -> None:
         """A worker says that it runs nothing: these jobs have ended without a report, or never reached it."""

@@ -234,17 +234,12 @@ class WorkerRegistry:
             await self._write(worker)
             await self._compare()
 
-    async def part(self, worker_id: str) -> KnownWorker | None:
-        """Forget a worker that leaves by its own account; what a call of it that is still held claims is given back.
-
-        Returns:
-            What was known of it here; None for one that this gateway has not heard of.
-        """
+    async def part(self, worker_id: str) -> None:
+        """Forget a worker that leaves by its own account; what a call of it that is still held claims is given back."""
         worker = self._workers.pop(worker_id, None)
         if worker is not None:
             worker.set_state(WorkerState.DISMISSED, "")
         await self._store.forget_worker(worker_id)
-        return worker
 
     async def drop(self, worker_id_prefix: str) -> None:
         """Forget the workers whose id starts so: they are known to be gone."""

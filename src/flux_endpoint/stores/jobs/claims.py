@@ -251,12 +251,12 @@ class SqlClaims:
 
         return await self._database.write(release, is_long=True)
 
-    async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
+    async def release_worker(self, worker_id: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
         """See `ClaimStore.release_worker`."""
         values = {
             "worker": worker_id,
             "now_ms": self._clock.now_ms(),
-            "retry": 1,
+            "retry": 1 if counts_as_retry else 0,
             "max_retries": max_retries,
         }
         return await self._database.write(

@@ -310,8 +310,8 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def release_worker(self, worker_id: str, *, max_retries: int) -> SweepResult:
-        """Take all jobs back from one worker that lives on but cannot work; counted as for a lost one."""
+    async def release_worker(self, worker_id: str, *, counts_as_retry: bool, max_retries: int) -> SweepResult:
+        """Take all jobs back from one worker, which cannot work or leaves; see `release`."""
         ...
 
     async def release_jobs(

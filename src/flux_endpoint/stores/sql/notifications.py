@@ -101,7 +101,12 @@ class Notifications:
                     self._beat_due_s = began_s + _BEAT_S
                 if telling:
                     told = [f"{self._sender}|{channel.kind}|{channel.name[:_MAX_NAME_CHARS]}" for channel in telling]
-                    await connection.execute(_NOTIFY, told, timeout=ANSWER_S)
+                    try:
+                        await connection.execute(_NOTIFY, told, timeout=ANSWER_S)
+                    except BaseException:
+                        # Perhaps nobody has heard: it is told on the next connection. To hear it twice does no harm.
+                        self._untold = telling | self._untold
+                        raise
                 if is_beating and self._self_heard_s < began_s:
                     raise TimeoutError("What is told is not heard")
                 if not is_trusted:
