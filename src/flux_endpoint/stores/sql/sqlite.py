@@ -34,7 +34,8 @@ _CHECKPOINT_TIMEOUT_MS: Final = 500
 # About 16 MB of log. A checkpoint waits for the disk, so the thread makes it and never the event loop.
 _WRITES_PER_CHECKPOINT: Final = 400
 _SCRUB_TIMEOUT_MS: Final = 50
-# Only the command line writes beside the server; of that, the server sleeps for webhooks to replay only.
+# Only the command line writes beside the server; of that, the server sleeps for webhooks to replay only. No command
+# queues a job: one of another server on the same file, which is not meant, waits for so long.
 _RECHECK_S: Final = 5.0
 # So that one long count does not hold up another.
 _READERS: Final = 4
