@@ -35,6 +35,7 @@ from flux_endpoint.stores.connect import Stores, open_stores
 from flux_endpoint.wiring.services import build_services
 from tests.api.golden_files import GoldenFiles
 from tests.databases import copy_empty_database
+from tests.outbox import Outbox
 
 DEV = "/v2/black-forest-labs-flux-1-dev"
 SCHNELL = "/v2/black-forest-labs-flux-1-schnell"
@@ -72,6 +73,7 @@ class Gateway:
     janitor: Janitor
     stores: Stores
     deliverer: Deliverer
+    outbox: Outbox
     sender: "FakeSender"
     uploads: Uploads
 
@@ -83,7 +85,13 @@ class Gateway:
 
     async def settle(self) -> None:
         """Wait for what goes on after the answer to a worker."""
-        await self.uploads.settle()
+        async with asyncio.timeout(DEADLINE_S):
+            while self.uploads.under_way:  # noqa: ASYNC110 (a count, in which nobody else sleeps)
+                await asyncio.sleep(0.001)
+
+    async def send_due(self) -> None:
+        """Send the webhooks that are due."""
+        await self.outbox.send_due()
 
     async def submit(self, endpoint: str = DEV, **fields: Any) -> str:
         """Queue a valid job; returns its id."""
@@ -245,14 +253,17 @@ async def open_gateway(
     if not (folder / "jobs.db").exists():
         await copy_empty_database(folder / "jobs.db")
     stores = await open_stores(f"sqlite:///{folder / 'jobs.db'}", clock)
+    outbox = Outbox(stores.webhooks)
+    stores = replace(stores, webhooks=outbox)
     built = build_services(settings, stores, endpoints, FRONT, sender, "gateway-1", WORKER_TOKEN, sleep=no_sleep)
+    outbox.deliverer = built.deliverer
     quick_views = JobViews(stores.jobs, built.routes.workforce, clock, queue_period_s=0.02, silence_s=0.1)
     services = replace(built.routes, job_views=quick_views, hold_s=hold_s, hot_loop_s=0)
     await services.accounts.create("test", API_KEY)
     transport = httpx.ASGITransport(create_app(services, FRONT))
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as client:
-        yield Gateway(client, services, clock, built.janitor, stores, built.deliverer, sender, built.uploads)
+        yield Gateway(client, services, clock, built.janitor, stores, built.deliverer, outbox, sender, built.uploads)
     await stores.close()
 
 

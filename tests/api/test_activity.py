@@ -158,7 +158,7 @@ async def test_paused_receivers_are_told_to_their_owner(gateway: Gateway) -> Non
         reply = await gateway.post(f"{DEV}/run", {"input": {"prompt": "a lake"}} | hook, headers=headers)
         await gateway.post(f"{DEV}/cancel/{reply.json()['id']}", headers=headers)
     gateway.sender.answers = [503] * 9
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     body = (await gateway.get(URL)).json()
     (paused,) = body["webhooks"]["paused"]
     assert paused | {"keyId": ""} == {
@@ -175,7 +175,7 @@ async def test_paused_receivers_are_told_to_their_owner(gateway: Gateway) -> Non
     assert (await gateway.get(URL, headers=visitor)).json()["webhooks"] == {"paused": []}
     gateway.clock.advance(s=30)
     gateway.sender.answers = []
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     assert (await gateway.get(URL)).json()["webhooks"] == {"paused": []}
 
 

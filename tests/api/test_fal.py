@@ -173,7 +173,7 @@ async def test_a_priority_and_a_webhook(gateway: Gateway, worker: HandWorker) ->
         assert job.policy.low_priority is bool(headers)
     await worker.finish(await worker.take_next())
     await worker.done(await worker.take_next(), {"error": "no paint"})
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     drawn, failed = sorted((sent.json for sent in gateway.sender.sent), key=lambda body: body["status"], reverse=True)
     assert (drawn["status"], failed["status"]) == ("OK", "ERROR")
     assert drawn["payload"]["images"][0]["url"].startswith(f"{PUBLIC_URL}/images/")
@@ -222,7 +222,7 @@ async def test_the_door_stands_for_the_hosts_of_fal(gateway: Gateway, worker: Ha
     await worker.finish(await worker.take_next())
     assert (await through_the_door(gateway, "GET", here)).json()["prompt"] == "a lake"
     assert (await through_the_door(gateway, "PUT", f"{here}/cancel")).status_code == 400
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     assert [sent.url for sent in gateway.sender.sent] == ["https://x.example/"]
     upload = "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3"
     reply = await through_the_door(gateway, "POST", upload, json={"content_type": "image/png", "file_name": "a.png"})

@@ -90,7 +90,7 @@ async def test_a_webhook_has_the_link_by_which_its_job_came(gateway, worker):
         job = await worker.take()
         assert job is not None
         await worker.finish(job)
-        await gateway.deliverer.send_due()
+        await gateway.send_due()
     assert len(gateway.sender.sent) == 2
     for sent in gateway.sender.sent:
         assert sent.json["output"]["image_url"].startswith("http://pictures.lan:9000/images/")

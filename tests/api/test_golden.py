@@ -191,7 +191,7 @@ async def test_webhooks(noon: Gateway, worker: HandWorker, golden: GoldenFiles) 
     await worker.finish(await take(worker, noon))
     await worker.done(await take(worker, noon), {"error": "the device ran out of memory"})
     await noon.post(f"{DEV}/cancel/{ends[2]}")
-    await noon.deliverer.send_due()
+    await noon.send_due()
     told = {sent.json["id"]: sent for sent in noon.sender.sent}
     for name, job_id in zip(("webhook-completed", "webhook-failed", "webhook-cancelled"), ends, strict=True):
         sent = told[job_id]

@@ -84,7 +84,7 @@ async def test_lost_workers_and_webhooks_are_counted(gateway: Gateway, worker: H
         assert await worker.take() is not None
         gateway.clock.advance(ms=40_000)
         await gateway.services.workforce.sweep()
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     seen = await scrape(gateway)
     assert seen["flux_endpoint_lost_leases_total", "requeued"] == 1
     assert seen["flux_endpoint_lost_leases_total", "failed"] == 1

@@ -122,7 +122,7 @@ async def _live_through(gateway: Gateway, body: dict[str, Any]) -> None:
     status = await gateway.get(f"{endpoint}/status/{job['id']}")
     assert status.status_code == 200, status.text
     assert status.json()["status"] in ("COMPLETED", "FAILED")
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
 
 
 @settings(deadline=None, max_examples=300)

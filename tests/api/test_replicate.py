@@ -144,7 +144,7 @@ async def test_a_webhook_is_told_a_prediction(gateway: Gateway, worker: HandWork
     body = {"input": LAKE, "webhook": "https://receiver.example/hook"}
     made = (await gateway.post(CREATE, body)).json()
     await worker.finish(await worker.take_next())
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     [sent] = gateway.sender.sent
     assert (sent.json["id"], sent.json["status"]) == (made["id"], "succeeded")
     assert sent.json["output"][0].startswith(f"{PUBLIC_URL}/images/")
@@ -154,7 +154,7 @@ async def test_a_webhook_is_told_a_prediction(gateway: Gateway, worker: HandWork
     await gateway.post(CREATE, body | {"webhook_events_filter": ["completed"]})
     for _ in range(2):
         await worker.finish(await worker.take_next())
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     assert len(gateway.sender.sent) == 2
 
 

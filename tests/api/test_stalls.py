@@ -201,7 +201,7 @@ async def test_a_webhook_with_the_largest_input_and_output(gateway: Gateway) -> 
     taken = await worker.get("job-take")
     async with no_stall():
         await worker.post("job-done", reply.json()["id"], b'{"output":' + value("lists", RESULT_BYTES - 20) + b"}")
-        await gateway.deliverer.send_due()
+        await gateway.send_due()
     assert taken.status_code == 200
     assert gateway.sender.sent[-1].json["input"]["a"][0] == []
 

@@ -26,7 +26,7 @@ async def submit(gateway: Gateway, **extra: object) -> str:
 async def deliver(gateway: Gateway) -> list[Sent]:
     """Send what is due; returns what went out."""
     before = len(gateway.sender.sent)
-    await gateway.deliverer.send_due()
+    await gateway.send_due()
     return gateway.sender.sent[before:]
 
 

@@ -11,6 +11,7 @@ from flux_endpoint.core.webhook import DeliveryState
 from flux_endpoint.outbound.protocol import Answer
 from flux_endpoint.service.webhooks import MAX_AT_ONCE, MAX_PER_HOST, Deliverer
 from tests.contract.samples import DEV, sample_job
+from tests.outbox import Outbox
 
 pytestmark = pytest.mark.anyio
 
@@ -98,10 +99,11 @@ async def test_a_key_with_slow_receivers_on_many_hosts_holds_up_nobody_else(stor
 async def test_a_paused_receiver_is_told_in_the_log_once(stores, clock, caplog):
     sender = Sender()
     sender.codes = [503] * 7
-    deliverer = Deliverer(stores.webhooks, sender, lambda job: {"id": job.id}, clock, "gateway-1")
+    outbox = Outbox(stores.webhooks)
+    outbox.deliverer = Deliverer(outbox, sender, lambda job: {"id": job.id}, clock, "gateway-1")
     await end(stores, clock, QUICK + "?token=geheim", 7)
     for _ in range(4):
-        await deliverer.send_due()
+        await outbox.send_due()
         clock.advance(s=60)
     assert await states(stores) == [DeliveryState.DELIVERED] * 7
     told = [record.getMessage() for record in caplog.records if "webhooks of key" in record.getMessage()]

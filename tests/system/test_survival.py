@@ -114,7 +114,8 @@ def test_ctrl_c_tells_a_waiting_client_where_its_job_stands(servers):
     assert reply.json() == {"id": reply.json()["id"], "status": "IN_QUEUE"}
     server.wait_exit()
     said = [line.partition("gateway: ")[2] for line in server.log.read_text().splitlines()]
-    begun = said.index("stopping: waits for workers (1) and requests of clients (1), 5 s at most")
+    expected = "workers (1), requests of clients (1), uploads (0) and webhooks (0), 5 s at most"
+    begun = said.index(f"stopping: waits for {expected}")
     assert "stopped" in said[begun:]
     again = servers.restart(server, model="fake")
     again.wait_status(reply.json()["id"], "COMPLETED")

@@ -125,10 +125,10 @@ class Uploads:
         finally:
             await self._stop()
 
-    async def settle(self) -> None:
-        """Return when every upload that is under way has ended its job."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+    @property
+    def under_way(self) -> int:
+        """How many jobs wait for the end of their upload."""
+        return len(self._tasks)
 
     def _why_no_room(self, key_id: str, size: int) -> str | None:
         waiting = self._uploads.values()

@@ -86,18 +86,15 @@ class Deliverer:
         finally:
             await self._stop()
 
-    async def send_due(self) -> int:
-        """Send everything that is due now, and return when it is reported. Returns how many."""
-        total = 0
-        while started := await self._start_due():
-            total += started
-            await asyncio.gather(*self._sending)
-        return total
+    @property
+    def under_way(self) -> int:
+        """How many messages are on their way."""
+        return len(self._sending)
 
     async def _send_or_wait(self) -> None:
         # First, so that no end of a sending is missed.
         self._freed.clear()
-        if len(self._sending) >= MAX_AT_ONCE:
+        if self.under_way >= MAX_AT_ONCE:
             await self._freed.wait()
         elif not await self._start_due():
             due = self._outbox.wait_for_due(self._free, MAX_PER_HOST, _LONGEST_WAIT_S)
@@ -105,7 +102,7 @@ class Deliverer:
 
     @property
     def _free(self) -> int:
-        return MAX_AT_ONCE - len(self._sending)
+        return MAX_AT_ONCE - self.under_way
 
     async def _start_due(self) -> int:
         batch = await self._outbox.claim_due(self._gateway, self._free, MAX_PER_HOST, LEASE_MS)

@@ -45,7 +45,7 @@ from flux_endpoint.wiring.greeting import greeting, log_first_key, reachable_url
 from flux_endpoint.wiring.http_server import Listener, listen_all, serving
 from flux_endpoint.wiring.logs import set_up_logging
 from flux_endpoint.wiring.loras import kept_loras, looking_at
-from flux_endpoint.wiring.services import build_services
+from flux_endpoint.wiring.services import GatewayServices, build_services
 from flux_endpoint.wiring.tracing import make_tracer
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ async def _serve(settings: Settings, listeners: Sequence[Listener]) -> int:
         await workforce.own.recover(f"{node}-")
         server = serving(create_app(replace(services.routes, tracer=tracer), front), listeners, settings.keep_alive_s)
         words = _greeting(settings, front, list(catalog), secrets, first)
-        return await _run(fleet, workforce, server, background, words, stores, services.routes.leaving)
+        return await _run(fleet, services, server, background, words, stores)
 
 
 async def require_place(images: ImageService, outbound: OutboundRules) -> None:
@@ -151,18 +151,18 @@ async def require_place(images: ImageService, outbound: OutboundRules) -> None:
 
 async def _run(
     fleet: Fleet,
-    workforce: Workforce,
+    services: GatewayServices,
     serving_requests: AbstractAsyncContextManager[tuple["set[asyncio.Task[None]]", Connections]],
     background: Sequence[_Background],
     words: str,
     stores: Stores,
-    leave: asyncio.Event,
 ) -> int:
     """Run everything until it is told to end, or cannot go on.
 
     Workers start first, because a model takes seconds to load; they ask until requests are taken. At the end they
     leave first too, while the gateway still takes their reports; then whoever waits gets an answer.
     """
+    leave = services.routes.leaving
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, leave.set)
     async with _running_fleet(fleet), serving_requests as (servers, connections), _running_beside(background) as beside:
@@ -170,19 +170,23 @@ async def _run(
         gc.freeze()
         try:
             print(words, flush=True)
-            return await _until_the_end(leave, _watch_workers(fleet, workforce), {*servers, *beside})
+            return await _until_the_end(leave, _watch_workers(fleet, services.routes.workforce), {*servers, *beside})
         finally:
             leave.set()
-            # Those that Ray has placed stay, unless the cluster is this server's own.
-            workers = 0 if fleet.is_shared else sum(one.pid is not None for one in await fleet.list())
-            logger.info(
-                "stopping: waits for workers (%d) and requests of clients (%d), 5 s at most",
-                *(workers, connections.clients),
-            )
+            await _log_stop(fleet, connections, services)
             stores.hurry(_DATABASE_S)
             await fleet.stop()
             await _end(beside)
             stores.drain()
+
+
+async def _log_stop(fleet: Fleet, connections: Connections, services: GatewayServices) -> None:
+    # Those that Ray has placed stay, unless the cluster is this server's own.
+    workers = 0 if fleet.is_shared else sum(one.pid is not None for one in await fleet.list())
+    logger.info(
+        "stopping: waits for workers (%d), requests of clients (%d), uploads (%d) and webhooks (%d), 5 s at most",
+        *(workers, connections.clients, services.uploads.under_way, services.deliverer.under_way),
+    )
 
 
 async def _ensure_first_key(accounts: Accounts, settings: Settings, secrets: _Secrets, node: str) -> FirstKey:
