@@ -60,7 +60,7 @@ def create_token(
 @app.command("list")
 @with_settings(Settings, *_STORE)
 def list_workers(*, settings: Settings, as_json: AsJson = False) -> None:
-    """List the worker tokens, without their secrets, and the workers seen in the last 24 hours.
+    """List the worker tokens, without their secrets, and the workers of the last 24 hours, but for those that left.
 
     A worker that is throttled is much slower than others of its kind, and gets jobs last.
     """
