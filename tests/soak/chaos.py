@@ -26,7 +26,7 @@ from tests.servers import wait_until
 from tests.soak.audit import Verdict, audit_jobs
 from tests.soak.breakage import Breakage
 from tests.soak.chaos_house import LEASE_S, ChaosHouse
-from tests.soak.house import KEY, free_ports
+from tests.soak.house import KEY
 from tests.soak.journal import TERMINAL, Journal
 from tests.soak.orders import Customer, draw_wishes
 from tests.soak.report import count_troubles, in_words, timeline
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable(logging.WARNING)
     print(f"seed {options.seed}, {options.jobs} jobs", flush=True)
     with ray_nodes() if options.ray else contextlib.nullcontext() as nodes:
-        house = ChaosHouse(free_ports(), options.workers, nodes)
+        house = ChaosHouse(options.workers, nodes)
         try:
             house.start()
             is_right = asyncio.run(_run(house, options))

@@ -20,13 +20,12 @@ class ChaosHouse(House):
     """Two gateways behind a load balancer, and workers that know no other way to them.
 
     Args:
-        ports: of both gateways and of the S3 server.
         workers: how many.
         nodes: of a Ray cluster on which the gateways place the workers; None for workers that a supervisor starts.
     """
 
-    def __init__(self, ports: list[int], workers: int, nodes: Nodes | None) -> None:
-        super().__init__(ports)
+    def __init__(self, workers: int, nodes: Nodes | None) -> None:
+        super().__init__()
         self.worker_count, self.nodes = workers, nodes
         # By whoever started them, and not to be started again yet.
         self.down: set[str] = set()

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import psutil
 
+from tests.proxy import held_port
 from tests.servers import COMMAND, DEADLINE_S, clean_environment, wait_until
 
 KEY: Final = "soak-owner-key-0123456789abcdef"
@@ -47,11 +47,12 @@ class House:
     """Starts everything, keeps it running as a supervisor would, and ends it.
 
     Args:
-        ports: of both gateways and of the S3 server.
+        ports: of both gateways and of the S3 server; without, such as nobody else is given meanwhile.
     """
 
-    def __init__(self, ports: list[int]) -> None:
+    def __init__(self, ports: list[int] | None = None) -> None:
         self._stack = contextlib.ExitStack()
+        ports = ports or [self._stack.enter_context(held_port()) for _ in range(3)]
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         self.ports = ports[:2]
         self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
@@ -235,12 +236,3 @@ class House:
                 process.wait(max(0.1, end - time.monotonic()))
             self.kill(name)
         self._stack.close()
-
-
-def free_ports() -> list[int]:
-    """Three ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(3)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
