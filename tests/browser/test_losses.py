@@ -20,6 +20,35 @@ NEVER_AGAIN = """() => {
     return put.call(this, record);
   };
 }"""
+# Another tab's news that come when this one knows better: that it is over, or that it is removed.
+TOLD_LATE = """async () => {
+  const { History } = await import("./playground/history.js");
+  const [here, there] = [await History.open(), await History.open()];
+  const changed = () => new Promise((resolve) => here.addEventListener("change", resolve, { once: true }));
+  const told = changed();
+  there.save({ id: "told-late", status: "IN_QUEUE", createdMs: 1, input: {} });
+  await told;
+  here.get("told-late").status = "COMPLETED";
+  const again = changed();
+  there.save({ id: "told-late", status: "IN_QUEUE", createdMs: 1, input: {} });
+  await again;
+  const { status } = here.get("told-late");
+  const { get } = IDBObjectStore.prototype;
+  let last;
+  let asked = 0;
+  IDBObjectStore.prototype.get = function (id) {
+    const read = get.call(this, id);
+    if (++asked < 2) return read; // the page's own
+    IDBObjectStore.prototype.get = get;
+    here.remove([id]);
+    last = changed();
+    return read;
+  };
+  there.save({ id: "told-late", status: "IN_QUEUE", createdMs: 1, input: {} });
+  while (!last) await new Promise((resolve) => setTimeout(resolve));
+  await last;
+  return [status, here.get("told-late")?.status ?? "gone"];
+}"""
 NEVER = "void (IDBObjectStore.prototype.put = () => ({}))"
 
 
@@ -99,6 +128,25 @@ def test_a_run_of_another_tab_is_followed(visitor: Visitor) -> None:
     thumbnails(there).click()
     worker.finish(worker.take(), text="done")
     badge(there, "done")
+
+
+def test_what_two_tabs_follow_is_taken_apart_once(visitor: Visitor) -> None:
+    here, worker = visitor.visit(BY_HAND_FORM), HandWorker(visitor.server)
+    here.click("#run")
+    expect(thumbnails(here)).to_have_count(1)
+    there = visitor.context.new_page()
+    held = hold(there, "**/events/*")
+    there.goto(visitor.server.url)
+    thumbnails(there).click()
+    url = f"{visitor.server.url}/images/gone.jpg"
+    worker.finish(worker.take(), image_url=url, images=[url, url], seeds=[7, 8], seed=7, cost=0.03)
+    # Told by the other tab, and only then by the server.
+    expect(thumbnails(there)).to_have_count(2)
+    held.first(there).continue_()
+    expect(there.locator(".frame")).to_have_count(2)
+    thumbnails(there).nth(1).click()
+    expect(there.locator("#facts")).to_contain_text(re.compile(r"Cost\s*\$0\.015\d*\s*Seed\s*7"))
+    assert here.evaluate(TOLD_LATE) == ["COMPLETED", "gone"]
 
 
 def test_a_sheet_goes_on_when_the_page_is_left(page: Page) -> None:

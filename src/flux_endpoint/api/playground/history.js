@@ -26,6 +26,7 @@ export class History extends EventTarget {
   #database = null;
   #isFull = false;
   #records = [];
+  #gone = new Set(); // ids that were removed here
   #others = new BroadcastChannel(DATABASE);
 
   // The records stay in memory too: a browser that keeps nothing (a private window) still shows this visit's.
@@ -58,13 +59,21 @@ export class History extends EventTarget {
     return this.#records.find((record) => record.id === id);
   }
 
+  // The pictures of a job that drew several, the first of them first.
+  ofJob(job) {
+    return this.#records.filter((record) => record.job === job).sort((a, b) => a.picture - b.picture);
+  }
+
   save(record) {
     return this.saveAll([record]);
   }
 
   // Where the browser keeps no more they stay in memory. Never throws.
   async saveAll(records) {
-    for (const record of records) this.#put(record);
+    for (const record of records) {
+      this.#gone.delete(record.id);
+      this.#put(record);
+    }
     const surplus = this.#records.splice(LIMIT);
     this.#changed();
     if (!this.#database || !records.length) return;
@@ -85,8 +94,7 @@ export class History extends EventTarget {
 
   // Those with these ids.
   async remove(ids) {
-    const gone = new Set(ids);
-    this.#records = this.#records.filter(({ id }) => !gone.has(id));
+    this.#drop(ids);
     for (const id of ids) jotted.drop({ id });
     this.#changed();
     if (this.#database) {
@@ -102,17 +110,24 @@ export class History extends EventTarget {
 
   // What another tab has done.
   async #heard({ saved, removed }) {
-    if (removed) {
-      const gone = new Set(removed);
-      this.#records = this.#records.filter(({ id }) => !gone.has(id));
-    } else if (this.#database) {
+    if (removed) this.#drop(removed);
+    else if (this.#database) {
       const store = this.#store("readonly");
       for (const record of await Promise.all(saved.map((id) => promised(store.get(id))))) {
+        // Meanwhile it was removed here, or is over, which the other tab did not know.
+        if (!record || this.#gone.has(record.id)) continue;
+        const known = this.get(record.id);
+        if (TERMINAL.has(known?.status) && !TERMINAL.has(record.status)) continue;
         // The object that others here hold on to stays the same.
-        if (record) this.#put(Object.assign(this.get(record.id) ?? record, record));
+        this.#put(Object.assign(known ?? record, record));
       }
     }
     this.#changed();
+  }
+
+  #drop(ids) {
+    for (const id of ids) this.#gone.add(id);
+    this.#records = this.#records.filter(({ id }) => !this.#gone.has(id));
   }
 
   #put(record) {

@@ -174,7 +174,8 @@ export class Run extends EventTarget {
   #set(news) {
     // A cancelled job stays cancelled: news that were on their way say otherwise.
     if (this.isOver && !TERMINAL.has(news.status)) return;
-    Object.assign(this.record, news);
+    // Another tab was faster, and has taken its pictures apart already.
+    if (!this.record.picture) Object.assign(this.record, news);
     this.#changed();
   }
 

@@ -165,7 +165,7 @@ export class Runs extends EventTarget {
 
   // Runs for the pictures of a run that is over.
   #split(run) {
-    const [own, ...others] = eachPicture(run.record);
+    const [own, ...others] = run.record.picture ? this.#history.ofJob(run.record.job) : eachPicture(run.record);
     const runs = [run, ...others.map(restored)];
     Object.assign(run.record, own);
     if (others.length) this.dispatchEvent(new CustomEvent("split", { detail: runs }));
