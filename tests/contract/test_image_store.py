@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import resource
 import time
 
@@ -14,6 +15,8 @@ import pytest
 
 from flux_endpoint.core.errors import ImageGone, ImagesRefused, SettingsError, StoreUnavailable
 from flux_endpoint.core.image_formats import new_image_key, new_source_key
+from flux_endpoint.core.periods import MS_PER_DAY
+from flux_endpoint.core.source_picture import SOURCE_LIFE_MS
 from flux_endpoint.images.lifecycle import lifecycle_rule
 from flux_endpoint.images.object_store import open_image_store
 from flux_endpoint.images.protocol import MAX_SIGNED_S
@@ -345,11 +348,17 @@ async def test_signing_for_google_and_azure_asks_nobody(monkeypatch):
 
 
 async def test_the_rule_for_a_bucket_is_taken_by_a_server_of_s3(moto_endpoint):
-    rule = lifecycle_rule("s3://pictures/flux", 6.5)
+    rule = lifecycle_rule("s3://pictures/flux", 29.5)
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     client.put_bucket_lifecycle_configuration(Bucket="pictures", LifecycleConfiguration=json.loads(rule.text))
     (kept,) = client.get_bucket_lifecycle_configuration(Bucket="pictures")["Rules"]
-    assert kept["Expiration"] == {"Days": 7}
+    assert kept["Expiration"] == {"Days": 30}
     assert kept["Filter"] == {"Prefix": "flux/"}
     assert not rule.is_for_all
     client.close()
+
+
+@pytest.mark.parametrize("url", ["s3://pictures/flux", "gs://pictures", "az://pictures/flux"])
+def test_the_rule_for_a_bucket_leaves_pictures_to_jobs_that_wait_for_them(url):
+    days = re.findall(r'"(?:Days|age|daysAfterModificationGreaterThan)": (\d+)', lifecycle_rule(url, 1).text)
+    assert [int(one) * MS_PER_DAY >= SOURCE_LIFE_MS for one in days] == [True]

@@ -20,10 +20,11 @@ def group() -> None:
 @app.command()
 @with_settings(Settings, "data_dir", "image_store_url", "image_retention_days")
 def lifecycle(*, settings: Settings) -> None:
-    """Print the rule with which the bucket deletes pictures by itself after IMAGE_RETENTION_DAYS, as JSON.
+    """Print the rule with which the bucket deletes old pictures by itself, as JSON.
 
-    The command that sets it is printed on standard error. The server deletes expired pictures anyhow; the rule holds
-    when no server runs.
+    After IMAGE_RETENTION_DAYS, and 15 days at least: so long a job may wait for a picture that was sent with it. The
+    command that sets it is printed on standard error. The server deletes expired pictures anyhow, to the hour; the rule
+    holds when no server runs.
 
     Examples:
     - `flux-endpoint images lifecycle --image-store-url s3://pictures/flux > lifecycle.json`

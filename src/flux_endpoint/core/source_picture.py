@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from flux_endpoint.core.job import TTL_MS
 from flux_endpoint.core.lora import SentLora
+from flux_endpoint.core.periods import MS_PER_DAY
 
 # Of a file as it was sent.
 MAX_SOURCE_BYTES: Final = 20 * 2**20
+# How long one is kept, at least. No job can need it for longer: a batch may be a draft for a week, and its jobs wait
+# for another.
+SOURCE_LIFE_MS: Final = 2 * TTL_MS[1] + MS_PER_DAY
 # The media type of a `data:` URL whose transparent parts are what is drawn anew. Without any, white is.
 MASK_BY_TRANSPARENCY: Final = "application/octet-stream;drawn=transparent"
 # The inputs that are pictures, by their names in the table of inputs; a mask after the picture that it is for.

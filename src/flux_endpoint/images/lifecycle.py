@@ -7,6 +7,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flux_endpoint.core.errors import SettingsError
+from flux_endpoint.core.periods import MS_PER_DAY
+from flux_endpoint.core.source_picture import SOURCE_LIFE_MS
 
 _ID: Final = "flux-endpoint-pictures"
 
@@ -27,9 +29,11 @@ class LifecycleRule:
 
 
 def lifecycle_rule(image_store_url: str, retention_days: float) -> LifecycleRule:
-    """The rule for the bucket that a URL names: it deletes what is older than the retention, never sooner.
+    """The rule for the bucket that a URL names: it deletes what nobody can need any more, never sooner.
 
-    Vendors count whole days, and some run at midnight: the gateway's own sweep is what keeps to the hour.
+    It cannot tell pictures that clients have sent from others, and jobs may wait to be drawn from these: where the
+    retention is shorter, they decide. Vendors count whole days, and some run at midnight: the gateway's own sweep is
+    what keeps to the hour.
 
     Raises:
         SettingsError: the URL names no bucket.
@@ -37,7 +41,7 @@ def lifecycle_rule(image_store_url: str, retention_days: float) -> LifecycleRule
     place = urlsplit(image_store_url)
     bucket, prefix = place.netloc, place.path.strip("/")
     prefix = f"{prefix}/" if prefix else ""
-    days = math.ceil(retention_days)
+    days = math.ceil(max(retention_days, SOURCE_LIFE_MS / MS_PER_DAY))
     rule: dict[str, Any]
     match place.scheme:
         case "s3":

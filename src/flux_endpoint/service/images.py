@@ -8,14 +8,12 @@ from typing import Final
 from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.errors import ImageGone, StoreUnavailable
 from flux_endpoint.core.image_formats import DEFAULT_FORMAT, new_image_key
-from flux_endpoint.core.job import TTL_MS
+from flux_endpoint.core.source_picture import SOURCE_LIFE_MS
 from flux_endpoint.images.protocol import ImageStore, StoredImage
 
 MS_PER_DAY = 86_400_000
 # Signed anew for whoever asks again.
 _SIGNED_S: Final = 3_600
-# No job can need them for longer: a batch may be a draft for a week, and its jobs wait for another.
-_SOURCES_MS: Final = 2 * TTL_MS[1] + MS_PER_DAY
 # How long after its repair a refusing image store is noticed to be well.
 _CHECK_PERIOD_S: Final = 10.0
 
@@ -131,4 +129,4 @@ class ImageService:
         """Delete the pictures that have expired. Returns how many."""
         now_ms = self._clock.now_ms()
         # Whatever clients may see of them: a job that still waits needs those that were sent with it.
-        return await self._images.sweep(now_ms - self._retention_ms, now_ms - max(self._retention_ms, _SOURCES_MS))
+        return await self._images.sweep(now_ms - self._retention_ms, now_ms - max(self._retention_ms, SOURCE_LIFE_MS))

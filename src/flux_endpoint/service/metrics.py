@@ -12,7 +12,7 @@ from flux_endpoint.core.clock import Clock
 from flux_endpoint.core.job import JobStatus
 from flux_endpoint.core.webhook import DeliveryState
 from flux_endpoint.service.pictures import Pictures
-from flux_endpoint.service.spend_counter import SpendCounter
+from flux_endpoint.service.spend_sum import SpendSum
 from flux_endpoint.service.webhooks import Deliverer
 from flux_endpoint.service.worker_registry import WorkerView, count_workers
 from flux_endpoint.service.workforce import Workforce
@@ -115,7 +115,7 @@ class MetricsService:
         self._retried = Counter(dict.fromkeys(endpoint_ids, 0))
         self._delays = {endpoint_id: Histogram() for endpoint_id in endpoint_ids}
         self._executions = {endpoint_id: Histogram() for endpoint_id in endpoint_ids}
-        self._spend = SpendCounter(accounts, endpoint_ids)
+        self._spend = SpendSum(accounts, endpoint_ids)
         self._latest: Metrics | None = None
         self._read_ms = 0
         # Two that ask at once must not count the same jobs twice.

@@ -8,7 +8,7 @@ from flux_endpoint.core.periods import MS_PER_HOUR
 from flux_endpoint.stores.accounts.protocol import AccountStore
 
 
-class SpendCounter:
+class SpendSum:
     """Adds up what was charged since it was first read, by endpoint.
 
     The database keeps sums by the hour. Those of hours that are over are remembered here, so that each look reads two
