@@ -55,7 +55,6 @@ def known_attentions() -> Mapping[str, Attend]:
     return known | {name: attention_of_torch(backend) for name, backend in _IN_TORCH.items()}
 
 
-@torch.inference_mode()
 def choose_attention(
     candidates: Mapping[str, Attend],
     heads: int,
@@ -67,6 +66,8 @@ def choose_attention(
 ) -> Attention:
     """The first that none further down is clearly faster than; torch's own choice where none works.
 
+    A process asks once: times differ, and what is loaded again must draw the same bytes.
+
     Args:
         candidates: by name, in the order in which they are preferred.
         heads: of the transformer.
@@ -76,13 +77,27 @@ def choose_attention(
         dtype: of queries, keys and values.
         clearly: the share of the time of the one that is preferred which another must stay under.
     """
+    return _fastest(tuple(candidates.items()), heads, head_size, tokens, device, dtype, clearly)
+
+
+@functools.cache
+@torch.inference_mode()
+def _fastest(
+    candidates: tuple[tuple[str, Attend], ...],
+    heads: int,
+    head_size: int,
+    tokens: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    clearly: float,
+) -> Attention:
     random = torch.Generator().manual_seed(0)
     # They lie as in a pass: token by token.
     shape = (1, tokens, heads, head_size)
     query, key, value = (torch.randn(shape, generator=random).to(device, dtype).transpose(1, 2) for _ in range(3))
     exact = functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
     chosen, tried = Attention("torch", sdpa), []
-    for name, attend in candidates.items():
+    for name, attend in candidates:
         try:
             off = distance(attend(query, key, value), exact)
             seconds = seconds_of(functools.partial(attend, query, key, value), device)
