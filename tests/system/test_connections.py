@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.servers import DEV, Server, Servers, wait_until
+from tests.servers import DEADLINE_S, DEV, Server, Servers, wait_until
 
 RUN = f"/v2/{DEV}/run"
 
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_S)
 
 
 def answer_to(server: Server, *pieces: bytes) -> bytes:
