@@ -171,9 +171,11 @@ async def test_of_two_processes_with_one_name_neither_is_believed_to_have_ended_
     assert "worker pod-1 asks for jobs twice at once: do two processes use its name?" in caplog.text
     job_id = await submit(gateway)
     await third_party.take()
-    # The other one asks, and runs nothing.
+    # The other one asks, and runs nothing; then it leaves.
     assert (await third_party.get("job-take", "&job_in_progress=0")).status_code == 204
+    assert (await third_party.get("ping", "&status=leaving")).status_code == 200
     assert (await status(gateway, job_id))["status"] == "IN_PROGRESS"
+    assert await workers(gateway) == BUSY
 
 
 async def test_a_ping_for_a_job_that_was_ended_unreported_tells_two_processes(

@@ -59,7 +59,12 @@ class Losses:
         return self._log(await self._store.release_worker(worker_id, counts_as_retry=True, max_retries=_MAX_RETRIES))
 
     async def part(self, worker_id: str) -> None:
-        """A worker leaves by its own account: what it still holds waits again, unblamed."""
+        """A worker leaves by its own account: what it still holds waits again, unblamed.
+
+        Of two processes that use one name, the other stays, and with it all that is held in that name.
+        """
+        if (worker := self._registry.get(worker_id)) is not None and worker.is_shared:
+            return
         await self._registry.part(worker_id)
         self._log(await self._store.release_worker(worker_id, counts_as_retry=False, max_retries=_MAX_RETRIES))
 
