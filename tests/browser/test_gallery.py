@@ -131,17 +131,31 @@ def test_tabs_agree(visitor: Visitor) -> None:
     expect(there.locator(TILES)).to_have_count(0)
 
 
+_SLOWLY = """() => {
+  const { decode } = HTMLImageElement.prototype;
+  HTMLImageElement.prototype.decode = async function () {
+    await new Promise((resolve) => (window.go = resolve));
+    return decode.call(this);
+  };
+}"""
+
+
 @pytest.mark.parametrize("visitor_options", [{"color_scheme": "dark"}, PHONE], ids=["dark", "phone"])
 def test_a_picture_in_full_size(page: Page, visitor_options: dict[str, Any]) -> None:
     if "color_scheme" not in visitor_options:
         page.click("#settings summary")
     draw(page, width=512)
+    expect(thumbnails(page).locator("img")).to_have_count(1)
+    page.evaluate(_SLOWLY)
     page.get_by_role("button", name="Look at the picture in full size").click()
     image, zoom = page.locator("#viewer-image"), page.locator("#viewer-zoom")
     expect(page.locator("#viewer-room")).to_be_focused()
+    # Before the picture is there.
+    page.keyboard.press("1")
+    page.evaluate("go()")
+    expect(zoom).not_to_be_empty()
     check_access(page)
     assert not has_horizontal_scroll(page)
-    page.keyboard.press("1")
     expect(zoom).to_have_text("100 %")
     assert image.bounding_box()["width"] == 512
     page.keyboard.press("+")

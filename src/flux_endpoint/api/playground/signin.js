@@ -6,12 +6,16 @@ import { key } from "./key.js";
 
 export class SignIn {
   #then = null;
+  #tried = null; // the try of a key that the dialog is open for
 
   constructor() {
     document.body.append(dialog());
     byId("key-button").addEventListener("click", () => this.open());
     byId("key-close").addEventListener("click", () => byId("key-dialog").close());
-    byId("key-dialog").addEventListener("close", () => (byId("key-input").value = ""));
+    byId("key-dialog").addEventListener("close", () => {
+      byId("key-input").value = "";
+      this.#tried = null;
+    });
     byId("key-forget").addEventListener("click", () => {
       key.forget();
       byId("key-dialog").close();
@@ -40,12 +44,12 @@ export class SignIn {
       byId("key-error").textContent = "Paste the key first.";
       return;
     }
-    try {
-      await api.tryKey(value);
-    } catch (error) {
-      byId("key-error").textContent = error.message;
-      return;
-    }
+    const tried = (this.#tried = {});
+    const refusal = await api.tryKey(value).then(() => "", ({ message }) => message);
+    // Closed meanwhile, or another key is tried.
+    if (this.#tried !== tried) return;
+    byId("key-error").textContent = refusal;
+    if (refusal) return;
     key.set(value);
     byId("key-dialog").close();
     announce("Signed in");

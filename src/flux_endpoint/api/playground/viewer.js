@@ -9,19 +9,20 @@ const LARGEST = 8;
 
 export class Viewer {
   #zoom = 1;
+  #ready; // when the picture is there
 
   constructor() {
     byId("viewer-dialog").append(...parts());
-    byId("viewer-fit").addEventListener("click", () => this.#set(this.#fitting));
-    byId("viewer-whole").addEventListener("click", () => this.#set(1));
-    byId("viewer-in").addEventListener("click", () => this.#set(this.#zoom * STEP));
-    byId("viewer-out").addEventListener("click", () => this.#set(this.#zoom / STEP));
+    byId("viewer-fit").addEventListener("click", () => this.#set(() => this.#fitting));
+    byId("viewer-whole").addEventListener("click", () => this.#set(() => 1));
+    byId("viewer-in").addEventListener("click", () => this.#set(() => this.#zoom * STEP));
+    byId("viewer-out").addEventListener("click", () => this.#set(() => this.#zoom / STEP));
     byId("viewer-copy").addEventListener("click", () => this.#copy());
     byId("viewer-close").addEventListener("click", () => byId("viewer-dialog").close());
     const room = byId("viewer-room");
     room.addEventListener("keydown", (event) => this.#pressed(event));
     room.addEventListener("wheel", (event) => this.#turned(event), { passive: false });
-    room.addEventListener("dblclick", () => this.#set(this.#zoom === 1 ? this.#fitting : 1));
+    room.addEventListener("dblclick", () => this.#set(() => (this.#zoom === 1 ? this.#fitting : 1)));
     room.addEventListener("pointermove", (event) => {
       // Fingers scroll by themselves.
       if (event.pointerType === "mouse" && event.buttons === 1) room.scrollBy(-event.movementX, -event.movementY);
@@ -34,8 +35,8 @@ export class Viewer {
     image.alt = record.input.prompt ?? "Picture";
     byId("viewer-copy").hidden = !isOwnPicture(pictureOf(record)) || !globalThis.ClipboardItem;
     byId("viewer-dialog").showModal();
-    await image.decode().catch(() => {});
-    this.#set(this.#fitting);
+    this.#ready = image.decode().catch(() => {});
+    await this.#set(() => this.#fitting);
     byId("viewer-room").focus();
   }
 
@@ -46,27 +47,29 @@ export class Viewer {
     return Math.min(1, clientWidth / naturalWidth, clientHeight / naturalHeight);
   }
 
-  // The middle of what is seen stays in the middle.
-  #set(zoom) {
+  // The middle of what is seen stays in the middle. What is wished before the picture is there comes after its first zoom.
+  async #set(zoomOf) {
+    await this.#ready;
     const room = byId("viewer-room");
     const image = byId("viewer-image");
     const middle = [(room.scrollLeft + room.clientWidth / 2) / room.scrollWidth, (room.scrollTop + room.clientHeight / 2) / room.scrollHeight];
-    this.#zoom = Math.min(LARGEST, Math.max(Math.min(this.#fitting, 1), zoom));
+    this.#zoom = Math.min(LARGEST, Math.max(Math.min(this.#fitting, 1), zoomOf()));
     image.style.setProperty("width", `${image.naturalWidth * this.#zoom}px`);
     room.scrollTo(middle[0] * room.scrollWidth - room.clientWidth / 2, middle[1] * room.scrollHeight - room.clientHeight / 2);
     byId("viewer-zoom").textContent = `${Math.round(100 * this.#zoom)} %`;
   }
 
   #pressed(event) {
-    const zoom = { "+": this.#zoom * STEP, "=": this.#zoom * STEP, "-": this.#zoom / STEP, 0: this.#fitting, 1: 1 }[event.key];
-    if (zoom === undefined) return;
+    const larger = () => this.#zoom * STEP;
+    const zoomOf = { "+": larger, "=": larger, "-": () => this.#zoom / STEP, 0: () => this.#fitting, 1: () => 1 }[event.key];
+    if (zoomOf === undefined) return;
     event.preventDefault();
-    this.#set(zoom);
+    this.#set(zoomOf);
   }
 
   #turned(event) {
     event.preventDefault();
-    this.#set(event.deltaY < 0 ? this.#zoom * STEP : this.#zoom / STEP);
+    this.#set(() => (event.deltaY < 0 ? this.#zoom * STEP : this.#zoom / STEP));
   }
 
   // In the format that canvases write of themselves: the only one that browsers take.
