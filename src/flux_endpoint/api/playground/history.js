@@ -92,14 +92,16 @@ export class History extends EventTarget {
     if (this.#isFull !== wasFull) this.#changed();
   }
 
-  // Those with these ids.
+  // Those with these ids. Never throws.
   async remove(ids) {
     this.#drop(ids);
     for (const id of ids) jotted.drop({ id });
     this.#changed();
-    if (this.#database) {
-      const store = this.#store("readwrite");
-      await Promise.all(ids.map((id) => promised(store.delete(id))));
+    try {
+      const store = this.#database && this.#store("readwrite");
+      if (store) await Promise.all(ids.map((id) => promised(store.delete(id))));
+    } catch {
+      // Then they are gone until the page is opened again.
     }
     this.#others.postMessage({ removed: ids });
   }

@@ -88,8 +88,14 @@ export class Runs extends EventTarget {
     this.#live.delete(run.record.id);
     this.follow(again);
     onReplace(run, again);
-    await this.#history.remove([run.record.id]);
-    await run.withdraw();
+    this.#history.remove([run.record.id]);
+    await run.withdraw().catch((error) => {
+      // It waits still: so it is seen.
+      run.successor = null;
+      this.#live.set(run.record.id, run);
+      this.#history.save(run.record);
+      throw error;
+    });
   }
 
   // Sends inputs as one set, one after the other: what is wrong with the first is wrong with all. `onFirst` is called
