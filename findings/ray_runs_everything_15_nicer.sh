@@ -3,8 +3,8 @@
 #
 # Expected: that of `ray start` or of the program that calls ray.init(), as child processes have it; and num_cpus=1 is
 # worth one CPU.
-# Seen (CPython 3.11): each of them has niceness 15, and so has every process that they start; the driver and Ray's own
-# processes have 0. Beside any busy process of the same CPU that is about 3 of 100 parts of its time: what is fast on a
+# Seen (CPython 3.11): each of them is 15 nicer, and so is every process that they start; the driver stays as it
+# was. Beside any busy process of the same CPU that is about 3 of 100 parts of its time: what is fast on a
 # machine of its own starves on one with a database, a build or another server, and `ray status` counts a whole CPU
 # for it. Who is not root cannot take it back from within; RAY_worker_niceness=0 in the environment of each node's start
 # does.
@@ -48,7 +48,8 @@ unset RAY_worker_niceness
 found=$("$folder/venv/bin/python" "$folder/main.py" "$folder/one" | tail -1)
 other=$(RAY_worker_niceness=0 "$folder/venv/bin/python" "$folder/main.py" "$folder/two" | tail -1)
 echo "niceness of this shell $mine; of driver, task, its child, actor, its child: $found; with RAY_worker_niceness=0: $other"
-if [ "$mine" = 0 ] && { [ "$found" != "0 15 15 15 15" ] || [ "$other" != "0 0 0 0 0" ]; }; then
+nicer=$((mine + 15 > 19 ? 19 : mine + 15))
+if [ "$found" != "$mine $nicer $nicer $nicer $nicer" ] || [ "$other" != "$mine $mine $mine $mine $mine" ]; then
   echo "changed: tasks and actors have another niceness"
   exit 1
 fi
