@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flux_endpoint.core.account import KeyLimits
+from tests.api.asking import submit
 from tests.api.conftest import DEV, SCHNELL, Gateway, HandWorker
 
 pytestmark = pytest.mark.anyio
@@ -41,10 +42,12 @@ async def test_a_job_moves_through_the_figures(gateway: Gateway, worker: HandWor
         assert before["flux_endpoint_jobs_ended_total", SCHNELL_ID, status] == 0
     await gateway.submit()
     gateway.clock.advance(ms=4_000)
-    await gateway.submit()
+    await submit(gateway, DEV, policy={"lowPriority": True})
     waiting = await scrape(gateway)
     assert waiting["flux_endpoint_jobs", DEV_ID, "IN_QUEUE"] == 2
     assert waiting["flux_endpoint_jobs", SCHNELL_ID, "IN_QUEUE"] == 0
+    assert waiting["flux_endpoint_pressing_jobs", DEV_ID] == 1
+    assert waiting["flux_endpoint_pressing_jobs", SCHNELL_ID] == 0
     assert waiting["flux_endpoint_queue_oldest_age_seconds", DEV_ID] >= 10
     for _ in range(2):
         job = await worker.take()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from flux_endpoint.core.activity import Activity, EndedJobs, OutcomeCount, Percentiles, QueueFigures
-from flux_endpoint.core.job import Completed, Failed, JobStatus
+from flux_endpoint.core.job import Completed, Failed, JobStatus, Policy
 from tests.contract.samples import DEV, LEASE_S, SCHNELL, sample_job
 
 pytestmark = pytest.mark.anyio
@@ -117,14 +117,15 @@ async def test_a_cold_start_told_to_many_gateways_at_once_is_one(stores, open_an
 
 
 async def test_what_waits_and_for_how_long_by_endpoint(stores, clock):
-    jobs = [sample_job(clock) for _ in range(3)]
+    low = [False, False, True, True]
+    jobs = [sample_job(clock, policy=Policy(low_priority=is_low)) for is_low in low]
     for job in jobs:
         await stores.jobs.enqueue(job)
     await stores.claims.claim("w", [DEV], 1, LEASE_S)
     figures = {queue.endpoint_id: queue for queue in await stores.activity.queues([SCHNELL, DEV])}
     assert figures == {
-        DEV: QueueFigures(DEV, 2, 1, jobs[1].created_ms),
-        SCHNELL: QueueFigures(SCHNELL, 0, 0, None),
+        DEV: QueueFigures(DEV, 3, 1, 1, jobs[1].created_ms),
+        SCHNELL: QueueFigures(SCHNELL, 0, 0, 0, None),
     }
 
 

@@ -83,7 +83,11 @@ class _Figures:
         age = GaugeMetricFamily(
             "flux_endpoint_queue_oldest_age_seconds", "For how long the oldest waiting job waits.", labels=_ENDPOINT
         )
+        pressing = GaugeMetricFamily(
+            "flux_endpoint_pressing_jobs", "Unfinished jobs without waiting ones of low priority.", labels=_ENDPOINT
+        )
         for one in figures.queues:
+            pressing.add_metric([one.endpoint_id], one.pressing + one.running)
             queue.add_metric([one.endpoint_id, "IN_QUEUE"], one.waiting)
             queue.add_metric([one.endpoint_id, "IN_PROGRESS"], one.running)
             age_ms = 0 if one.oldest_ms is None else max(0, figures.now_ms - one.oldest_ms)
@@ -103,7 +107,7 @@ class _Figures:
         )
         for endpoint_id, spent_usd in figures.spent_usd.items():
             spend.add_metric([endpoint_id], float(spent_usd))
-        yield from (queue, age, ended, retries, spend)
+        yield from (queue, pressing, age, ended, retries, spend)
         yield _histogram("delay", "How long completed jobs waited.", figures.delays.items())
         yield _histogram("execution", "How long their last attempts took.", figures.executions.items())
 

@@ -22,12 +22,14 @@ class QueueFigures:
 
     Attributes:
         waiting: jobs that are IN_QUEUE.
+        pressing: of these, the ones that are not of low priority.
         running: jobs that are IN_PROGRESS.
         oldest_ms: when the oldest waiting one was made, milliseconds since 1970-01-01 UTC; None when none waits.
     """
 
     endpoint_id: str
     waiting: int
+    pressing: int
     running: int
     oldest_ms: int | None
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from flux_endpoint.core.activity import DURATION_BOUNDS_MS
 from flux_endpoint.core.job import JobStatus
-from flux_endpoint.stores.sql.schema import cold_starts, is_refused, jobs, ledger
+from flux_endpoint.stores.sql.schema import cold_starts, is_pressing, is_refused, jobs, ledger
 
 _of_endpoints: ColumnElement[Any] = jobs.c.endpoint_id.in_(bindparam("endpoints", expanding=True))
 # The index `jobs_by_end` holds every column that is named below, so that no job's row is read. The expression keeps
@@ -137,6 +137,12 @@ QUEUES: Final = (
     )
     .where(_of_endpoints, jobs.c.status.in_(_unfinished))
     .group_by(jobs.c.endpoint_id, jobs.c.status)
+)
+# By an index of their own, since the other does not say which are of low priority.
+PRESSING: Final = (
+    select(jobs.c.endpoint_id, func.count().label("jobs"))
+    .where(_of_endpoints, is_pressing)
+    .group_by(jobs.c.endpoint_id)
 )
 
 

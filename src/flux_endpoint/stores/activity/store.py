@@ -86,8 +86,13 @@ class SqlActivity:
     async def queues(self, endpoint_ids: Collection[str]) -> Sequence[QueueFigures]:
         """See `ActivityStore.queues`."""
         values = {"endpoints": sorted(endpoint_ids)}
-        rows = await self._database.read(lambda connection: connection.execute(sql.QUEUES, values), is_heavy=True)
+
+        def count(connection: Connection) -> tuple[Sequence[Row], Sequence[Row]]:
+            return connection.execute(sql.QUEUES, values), connection.execute(sql.PRESSING, values)
+
+        rows, pressing_rows = await self._database.read(count, is_heavy=True)
         found = {(row.endpoint_id, row.status): row for row in rows}
+        pressing: dict[str, int] = {row.endpoint_id: row.jobs for row in pressing_rows}
 
         def figures(endpoint_id: str) -> QueueFigures:
             waiting = found.get((endpoint_id, JobStatus.IN_QUEUE))
@@ -95,6 +100,7 @@ class SqlActivity:
             return QueueFigures(
                 endpoint_id,
                 waiting.jobs if waiting else 0,
+                pressing.get(endpoint_id, 0),
                 running.jobs if running else 0,
                 waiting.oldest_ms if waiting else None,
             )
