@@ -16,6 +16,7 @@ from flux_endpoint.engine.engine import FluxEngine
 from flux_endpoint.engine.factory import build_engines
 from flux_endpoint.engine.protocol import Drawing, EncodedImage, Engine, finish
 from flux_endpoint.engine.sources import locate, parse_source
+from tests.engine import single_files
 from tests.engine.checkpoints import build_checkpoint
 
 # A second thread on a busy machine makes tiny models many times slower, and can change the last bit.
@@ -170,3 +171,9 @@ def open_pipeline(folder: Path) -> FluxPipeline:
     pipeline = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@pytest.fixture(scope="session")
+def components() -> single_files.Components:
+    """Those of a model of random numbers, by family."""
+    return {family: single_files.random_components(family) for family in SPECS}

@@ -26,11 +26,6 @@ from tests.engine.single_files import COMFY, Components, Tensors, in_original_na
 DEV, SCHNELL = ModelFamily.DEV, ModelFamily.SCHNELL
 
 
-@pytest.fixture(scope="session")
-def components() -> Components:
-    return {family: single_files.random_components(family) for family in SPECS}
-
-
 def loaded(engine: FluxEngine) -> dict[Component, Mapping[str, Tensor]]:
     model = engine._loaded()[0]
     modules = {
@@ -346,58 +341,6 @@ def test_ways_that_are_not_read_are_refused_by_name(
     file = save(tensors, tmp_path / "other/flux1.safetensors")
     with pytest.raises(CheckpointError, match=text):
         check_source(f"{tmp_path} transformer={file}", DEV, device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("name", "words", "text"),
-    [
-        (
-            "flux1-kontext-dev",
-            "",
-            r"this is FLUX\.1 Kontext \(by the name .*; kind=dev says .*\), which has an endpoint of its own",
-        ),
-        ("flux1-kontext-dev", "kind=dev", "dev"),
-        ("my-edit", "kind=kontext", r"this is FLUX\.1 Kontext, which has an endpoint of its own"),
-        ("flux1-krea-dev", "", "krea"),
-        ("some", "kind=krea", "krea"),
-        ("some", "", "dev"),
-        ("some", "kind=schnell", "kind=schnell does not fit: by its inputs this is a dev transformer"),
-        ("some", "kind=fill", "kind=fill does not fit: by its inputs this is a dev transformer"),
-        ("some", "kind=chroma", "kind= is one of dev, schnell, krea, kontext, fill, canny, depth"),
-    ],
-)
-def test_what_no_tensor_tells_the_name_or_the_user_does(
-    tmp_path: Path, components: Components, name: str, words: str, text: str
-) -> None:
-    write_single_files(tmp_path, components[DEV], COMFY | {Component.TRANSFORMER: f"unet/{name}.safetensors"})
-    source = f"{tmp_path}/unet/{name}.safetensors {words}".strip()
-    if text in ("dev", "krea"):
-        assert check_source(source, DEV, device="cpu").variant == text
-    else:
-        with pytest.raises(CheckpointError, match=text):
-            check_source(source, DEV, device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("name", "words", "text"),
-    [
-        ("flux1-kontext-dev", "", ""),
-        ("my-edit", "kind=kontext", ""),
-        ("flux1-krea-dev", "kind=kontext", ""),
-        ("my-edit", "", r"nothing says that this is FLUX\.1 Kontext \(kind=kontext does\), which the endpoint needs"),
-        ("flux1-kontext-dev", "kind=krea", r"kind=krea says that this is not FLUX\.1 Kontext, which the endpoint"),
-    ],
-)
-def test_what_is_to_change_pictures_must_be_called_kontext(
-    tmp_path: Path, components: Components, name: str, words: str, text: str
-) -> None:
-    write_single_files(tmp_path, components[DEV], COMFY | {Component.TRANSFORMER: f"unet/{name}.safetensors"})
-    source = f"{tmp_path}/unet/{name}.safetensors {words}".strip()
-    if text:
-        with pytest.raises(CheckpointError, match=text):
-            check_source(source, ModelFamily.KONTEXT, device="cpu")
-    else:
-        assert check_source(source, ModelFamily.KONTEXT, device="cpu").variant == "kontext"
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
