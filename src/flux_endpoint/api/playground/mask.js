@@ -90,7 +90,8 @@ export class Mask {
   async #open() {
     const image = byId("mask-picture");
     image.src = this.#source.value;
-    await image.decode();
+    // Taken away meanwhile, or asked for twice.
+    if (!(await image.decode().then(() => true, () => false)) || byId("mask-dialog").open) return;
     const [width, height] = [image.naturalWidth, image.naturalHeight];
     Object.assign(this.#context.canvas, { width, height });
     for (const [name, value] of Object.entries({ "--w": width, "--h": height })) byId("mask-sheet").style.setProperty(name, value);
