@@ -130,6 +130,7 @@ def test_a_link_reproduces_the_input(visitor: Visitor) -> None:
     assert other.input_value("#image_format") == "png"
 
 
+@pytest.mark.usefixtures("own_profile")
 def test_a_link_that_is_opened_while_the_address_is_written_is_read(visitor: Visitor) -> None:
     # The browser tells of a new address some time after it has it.
     visitor.context.add_init_script(
