@@ -39,10 +39,11 @@ export async function* newsOf(endpoint, id) {
     for (;;) {
       const [first] = followed;
       if (first === follower && !isBehind) {
+        const { signal } = others;
         try {
-          return yield* api.events(endpoint, id, others.signal);
+          return yield* api.events(endpoint, id, signal);
         } catch (error) {
-          if (!isBehind) throw error;
+          if (!signal.aborted) throw error;
         }
       }
       const body = await inTurn(() => look(endpoint, id));
