@@ -45,11 +45,16 @@ def stroke(page: Page, *places: tuple[float, float]) -> None:
     page.mouse.up()
 
 
+_TAKEN_AWAY = """() => {
+  document.getElementById("mask-open").click();
+  document.getElementById("mask-picture").src = "data:,";
+}"""
+
+
 @pytest.mark.parametrize("visitor_options", [{}, PHONE | {"color_scheme": "dark"}], ids=["desktop", "phone"])
 def test_a_mask_is_painted_and_sent(page: Page, visitor_options: dict[str, Any]) -> None:
     # One whose picture is taken away before it is there does not open.
-    page.evaluate("document.querySelector('#mask-open').click()")
-    page.evaluate("document.querySelector('#mask-picture').src = 'data:,'")
+    page.evaluate(_TAKEN_AWAY)
     page.click("text=Paint a mask")
     expect(page.locator("#mask-share")).to_have_text("0 % painted")
     expect(page.locator("#mask-undo")).to_be_disabled()
