@@ -90,13 +90,15 @@ def parts(engines: dict[ModelFamily, FluxEngine]) -> Iterator[tuple[torch.nn.Mod
     torch._dynamo.reset()
 
 
-def ladder_of(parts: tuple[torch.nn.Module, torch.nn.Module], **changes: object) -> Ladder:
+def ladder_of(
+    parts: tuple[torch.nn.Module, torch.nn.Module], times_s: dict[str, float] | None = None, **changes: object
+) -> Ladder:
     transformer, vae = parts
 
     def passes(*arguments: object) -> object:
         return exact_velocity(transformer, *arguments)
 
-    return Ladder(transformer, vae, Level(NONE, passes, exact_decoder(vae)), tools(**changes))
+    return Ladder(transformer, vae, Level(NONE, passes, exact_decoder(vae)), tools(**changes), times_s)
 
 
 def climbed(ladder: Ladder) -> dict[str, Rung]:
@@ -126,6 +128,21 @@ def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Modu
     assert [level.is_extrapolated for level in levels.values()] == [False, False, True]
     assert ladder.attention == "flash"
     assert ladder.results_hash() == ladder.results_hash()
+
+
+def test_what_is_loaded_again_is_chosen_by_the_times_of_the_first_load(
+    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times_s: dict[str, float] = {}
+    kept = []
+    # Each is faster than the one before, and the other way round.
+    for numbers in (iter(range(1000, 0, -1)), iter(range(1, 1000))):
+        monkeypatch.setattr(ladder_module, "seconds_of", lambda *_, numbers=numbers: float(next(numbers)))
+        ladder = ladder_of(copy.deepcopy(parts), times_s, backend=None)
+        rungs = climbed(ladder)
+        kept.append(([name for name, rung in rungs.items() if rung.is_kept], ladder.results_hash()))
+    assert kept[0] == kept[1]
+    assert "fp8" in kept[0][0]
 
 
 @pytest.mark.usefixtures("everything_pays")

@@ -91,6 +91,8 @@ class FluxEngine:
         self._model: LoadedModel | None = None
         self._levels: Levels | None = None
         self._residence: Residence | None = None
+        # What the levels were chosen by; see `make_levels`.
+        self._times_s: dict[str, float] = {}
         self._pace = Pace(device)
         self._is_released = False
         # Pictures that have begun and not ended: their generators hold the weights.
@@ -334,7 +336,7 @@ class FluxEngine:
             raise OutOfMemory(f"{self._device} has too little memory left for {what}") from error
 
     def _offer_levels(self, model: LoadedModel, plan: MemoryPlan) -> None:
-        self._levels = make_levels(model.transformer, model.vae, self._device)
+        self._levels = make_levels(model.transformer, model.vae, self._device, self._times_s)
         parts = {**fingerprint_parts(self._device, model.dtype), **self._levels.parts, **self._rules.parts}
         self._info = replace(self._info, fingerprint=fingerprint_of(parts), memory=str(plan))
 

@@ -1,7 +1,7 @@
 """The speed levels of one loaded model: made, checked and measured when it is loaded."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -98,17 +98,23 @@ class Levels:
         return negative_mode is None or level.takes(negative_mode)
 
 
-def make_levels(transformer: FluxTransformer2DModel, vae: AutoencoderKL, device: torch.device) -> Levels:
+def make_levels(
+    transformer: FluxTransformer2DModel,
+    vae: AutoencoderKL,
+    device: torch.device,
+    times_s: MutableMapping[str, float] | None = None,
+) -> Levels:
     """Make, check and measure the levels of a model that is loaded.
 
     Args:
         transformer: of the model.
         vae: of the model.
         device: where they are.
+        times_s: of the same model when it was loaded before; see `Ladder`.
     """
     exact = exact_level(transformer, vae)
     if device.type == "cuda" and can_join(transformer, device):
-        return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device)), exact.passes)
+        return _levels_on_gpu(Ladder(transformer, vae, exact, cuda_tools(device), times_s), exact.passes)
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
     if device.type == "cpu" and parameters <= _MOST_PARAMETERS and transformer.dtype == torch.float32:
         return _levels_on_cpu(transformer, vae, exact)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -83,13 +83,23 @@ class Ladder:
         vae: of the model.
         exact: level `none` as diffusers draws it.
         tools: of the device.
+        times_s: what was measured when the same model was climbed before, by name; what is not in it is measured, and
+            added. Times differ, and what is loaded again must draw the same bytes.
     """
 
-    def __init__(self, transformer: FluxTransformer2DModel, vae: AutoencoderKL, exact: Level, tools: Tools) -> None:
+    def __init__(
+        self,
+        transformer: FluxTransformer2DModel,
+        vae: AutoencoderKL,
+        exact: Level,
+        tools: Tools,
+        times_s: MutableMapping[str, float] | None = None,
+    ) -> None:
         self._transformer = transformer
         self._vae = vae
         self._exact = exact
         self._tools = tools
+        self._times_s = {} if times_s is None else times_s
         self._attention = Attention("torch", sdpa)
         # Of the compiler for blocks; None once it has failed at them.
         self._backend = tools.backend
@@ -170,7 +180,7 @@ class Ladder:
     def _fuse(self) -> Rung:
         exact = self._probe.velocity(self._exact.passes)
         expected = self._probe.ask(exact)
-        self.exact_seconds = seconds_of(lambda: self._probe.ask(exact), self._tools.device)
+        self.exact_seconds = self._timed("exact", lambda: self._probe.ask(exact))
         join_weights(self._transformer)
         truth = FusedTransformer(self._transformer, Build(torch.float32, Float32Linear, is_in_place=True))
         plan = truth.plan(self._probe.timesteps, self._probe.conditions.positive, self._probe.conditions)
@@ -179,7 +189,7 @@ class Ladder:
         if self._exact_distance > _FARTHEST_EXACT:
             raise ValueError(f"diffusers' own pass is {self._exact_distance:.0e} off")
         fused = self._fused(self._plain, self._attention)
-        return self._judge(fused, fused.run)
+        return self._judge("fused", fused, fused.run)
 
     def _compile(self) -> Rung:
         if self._backend is None:
@@ -191,7 +201,7 @@ class Ladder:
         except Exception:
             self._backend = None
             raise
-        return self._judge(compiled, _as_compiled(compiled))
+        return self._judge("compiled", compiled, _as_compiled(compiled))
 
     def _record(self) -> Rung:
         if self._tools.recorder is None or not self._faithful:
@@ -201,7 +211,7 @@ class Ladder:
         self._probe.ask(self._probe.velocity(_Pass(last.fused, graphed, 0.0).passes))
         if not graphed.has_recorded:
             return _left_out("the pass cannot be recorded: see the warning before this line")
-        return self._judge(last.fused, graphed)
+        return self._judge("graphs", last.fused, graphed)
 
     def _compile_decoder(self) -> Rung:
         tools, latents = self._tools, self._probe_latents()
@@ -209,8 +219,8 @@ class Ladder:
             return _left_out("there is no compiler for this device")
         decoder = CompiledDecoder(self._vae, tools.backend, latents)
         off = distance(_pixels(decoder, latents), _pixels(self._exact.decoder, latents))
-        before_s = seconds_of(lambda: _pixels(self._exact.decoder, latents), tools.device)
-        seconds = seconds_of(lambda: _pixels(decoder, latents), tools.device)
+        before_s = self._timed("exact decoder", lambda: _pixels(self._exact.decoder, latents))
+        seconds = self._timed("decoder", lambda: _pixels(decoder, latents))
         is_kept = off <= _FARTHEST_PIXELS and seconds < before_s
         self._decoder = decoder if is_kept else None
         return Rung(is_kept=is_kept, words=f"{seconds / before_s:.2f} of its time", distance=off, seconds=seconds)
@@ -241,25 +251,30 @@ class Ladder:
         run = fused.run if self._backend is None else _as_compiled(fused)
         if tools.recorder is not None:
             run = GraphedPass(run, tools.recorder)
-        made, off = self._measured(fused, run)
+        made, off = self._measured("fp8", fused, run)
         is_kept = off <= _FARTHEST_FP8 and made.seconds < best.seconds
         self._fp8 = made if is_kept else None
         return Rung(is_kept=is_kept, words=self._share(made), distance=off, seconds=made.seconds)
 
-    def _judge(self, fused: FusedTransformer, run: Callable[..., Tensor]) -> Rung:
-        made, off = self._measured(fused, run)
+    def _judge(self, name: str, fused: FusedTransformer, run: Callable[..., Tensor]) -> Rung:
+        made, off = self._measured(name, fused, run)
         is_kept = off <= _FAITHFUL * self._exact_distance
         if is_kept:
             self._faithful.append(made)
         words = f"{self._share(made)}; diffusers is {self._exact_distance:.1e} off"
         return Rung(is_kept=is_kept, words=words, distance=off, seconds=made.seconds)
 
-    def _measured(self, fused: FusedTransformer, run: Callable[..., Tensor]) -> tuple[_Pass, float]:
+    def _measured(self, name: str, fused: FusedTransformer, run: Callable[..., Tensor]) -> tuple[_Pass, float]:
         if self._truth is None:
             raise ValueError("there is nothing to compare with")
         velocity = self._probe.velocity(_Pass(fused, run, 0.0).passes)
         off = distance(self._probe.ask(velocity), self._truth)
-        return _Pass(fused, run, seconds_of(lambda: self._probe.ask(velocity), self._tools.device)), off
+        return _Pass(fused, run, self._timed(name, lambda: self._probe.ask(velocity))), off
+
+    def _timed(self, name: str, run: Callable[[], object]) -> float:
+        if name not in self._times_s:
+            self._times_s[name] = seconds_of(run, self._tools.device)
+        return self._times_s[name]
 
     def _share(self, made: _Pass) -> str:
         return f"{made.seconds / self.exact_seconds:.2f} of the exact pass's time"
