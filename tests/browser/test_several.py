@@ -7,6 +7,10 @@ from playwright.sync_api import Page, expect
 from tests.browser.actions import SMALL, fill, hold, thumbnails, values
 from tests.browser.test_access import check_access
 
+_WAIT_FOR = """(id) => fetch(`/v2/black-forest-labs-flux-1-dev/status-sync/${id}`, {
+  headers: {Authorization: `Bearer ${localStorage.getItem("flux-endpoint.key")}`},
+})"""
+
 
 def test_each_picture_of_a_job_is_one_of_its_own(page: Page) -> None:
     fill(page, **SMALL | {"seed": 4_294_967_295, "num_images": 3, "stop_after": 2})
@@ -31,8 +35,8 @@ def test_each_picture_of_a_job_is_one_of_its_own(page: Page) -> None:
     page.click("text=Finish")
     finishing = held.first(page)
     assert finishing.request.post_data_json == {"picture": 2}
-    # The server has it, and the page is left before it knows.
-    finishing.fetch()
+    # The server has it, and has drawn it, and the page is left before it knows.
+    page.evaluate(_WAIT_FOR, finishing.fetch().json()["id"])
     page.unroute("**/finish/*")
     # As it was kept, it is a picture with a seed and settings of its own.
     page.reload()

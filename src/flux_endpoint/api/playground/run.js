@@ -102,7 +102,8 @@ export class Run extends EventTarget {
       if (!draft && (!error.status || error.status >= 500)) unanswered.set(JSON.stringify([endpoint, whole]), token);
       throw error;
     });
-    Object.assign(this.record, { id, status });
+    // One that was sent before may be over by now; what came of it is told to who follows it.
+    Object.assign(this.record, { id, status: TERMINAL.has(status) ? "IN_PROGRESS" : status });
     if (this.isUnwanted) await this.cancel();
     else this.#changed();
   }
