@@ -85,11 +85,9 @@ async def test_a_short_picture_goes_before_the_rest_of_a_long_one():
     gateway, engine = GatewayInMemory(), TimedEngine()
     async with working(gateway, engine, slots=3, monotonic_s=engine.monotonic_s):
         await draw_two_steps_of_a_long_one(gateway, engine)
-        # A quarter of what the long one takes, and so long until it ends.
-        at_most, hold_ms = map(int, gateway.rooms[1])
-        step_ms = step_work(1024, 1024)
-        assert at_most == pytest.approx(LONG_STEPS / 4 * step_ms, rel=0.01)
-        assert hold_ms == pytest.approx((LONG_STEPS - 2 + 1) * step_ms - 100, rel=0.01)
+        # A quarter of what the long one takes.
+        at_most = int(gateway.rooms[1][0])
+        assert at_most == pytest.approx(LONG_STEPS / 4 * step_work(1024, 1024), rel=0.01)
         assert picture_work(short("short")["input"]) < at_most
         await hand_out(gateway, short("short"))
         # There is room for less now.
@@ -99,6 +97,17 @@ async def test_a_short_picture_goes_before_the_rest_of_a_long_one():
         engine.permits.release(LONG_STEPS)
         assert await gateway.next(gateway.results) == ("long", ("image/png", b"long", []))
     assert engine.slices == ["long"] * 3 + ["short"] * 2 + ["long"] * (LONG_STEPS - 3)
+
+
+async def test_a_worker_whose_long_picture_is_stopped_has_room_for_another_long_one():
+    gateway, engine = GatewayInMemory(), TimedEngine()
+    async with working(gateway, engine, slots=3, monotonic_s=engine.monotonic_s):
+        await draw_two_steps_of_a_long_one(gateway, engine)
+        gateway.stops.put_nowait("long")
+        engine.permits.release(1)
+        # The question for short ones is over long before the picture would have been.
+        assert await gateway.next(gateway.takes) == "0"
+        assert gateway.rooms[1:] == [(gateway.rooms[1][0], "1000"), (None, None)]
 
 
 async def test_with_one_slot_nothing_is_taken_before_the_end():

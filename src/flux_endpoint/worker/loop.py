@@ -45,6 +45,8 @@ _EARLY_STOP_S: Final = 5.0
 _LEAVE_S: Final = 2.0
 # For the goodbye, where nothing is left of these.
 _GOODBYE_S: Final = 0.3
+# What is drawn may be stopped, or done before its time: then there is room for any job, and nobody tells the gateway.
+_LIMITED_HOLD_S: Final = 1.0
 _MAX_ERROR_CHARS: Final = 500
 
 
@@ -143,7 +145,8 @@ class Worker:
 
     async def _ask_for_one(self) -> TakenJob | None:
         room = await self._thread.room()
-        return await self._gateway.take(is_busy=bool(self._held), at_most=room.at_most, hold_s=room.for_s)
+        hold_s = None if room.for_s is None else min(room.for_s, _LIMITED_HOLD_S)
+        return await self._gateway.take(is_busy=bool(self._held), at_most=room.at_most, hold_s=hold_s)
 
     async def _run_job(self, held: _Held) -> None:
         try:
