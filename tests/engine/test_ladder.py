@@ -47,6 +47,7 @@ from flux_endpoint.engine.probe import distance, make_probe
 NONE, REGULAR, HIGH = Acceleration
 CPU = torch.device("cpu")
 PROBE = RenderSize(96, 64, 12, 8)
+Parts = tuple[torch.nn.Module, torch.nn.Module]
 
 
 class Recorder:
@@ -83,16 +84,14 @@ def tools(**changes: object) -> Tools:
 
 
 @pytest.fixture
-def parts(engines: dict[ModelFamily, FluxEngine]) -> Iterator[tuple[torch.nn.Module, torch.nn.Module]]:
+def parts(engines: dict[ModelFamily, FluxEngine]) -> Iterator[Parts]:
     """A transformer and an autoencoder in bfloat16."""
     model = engines[ModelFamily.DEV]._loaded()[0]
     yield tuple(torch.nn.Module.to(copy.deepcopy(part), torch.bfloat16) for part in (model.transformer, model.vae))
     torch._dynamo.reset()
 
 
-def ladder_of(
-    parts: tuple[torch.nn.Module, torch.nn.Module], times_s: dict[str, float] | None = None, **changes: object
-) -> Ladder:
+def ladder_of(parts: Parts, times_s: dict[str, float] | None = None, **changes: object) -> Ladder:
     transformer, vae = parts
 
     def passes(*arguments: object) -> object:
@@ -113,7 +112,7 @@ def everything_pays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("everything_pays")
-def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+def test_all_rungs_are_climbed_and_all_levels_offered(parts: Parts) -> None:
     ladder = ladder_of(parts)
     rungs = climbed(ladder)
     assert {name: rung.is_kept for name, rung in rungs.items()} == dict.fromkeys(
@@ -131,7 +130,7 @@ def test_all_rungs_are_climbed_and_all_levels_offered(parts: tuple[torch.nn.Modu
 
 
 def test_what_is_loaded_again_is_chosen_by_the_times_of_the_first_load(
-    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times_s: dict[str, float] = {}
     kept = []
@@ -146,7 +145,7 @@ def test_what_is_loaded_again_is_chosen_by_the_times_of_the_first_load(
 
 
 @pytest.mark.usefixtures("everything_pays")
-def test_each_rung_that_fails_is_left_out_and_says_why(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+def test_each_rung_that_fails_is_left_out_and_says_why(parts: Parts) -> None:
     def fails(*_: object) -> Tensor:
         raise RuntimeError("no kernel image is available\nmore")
 
@@ -166,9 +165,7 @@ def test_each_rung_that_fails_is_left_out_and_says_why(parts: tuple[torch.nn.Mod
 
 
 @pytest.mark.usefixtures("everything_pays")
-def test_products_in_fp8_that_fail_are_no_fault_of_the_attention(
-    parts: tuple[torch.nn.Module, torch.nn.Module],
-) -> None:
+def test_products_in_fp8_that_fail_are_no_fault_of_the_attention(parts: Parts) -> None:
     def wrong(*numbers: Tensor) -> Tensor:
         return plain_product(*numbers) * 1.5
 
@@ -178,7 +175,7 @@ def test_products_in_fp8_that_fail_are_no_fault_of_the_attention(
 
 
 @pytest.mark.usefixtures("everything_pays")
-def test_fp8_needs_room_for_its_weights(parts: tuple[torch.nn.Module, torch.nn.Module]) -> None:
+def test_fp8_needs_room_for_its_weights(parts: Parts) -> None:
     rung = climbed(ladder_of(parts, backend=None, free_bytes=lambda: 5 << 30))["fp8"]
     assert rung.is_kept
     rung = climbed(ladder_of(parts, backend=None, free_bytes=lambda: 4 << 30))["fp8"]
@@ -187,9 +184,7 @@ def test_fp8_needs_room_for_its_weights(parts: tuple[torch.nn.Module, torch.nn.M
 
 
 @pytest.mark.usefixtures("everything_pays")
-def test_a_pass_further_off_than_diffusers_is_not_offered(
-    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_further_off_than_diffusers_is_not_offered(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = Linear.forward
     monkeypatch.setattr(Linear, "forward", lambda self, rows: forward(self, rows) * 1.05)
     ladder = ladder_of(parts, backend=None)
@@ -204,9 +199,7 @@ def test_a_pass_further_off_than_diffusers_is_not_offered(
     assert torch.equal(probe.ask(probe.velocity(ladder.levels()[NONE].passes)), exact)
 
 
-def test_what_does_not_pay_is_not_offered(
-    parts: tuple[torch.nn.Module, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_pay_is_not_offered(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(1, 1000))
     monkeypatch.setattr(ladder_module, "seconds_of", lambda run, device: float(next(times)))
     ladder = ladder_of(parts, backend=None)
@@ -216,9 +209,7 @@ def test_what_does_not_pay_is_not_offered(
     assert ladder.levels()[NONE].passes is ladder._exact.passes
 
 
-def test_two_compilations_serve_all_sizes_and_later_pictures_change_nothing(
-    parts: tuple[torch.nn.Module, torch.nn.Module],
-) -> None:
+def test_two_compilations_serve_all_sizes_and_later_pictures_change_nothing(parts: Parts) -> None:
     transformer, _ = parts
     join_weights(transformer)
     counter = CompileCounterWithBackend("aot_eager")
