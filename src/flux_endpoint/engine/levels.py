@@ -46,7 +46,7 @@ _CHECKED_TEXT: Final = 64
 # 1024x1024.
 _ATTENTIONS: Final = {"torch": sdpa, "products": by_products}
 _ATTENDED: Final = 320
-_CLEARLY: Final = 0.8
+_CLEARLY: Final = 0.9
 _SLOWER: Final = {Acceleration.HIGH: Acceleration.REGULAR, Acceleration.REGULAR: Acceleration.NONE}
 
 
